@@ -1,0 +1,107 @@
+package navvy
+
+import "time"
+
+// Attempt is one run of a task by one worker, as it ended.
+type Attempt struct {
+	ID       AttemptID
+	Outcome  Outcome
+	Reason   Reason // why it did not succeed; empty if it did
+	Message  string // the reason in words, for people
+	Exit     Exit
+	Worker   string
+	Slot     int // from 1, as {%}
+	Started  time.Time
+	Finished time.Time
+	Usage    Usage
+	Output   Output
+}
+
+// Outcome is how an attempt ended.
+type Outcome uint8
+
+// The outcomes. Only failed and lost ones count against a task's retries.
+const (
+	// OutcomeSucceeded did its work.
+	OutcomeSucceeded Outcome = iota + 1
+	// OutcomeFailed did not, by the task's own fault; Reason says how.
+	OutcomeFailed
+	// OutcomeLost ended without a word: its worker died or its lease ran out.
+	OutcomeLost
+	// OutcomeInterrupted was ended by navvy, to run again later: a hold, a drain.
+	OutcomeInterrupted
+	// OutcomeStale came after the task had its result, or after it was stopped; kept for inspection.
+	OutcomeStale
+)
+
+var outcomeNames = [...]string{OutcomeSucceeded: "succeeded", OutcomeFailed: "failed", OutcomeLost: "lost", OutcomeInterrupted: "interrupted", OutcomeStale: "stale"}
+
+// String is the outcome's name in lower case.
+func (o Outcome) String() string {
+	if o == 0 || int(o) >= len(outcomeNames) {
+		return "unknown"
+	}
+	return outcomeNames[o]
+}
+
+// Reason is why an attempt failed, in one word for machines.
+type Reason string
+
+// The reasons.
+const (
+	ReasonExit       Reason = "exit"       // a non-zero exit code
+	ReasonSignal     Reason = "signal"     // ended by a signal that navvy did not send
+	ReasonTimeout    Reason = "timeout"    // ran longer than the spec allows
+	ReasonNotFound   Reason = "not-found"  // the program or the working directory does not exist
+	ReasonPermission Reason = "permission" // the program may not be run
+	ReasonInput      Reason = "input"      // the input does not fit the spec: an argument too long, a zero byte
+	ReasonStart      Reason = "start"      // the host could not start it for another cause
+	ReasonLost       Reason = "lost"       // its worker died
+	ReasonStopped    Reason = "stopped"    // navvy ended it
+)
+
+// Exit is how a process ended: by a code or by a signal.
+type Exit struct {
+	Code   int // 0 to 255; 0 if a signal ended it
+	Signal int // the signal's number; 0 if it exited by itself
+}
+
+// ShellCode is the exit as a shell shows it: the code, or 128 + the signal.
+func (e Exit) ShellCode() int {
+	if e.Signal != 0 {
+		return 128 + e.Signal
+	}
+	return e.Code
+}
+
+// Usage is what an attempt used, as the kernel counted it.
+type Usage struct {
+	User, System time.Duration
+	MaxRSS       int64 // peak resident memory, in bytes
+}
+
+// CPU is user and system time together.
+func (u Usage) CPU() time.Duration { return u.User + u.System }
+
+// Output says what an attempt wrote and where it lies: in Inline, or, if it was
+// too long for that, in a log of its own. Both hold frames of package output.
+type Output struct {
+	Inline []byte
+	// Logged says that the output lies in the attempt's log: Length bytes of it, with checksum CRC.
+	Logged bool
+	Length int64  // of the frames, in bytes
+	CRC    uint32 // Castagnoli, of the frames
+	// Stdout and Stderr count the payload bytes of each stream.
+	Stdout, Stderr int64
+}
+
+// Result is a task's one answer: the attempt that won.
+type Result struct {
+	Task  TaskID
+	State State // Succeeded or Failed
+	// Attempts is how many attempts counted, this one included.
+	Attempts uint32
+	// Round is how often the task had been retried by hand when it was answered.
+	Round uint32
+	Attempt
+}

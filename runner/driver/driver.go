@@ -1,0 +1,121 @@
+// Package driver is what a kind of work must offer to be run by navvy: a Linux
+// process, a Kubernetes Job, a Python function in a warm host, a call of a
+// service. The contract is cut against three unlike ones: a process, which
+// starts at once and dies with its group; a no-op, which costs nothing; and a
+// remote kind, which starts some time after Start has returned and lives on
+// when navvy dies, to be adopted afterwards.
+//
+// Whoever implements it passes package drivertest. Package runner is its only
+// caller: timeouts, grace, journals and the bounds of output live there, once.
+package driver
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Driver runs tasks of one kind. All methods may be called at once.
+type Driver interface {
+	// Capabilities says what this driver can do on this host. It does not change.
+	Capabilities() Capabilities
+
+	// Start begins an attempt and returns as soon as it can be stopped and
+	// recovered; it need not run yet. What keeps the task from being run by
+	// its own fault (no such program, a bad input) is a *Refusal; any other
+	// error is the host's fault, and the task may be tried elsewhere. After an
+	// error nothing of the attempt is left. ctx bounds the call of Start, not
+	// the attempt.
+	Start(ctx context.Context, t *Task) (Execution, error)
+
+	// Recover takes hold of an attempt whose handle an earlier process
+	// journaled. Attempts that outlive navvy (Capabilities.Adopts) come back as
+	// an Execution that delivers the output to t again from its first byte.
+	// The others Recover ends, wholly, before it returns navvy.ErrNotFound, as
+	// it does for an attempt of which nothing is left. handle may be nil, if
+	// navvy died between journaling the intent and the end of Start: the
+	// driver then finds what it started by t.Token. t.Spec may be nil where the
+	// attempt is only to be ended.
+	Recover(ctx context.Context, handle []byte, t *Task) (Execution, error)
+
+	// Close frees what the driver holds. Executions have all ended before.
+	Close() error
+}
+
+// Execution is one running attempt. Wait is called once; the others at any time
+// and at once, also after the end.
+type Execution interface {
+	// Handle is what Recover needs to find the attempt again: versioned, at
+	// most MaxHandle bytes, the same whenever it is asked. Nil if there is
+	// nothing to find after navvy's death.
+	Handle() []byte
+
+	// Wait blocks until the attempt is over: nothing of it runs any more and
+	// all its output has been written to the task's Stdout and Stderr. An
+	// error says that the end is unknown (the host or the connection failed).
+	// When ctx ends, Wait returns its error and the attempt goes on.
+	Wait(ctx context.Context) (End, error)
+
+	// Stop asks the attempt to end, or with force makes it. It reaches all
+	// that the attempt started, does not wait for the end, and is no error if
+	// the attempt is over or was stopped before.
+	Stop(ctx context.Context, force bool) error
+}
+
+// Task is what an attempt is given.
+type Task struct {
+	ID      navvy.TaskID
+	Attempt navvy.AttemptID
+	// Token names the attempt in the environment of what it starts, so that
+	// it can be found without a handle: letters, digits and ".-:" only.
+	Token  string
+	Slot   int
+	Spec   *navvy.Spec
+	Format navvy.InputFormat
+	Input  []byte
+	// Stdout and Stderr take the output. Each is written to by one goroutine
+	// at a time, in pieces as they come; a Write may block, which slows the
+	// attempt and nothing else. An error from it means that the attempt is
+	// being given up: drop the rest.
+	Stdout, Stderr io.Writer
+}
+
+// End is how an attempt ended.
+type End struct {
+	Exit  navvy.Exit
+	Usage navvy.Usage
+	// Refusal is set if the attempt failed before it ran, found out after Start had returned.
+	Refusal *Refusal
+}
+
+// Refusal says that the task cannot be run as it is.
+type Refusal struct {
+	Reason  navvy.Reason
+	Message string
+}
+
+// Error is the message.
+func (r *Refusal) Error() string { return r.Message }
+
+// Capabilities says how a driver's attempts behave.
+type Capabilities struct {
+	// Kind is the kind of spec that it runs.
+	Kind string
+	// Adopts says that attempts live on when navvy dies and Recover returns them running.
+	Adopts bool
+	// Asynchronous says that Start may return before the attempt runs.
+	Asynchronous bool
+	// Signals says that a stop without force gives the attempt a chance to end by itself.
+	Signals bool
+	// Output and Usage say that attempts write output and are measured.
+	Output, Usage bool
+}
+
+// MaxHandle bounds a handle, in bytes.
+const MaxHandle = 400
+
+// StopTimeout is how long a forced stop may take to end an attempt, however
+// deep in the kernel it is: a throttled writer in fsync took 4.9 s.
+const StopTimeout = 30 * time.Second

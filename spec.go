@@ -1,0 +1,129 @@
+package navvy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Spec says how to run each task of a job: exactly one kind of work, and what
+// holds for all kinds. It does not change once the job is accepted.
+type Spec struct {
+	Command *Command // a Linux process
+	Noop    *Noop    // nothing at all: measures navvy itself
+
+	// Timeout bounds one attempt, from its start. Zero means none.
+	Timeout time.Duration
+	// Grace is how long an attempt may take between SIGTERM and SIGKILL. Defaults to DefaultGrace.
+	Grace time.Duration
+	Retry Retry
+}
+
+// DefaultGrace is what a process gets between SIGTERM and SIGKILL.
+const DefaultGrace = 5 * time.Second
+
+// Command runs a program once for each input.
+type Command struct {
+	// Args is the program and its arguments, with placeholders (package
+	// placeholder says which). With Shell it is one element, a shell line.
+	Args []string
+	// Shell hands the line to /bin/sh -c, each placeholder's value quoted.
+	Shell bool
+	// Stdin writes the input to the task's standard input instead of its arguments.
+	Stdin bool
+	// Columns names the fields of each input, for placeholders by name. Empty if they have none.
+	Columns []string
+	// Env is the whole environment, NAME=VALUE each. Nothing is inherited.
+	Env []string
+	// Dir is the absolute working directory.
+	Dir string
+}
+
+// Noop succeeds at once with no output.
+type Noop struct{}
+
+// Retry is what happens after a failed attempt. The zero value runs each task once.
+type Retry struct {
+	// Max is how many further attempts a task may have after its first has failed.
+	Max int
+	// Backoff is the pause before the first retry; it doubles with each further
+	// one, up to BackoffMax, and each pause is drawn between half of that and all of it.
+	// They default to DefaultBackoff and DefaultBackoffMax.
+	Backoff, BackoffMax time.Duration
+}
+
+// What Retry's zero durations stand for.
+const (
+	DefaultBackoff    = time.Second
+	DefaultBackoffMax = time.Minute
+)
+
+// Pause is the longest wait before attempt number n+1, n attempts having failed.
+func (r Retry) Pause(n int) time.Duration {
+	pause, limit := r.Backoff, r.BackoffMax
+	if pause <= 0 {
+		pause = DefaultBackoff
+	}
+	if limit <= 0 {
+		limit = DefaultBackoffMax
+	}
+	for ; n > 1 && pause < limit; n-- {
+		pause *= 2
+	}
+	return min(pause, limit)
+}
+
+// Kind is the name of the one kind of work that the spec asks for; empty if it asks for none.
+func (s *Spec) Kind() string {
+	switch {
+	case s.Command != nil:
+		return KindCommand
+	case s.Noop != nil:
+		return KindNoop
+	default:
+		return ""
+	}
+}
+
+// The kinds of work.
+const (
+	KindCommand = "command"
+	KindNoop    = "noop"
+)
+
+// Validate checks the spec. Its error names the field and wraps ErrInvalid.
+func (s *Spec) Validate() error {
+	if (s.Command == nil) == (s.Noop == nil) {
+		return fmt.Errorf("spec: want exactly one of command and noop: %w", ErrInvalid)
+	}
+	if s.Timeout < 0 || s.Grace < 0 || s.Retry.Max < 0 || s.Retry.Backoff < 0 || s.Retry.BackoffMax < 0 {
+		return fmt.Errorf("spec: timeout, grace and retry cannot be negative: %w", ErrInvalid)
+	}
+	if s.Command != nil {
+		return s.Command.validate()
+	}
+	return nil
+}
+
+func (c *Command) validate() error {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return fmt.Errorf("spec: the command is empty: %w", ErrInvalid)
+	}
+	if c.Shell && len(c.Args) != 1 {
+		return fmt.Errorf("spec: a shell command is one line, not %d arguments: %w", len(c.Args), ErrInvalid)
+	}
+	if !strings.HasPrefix(c.Dir, "/") {
+		return fmt.Errorf("spec: working directory %q is not absolute: %w", c.Dir, ErrInvalid)
+	}
+	for _, s := range append(append([]string{c.Dir}, c.Args...), c.Env...) {
+		if strings.ContainsRune(s, 0) {
+			return fmt.Errorf("spec: %q holds a zero byte, which no process can be given: %w", s, ErrInvalid)
+		}
+	}
+	for _, pair := range c.Env {
+		if i := strings.IndexByte(pair, '='); i <= 0 {
+			return fmt.Errorf("spec: environment entry %q is not NAME=VALUE: %w", pair, ErrInvalid)
+		}
+	}
+	return nil
+}
