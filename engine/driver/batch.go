@@ -56,7 +56,8 @@ func (b *Batch) Put(key, value []byte) { b.add(Op{Kind: OpPut, Key: key, Value: 
 // Delete removes key; it need not exist.
 func (b *Batch) Delete(key []byte) { b.add(Op{Kind: OpDelete, Key: key}) }
 
-// DeleteRange removes all keys from start up to, not including, end.
+// DeleteRange removes all keys from start up to, not including, end; an empty
+// end means no upper bound, as in Range.
 func (b *Batch) DeleteRange(start, end []byte) {
 	b.add(Op{Kind: OpDeleteRange, Key: start, Value: end})
 }
@@ -71,6 +72,16 @@ func (b *Batch) Append(other *Batch) {
 	b.Conditions = append(b.Conditions, other.Conditions...)
 	b.Ops = append(b.Ops, other.Ops...)
 	b.size += other.size
+}
+
+// Mark says how far the batch has come, for Rewind.
+func (b *Batch) Mark() (conditions, ops, size int) { return len(b.Conditions), len(b.Ops), b.size }
+
+// Rewind takes back all that was added since Mark gave these numbers.
+func (b *Batch) Rewind(conditions, ops, size int) {
+	clear(b.Conditions[conditions:])
+	clear(b.Ops[ops:])
+	b.Conditions, b.Ops, b.size = b.Conditions[:conditions], b.Ops[:ops], size
 }
 
 // Size is how many bytes of keys and values the changes hold.
@@ -97,6 +108,9 @@ func (b *Batch) Validate() error {
 		}
 	}
 	for _, op := range b.Ops {
+		if op.Kind < OpPut || op.Kind > OpDeleteRange {
+			return fmt.Errorf("change of unknown kind %d: %w", op.Kind, navvy.ErrInvalid)
+		}
 		if len(op.Key) == 0 || len(op.Key) > MaxKey || len(op.Value) > MaxValue {
 			return fmt.Errorf("key of %d and value of %d bytes: %w", len(op.Key), len(op.Value), navvy.ErrInvalid)
 		}

@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Report is an attempt that ended and is the task's result, if nothing speaks against it.
+type Report struct {
+	Job    *navvy.Job
+	Result navvy.Result
+	// Log is the log that the result's output lies in, if it is a logged one.
+	Log *OutputLog
+}
+
+// Verdict is what became of a report. Err is nil if it is the task's result now;
+// ErrExists if the task has one already, ErrConflict if it was stopped,
+// ErrNotFound if the job is gone: the attempt is then kept as a stale one where there
+// is a job to keep it with. Any other error says that it is open.
+type Verdict struct {
+	State State // of the job, afterwards
+	Err   error
+}
+
+// Answer makes results durable, each only if its task has none, and returns one
+// verdict for each, in order. Output that lies in a log is durable before its result is.
+func (e *Engine) Answer(ctx context.Context, reports []Report) []Verdict {
+	verdicts := make([]Verdict, len(reports))
+	for i := range reports {
+		verdicts[i].Err = reports[i].Log.syncFor(&reports[i].Result.Output)
+	}
+	err := e.committer.do(ctx, func(t *tx) error {
+		for i := range reports {
+			if v := &verdicts[i]; v.Err == nil || refused(v.Err) {
+				v.Err = t.answer(&reports[i])
+				if v.Err != nil && !refused(v.Err) {
+					return v.Err
+				}
+			}
+		}
+		for i := range reports {
+			if s, ok := t.states[reports[i].Job.ID]; ok {
+				verdicts[i].State = s.state
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, navvy.ErrConflict) && len(reports) > 1 {
+		// The store knows better than we did: judge each alone.
+		for i := range reports {
+			verdicts[i] = e.Answer(ctx, reports[i:i+1])[0]
+		}
+		return verdicts
+	}
+	for i := range verdicts {
+		if err != nil && verdicts[i].Err == nil {
+			verdicts[i].Err = fmt.Errorf("engine: keep the result of %s: %w", reports[i].Result.Task, err)
+		}
+	}
+	return verdicts
+}
+
+// refused tells whether a verdict is a decision, rather than an accident.
+func refused(err error) bool {
+	return errors.Is(err, navvy.ErrExists) || errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrNotFound)
+}
+
+// answer stages one result, or its attempt as a stale one.
+func (t *tx) answer(r *Report) error {
+	task := r.Result.Task
+	state, err := t.state(task.Job)
+	if err != nil {
+		return err
+	}
+	if task.Index < 0 || task.Index >= state.Total {
+		return fmt.Errorf("task %s: the job has %d tasks: %w", task, state.Total, navvy.ErrNotFound)
+	}
+	key := indexKey(tableResult, task.Job, task.Index)
+	if state.Stopped {
+		t.stale(task, &r.Result.Attempt)
+		return fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict)
+	}
+	if has, err := t.hasResult(task, key); err != nil {
+		return err
+	} else if has {
+		t.stale(task, &r.Result.Attempt)
+		return fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists)
+	}
+	r.Result.Round = state.Round
+	t.batch.IfAbsent(key)
+	t.put(key, encodeResult(&r.Result))
+	t.answered[task] = struct{}{}
+	t.added = append(t.added, task)
+	state = t.touch(t.states[task.Job])
+	if r.Result.State == navvy.Succeeded {
+		state.Succeeded++
+	} else {
+		state.Failed++
+	}
+	if state.Ended() {
+		t.end(r.Job, state)
+	}
+	return nil
+}
+
+// hasResult trusts the caller, and the condition in the store, not to bring a
+// second result; only when that condition has failed does it look.
+func (t *tx) hasResult(task navvy.TaskID, key []byte) (bool, error) {
+	if _, ok := t.answered[task]; ok {
+		return true, nil
+	}
+	if !t.alone {
+		return false, nil
+	}
+	_, err := t.store.Get(t.ctx, key)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (t *tx) stale(task navvy.TaskID, a *navvy.Attempt) {
+	late := *a
+	late.Outcome = navvy.OutcomeStale
+	t.put(attemptKey(task, late.ID), encodeAttempt(&late))
+}
+
+// Ended is an attempt that ended without being its task's result.
+type Ended struct {
+	Task    navvy.TaskID
+	Attempt navvy.Attempt
+	Log     *OutputLog
+}
+
+// KeepAttempts makes attempts durable that did not win: failed ones that will be
+// tried again, lost and interrupted ones. Those of a removed job are dropped.
+func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
+	for i := range ended {
+		if err := ended[i].Log.syncFor(&ended[i].Attempt.Output); err != nil {
+			return err
+		}
+	}
+	return e.committer.do(ctx, func(t *tx) error {
+		for i := range ended {
+			if _, err := t.state(ended[i].Task.Job); errors.Is(err, navvy.ErrNotFound) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			t.put(attemptKey(ended[i].Task, ended[i].Attempt.ID), encodeAttempt(&ended[i].Attempt))
+		}
+		return nil
+	})
+}

@@ -1,0 +1,271 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine/driver"
+)
+
+// maxCommit bounds what one commit gathers, in bytes; a single step may exceed it.
+const maxCommit = 4 << 20
+
+// step is one change of the truth: it reads through the tx, stages its writes
+// there, and stages nothing if it returns an error. It may be run again.
+type step func(*tx) error
+
+// committer lets steps take effect one after the other, and those that arrive
+// while a commit is in flight together. It has no goroutine: whoever finds
+// nobody committing leads.
+type committer struct {
+	store driver.Store
+	opts  *Options
+
+	mu      sync.Mutex
+	leading bool
+	queue   []*pending
+}
+
+type pending struct {
+	step step
+	err  error
+	// lead tells the waiter to commit, done that its step was decided.
+	lead, done chan struct{}
+}
+
+// do carries out one step and returns when it is durable, or its error. The
+// leader's context does not end a commit that serves others as well.
+func (c *committer) do(ctx context.Context, s step) error {
+	p := &pending{step: s}
+	c.mu.Lock()
+	c.queue = append(c.queue, p)
+	if c.leading {
+		p.lead, p.done = make(chan struct{}), make(chan struct{})
+		c.mu.Unlock()
+		select {
+		case <-p.done:
+			return p.err
+		case <-p.lead:
+		}
+	} else {
+		c.leading = true
+		c.mu.Unlock()
+	}
+	c.commit(context.WithoutCancel(ctx), p)
+	return p.err
+}
+
+// commit decides what is waiting, own included, then hands the lead on.
+func (c *committer) commit(ctx context.Context, own *pending) {
+	c.mu.Lock()
+	batch := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+
+	rest := c.decide(ctx, batch)
+
+	c.mu.Lock()
+	c.queue = append(rest, c.queue...)
+	if len(c.queue) > 0 {
+		close(c.queue[0].lead)
+	} else {
+		c.leading = false
+	}
+	c.mu.Unlock()
+	for _, p := range batch[:len(batch)-len(rest)] {
+		if p != own {
+			close(p.done)
+		}
+	}
+}
+
+// decide runs the steps into one transaction, as many as fit, and applies it. It
+// returns those that it did not come to. own is always the first.
+func (c *committer) decide(ctx context.Context, batch []*pending) (rest []*pending) {
+	t := newTx(ctx, c)
+	n := 0
+	for n < len(batch) && (n == 0 || t.size() < maxCommit) {
+		p := batch[n]
+		p.err = t.run(p.step)
+		n++
+	}
+	err := t.apply()
+	switch {
+	case err == nil:
+	case errors.Is(err, navvy.ErrConflict):
+		c.decideAlone(ctx, batch[:n])
+	default:
+		for _, p := range batch[:n] {
+			if p.err == nil {
+				p.err = err
+			}
+		}
+	}
+	return batch[n:]
+}
+
+// decideAlone runs each step in a transaction of its own, so that only those fail that conflict.
+func (c *committer) decideAlone(ctx context.Context, batch []*pending) {
+	for _, p := range batch {
+		t := newTx(ctx, c)
+		t.alone = true
+		if p.err = t.run(p.step); p.err == nil {
+			p.err = t.apply()
+		}
+	}
+}
+
+// tx gathers the writes of steps. Its reads see them.
+type tx struct {
+	ctx   context.Context
+	store driver.Store
+	opts  *Options
+	// alone says that the step must look for results that exist, since the
+	// store has just refused to put one.
+	alone  bool
+	batch  driver.Batch
+	states map[navvy.JobID]*stateInTx
+	// answered are the tasks whose results this commit puts.
+	answered map[navvy.TaskID]struct{}
+	// keys are the idempotency keys that this commit takes.
+	keys map[string]struct{}
+
+	// What the step under way has done, to take it back if it fails.
+	edited []editedState
+	added  []navvy.TaskID
+}
+
+type stateInTx struct {
+	stored []byte // nil if there was none
+	state  State
+	edited bool
+}
+
+type editedState struct {
+	at     *stateInTx
+	before stateInTx
+}
+
+func newTx(ctx context.Context, c *committer) *tx {
+	return &tx{
+		ctx: ctx, store: c.store, opts: c.opts,
+		states: map[navvy.JobID]*stateInTx{}, answered: map[navvy.TaskID]struct{}{}, keys: map[string]struct{}{},
+	}
+}
+
+// run lets one step stage its writes, and takes them back if it fails.
+func (t *tx) run(s step) error {
+	conditions, ops, size := t.batch.Mark()
+	t.edited, t.added = t.edited[:0], t.added[:0]
+	err := s(t)
+	if err != nil {
+		t.batch.Rewind(conditions, ops, size)
+		for i := len(t.edited) - 1; i >= 0; i-- {
+			*t.edited[i].at = t.edited[i].before
+		}
+		for _, task := range t.added {
+			delete(t.answered, task)
+		}
+	}
+	return err
+}
+
+func (t *tx) size() int { return t.batch.Size() }
+
+// apply makes everything durable.
+func (t *tx) apply() error {
+	for id, s := range t.states {
+		if !s.edited {
+			continue
+		}
+		key := jobKey(tableState, id)
+		if s.stored == nil {
+			t.batch.IfAbsent(key)
+		} else {
+			t.batch.IfEqual(key, s.stored)
+		}
+		t.batch.Put(key, encodeState(&s.state))
+	}
+	if t.batch.Empty() {
+		return nil
+	}
+	return t.store.Apply(t.ctx, &t.batch)
+}
+
+func (t *tx) put(key, value []byte) { t.batch.Put(key, value) }
+
+func (t *tx) delete(key []byte) { t.batch.Delete(key) }
+
+// state reads a job's state, with what earlier steps of this commit did to it;
+// navvy.ErrNotFound if there is none or it was removed. The caller does not change it.
+func (t *tx) state(id navvy.JobID) (*State, error) {
+	s, err := t.load(id)
+	if err != nil {
+		return nil, err
+	}
+	if s.stored == nil && !s.edited || s.state.Removed {
+		return nil, noJob(id)
+	}
+	return &s.state, nil
+}
+
+// edit is state for a step that is going to change it, in place.
+func (t *tx) edit(id navvy.JobID) (*State, error) {
+	if _, err := t.state(id); err != nil {
+		return nil, err
+	}
+	return t.touch(t.states[id]), nil
+}
+
+// create stages the state of a job that does not exist yet.
+func (t *tx) create(id navvy.JobID, state State) *State {
+	s := &stateInTx{}
+	t.states[id] = s
+	created := t.touch(s)
+	*created = state
+	return created
+}
+
+func (t *tx) touch(s *stateInTx) *State {
+	if n := len(t.edited); n == 0 || t.edited[n-1].at != s {
+		t.edited = append(t.edited, editedState{s, *s})
+	}
+	s.edited = true
+	return &s.state
+}
+
+func (t *tx) load(id navvy.JobID) (*stateInTx, error) {
+	if s, ok := t.states[id]; ok {
+		return s, nil
+	}
+	s := &stateInTx{}
+	stored, err := t.store.Get(t.ctx, jobKey(tableState, id))
+	switch {
+	case err == nil:
+		s.stored = stored
+		if s.state, err = decodeState(stored); err != nil {
+			return nil, fmt.Errorf("job %s: %w", id, err)
+		}
+	case !errors.Is(err, navvy.ErrNotFound):
+		return nil, fmt.Errorf("engine: read the state of job %s: %w", id, err)
+	}
+	t.states[id] = s
+	return s, nil
+}
+
+// job reads a job's record.
+func (t *tx) job(id navvy.JobID) (*navvy.Job, error) {
+	b, err := t.store.Get(t.ctx, jobKey(tableJob, id))
+	if errors.Is(err, navvy.ErrNotFound) {
+		return nil, noJob(id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: read job %s: %w", id, err)
+	}
+	return decodeJob(b)
+}
+
+func noJob(id navvy.JobID) error { return fmt.Errorf("job %s: %w", id, navvy.ErrNotFound) }

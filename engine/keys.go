@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/navvy-run/navvy"
+)
+
+// The tables: the first letter of each key, and of each value.
+const (
+	tableMeta    = 'm'
+	tableJob     = 'j'
+	tableState   = 's'
+	tableInput   = 'i'
+	tableResult  = 'r'
+	tableAttempt = 'a'
+	tableHistory = 'h'
+	tablePrinted = 'p'
+	tableQueued  = 'q'
+	tableOwner   = 'o'
+	tableExpiry  = 'e'
+	tableIdem    = 'k'
+	tableOpen    = 'n'
+	tableRetry   = 'y'
+	tableTrash   = 't'
+)
+
+const idLength = 12
+
+func jobKey(table byte, id navvy.JobID) []byte {
+	return append(append(make([]byte, 0, 1+idLength+8+8), table), id...)
+}
+
+func indexKey(table byte, id navvy.JobID, index int64) []byte {
+	return binary.BigEndian.AppendUint64(jobKey(table, id), uint64(index))
+}
+
+func attemptKey(t navvy.TaskID, a navvy.AttemptID) []byte {
+	k := indexKey(tableAttempt, t.Job, t.Index)
+	k = binary.BigEndian.AppendUint32(k, a.Epoch)
+	return binary.BigEndian.AppendUint32(k, a.Number)
+}
+
+func historyKey(t navvy.TaskID, round uint32) []byte {
+	return binary.BigEndian.AppendUint32(indexKey(tableHistory, t.Job, t.Index), round)
+}
+
+// keyIndex is the index in a key that indexKey made, or that begins with one.
+func keyIndex(key []byte) int64 {
+	return int64(binary.BigEndian.Uint64(key[1+idLength:]))
+}
+
+func timeKey(table byte, at time.Time, id navvy.JobID) []byte {
+	k := binary.BigEndian.AppendUint64([]byte{table}, uint64(at.UnixNano()))
+	return append(k, id...)
+}
+
+func ownerPrefix(owner string) []byte {
+	return append(append([]byte{tableOwner}, owner...), 0)
+}
+
+func ownerKey(owner string, at time.Time, id navvy.JobID) []byte {
+	k := binary.BigEndian.AppendUint64(ownerPrefix(owner), uint64(at.UnixNano()))
+	return append(k, id...)
+}
+
+func idempotencyKey(owner, key string) []byte {
+	k := append(append([]byte{tableIdem}, owner...), 0)
+	return append(k, key...)
+}
+
+// queuedKey sorts higher priorities first, then older jobs.
+func queuedKey(j *navvy.Job) []byte {
+	k := append(append([]byte{tableQueued}, j.Queue...), 0)
+	k = binary.BigEndian.AppendUint32(k, uint32(int64(1<<31-1)-int64(j.Priority)))
+	k = binary.BigEndian.AppendUint64(k, uint64(j.Accepted.UnixNano()))
+	return append(k, j.ID...)
+}
+
+// keyJob is the id at the end of a key of the queued, owner or expiry table.
+func keyJob(key []byte) navvy.JobID { return navvy.JobID(key[len(key)-idLength:]) }

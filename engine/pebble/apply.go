@@ -1,0 +1,165 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	lsm "github.com/cockroachdb/pebble/v2"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine/driver"
+)
+
+// commit is a batch on its way to the disk. Commits become durable in the order
+// in which they were begun.
+type commit struct {
+	batch *lsm.Batch    // nil once it is durable
+	done  chan struct{} // closed when it is durable, or the store has failed
+}
+
+// Apply implements driver.Store.
+func (s *Store) Apply(ctx context.Context, b *driver.Batch) error {
+	err := s.apply(ctx, b)
+	var conflict *driver.ConflictError
+	if err == nil || errors.As(err, &conflict) {
+		return err
+	}
+	return fmt.Errorf("pebble: apply: %w", err)
+}
+
+func (s *Store) apply(ctx context.Context, b *driver.Batch) error {
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	batch, err := s.encode(b)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", navvy.ErrUnavailable, ctx.Err())
+	}
+	failed, last, err := s.commit(b, batch)
+	<-s.turn
+	if err != nil {
+		return err
+	}
+	// What was seen, or written, must be durable before anybody hears of it.
+	if err := s.durable(ctx, last); err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return &driver.ConflictError{Keys: failed}
+	}
+	return nil
+}
+
+// encode turns the changes into a batch of the storage engine.
+func (s *Store) encode(b *driver.Batch) (*lsm.Batch, error) {
+	batch := s.db.NewBatchWithSize(b.Size() + 16*len(b.Ops) + 64)
+	var err error
+	for _, op := range b.Ops {
+		switch op.Kind {
+		case driver.OpPut:
+			err = batch.Set(op.Key, op.Value, nil)
+		case driver.OpDelete:
+			err = batch.Delete(op.Key, nil)
+		case driver.OpDeleteRange:
+			end := op.Value
+			if len(end) == 0 {
+				end = behindAll
+			}
+			if bytes.Compare(op.Key, end) < 0 {
+				err = batch.DeleteRange(op.Key, end, nil)
+			}
+		}
+		if err != nil {
+			return nil, errors.Join(err, batch.Close())
+		}
+	}
+	return batch, nil
+}
+
+// behindAll is greater than any key.
+var behindAll = bytes.Repeat([]byte{0xff}, driver.MaxKey+1)
+
+// commit checks the conditions and, if all hold, hands the batch to the storage
+// engine. It returns the keys whose conditions do not hold and the commit that
+// must be durable before the outcome may be told. The caller holds the turn.
+func (s *Store) commit(b *driver.Batch, batch *lsm.Batch) (failed [][]byte, last *commit, err error) {
+	defer func() {
+		// The storage engine panics when it cannot write its log.
+		if r := recover(); r != nil {
+			s.disk.fail(fmt.Errorf("storage engine: %v", r))
+			failed, last, err = nil, nil, s.failure()
+		}
+	}()
+	failed, err = s.unmet(b.Conditions)
+	if err != nil || len(failed) > 0 || batch.Empty() {
+		return failed, s.last.Load(), errors.Join(err, batch.Close())
+	}
+	c := &commit{batch: batch, done: make(chan struct{})}
+	// Before anybody can see the batch, so that whoever sees it waits for it.
+	s.last.Store(c)
+	if err := s.db.ApplyNoSyncWait(batch, lsm.Sync); err != nil {
+		s.disk.fail(fmt.Errorf("storage engine: %w", err))
+		return nil, nil, s.failure()
+	}
+	s.commits <- c
+	return nil, c, nil
+}
+
+// unmet lists the keys of the conditions that do not hold.
+func (s *Store) unmet(conditions []driver.Condition) ([][]byte, error) {
+	var keys [][]byte
+	for _, c := range conditions {
+		value, closer, err := s.db.Get(c.Key)
+		switch {
+		case errors.Is(err, lsm.ErrNotFound):
+			if !c.Absent {
+				keys = append(keys, bytes.Clone(c.Key))
+			}
+			continue
+		case err != nil:
+			return nil, s.readError(err)
+		}
+		if c.Absent || !bytes.Equal(value, c.Value) {
+			keys = append(keys, bytes.Clone(c.Key))
+		}
+		if err := closer.Close(); err != nil {
+			return nil, s.readError(err)
+		}
+	}
+	return keys, nil
+}
+
+// awaitSyncs tells the waiting calls, in order, as their commits become durable.
+func (s *Store) awaitSyncs() {
+	for c := range s.commits {
+		if err := c.batch.SyncWait(); err != nil {
+			s.disk.fail(fmt.Errorf("storage engine: %w", err))
+		}
+		_ = c.batch.Close() // it only goes back to a pool
+		c.batch = nil
+		close(c.done)
+	}
+}
+
+// durable waits until the commit, and all before it, are durable.
+func (s *Store) durable(ctx context.Context, c *commit) error {
+	if c != nil {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return fmt.Errorf("not known to be durable: %w: %w", navvy.ErrUnavailable, ctx.Err())
+		}
+	}
+	return s.failure()
+}

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/navvy-run/navvy"
+)
+
+// State is what changes about a job: small, rewritten with every step.
+type State struct {
+	Open    bool // the submitter may still add inputs
+	Held    bool // until somebody resumes it
+	Stopped bool // what has no result is stopped, what comes is refused
+	Removed bool // a tombstone: the job is gone for everybody
+	Cut     bool // the submitter vanished before the seal
+	Read    bool // somebody has read all answers
+
+	// Attached is the epoch in which a client last was attached. 0 means that
+	// the job needs none: it is detached.
+	Attached uint32
+	// Parallelism takes the place of the job's own cap if it is not 0.
+	Parallelism int
+
+	Total, Succeeded, Failed int64
+	// Round counts the retries by hand.
+	Round uint32
+	// Why the job is held, stopped or cut.
+	Why string
+	// Finished and Expires are zero until the last task has ended.
+	Finished, Expires time.Time
+}
+
+// Pending is how many tasks have no result.
+func (s *State) Pending() int64 { return s.Total - s.Succeeded - s.Failed }
+
+// Ended tells whether nothing of the job will run any more, short of a retry.
+func (s *State) Ended() bool { return s.Stopped || (!s.Open && s.Pending() == 0) }
+
+// HeldIn tells whether the job is held in this epoch: by somebody, or because
+// the process that its client was attached to has died.
+func (s *State) HeldIn(epoch uint32) bool {
+	return !s.Ended() && (s.Held || s.Attached != 0 && s.Attached != epoch)
+}
+
+// Status is the state as users see it; running is what only the manager knows.
+func (s *State) Status(epoch uint32, running int64) navvy.Status {
+	st := navvy.Status{
+		Counts: navvy.Counts{Succeeded: s.Succeeded, Failed: s.Failed},
+		Open:   s.Open, Held: s.HeldIn(epoch), Cut: s.Cut, Read: s.Read,
+		Why: s.Why, Finished: s.Finished, Expires: s.Expires,
+	}
+	if s.Stopped {
+		st.Counts.Stopped = s.Pending()
+	} else {
+		st.Counts.Running = min(running, s.Pending())
+		st.Counts.Queued = s.Pending() - st.Counts.Running
+	}
+	if st.Held && !s.Held {
+		st.Why = "navvy ended while the job ran"
+	}
+	return st
+}
+
+const stateVersion = 1
+
+func encodeState(s *State) []byte {
+	e := newRecord(tableState, stateVersion, 48+len(s.Why))
+	for _, flag := range []bool{s.Open, s.Held, s.Stopped, s.Removed, s.Cut, s.Read} {
+		e.bool(flag)
+	}
+	e.uint(uint64(s.Attached))
+	e.uint(uint64(s.Parallelism))
+	e.int(s.Total)
+	e.int(s.Succeeded)
+	e.int(s.Failed)
+	e.uint(uint64(s.Round))
+	e.string(s.Why)
+	e.time(s.Finished)
+	e.time(s.Expires)
+	return e.b
+}
+
+func decodeState(b []byte) (State, error) {
+	d, _ := readRecord(b, tableState, stateVersion, "state of a job")
+	s := State{
+		Open: d.bool(), Held: d.bool(), Stopped: d.bool(), Removed: d.bool(), Cut: d.bool(), Read: d.bool(),
+		Attached: d.uint32(), Parallelism: int(d.uint()),
+		Total: d.int(), Succeeded: d.int(), Failed: d.int(),
+		Round: d.uint32(), Why: d.string(), Finished: d.time(), Expires: d.time(),
+	}
+	if s.Pending() < 0 {
+		d.fail("more answers than tasks")
+	}
+	return s, d.end()
+}

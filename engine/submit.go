@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/output"
+)
+
+// Submission is a job whose inputs are coming in. It is for one goroutine at a time.
+type Submission struct {
+	e      *Engine
+	job    *navvy.Job
+	stream bool
+	state  State
+	first  *Chunk // the first chunk, so that a small job is served without a read
+
+	inputs  [][]byte // not durable yet
+	bytes   int
+	next    int64 // index of inputs[0]
+	begun   bool  // something of the job is stored
+	visible bool
+	closed  bool
+}
+
+// Submit begins a submission. The engine gives the job its id and its time.
+// Unless stream is set, nothing of the job is visible before Seal.
+// It returns ErrInvalid for a job that makes no sense, ErrExhausted if the disk
+// is nearly full, and ErrExists, together with the first job's id, if its owner
+// has used its idempotency key before.
+func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	job.ID, job.Accepted = navvy.NewJobID(), e.now()
+	if job.Queue == "" {
+		job.Queue = navvy.DefaultQueue
+	}
+	if err := job.Validate(); err != nil {
+		return nil, "", err
+	}
+	if err := e.room(); err != nil {
+		return nil, "", err
+	}
+	if job.IdempotencyKey != "" {
+		id, err := e.store.Get(ctx, idempotencyKey(job.Owner, job.IdempotencyKey))
+		if err == nil {
+			return nil, navvy.JobID(id), fmt.Errorf("job with idempotency key %q: %w", job.IdempotencyKey, navvy.ErrExists)
+		} else if !errors.Is(err, navvy.ErrNotFound) {
+			return nil, "", fmt.Errorf("engine: look up idempotency key %q: %w", job.IdempotencyKey, err)
+		}
+	}
+	s := &Submission{e: e, job: &job, stream: stream}
+	if !job.Detached {
+		s.state.Attached = e.epoch
+	}
+	return s, job.ID, nil
+}
+
+// Job is the job as it is being accepted.
+func (s *Submission) Job() *navvy.Job { return s.job }
+
+// State is the job's state as of the last Flush or Seal.
+func (s *Submission) State() State { return s.state }
+
+// First is the first chunk of inputs, nil before it is durable.
+func (s *Submission) First() *Chunk { return s.first }
+
+// Add takes further inputs and keeps them; whole chunks become durable before it returns.
+func (s *Submission) Add(ctx context.Context, inputs ...[]byte) error {
+	if s.closed {
+		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
+	}
+	for _, in := range inputs {
+		if len(s.inputs) > 0 && (len(s.inputs) == MaxChunkInputs || s.bytes+len(in) > MaxChunkBytes) {
+			if err := s.Flush(ctx); err != nil {
+				return err
+			}
+		}
+		s.inputs = append(s.inputs, in)
+		s.bytes += len(in)
+	}
+	return nil
+}
+
+// Flush makes all inputs so far durable, in a stream also visible.
+func (s *Submission) Flush(ctx context.Context) error {
+	if len(s.inputs) == 0 {
+		return nil
+	}
+	return s.store(ctx, false)
+}
+
+// Seal makes the job durable with all its inputs; there are no more. A job
+// without any input is refused with ErrInvalid.
+func (s *Submission) Seal(ctx context.Context) error {
+	if s.closed {
+		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
+	}
+	if s.next+int64(len(s.inputs)) == 0 {
+		return fmt.Errorf("job: there is no input: %w", navvy.ErrInvalid)
+	}
+	return s.store(ctx, true)
+}
+
+// store is one step: the inputs at hand, and what the job needs beside them.
+func (s *Submission) store(ctx context.Context, seal bool) error {
+	if err := s.e.room(); err != nil {
+		return err
+	}
+	value, err := s.chunkValue(ctx)
+	if err != nil {
+		return err
+	}
+	next := s.next + int64(len(s.inputs))
+	show := seal || s.stream
+	state := s.state
+	err = s.e.committer.do(ctx, func(t *tx) error {
+		if value != nil {
+			t.put(indexKey(tableInput, s.job.ID, s.next), value)
+		}
+		if !seal && !s.begun {
+			t.put(jobKey(tableOpen, s.job.ID), nil)
+		} else if seal && s.begun {
+			t.delete(jobKey(tableOpen, s.job.ID))
+		}
+		if !show {
+			return nil
+		}
+		staged, err := s.stage(t)
+		if err != nil {
+			return err
+		}
+		staged.Total, staged.Open = next, !seal
+		if staged.Ended() {
+			t.end(s.job, staged)
+		}
+		state = *staged
+		return nil
+	})
+	if err != nil {
+		if !s.visible && s.job.IdempotencyKey != "" && errors.Is(err, navvy.ErrConflict) {
+			err = navvy.ErrExists // somebody else was first in between
+		}
+		return fmt.Errorf("engine: store job %s: %w", s.job.ID, err)
+	}
+	if s.first == nil && len(s.inputs) > 0 {
+		s.first = &Chunk{First: s.next, Inputs: s.inputs}
+	}
+	s.begun, s.visible, s.closed = true, s.visible || show, seal
+	s.state, s.next, s.inputs, s.bytes = state, next, nil, 0
+	return nil
+}
+
+// stage gives the job's state to be changed, and writes the job's own records
+// when it becomes visible.
+func (s *Submission) stage(t *tx) (*State, error) {
+	id := s.job.ID
+	if s.visible {
+		state, err := t.edit(id)
+		if err == nil && state.Stopped {
+			err = fmt.Errorf("job %s was stopped: %w", id, navvy.ErrConflict)
+		}
+		return state, err
+	}
+	if key := s.job.IdempotencyKey; key != "" {
+		k := idempotencyKey(s.job.Owner, key)
+		if _, taken := t.keys[string(k)]; taken {
+			return nil, fmt.Errorf("idempotency key %q: %w", key, navvy.ErrConflict)
+		}
+		t.keys[string(k)] = struct{}{}
+		t.batch.IfAbsent(k)
+		t.put(k, []byte(id))
+	}
+	t.put(jobKey(tableJob, id), encodeJob(s.job))
+	t.put(queuedKey(s.job), nil)
+	t.put(ownerKey(s.job.Owner, s.job.Accepted, id), nil)
+	return t.create(id, s.state), nil
+}
+
+// chunkValue is the record of the inputs at hand, nil if there are none. What is
+// too large for a value goes to a log first.
+func (s *Submission) chunkValue(ctx context.Context) ([]byte, error) {
+	if len(s.inputs) == 0 {
+		return nil, nil
+	}
+	value := encodeChunk(s.inputs)
+	if s.bytes <= 2*MaxChunkBytes {
+		return value, nil
+	}
+	// The tombstone of an unfinished submission comes first: a crash leaves no log that nobody knows of.
+	if !s.begun {
+		if err := s.e.committer.do(ctx, func(t *tx) error {
+			t.put(jobKey(tableOpen, s.job.ID), nil)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+		s.begun = true
+	}
+	log, err := s.e.store.CreateLog(ctx, inputLog(s.job.ID, s.next))
+	if err == nil {
+		err = errors.Join(log.Append(value), log.Sync(), log.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: keep a large input of job %s: %w", s.job.ID, err)
+	}
+	return encodeLoggedChunk(loggedChunk{length: int64(len(value)), crc: output.UpdateCRC(0, value)}), nil
+}
+
+// Abort gives the submission up. What a stream has made visible stays, stopped
+// for the reason why; otherwise nothing stays.
+func (s *Submission) Abort(ctx context.Context, why string) error {
+	if s.closed || !s.begun {
+		s.closed = true
+		return nil
+	}
+	s.closed = true
+	if !s.visible {
+		return s.e.CutOff(ctx, s.job.ID)
+	}
+	state, err := s.e.change(ctx, s.job.ID, func(t *tx, job *navvy.Job, state *State) error {
+		t.delete(jobKey(tableOpen, job.ID))
+		state.Open, state.Cut = false, true
+		stop(t, job, state, why)
+		return nil
+	})
+	if err == nil {
+		s.state = state
+	}
+	return err
+}
+
+// CutOff settles a submission whose client vanished before the seal: what was
+// still secret is removed, a stream is held and marked as cut.
+func (e *Engine) CutOff(ctx context.Context, id navvy.JobID) error {
+	_, err := e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
+		t.delete(jobKey(tableOpen, id))
+		if !state.Open {
+			return nil
+		}
+		state.Open, state.Cut = false, true
+		why := fmt.Sprintf("its submitter ended after %d inputs; the rest was never accepted", state.Total)
+		if state.Ended() {
+			state.Why = why
+			t.end(job, state)
+			return nil
+		}
+		hold(t, job, state, why)
+		return nil
+	})
+	if errors.Is(err, navvy.ErrNotFound) {
+		return e.discard(ctx, id)
+	}
+	return err
+}
