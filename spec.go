@@ -27,6 +27,9 @@ type Command struct {
 	// Args is the program and its arguments, with placeholders (package
 	// placeholder says which). With Shell it is one element, a shell line.
 	Args []string
+	// Literal takes Args and, with Stdin, the input as they are: no
+	// placeholders, nothing appended.
+	Literal bool
 	// Shell hands the line to /bin/sh -c, each placeholder's value quoted.
 	Shell bool
 	// Stdin writes the input to the task's standard input instead of its arguments.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,14 +81,12 @@ func (t *tx) answer(r *Report) error {
 	}
 	key := indexKey(tableResult, task.Job, task.Index)
 	if state.Stopped {
-		t.stale(task, &r.Result.Attempt)
-		return fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict)
+		return cmp.Or(t.stale(task, &r.Result.Attempt), fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
 	}
 	if has, err := t.hasResult(task, key); err != nil {
 		return err
 	} else if has {
-		t.stale(task, &r.Result.Attempt)
-		return fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists)
+		return cmp.Or(t.stale(task, &r.Result.Attempt), fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists))
 	}
 	r.Result.Round = state.Round
 	t.batch.IfAbsent(key)
@@ -122,10 +121,25 @@ func (t *tx) hasResult(task navvy.TaskID, key []byte) (bool, error) {
 	return err == nil, err
 }
 
-func (t *tx) stale(task navvy.TaskID, a *navvy.Attempt) {
+// stale keeps an attempt that came too late. If it was given up as lost before,
+// it stays lost, which counts, and its end is filled in.
+func (t *tx) stale(task navvy.TaskID, a *navvy.Attempt) error {
 	late := *a
 	late.Outcome = navvy.OutcomeStale
-	t.put(attemptKey(task, late.ID), encodeAttempt(&late))
+	key := attemptKey(task, late.ID)
+	stored, err := t.store.Get(t.ctx, key)
+	switch {
+	case err == nil:
+		before, err := decodeAttempt(task, stored)
+		if err != nil {
+			return err
+		}
+		late.Outcome, late.Reason, late.Message = before.Outcome, before.Reason, before.Message
+	case !errors.Is(err, navvy.ErrNotFound):
+		return err
+	}
+	t.put(key, encodeAttempt(&late))
+	return nil
 }
 
 // Ended is an attempt that ended without being its task's result.
@@ -149,6 +163,12 @@ func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
 				continue
 			} else if err != nil {
 				return err
+			}
+			if ended[i].Attempt.Outcome == navvy.OutcomeStale {
+				if err := t.stale(ended[i].Task, &ended[i].Attempt); err != nil {
+					return err
+				}
+				continue
 			}
 			t.put(attemptKey(ended[i].Task, ended[i].Attempt.ID), encodeAttempt(&ended[i].Attempt))
 		}

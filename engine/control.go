@@ -120,15 +120,15 @@ func (t *tx) reopen(job *navvy.Job, state *State) {
 }
 
 // MarkRead notes that somebody has read all answers of an ended job, which then
-// expires earlier, though never less than a day from now.
+// expires earlier, though never within a day from now.
 func (e *Engine) MarkRead(ctx context.Context, id navvy.JobID) error {
 	_, err := e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
 		if state.Read || !state.Ended() {
 			return nil
 		}
 		state.Read = true
-		left := state.Finished.Add(e.opts.KeepRead).Sub(e.opts.Clock())
-		t.expire(id, state, e.opts.KeepRead+max(0, 24*time.Hour-left))
+		soonest := e.opts.Clock().Add(min(e.opts.KeepRead, 24*time.Hour)).Sub(state.Finished)
+		t.expire(id, state, max(e.opts.KeepRead, soonest))
 		return nil
 	})
 	return err

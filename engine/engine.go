@@ -82,6 +82,10 @@ func Open(ctx context.Context, store driver.Store, opts *Options) (*Engine, erro
 	return e, nil
 }
 
+// ErrStop is what a callback of a reading method returns to end it early; the
+// method then returns nil.
+var ErrStop = driver.ErrStop
+
 // Epoch is the number of this start of the engine; no two starts on a store have the same.
 func (e *Engine) Epoch() uint32 { return e.epoch }
 

@@ -10,15 +10,21 @@ import (
 	"github.com/navvy-run/navvy/engine/driver"
 )
 
-// Expire removes all jobs whose time has come. It returns when the next one is
-// due, zero if none is, and how many it removed.
+// Expire removes all jobs whose time has come. It returns when to ask again, and
+// how many it removed.
 func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err error) {
 	for {
 		id, at, err := e.nextExpiry(ctx)
-		if err != nil || id == "" {
+		if err != nil {
 			return time.Time{}, removed, err
 		}
-		if at.After(e.opts.Clock()) {
+		// What ends from now on expires no earlier than this.
+		now := e.opts.Clock()
+		again := now.Add(min(e.opts.KeepRead, e.opts.KeepUnread))
+		if id == "" || at.After(again) {
+			return again, removed, nil
+		}
+		if at.After(now) {
 			return at, removed, nil
 		}
 		e.opts.Logger.Info("remove an expired job", "job", id, "expired", at)

@@ -69,6 +69,7 @@ func encodeSpec(e *encoder, s *navvy.Spec) {
 	c := s.Command
 	e.uint(specCommand)
 	e.strings(c.Args)
+	e.bool(c.Literal)
 	e.bool(c.Shell)
 	e.bool(c.Stdin)
 	e.strings(c.Columns)
@@ -85,7 +86,7 @@ func decodeSpec(d *decoder, s *navvy.Spec) {
 		s.Noop = &navvy.Noop{}
 	case specCommand:
 		s.Command = &navvy.Command{
-			Args: d.strings(), Shell: d.bool(), Stdin: d.bool(),
+			Args: d.strings(), Literal: d.bool(), Shell: d.bool(), Stdin: d.bool(),
 			Columns: d.strings(), Env: d.strings(), Dir: d.string(),
 		}
 	default:

@@ -13,10 +13,11 @@ import (
 
 // log holds one log's bytes. Store.mu guards which logs exist, mu what they hold.
 type log struct {
-	name string
-	mu   sync.RWMutex
-	data []byte
-	gone bool // dropped, or the store closed
+	name   string
+	mu     sync.RWMutex
+	data   []byte
+	synced int  // how much of data outlives a crash; -1 if not even the log does
+	gone   bool // dropped, or the store closed
 }
 
 // CreateLog implements driver.Store.
@@ -31,9 +32,9 @@ func (s *Store) CreateLog(ctx context.Context, name string) (driver.LogWriter, e
 	if s.logs[name] != nil {
 		return nil, fmt.Errorf("memory: create log %s: %w", name, navvy.ErrExists)
 	}
-	l := &log{name: name}
+	l := &log{name: name, synced: -1}
 	s.logs[name] = l
-	return logWriter{l}, nil
+	return &logWriter{log: l}, nil
 }
 
 // OpenLog implements driver.Store.
@@ -76,28 +77,40 @@ func (l *log) end() {
 	l.gone, l.data = true, nil
 }
 
-type logWriter struct{ *log }
+type logWriter struct {
+	*log
+	closed bool
+}
 
-func (w logWriter) Append(p []byte) error {
+func (w *logWriter) Append(p []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.gone {
+	if w.gone || w.closed {
 		return fmt.Errorf("memory: append to log %s: %w", w.name, navvy.ErrClosed)
 	}
 	w.data = append(w.data, p...)
 	return nil
 }
 
-func (w logWriter) Sync() error {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	if w.gone {
+func (w *logWriter) Sync() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone || w.closed {
 		return fmt.Errorf("memory: sync log %s: %w", w.name, navvy.ErrClosed)
 	}
+	w.synced = len(w.data)
 	return nil
 }
 
-func (w logWriter) Close() error { return nil }
+func (w *logWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return fmt.Errorf("memory: close log %s: %w", w.name, navvy.ErrClosed)
+	}
+	w.closed = true
+	return nil
+}
 
 type logReader struct{ *log }
 

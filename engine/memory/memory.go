@@ -122,6 +122,23 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Crash closes the store and returns what a loss of power would leave of one
+// that is on disk: the map, and the logs as of their last Sync.
+func (s *Store) Crash() *Store {
+	s.mu.Lock()
+	left := &Store{pairs: slices.Clone(s.pairs), logs: map[string]*log{}}
+	for name, l := range s.logs {
+		l.mu.RLock()
+		if l.synced >= 0 {
+			left.logs[name] = &log{name: name, data: bytes.Clone(l.data[:l.synced]), synced: l.synced}
+		}
+		l.mu.RUnlock()
+	}
+	s.mu.Unlock()
+	_ = s.Close() // it may be closed already
+	return left
+}
+
 // enter locks the store for one call, unless it is closed or ctx is done.
 func (s *Store) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

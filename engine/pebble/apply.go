@@ -15,8 +15,9 @@ import (
 // commit is a batch on its way to the disk. Commits become durable in the order
 // in which they were begun.
 type commit struct {
-	batch *lsm.Batch    // nil once it is durable
-	done  chan struct{} // closed when it is durable, or the store has failed
+	batch  *lsm.Batch // nil once it is durable
+	number uint64
+	done   chan struct{} // closed when it is durable, or the store has failed
 }
 
 // Apply implements driver.Store.
@@ -37,6 +38,9 @@ func (s *Store) apply(ctx context.Context, b *driver.Batch) error {
 		return err
 	}
 	defer s.calls.Done()
+	if err := s.disk.space.admit(ctx, b.Size()); err != nil {
+		return err
+	}
 	batch, err := s.encode(b)
 	if err != nil {
 		return err
@@ -64,7 +68,10 @@ func (s *Store) apply(ctx context.Context, b *driver.Batch) error {
 // encode turns the changes into a batch of the storage engine.
 func (s *Store) encode(b *driver.Batch) (*lsm.Batch, error) {
 	batch := s.db.NewBatchWithSize(b.Size() + 16*len(b.Ops) + 64)
-	var err error
+	if len(b.Ops) == 0 {
+		return batch, nil
+	}
+	err := batch.LogData(make([]byte, markSize), nil)
 	for _, op := range b.Ops {
 		switch op.Kind {
 		case driver.OpPut:
@@ -105,7 +112,7 @@ func (s *Store) commit(b *driver.Batch, batch *lsm.Batch) (failed [][]byte, last
 	if err != nil || len(failed) > 0 || batch.Empty() {
 		return failed, s.last.Load(), errors.Join(err, batch.Close())
 	}
-	c := &commit{batch: batch, done: make(chan struct{})}
+	c := s.next(batch)
 	// Before anybody can see the batch, so that whoever sees it waits for it.
 	s.last.Store(c)
 	if err := s.db.ApplyNoSyncWait(batch, lsm.Sync); err != nil {
@@ -114,6 +121,13 @@ func (s *Store) commit(b *driver.Batch, batch *lsm.Batch) (failed [][]byte, last
 	}
 	s.commits <- c
 	return nil, c, nil
+}
+
+// next numbers a batch. The caller holds the turn.
+func (s *Store) next(batch *lsm.Batch) *commit {
+	s.number++
+	setMark(batch, s.number, s.synced.Load())
+	return &commit{batch: batch, number: s.number, done: make(chan struct{})}
 }
 
 // unmet lists the keys of the conditions that do not hold.
@@ -146,6 +160,7 @@ func (s *Store) awaitSyncs() {
 		if err := c.batch.SyncWait(); err != nil {
 			s.disk.fail(fmt.Errorf("storage engine: %w", err))
 		}
+		s.synced.Store(c.number)
 		_ = c.batch.Close() // it only goes back to a pool
 		c.batch = nil
 		close(c.done)
@@ -162,4 +177,17 @@ func (s *Store) durable(ctx context.Context, c *commit) error {
 		}
 	}
 	return s.failure()
+}
+
+// sealLog ends the log with a mark which proves that all of it was durable.
+func (s *Store) sealLog() error {
+	if s.number == 0 || s.failure() != nil {
+		return nil
+	}
+	batch := s.db.NewBatch()
+	if err := batch.LogData(make([]byte, markSize), nil); err != nil {
+		return err
+	}
+	s.next(batch)
+	return errors.Join(s.db.Apply(batch, lsm.Sync), batch.Close())
 }

@@ -30,6 +30,9 @@ func (s *Store) Get(ctx context.Context, key []byte) ([]byte, error) {
 }
 
 func (s *Store) get(key []byte) ([]byte, error) {
+	if len(key) == 0 {
+		return nil, navvy.ErrNotFound
+	}
 	value, closer, err := s.db.Get(key)
 	if errors.Is(err, lsm.ErrNotFound) {
 		return nil, navvy.ErrNotFound
@@ -50,17 +53,7 @@ func (s *Store) Scan(ctx context.Context, r driver.Range, fn func(key, value []b
 		return fmt.Errorf("pebble: scan: %w", err)
 	}
 	defer s.calls.Done()
-	it, err := s.db.NewIterWithContext(ctx, &lsm.IterOptions{LowerBound: r.Start, UpperBound: r.End})
-	if err != nil {
-		return fmt.Errorf("pebble: scan: %w", s.readError(err))
-	}
-	if err := s.durable(ctx, s.last.Load()); err != nil {
-		return errors.Join(fmt.Errorf("pebble: scan: %w", err), it.Close())
-	}
-	fnErr, err := s.each(ctx, it, r, fn)
-	if closeErr := it.Close(); err == nil && closeErr != nil {
-		err = s.readError(closeErr)
-	}
+	fnErr, err := s.scan(ctx, r, fn)
 	switch {
 	case errors.Is(fnErr, driver.ErrStop):
 		return nil
@@ -72,7 +65,32 @@ func (s *Store) Scan(ctx context.Context, r driver.Range, fn func(key, value []b
 	return nil
 }
 
-// each calls fn for the pairs and tells its errors from those of the store.
+// scan tells the errors of fn from those of the store.
+func (s *Store) scan(ctx context.Context, r driver.Range, fn func(key, value []byte) error) (fnErr, err error) {
+	// To the storage engine an empty bound is one, which shuts out everything.
+	var bounds lsm.IterOptions
+	if len(r.Start) > 0 {
+		bounds.LowerBound = r.Start
+	}
+	if len(r.End) > 0 {
+		bounds.UpperBound = r.End
+	}
+	it, err := s.db.NewIterWithContext(ctx, &bounds)
+	if err != nil {
+		return nil, s.readError(err)
+	}
+	defer func() {
+		if closeErr := it.Close(); closeErr != nil && err == nil {
+			err = s.readError(closeErr)
+		}
+	}()
+	if err := s.durable(ctx, s.last.Load()); err != nil {
+		return nil, err
+	}
+	return s.each(ctx, it, r, fn)
+}
+
+// each calls fn for the pairs.
 func (s *Store) each(ctx context.Context, it *lsm.Iterator, r driver.Range, fn func(key, value []byte) error) (fnErr, err error) {
 	first, next := it.First, it.Next
 	if r.Reverse {

@@ -1,68 +1,98 @@
 package pebble
 
 import (
+	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-)
 
-// spaceCheck is how often a full disk is looked at. Only while it is full does
-// the timer run.
-const spaceCheck = time.Second
+	"github.com/navvy-run/navvy"
+)
 
 // space is what a store does about a full disk. The first write that finds no
 // space has the ballast removed, a file that is there for just this, and goes
-// on at once: what is under way can finish while the engine, told by onFull,
-// takes nothing new. When the ballast is used up too, writes wait. As soon as
-// there is space for the ballast and as much again, it is put back, and the
-// disk counts as no longer full.
+// on at once. From then on the disk counts as full: the engine is told, by
+// onFull, and calls that write are admitted only while there is a reserve left
+// for what the storage engine has under way; they wait before they change
+// anything, so reading goes on. As soon as there is space for the ballast and
+// as much again, it is put back, and the disk is no longer full. Only while it
+// is full does a timer run.
 type space struct {
 	fs      vfs.FS // the real one
 	dir     string
 	ballast string // the file's path
-	size    int64  // of the ballast
+	size    int64  // of the ballast, none if not positive
+	every   time.Duration
 	onFull  func(bool)
+	full    atomic.Bool
 
-	mu      sync.Mutex
-	retry   chan struct{} // closed, and replaced, at each look at the disk
-	full    bool
-	held    bool          // the ballast is there
-	patient bool          // writes may wait; not while the store is being opened
-	quit    chan struct{} // closed when waiting is over for good
-	done    sync.WaitGroup
+	mu       sync.Mutex
+	retry    chan struct{} // closed, and replaced, at each look at the disk
+	missed   bool          // a write found no space since the last look
+	held     bool          // the ballast is there
+	had      bool          // there was a ballast
+	patient  bool          // writes may wait; not while the store is being opened
+	watching bool
+	quit     chan struct{} // closed when waiting is over for good
+	done     sync.WaitGroup
 }
 
-func newSpace(fs vfs.FS, dir string, size int64, onFull func(bool)) *space {
-	s := &space{
-		fs: fs, dir: dir, ballast: fs.PathJoin(dir, "ballast"), size: size, onFull: onFull,
+func newSpace(fs vfs.FS, dir string, o *Options) *space {
+	return &space{
+		fs: fs, dir: dir, ballast: fs.PathJoin(dir, "ballast"), size: o.Ballast, every: o.spaceCheck, onFull: o.OnFull,
 		retry: make(chan struct{}), quit: make(chan struct{}),
 	}
+}
+
+// open makes the ballast.
+func (s *space) open() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.held = s.makeBallast()
-	return s
+	s.had = s.held
+}
+
+// admit lets a call that will write n bytes go on. While the disk is full it
+// waits for space.
+func (s *space) admit(ctx context.Context, n int) error {
+	for s.full.Load() {
+		s.mu.Lock()
+		retry := s.retry
+		s.mu.Unlock()
+		if free, ok := s.free(); !ok || free >= s.unit()/4+int64(n) {
+			return nil
+		}
+		select {
+		case <-retry:
+		case <-ctx.Done():
+			return fmt.Errorf("disk of %s is full: %w: %w: %w", s.dir, navvy.ErrExhausted, navvy.ErrUnavailable, ctx.Err())
+		case <-s.quit:
+			return fmt.Errorf("disk of %s is full: %w: %w", s.dir, navvy.ErrExhausted, navvy.ErrUnavailable)
+		}
+	}
+	return nil
 }
 
 // wait is called when a write has found no space. It returns true when trying
 // again makes sense, false when nobody is to wait any longer.
 func (s *space) wait() bool {
 	s.mu.Lock()
-	if s.stopped() {
+	switch {
+	case s.stopped(), !s.held && !s.patient:
 		s.mu.Unlock()
 		return false
-	}
-	if s.held {
-		s.held = s.fs.Remove(s.ballast) != nil
-		if !s.held {
-			s.startLocked()
-			s.mu.Unlock()
-			return true
-		}
-	}
-	if !s.patient {
+	case s.held:
+		s.held = false
+		s.watch()
+		err := s.fs.Remove(s.ballast)
 		s.mu.Unlock()
-		return false
+		return err == nil
 	}
-	s.startLocked()
+	s.missed = true
+	s.watch()
 	retry := s.retry
 	s.mu.Unlock()
 	select {
@@ -73,51 +103,76 @@ func (s *space) wait() bool {
 	}
 }
 
-// startLocked begins to watch the disk.
-func (s *space) startLocked() {
-	if s.full {
-		return
+// watch makes the disk count as full until there is space. mu is held.
+func (s *space) watch() {
+	s.full.Store(true)
+	if !s.watching {
+		s.watching = true
+		s.done.Go(s.untilRoomy)
 	}
-	s.full = true
-	s.done.Go(s.watch)
 }
 
-// watch runs while the disk is full.
-func (s *space) watch() {
-	s.onFull(true)
-	ticker := time.NewTicker(spaceCheck)
+// untilRoomy runs while the disk is full.
+func (s *space) untilRoomy() {
+	ticker := time.NewTicker(s.every)
 	defer ticker.Stop()
+	told := false // what onFull was told last
 	for {
+		if full := s.full.Load(); full != told {
+			s.onFull(full)
+			told = full
+		}
+		s.mu.Lock()
+		full := s.full.Load()
+		s.watching = full || told
+		watching := s.watching
+		s.mu.Unlock()
+		switch {
+		case !watching:
+			return
+		case full != told:
+			continue
+		}
 		select {
 		case <-s.quit:
 			return
 		case <-ticker.C:
-		}
-		if s.look() {
-			s.onFull(false)
-			return
+			s.look()
 		}
 	}
 }
 
-// look tells whether the disk is full no longer, and lets the writers try.
-func (s *space) look() bool {
+// look lets the writers try again, and finds out whether the disk is full still.
+func (s *space) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.missed && s.roomy() {
+		s.held = s.makeBallast()
+		s.full.Store(s.had && !s.held)
+	}
+	s.missed = false
 	close(s.retry)
 	s.retry = make(chan struct{})
-	if !s.roomy() {
-		return false
+}
+
+// free is how many bytes can be written, if that can be told.
+func (s *space) free() (int64, bool) {
+	usage, err := s.fs.GetDiskUsage(s.dir)
+	return int64(min(usage.AvailBytes, 1<<62)), err == nil
+}
+
+// unit is what amounts of space are measured in.
+func (s *space) unit() int64 {
+	if s.size > 0 {
+		return s.size
 	}
-	s.held = s.makeBallast()
-	s.full = false
-	return true
+	return 4 << 20
 }
 
 // roomy tells whether there is space for the ballast and as much again.
 func (s *space) roomy() bool {
-	usage, err := s.fs.GetDiskUsage(s.dir)
-	return err == nil && usage.AvailBytes >= 2*uint64(max(s.size, 4<<20))
+	free, ok := s.free()
+	return ok && free >= 2*s.unit()
 }
 
 // makeBallast puts the ballast there unless it is, or would not fit, or the
@@ -147,7 +202,7 @@ func (s *space) makeBallast() bool {
 	return err == nil
 }
 
-// wakeful lets writes wait for space from now on.
+// bePatient lets writes wait for space from now on.
 func (s *space) bePatient() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

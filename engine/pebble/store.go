@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	lsm "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/navvy-run/navvy"
@@ -28,14 +29,19 @@ type Store struct {
 	db   *lsm.DB
 	lock *lsm.Lock
 	logs *logs
+	// tables is how check reads a table.
+	tables sstable.ReaderOptions
 
 	turn    chan struct{} // holds one token: the right to check conditions and commit
+	number  uint64        // of the last commit; guarded by turn
+	synced  atomic.Uint64 // the number up to which commits are durable
 	last    atomic.Pointer[commit]
 	commits chan *commit
 	syncing sync.WaitGroup
 
-	mu      sync.RWMutex // guards ended
-	ended   bool         // no new call may begin
+	mu      sync.RWMutex // guards opened and ended
+	opened  bool
+	ended   bool // no new call may begin
 	calls   sync.WaitGroup
 	cause   atomic.Pointer[error] // why the store has failed
 	closing atomic.Bool
@@ -60,6 +66,9 @@ func (s *Store) Info() driver.Info {
 
 func (s *Store) free() (uint64, error) {
 	usage, err := s.opts.FS.GetDiskUsage(s.dir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return 0, fmt.Errorf("pebble: free space of %s: %w", s.dir, navvy.ErrUnsupported)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("pebble: free space of %s: %w", s.dir, err)
 	}
@@ -111,8 +120,16 @@ func (s *Store) failure() error {
 // fail is called once, by the disk, with why the store has failed.
 func (s *Store) fail(cause error) {
 	s.cause.Store(&cause)
+	s.mu.RLock()
+	opened := s.opened
+	s.mu.RUnlock()
+	if !opened {
+		return // Open looks at the cause
+	}
 	s.opts.Logger.Error("store has failed", "place", s.dir, "error", cause)
-	go s.opts.OnFatal(fmt.Errorf("pebble: %w", s.failure()))
+	if !s.closing.Load() {
+		go s.opts.OnFatal(fmt.Errorf("pebble: %w", s.failure()))
+	}
 	// A failed store lets go of everything at once, so that the storage engine
 	// does not go on working for nothing. This may be one of its goroutines.
 	s.end()
@@ -143,13 +160,4 @@ func (s *Store) windUp() {
 	if err != nil {
 		s.result = fmt.Errorf("pebble: close: %w", err)
 	}
-}
-
-// sealLog records in the storage engine's log that all of it is durable, so
-// that damage to any record of a store that was closed is noticed.
-func (s *Store) sealLog() error { return nil }
-
-func isMissing(fs vfs.FS, path string) bool {
-	_, err := fs.Stat(path)
-	return err != nil
 }

@@ -107,6 +107,9 @@ type Capabilities struct {
 	Adopts bool
 	// Asynchronous says that Start may return before the attempt runs.
 	Asynchronous bool
+	// Remains says that navvy's death may leave something of an attempt behind:
+	// it is journaled before it starts, and recovered.
+	Remains bool
 	// Signals says that a stop without force gives the attempt a chance to end by itself.
 	Signals bool
 	// Output and Usage say that attempts write output and are measured.

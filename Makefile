@@ -1,0 +1,35 @@
+# The project's tasks. Long logic lives in scripts/, this file names it.
+
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 60s
+BENCH ?= .
+PKG ?= ./...
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check bench lint generate fuzz
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the binary, static: bin/navvy
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/navvy ./cmd/navvy
+
+test: ## the fast tests
+	go test $(PKG)
+
+check: ## exactly what CI runs
+	scripts/check.sh
+
+bench: ## benchmarks; BENCH=regexp PKG=./placeholder narrows them
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+lint: ## gofmt, go vet and the linters of .golangci.yml
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+	cd tools && go tool golangci-lint run ./...
+
+generate: ## Go code from api/**/*.proto; no protoc needed
+	go -C tools run ./protogen -root ../api
+
+fuzz: ## every fuzz target for FUZZTIME (60s) each
+	scripts/fuzz.sh $(FUZZTIME)

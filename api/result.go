@@ -1,0 +1,93 @@
+package api
+
+import (
+	"time"
+
+	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+)
+
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+// FromAttemptID is an id as a message.
+func FromAttemptID(a navvy.AttemptID) *navvyv1.AttemptID {
+	return &navvyv1.AttemptID{Number: a.Number, Epoch: a.Epoch}
+}
+
+// ToAttemptID reads the message.
+func ToAttemptID(m *navvyv1.AttemptID) navvy.AttemptID {
+	return navvy.AttemptID{Number: m.GetNumber(), Epoch: m.GetEpoch()}
+}
+
+// FromAttempt is an attempt as a message, which shares its inline output.
+func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
+	m := &navvyv1.Attempt{
+		Id: FromAttemptID(a.ID), Outcome: navvyv1.Outcome(a.Outcome), Reason: string(a.Reason), Message: a.Message,
+		Worker: a.Worker, Slot: int32(a.Slot), StartedNs: nanos(a.Started), FinishedNs: nanos(a.Finished),
+	}
+	if a.Exit != (navvy.Exit{}) {
+		m.Exit = &navvyv1.Exit{Code: int32(a.Exit.Code), Signal: int32(a.Exit.Signal)}
+	}
+	if a.Usage != (navvy.Usage{}) {
+		m.Usage = &navvyv1.Usage{UserNs: int64(a.Usage.User), SystemNs: int64(a.Usage.System), MaxRss: a.Usage.MaxRSS}
+	}
+	if a.Output.Length > 0 {
+		o := &a.Output
+		m.Output = &navvyv1.Output{Inline: o.Inline, Logged: o.Logged, Length: o.Length, Crc: o.CRC, Stdout: o.Stdout, Stderr: o.Stderr}
+	}
+	return m
+}
+
+// ToAttempt reads the message, and shares its inline output.
+func ToAttempt(m *navvyv1.Attempt) navvy.Attempt {
+	e, u, o := m.GetExit(), m.GetUsage(), m.GetOutput()
+	return navvy.Attempt{
+		ID: ToAttemptID(m.GetId()), Outcome: navvy.Outcome(m.GetOutcome()), Reason: navvy.Reason(m.GetReason()), Message: m.GetMessage(),
+		Exit:   navvy.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal())},
+		Worker: m.GetWorker(), Slot: int(m.GetSlot()), Started: fromNanos(m.GetStartedNs()), Finished: fromNanos(m.GetFinishedNs()),
+		Usage: navvy.Usage{User: time.Duration(u.GetUserNs()), System: time.Duration(u.GetSystemNs()), MaxRSS: u.GetMaxRss()},
+		Output: navvy.Output{
+			Inline: o.GetInline(), Logged: o.GetLogged(), Length: o.GetLength(), CRC: o.GetCrc(),
+			Stdout: o.GetStdout(), Stderr: o.GetStderr(),
+		},
+	}
+}
+
+// FromResult is a result as a message, without its input.
+func FromResult(r *navvy.Result) *navvyv1.Result {
+	return &navvyv1.Result{
+		Index: r.Task.Index, State: navvyv1.State(r.State), Attempts: r.Attempts, Round: r.Round,
+		Attempt: FromAttempt(&r.Attempt),
+	}
+}
+
+// ToResult reads the message.
+func ToResult(job navvy.JobID, m *navvyv1.Result) navvy.Result {
+	return navvy.Result{
+		Task:  navvy.TaskID{Job: job, Index: m.GetIndex()},
+		State: navvy.State(m.GetState()), Attempts: m.GetAttempts(), Round: m.GetRound(),
+		Attempt: ToAttempt(m.GetAttempt()),
+	}
+}
+
+// FromRef names an attempt in a message.
+func FromRef(task navvy.TaskID, attempt navvy.AttemptID) *navvyv1.AttemptRef {
+	return &navvyv1.AttemptRef{Job: string(task.Job), Index: task.Index, Attempt: FromAttemptID(attempt)}
+}
+
+// ToRef reads the message.
+func ToRef(m *navvyv1.AttemptRef) (navvy.TaskID, navvy.AttemptID) {
+	return navvy.TaskID{Job: navvy.JobID(m.GetJob()), Index: m.GetIndex()}, ToAttemptID(m.GetAttempt())
+}

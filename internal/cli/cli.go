@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/internal/holder"
+)
+
+// app is one run of the command line.
+type app struct {
+	version string
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	env     func(string) string
+	environ func() []string
+
+	data  string // --data
+	store string // --store
+	quiet bool
+}
+
+// Main runs the command line of this process and returns its exit code.
+func Main(version string) int {
+	a := &app{version: version, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, environ: os.Environ}
+	return a.main(context.Background(), os.Args[1:])
+}
+
+// main runs one command line.
+func (a *app) main(ctx context.Context, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			a.complain(exit.err)
+		}
+		return exit.code
+	}
+	if err != nil {
+		a.complain(err)
+	}
+	return exitCode(err)
+}
+
+// exitError ends the command line with a code of its own. err may be nil: all has been said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return "exit " + strconv.Itoa(e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is a mistake in the command line itself.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+func exitCode(err error) int {
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return api.ExitUsage
+	}
+	return api.ExitCode(err)
+}
+
+// complain tells the user what went wrong, and where there is one a way out.
+func (a *app) complain(err error) {
+	message := err.Error()
+	// The sentinel at the end says what the message has said already.
+	for _, sentinel := range []error{navvy.ErrInvalid, navvy.ErrUnavailable, navvy.ErrConflict, navvy.ErrDenied, navvy.ErrUnsupported, navvy.ErrExhausted} {
+		message = strings.TrimSuffix(message, ": "+sentinel.Error())
+	}
+	fmt.Fprintf(a.err, "navvy: %s\n", message)
+	var usage *usageError
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", hint)
+	} else if errors.As(err, &usage) {
+		fmt.Fprintln(a.err, "hint: see navvy help, or --help behind the verb")
+	}
+}
+
+func (a *app) say(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.err, "navvy: "+format+"\n", args...)
+	}
+}
+
+func hintFor(err error) string {
+	var h *hintError
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	return ""
+}
+
+// hintError adds what the user can do.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e *hintError) Unwrap() error { return e.error }
+
+func withHint(err error, format string, args ...any) error {
+	return &hintError{err, fmt.Sprintf(format, args...)}
+}
+
+// dir opens the data directory that flags and environment name.
+func (a *app) dir() (*holder.Dir, error) {
+	path, err := a.dataPath()
+	if err != nil {
+		return nil, err
+	}
+	return holder.OpenDir(path)
+}
+
+func (a *app) dataPath() (string, error) {
+	if a.data != "" {
+		return a.data, nil
+	}
+	if path := a.env("NAVVY_DATA"); path != "" {
+		return path, nil
+	}
+	if state := a.env("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "navvy"), nil
+	}
+	if home := a.env("HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "navvy"), nil
+	}
+	return "", withHint(fmt.Errorf("there is no place for navvy's data: HOME is not set: %w", navvy.ErrInvalid), "give a directory with --data, or in NAVVY_DATA")
+}
+
+// owner is the name that this user's jobs bear.
+func owner() string {
+	uid := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(uid); err == nil && len(u.Username) <= navvy.MaxJobName {
+		return u.Username
+	}
+	return "uid-" + uid
+}
+
+// logger takes what is worth telling beside the answers: warnings to standard error.
+func (a *app) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if a.env("NAVVY_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+}
+
+// setting reads a duration from the environment.
+func (a *app) duration(name string, fallback time.Duration) (time.Duration, error) {
+	text := a.env(name)
+	if text == "" {
+		return fallback, nil
+	}
+	d, err := parseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, usagef("%s is %q: want a duration such as 36h or 7d", name, text)
+	}
+	return d, nil
+}
+
+// parseDuration is time.ParseDuration that knows days, and takes a bare number as seconds.
+func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseFloat(days, 64)
+		return time.Duration(n * float64(24*time.Hour)), err
+	}
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		return time.Duration(seconds * float64(time.Second)), nil
+	}
+	return time.ParseDuration(text)
+}

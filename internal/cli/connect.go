@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/engine/driver"
+	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/runner"
+)
+
+// need is what a verb needs of the other end.
+type need int
+
+const (
+	needLook   need = iota // to read and to steer; no task runs because of it
+	needRun                // that tasks run, if need be in this process
+	needBehind             // that tasks run, if need be in a background process
+)
+
+// conn is a connection to the API, in this process or another.
+type conn struct {
+	*client.Client
+	app    *app
+	holder *holder.Holder   // if this process holds the directory
+	remote *grpc.ClientConn // otherwise
+}
+
+// handover is how long somebody else may take to begin serving, or to leave.
+const handover = 10 * time.Second
+
+// connect reaches the holder of the data directory, or becomes it.
+func (a *app) connect(ctx context.Context, n need) (*conn, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	until := time.Now().Add(handover)
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		c, pid, err := a.tryConnect(ctx, dir, n)
+		if c != nil || err != nil {
+			return c, err
+		}
+		if time.Now().After(until) {
+			return nil, withHint(fmt.Errorf("the data directory %s is held by process %d, which does not answer: %w", dir.Path(), pid, navvy.ErrUnavailable),
+				"see what it is doing with ps %d, or give another directory with --data", pid)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// tryConnect is one try: nil without an error if somebody has the lock and does not serve, now.
+func (a *app) tryConnect(ctx context.Context, dir *holder.Dir, n need) (*conn, int, error) {
+	if remote, err := dir.Dial(ctx); err == nil {
+		return &conn{Client: client.New(remote), app: a, remote: remote}, 0, nil
+	}
+	lock, pid, err := dir.TryLock()
+	if err != nil || lock == nil {
+		return nil, pid, err
+	}
+	if n == needBehind {
+		// The background process takes the lock itself.
+		if err := errors.Join(lock.Unlock(), a.startBehind(ctx, dir)); err != nil {
+			return nil, 0, err
+		}
+		return nil, 0, nil
+	}
+	cfg, err := a.holderConfig(dir, a.logger())
+	if err != nil {
+		return nil, 0, errors.Join(err, lock.Unlock())
+	}
+	if n == needLook {
+		cfg.Runners = nil
+	}
+	h, err := holder.Start(ctx, lock, cfg)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &conn{Client: client.New(h.Conn()), app: a, holder: h}, 0, nil
+}
+
+func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, error) {
+	read, err := a.duration("NAVVY_KEEP_READ", engine.DefaultKeepRead)
+	if err != nil {
+		return holder.Config{}, err
+	}
+	unread, err := a.duration("NAVVY_KEEP_UNREAD", engine.DefaultKeepUnread)
+	if err != nil {
+		return holder.Config{}, err
+	}
+	url := a.storeURL()
+	return holder.Config{
+		Dir: dir,
+		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
+			return openStore(ctx, url, dir, log, full, fatal)
+		},
+		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) { return newRunners(ctx, j, log) },
+		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread},
+		Owner:   owner(), Version: a.version, Logger: log,
+	}, nil
+}
+
+// storeURL is where the store is, if it is not the data directory.
+func (a *app) storeURL() string {
+	if a.store != "" {
+		return a.store
+	}
+	return a.env("NAVVY_STORE")
+}
+
+// close leaves. A holder waits until what runs has ended; when ctx ends it ends
+// what runs at once.
+func (c *conn) close(ctx context.Context) error {
+	if c.remote != nil {
+		return c.remote.Close()
+	}
+	left, err := c.holder.Close(ctx)
+	if err != nil || !left {
+		return err
+	}
+	dir, err := c.app.dir()
+	if err != nil {
+		return err
+	}
+	return c.app.startBehind(ctx, dir)
+}
+
+// lost tells whether an error means that the holder went away, so that another
+// one may be found.
+func (c *conn) lost(err error) bool {
+	return c.remote != nil && (errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrClosed))
+}
+
+// startBehind starts a background holder and waits until it serves.
+func (a *app) startBehind(ctx context.Context, dir *holder.Dir) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start a background process: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(dir.Path(), holder.LogName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start a background process: %w", err)
+	}
+	defer log.Close()
+	ready, tell, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start a background process: %w", err)
+	}
+	defer ready.Close()
+	args := []string{"holder", "--data", dir.Path()}
+	if a.store != "" {
+		args = append(args, "--store", a.store)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir, cmd.Env = "/", a.environ()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{tell}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := errors.Join(cmd.Start(), tell.Close()); err != nil {
+		return fmt.Errorf("start a background process: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
+	defer stop()
+	word, err := io.ReadAll(ready)
+	if err != nil {
+		return fmt.Errorf("wait for the background process: %w", err)
+	}
+	if string(word) != serving {
+		// Somebody else may have been faster; the next try tells.
+		a.logger().Debug("the background process does not serve", "said", string(word))
+	}
+	return cmd.Process.Release()
+}
+
+// serving is what a background holder says on file descriptor 3 once it serves.
+const serving = "serving\n"

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy/internal/holder"
+)
+
+// newHolder is the hidden verb of a background holder: it serves until there is
+// nothing left to do.
+func newHolder(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "holder", Hidden: true, Args: cobra.NoArgs,
+		Short: "hold the data directory in the background until nothing is left to do",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tell := os.NewFile(3, "ready")
+			defer tell.Close()
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return a.hold(ctx, tell)
+		},
+	}
+}
+
+// linger is how long a background holder waits for more to do.
+const linger = 200 * time.Millisecond
+
+func (a *app) hold(ctx context.Context, tell io.WriteCloser) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	lock, pid, err := dir.TryLock()
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return fmt.Errorf("process %d holds %s", pid, dir.Path())
+	}
+	log := slog.New(slog.NewTextHandler(a.err, nil))
+	cfg, err := a.holderConfig(dir, log)
+	if err != nil {
+		return errors.Join(err, lock.Unlock())
+	}
+	h, err := holder.Start(ctx, lock, cfg)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(tell, serving); err != nil {
+		log.Warn("cannot say that it serves", "error", err)
+	}
+	if err := tell.Close(); err != nil {
+		log.Warn("cannot say that it serves", "error", err)
+	}
+	if err := a.serveUntilIdle(ctx, h); err != nil {
+		log.Error("the holder ends", "error", err)
+	}
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+	defer cancel()
+	_, err = h.Close(leaving)
+	return errors.Join(err, h.Err())
+}
+
+// serveUntilIdle returns when nothing is left to do, or when ctx ends.
+func (a *app) serveUntilIdle(ctx context.Context, h *holder.Holder) error {
+	idle := make(chan error, 1)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { idle <- h.AwaitIdle(waiting, linger) }()
+	select {
+	case <-h.Failed():
+		return h.Err()
+	case err := <-idle:
+		return err
+	}
+}

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/navvy-run/navvy"
+)
+
+// jobFlags are the flags that describe a job, for map and run.
+type jobFlags struct {
+	name, workdir, key string
+	timeout, grace     string
+	retries            int
+	env, envFrom       []string
+	detach             bool
+
+	jobs     string
+	maxFails string
+	delay    string
+	shuffle  bool
+	noop     bool
+}
+
+// add declares what map and run share.
+func (f *jobFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.name, "name", "", "a name for the job, for people")
+	fs.StringVar(&f.workdir, "workdir", "", "working directory of the tasks (default: this one)")
+	fs.StringVar(&f.timeout, "timeout", "", "end a task that takes longer: 90s, 5m, 2h")
+	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL (default 5s)")
+	fs.IntVar(&f.retries, "retries", 0, "try a failed task again, so often at most, with growing pauses")
+	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE in the tasks' environment, or NAME to drop it; may be repeated")
+	fs.StringArrayVar(&f.envFrom, "env-from", nil, "a file of NAME=VALUE lines, for what should not be seen in ps")
+	fs.BoolVarP(&f.detach, "detach", "d", false, "do not wait: print the job's id, and go on in the background")
+	fs.StringVar(&f.key, "idempotency-key", "", "submit once: a repeated call with the same key goes on with the first job")
+	fs.BoolVar(&f.noop, "noop", false, "run nothing at all in place of the command: measures navvy")
+	_ = fs.MarkHidden("noop")
+}
+
+// addMap declares what only jobs of many tasks have.
+func (f *jobFlags) addMap(fs *pflag.FlagSet) {
+	fs.StringVarP(&f.jobs, "jobs", "j", "", "tasks at once: a number, or a share of the cores as 50% (default: the cores)")
+	fs.StringVar(&f.maxFails, "max-fails", "", "stop the job when more tasks than this have failed: N or N%")
+	fs.StringVar(&f.delay, "delay", "", "least time between two starts: 0.5, 2s")
+	fs.BoolVar(&f.shuffle, "shuf", false, "run the tasks in a random order; the answers keep theirs")
+}
+
+// parallelism reads -j.
+func parallelism(text string) (int, error) {
+	if text == "" {
+		return runtime.NumCPU(), nil
+	}
+	if share, ok := strings.CutSuffix(text, "%"); ok {
+		p, err := strconv.ParseFloat(share, 64)
+		if err != nil || p <= 0 || p > 100_000 {
+			return 0, usagef("-j %s: want a number of tasks, 1 or more, or a share of the cores such as 50%%", text)
+		}
+		return max(1, int(math.Round(p/100*float64(runtime.NumCPU())))), nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 1<<20 {
+		return 0, usagef("-j %s: want a number of tasks, 1 or more, or a share of the cores such as 50%%", text)
+	}
+	return n, nil
+}
+
+func maxFails(text string) (*navvy.MaxFails, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if share, ok := strings.CutSuffix(text, "%"); ok {
+		p, err := strconv.ParseFloat(share, 64)
+		if err != nil || p < 0 || p > 100 {
+			return nil, usagef("--max-fails %s: want a number of tasks, or a share of them from 0%% to 100%%", text)
+		}
+		if p == 0 {
+			return &navvy.MaxFails{}, nil
+		}
+		return &navvy.MaxFails{Percent: p}, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return nil, usagef("--max-fails %s: want a number of tasks, or a share of them from 0%% to 100%%", text)
+	}
+	return &navvy.MaxFails{Count: n}, nil
+}
+
+// durationFlag reads a flag; empty is zero.
+func durationFlag(name, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := parseDuration(text)
+	if err != nil || d < 0 {
+		return 0, usagef("--%s %s: want a duration such as 1.5s, 10m or 2h", name, text)
+	}
+	return d, nil
+}
+
+// job makes the job that the flags describe around a command, whose
+// environment and directory it fills in.
+func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
+	job := navvy.Job{Name: f.name, Detached: f.detach, IdempotencyKey: f.key}
+	if f.retries < 0 {
+		return job, usagef("--retries %d: want 0 or more", f.retries)
+	}
+	job.Spec.Retry.Max = f.retries
+	var err error
+	for _, d := range []struct {
+		name, text string
+		to         *time.Duration
+	}{{"timeout", f.timeout, &job.Spec.Timeout}, {"grace", f.grace, &job.Spec.Grace}, {"delay", f.delay, &job.Delay}} {
+		if *d.to, err = durationFlag(d.name, d.text); err != nil {
+			return job, err
+		}
+	}
+	if job.MaxFails, err = maxFails(f.maxFails); err != nil {
+		return job, err
+	}
+	if job.Parallelism, err = parallelism(f.jobs); err != nil {
+		return job, err
+	}
+	if f.shuffle {
+		job.Shuffle = rand.Uint64() | 1
+	}
+	if f.noop {
+		job.Spec.Noop = &navvy.Noop{}
+		return job, nil
+	}
+	if c.Env, err = f.environment(a); err != nil {
+		return job, err
+	}
+	if c.Dir, err = f.directory(); err != nil {
+		return job, err
+	}
+	job.Spec.Command = c
+	return job, nil
+}
+
+// directory is where the tasks run.
+func (f *jobFlags) directory() (string, error) {
+	if f.workdir == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return "", fmt.Errorf("working directory: %w", err)
+		}
+		return dir, nil
+	}
+	dir, err := filepath.Abs(f.workdir)
+	if err != nil {
+		return "", fmt.Errorf("--workdir %s: %w", f.workdir, err)
+	}
+	if info, err := os.Stat(dir); err != nil {
+		return "", usagef("--workdir: %w", err)
+	} else if !info.IsDir() {
+		return "", usagef("--workdir %s: this is no directory", f.workdir)
+	}
+	return dir, nil
+}
+
+// environment is this process's, changed as the flags say: a job keeps it, so
+// that it runs in the same one when it is resumed from elsewhere.
+func (f *jobFlags) environment(a *app) ([]string, error) {
+	env := slices.DeleteFunc(slices.Clone(a.environ()), func(pair string) bool {
+		return strings.HasPrefix(pair, "=") || !strings.Contains(pair, "=") || strings.HasPrefix(pair, "NAVVY_STORE=")
+	})
+	for _, file := range f.envFrom {
+		pairs, err := readEnv(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, pair := range pairs {
+			env = setEnv(env, pair)
+		}
+	}
+	for _, pair := range f.env {
+		if pair == "" || strings.HasPrefix(pair, "=") {
+			return nil, usagef("--env %q: want NAME=VALUE, or NAME to drop it", pair)
+		}
+		env = setEnv(env, pair)
+	}
+	return env, nil
+}
+
+// setEnv sets NAME=VALUE, or drops NAME.
+func setEnv(env []string, pair string) []string {
+	name, _, set := strings.Cut(pair, "=")
+	env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+	if set {
+		env = append(env, pair)
+	}
+	return env
+}
+
+// readEnv reads a file of NAME=VALUE lines; empty ones and those that begin with # are passed over.
+func readEnv(path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("--env-from: %w", err)
+	}
+	defer file.Close()
+	var pairs []string
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if i := strings.IndexByte(line, '='); i <= 0 {
+			return nil, usagef("--env-from %s: line %d is not NAME=VALUE", path, n)
+		}
+		pairs = append(pairs, line)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, usagef("--env-from %s: %w", path, err)
+	}
+	return pairs, nil
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine/driver"
+	"github.com/navvy-run/navvy/engine/pebble"
+	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/placeholder"
+	"github.com/navvy-run/navvy/runner"
+	runnerdriver "github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/noop"
+	"github.com/navvy-run/navvy/runner/process"
+)
+
+// What is linked in: the stores and the runners. Nobody else names them.
+
+// openStore opens the store that a URL names; empty means the embedded one.
+func openStore(_ context.Context, url string, dir *holder.Dir, log *slog.Logger, full func(bool), fatal func(error)) (driver.Store, error) {
+	switch {
+	case url == "":
+		return pebble.Open(holder.StoreDir(dir.Path()), &pebble.Options{Logger: log, OnFull: full, OnFatal: fatal})
+	default:
+		scheme, _, _ := strings.Cut(url, "://")
+		return nil, fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
+	}
+}
+
+// newRunners makes the runners, and ends what a dead predecessor has left.
+func newRunners(ctx context.Context, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
+	commands := &templates{}
+	drivers := []runnerdriver.Driver{process.NewDriver(&process.Options{Render: commands.render}), noop.Driver{}}
+	var list []*runner.Runner
+	for _, d := range drivers {
+		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
+	}
+	_ = ctx
+	return list, nil
+}
+
+// templates keeps the parsed command of the job that was seen last.
+type templates struct {
+	mu   sync.Mutex
+	spec *navvy.Spec
+	last *placeholder.Template
+}
+
+func (c *templates) get(spec *navvy.Spec) (*placeholder.Template, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spec == spec {
+		return c.last, nil
+	}
+	t, err := placeholder.Parse(spec.Command.Args, placeholderOptions(spec.Command, 0))
+	if err != nil {
+		return nil, err
+	}
+	c.spec, c.last = spec, t
+	return t, nil
+}
+
+func placeholderOptions(c *navvy.Command, fields int) placeholder.Options {
+	return placeholder.Options{Shell: c.Shell, Columns: c.Columns, Fields: fields, Stdin: c.Stdin}
+}
+
+// render makes the arguments of one task.
+func (c *templates) render(t *runnerdriver.Task) ([]string, error) {
+	if t.Spec.Command.Literal {
+		return t.Spec.Command.Args, nil
+	}
+	template, err := c.get(t.Spec)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := t.Format.Fields(t.Input)
+	if err != nil {
+		return nil, err
+	}
+	argv, err := template.Render(nil, placeholder.Values{Fields: fields, Seq: t.ID.Index + 1, Slot: t.Slot})
+	if err != nil {
+		return nil, err
+	}
+	if t.Spec.Command.Shell {
+		if len(argv) < 3 {
+			return nil, errors.New("the shell line is empty")
+		}
+		return argv[2:], nil
+	}
+	return argv, nil
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/cli/format"
+)
+
+func newLs(a *app) *cobra.Command {
+	f := &listFlags{}
+	limit := 0
+	all := false
+	cmd := &cobra.Command{
+		Use: "ls [flags]", Short: "list jobs, newest first",
+		Long: `ls lists jobs, newest first: the last 50, or all with --all. It warns of answers
+that nobody has read and that expire soon.`,
+		Example: `  navvy ls
+  navvy ls --all -o jsonl | jq -r 'select(.failed > 0) | .id'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			if all {
+				limit = 0
+			}
+			return a.with(cmd.Context(), needLook, func(c *conn) error { return a.ls(cmd.Context(), c, f, limit) })
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().IntVarP(&limit, "limit", "n", 50, "at most so many")
+	cmd.Flags().BoolVar(&all, "all", false, "all of them")
+	return cmd
+}
+
+// soon is how long before its end an unread job is warned of.
+const soon = 3 * 24 * time.Hour
+
+func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
+	out := f.objects(a.out)
+	var rows [][]string
+	var expiring []string
+	n := 0
+	more := false
+	for job, err := range c.Jobs(ctx) {
+		if err != nil {
+			return err
+		}
+		if more = limit > 0 && n == limit; more {
+			break
+		}
+		n++
+		if s := &job.Status; !s.Expires.IsZero() && !s.Read && time.Until(s.Expires) < soon {
+			expiring = append(expiring, string(job.ID))
+		}
+		if f.output == "table" {
+			rows = append(rows, jobRow(&job))
+			continue
+		}
+		if err := out.add(newJobObject(&job)); err != nil {
+			return err
+		}
+	}
+	if len(expiring) > 0 {
+		a.say("nobody has read the answers of %s, and they expire within %s; keep them with: navvy results ID > FILE", strings.Join(expiring, ", "), format.Duration(soon))
+	}
+	if f.output != "table" {
+		return out.close()
+	}
+	if n == 0 {
+		a.say("there are no jobs yet")
+		return nil
+	}
+	if err := format.Table(a.out, jobHeader, rows); err != nil {
+		return err
+	}
+	if more {
+		a.say("there are more: navvy ls --all")
+	}
+	return nil
+}
+
+func jobRow(j *client.Job) []string {
+	c := j.Status.Counts
+	took := ""
+	if !j.Status.Finished.IsZero() {
+		took = format.Duration(j.Status.Finished.Sub(j.Accepted))
+	}
+	return []string{
+		string(j.ID), j.Name, stateWord(&j.Status), done(&j.Status), blankZero(c.Failed), blankZero(c.Running),
+		format.Duration(time.Since(j.Accepted)), took, short(commandOf(&j.Job)),
+	}
+}
+
+// stateWord is the state, or why it does not move.
+func stateWord(s *navvy.Status) string {
+	switch {
+	case s.Held:
+		return "held"
+	case s.Cut && s.State().Final():
+		return s.State().String() + " (cut)"
+	default:
+		return s.State().String()
+	}
+}
+
+func done(s *navvy.Status) string {
+	total := format.Count(s.Counts.Total())
+	if s.Open {
+		total += "+"
+	}
+	return format.Count(s.Counts.Answered()) + "/" + total
+}
+
+func blankZero(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return format.Count(n)
+}
+
+const shortLength = 60
+
+// short cuts a text that is too long for a table.
+func short(text string) string {
+	text = strings.ReplaceAll(text, "\n", " ")
+	if runes := []rune(text); len(runes) > shortLength {
+		return string(runes[:shortLength-1]) + "…"
+	}
+	return text
+}
+
+// completeJobs completes ids of jobs.
+func (a *app) completeJobs(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	var ids []string
+	err := a.with(cmd.Context(), needLook, func(c *conn) error {
+		for job, err := range c.Jobs(cmd.Context()) {
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(string(job.ID), prefix) {
+				ids = append(ids, fmt.Sprintf("%s\t%s %s", job.ID, stateWord(&job.Status), short(commandOf(&job.Job))))
+			}
+			if len(ids) == 50 {
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}

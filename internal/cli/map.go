@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/input"
+	"github.com/navvy-run/navvy/placeholder"
+)
+
+// mapFlags are the flags of map.
+type mapFlags struct {
+	jobFlags
+	printFlags
+	shell, stdin, null bool
+	files              []string
+	csv, tsv           string
+	colsep             string
+	dryRun             bool
+}
+
+func newMap(a *app) *cobra.Command {
+	f := &mapFlags{}
+	cmd := &cobra.Command{
+		Use:   "map [flags] -- COMMAND [ARGS] [::: WORDS | :::: FILES]",
+		Short: "run a command once for each input",
+		Long: `map runs a command once for each input: each line of standard input, of the
+files given with -a, each word behind :::, or each record of a CSV file.
+
+Placeholders in the command stand for the input:
+  {}    the input              {#}   the task's number, from 1
+  {.}   without its extension  {%}   the slot that the task runs in, from 1
+  {/}   its base name          {1}   its first field, {2} the second, {-1} the last
+  {//}  its directory          {1/}  the base name of the first field, and so on
+  {/.}  base name without extension   {name}  the field of a CSV column
+Without one the input is the last argument. Inputs are passed as arguments: no
+shell sees them. With -S the command is a shell line, and each placeholder's
+value is quoted in it.
+
+The answers are printed in the order of the inputs. All are kept until they
+expire: see navvy results, navvy ls. The first Ctrl-C lets running tasks finish
+and holds the job, the second stops them; navvy resume goes on where it stopped.`,
+		Example: `  navvy map -j 8 -- ./score.sh {} < inputs.txt > answers.txt
+  navvy map -S 'gunzip -c {} | wc -l' ::: *.gz
+  navvy map --csv people.csv -- greet {name} {city}
+  navvy map --colsep , -- echo {2} {1} < pairs.txt
+  navvy map --stdin -- wc -w < lines.txt
+  navvy map -d --name nightly --retries 3 -a urls.txt -- curl -fsS -o {#}.html {}
+  navvy map -o jsonl -- ./score.sh < inputs.txt | jq .stdout`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runMap(cmd.Context(), f, args) },
+	}
+	fs := cmd.Flags()
+	f.jobFlags.add(fs)
+	f.addMap(fs)
+	f.printFlags.add(fs)
+	fs.BoolVarP(&f.shell, "shell", "S", false, "the command is one shell line; placeholders are quoted in it")
+	fs.BoolVar(&f.stdin, "stdin", false, "write each input to the task's standard input")
+	fs.BoolVarP(&f.null, "null", "0", false, "inputs end with a zero byte, not with a line feed")
+	fs.StringArrayVarP(&f.files, "arg-file", "a", nil, "read inputs from this file; several are combined, each with each")
+	fs.StringVar(&f.csv, "csv", "", "inputs are the records of this CSV file (- for standard input); its first line names the columns")
+	fs.StringVar(&f.tsv, "tsv", "", "the same with tabs between the fields")
+	fs.StringVar(&f.colsep, "colsep", "", "split each input into fields at this regular expression")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
+	return cmd
+}
+
+// sources says where the inputs are.
+func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) {
+	if f.csv != "" && f.tsv != "" || (f.csv != "" || f.tsv != "") && len(f.files)+len(behind) > 0 {
+		return nil, 0, usagef("map: --csv and --tsv go with no other inputs")
+	}
+	switch {
+	case f.csv != "":
+		return []input.Source{{File: f.csv}}, ',', nil
+	case f.tsv != "":
+		return []input.Source{{File: f.tsv}}, '\t', nil
+	}
+	var sources []input.Source
+	for _, file := range f.files {
+		sources = append(sources, input.Source{File: file})
+	}
+	return append(sources, behind...), 0, nil
+}
+
+func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
+	command, behind, err := input.Split(args)
+	if err != nil {
+		return &usageError{err}
+	}
+	if len(command) == 0 && !f.noop {
+		return usagef("map: there is no command")
+	}
+	sources, comma, err := f.sources(behind)
+	if err != nil {
+		return err
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	a.quiet = f.quiet
+	in, err := input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: a.in})
+	if err != nil {
+		return &usageError{err}
+	}
+	defer in.Close()
+	job, template, err := a.mapJob(f, command, in)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		return a.dryRun(ctx, in, template)
+	}
+	return a.attach(ctx, &attachment{job: &job, input: in, print: &f.printFlags})
+}
+
+// mapJob makes the job, and checks that the command fits the inputs.
+func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job, *placeholder.Template, error) {
+	c := &navvy.Command{Args: command, Shell: f.shell, Stdin: f.stdin, Columns: in.Columns()}
+	job, err := f.job(a, c)
+	if err != nil {
+		return job, nil, err
+	}
+	job.Format = in.Format()
+	if job.Spec.Command == nil {
+		return job, nil, nil
+	}
+	template, err := placeholder.Parse(command, placeholderOptions(c, in.Fields()))
+	if err != nil {
+		return job, nil, &usageError{err}
+	}
+	if template.InScript() {
+		a.say("warning: a placeholder in the script of a shell is executed by that shell; use -S 'LINE', which quotes it")
+	}
+	return job, template, nil
+}
+
+// dryRun prints the command of each task.
+func (a *app) dryRun(ctx context.Context, in *input.Reader, template *placeholder.Template) error {
+	if template == nil {
+		return usagef("map: --dry-run has no command to print")
+	}
+	for n := int64(1); ; {
+		inputs, err := in.Batch(ctx)
+		for _, raw := range inputs {
+			fields, err := in.Format().Fields(raw)
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintln(a.out, template.Preview(placeholder.Values{Fields: fields, Seq: n, Slot: 1})); err != nil {
+				return err
+			}
+			n++
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return &usageError{err}
+		}
+	}
+}

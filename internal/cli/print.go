@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/output"
+	"github.com/navvy-run/navvy/placeholder"
+)
+
+// printFlags say how answers are printed, for map, resume and results.
+type printFlags struct {
+	output      string
+	asCompleted bool
+	keepOrder   bool
+	tag         bool
+	quiet       bool
+	progress    bool
+	joblog      string
+}
+
+func (f *printFlags) add(fs *pflag.FlagSet) {
+	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), jsonl or csv")
+	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
+	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
+	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
+	fs.BoolVar(&f.quiet, "quiet", false, "say nothing but errors, show no progress")
+	fs.BoolVar(&f.progress, "progress", false, "report progress also where standard error is no terminal")
+	fs.StringVar(&f.joblog, "joblog", "", "append a line for each task to this file, in GNU parallel's columns")
+}
+
+func (f *printFlags) check() error {
+	switch f.output {
+	case "text":
+		return nil
+	case "jsonl", "csv":
+		if f.tag {
+			return usagef("--tag goes with -o text only")
+		}
+		return nil
+	default:
+		return usagef("-o %s: want text, jsonl or csv", f.output)
+	}
+}
+
+// inputs tells whether answers are needed with their inputs.
+func (f *printFlags) inputs() bool { return f.output != "text" || f.tag || f.joblog != "" }
+
+// printer prints answers, and remembers which.
+type printer struct {
+	app      *app
+	flags    *printFlags
+	client   *client.Client
+	job      *navvy.Job
+	template *placeholder.Template // for the job log; nil if there is no command
+	out, err *bufio.Writer
+	answers  *format.Answers // for jsonl and csv
+	joblog   *format.Joblog
+	logFile  *os.File
+	printed  *roaring.Bitmap // what the server has not been told of
+	kept     time.Time
+	bar      *bar
+}
+
+// newPrinter opens what is printed to.
+func newPrinter(a *app, f *printFlags, c *client.Client, job *navvy.Job) (*printer, error) {
+	p := &printer{
+		kept: time.Now(),
+		app: a, flags: f, client: c, job: job, printed: roaring.New(),
+		out: bufio.NewWriterSize(a.out, 64<<10), err: bufio.NewWriterSize(a.err, 4<<10),
+	}
+	var columns []string
+	if command := job.Spec.Command; command != nil && !command.Literal {
+		columns = command.Columns
+		var err error
+		if p.template, err = placeholder.Parse(command.Args, placeholderOptions(command, 0)); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	switch f.output {
+	case "jsonl":
+		p.answers, err = format.NewAnswers(p.out, format.JSONL, columns)
+	case "csv":
+		p.answers, err = format.NewAnswers(p.out, format.CSV, columns)
+	}
+	if err != nil || f.joblog == "" {
+		return p, err
+	}
+	return p, p.openJoblog()
+}
+
+func (p *printer) openJoblog() error {
+	file, err := os.OpenFile(p.flags.joblog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return usagef("--joblog: %w", err)
+	}
+	p.logFile = file
+	info, err := file.Stat()
+	if err != nil {
+		return usagef("--joblog: %w", err)
+	}
+	p.joblog, err = format.NewJoblog(file, info.Size() == 0)
+	return err
+}
+
+func (p *printer) close() error {
+	var err error
+	if p.answers != nil {
+		err = p.answers.Close()
+	}
+	err = errors.Join(err, p.out.Flush(), p.err.Flush())
+	if p.logFile != nil {
+		err = errors.Join(err, p.logFile.Close())
+	}
+	return err
+}
+
+// batch prints answers that came together, and flushes.
+func (p *printer) batch(ctx context.Context, answers []client.Answer) error {
+	p.bar.clear()
+	for i := range answers {
+		if err := p.answer(ctx, &answers[i]); err != nil {
+			return err
+		}
+		p.printed.Add(uint32(answers[i].Task.Index))
+	}
+	if p.answers != nil {
+		if err := p.answers.Flush(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.out.Flush(), p.err.Flush())
+}
+
+// keepEvery is how often the server is told what was printed.
+const keepEvery = 200 * time.Millisecond
+
+// keepSoon tells the server what was printed, if it has not been told lately.
+func (p *printer) keepSoon(ctx context.Context) error {
+	if time.Since(p.kept) < keepEvery {
+		return nil
+	}
+	return p.keep(ctx)
+}
+
+// keep tells the server what was printed, so that a resume leaves it out.
+func (p *printer) keep(ctx context.Context) error {
+	if p.printed.IsEmpty() {
+		return nil
+	}
+	p.printed.RunOptimize()
+	indexes, err := p.printed.ToBytes()
+	if err != nil {
+		return fmt.Errorf("printed: %w", err)
+	}
+	p.printed, p.kept = roaring.New(), time.Now()
+	return p.client.Printed(ctx, p.job.ID, indexes)
+}
+
+func (p *printer) answer(ctx context.Context, a *client.Answer) error {
+	if p.joblog != nil {
+		if err := p.joblog.Write(&a.Result, p.command(a)); err != nil {
+			return fmt.Errorf("--joblog: %w", err)
+		}
+	}
+	if p.answers == nil {
+		return p.text(ctx, a)
+	}
+	var stdout, stderr bytes.Buffer
+	if err := p.read(ctx, a, &stdout, &stderr); err != nil {
+		return err
+	}
+	return p.answers.Write(&format.Answer{
+		Result: &a.Result, Format: p.job.Format, Input: a.Input,
+		Stdout: orEmpty(stdout.Bytes()), Stderr: orEmpty(stderr.Bytes()),
+	})
+}
+
+func orEmpty(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// command is the task's command, for the job log.
+func (p *printer) command(a *client.Answer) string {
+	fields, err := p.job.Format.Fields(a.Input)
+	if err != nil || p.template == nil {
+		return p.job.Spec.Kind()
+	}
+	return p.template.Preview(placeholder.Values{Fields: fields, Seq: a.Task.Index + 1, Slot: a.Slot})
+}
+
+// text prints what the task wrote, and why it failed if it could not even say so itself.
+func (p *printer) text(ctx context.Context, a *client.Answer) error {
+	var stdout, stderr io.Writer = p.out, p.err
+	if p.flags.tag {
+		tag := p.tag(a)
+		out, err := &tagger{w: stdout, tag: tag}, &tagger{w: stderr, tag: tag}
+		defer out.end()
+		defer err.end()
+		stdout, stderr = out, err
+	}
+	if err := p.read(ctx, a, stdout, stderr); err != nil {
+		return err
+	}
+	if a.State == navvy.Failed && a.Reason != navvy.ReasonExit && !p.flags.quiet {
+		_, err := fmt.Fprintf(p.err, "navvy: task %s failed: %s\n", a.Task, a.Message)
+		return err
+	}
+	return nil
+}
+
+func (p *printer) tag(a *client.Answer) string {
+	fields, err := p.job.Format.Fields(a.Input)
+	if err != nil {
+		return string(a.Input)
+	}
+	return strings.Join(fields, " ")
+}
+
+// read gives an answer's output to two writers.
+func (p *printer) read(ctx context.Context, a *client.Answer, stdout, stderr io.Writer) error {
+	write := func(s output.Stream, b []byte) error {
+		w := stdout
+		if s == output.Stderr {
+			w = stderr
+		}
+		_, err := w.Write(b)
+		return err
+	}
+	if a.Output.Logged {
+		return p.client.Output(ctx, a.Task, client.OutputOptions{Attempt: a.ID}, client.OutputSink{Write: write})
+	}
+	var split output.Decoder
+	return split.Decode(a.Output.Inline, write)
+}
+
+// tagger begins each line with a tag.
+type tagger struct {
+	w    io.Writer
+	tag  string
+	open bool // in the middle of a line
+}
+
+// Write passes p on, tagged.
+func (t *tagger) Write(p []byte) (int, error) {
+	written := 0
+	for line := range bytes.Lines(p) {
+		if !t.open {
+			if _, err := io.WriteString(t.w, t.tag+"\t"); err != nil {
+				return written, err
+			}
+		}
+		n, err := t.w.Write(line)
+		if written += n; err != nil {
+			return written, err
+		}
+		t.open = line[len(line)-1] != '\n'
+	}
+	return written, nil
+}
+
+// end closes an unfinished line, so that the next tag begins one.
+func (t *tagger) end() {
+	if t.open {
+		_, _ = io.WriteString(t.w, "\n") // the writer keeps its error
+	}
+}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+)
+
+func newResults(a *app) *cobra.Command {
+	f := &printFlags{}
+	var failed, follow bool
+	cmd := &cobra.Command{
+		Use: "results [flags] ID[/INDEX]", Short: "print the answers of a job, or of one task",
+		Long: `results prints answers, each once, in the order of the inputs: what the tasks
+wrote, or with -o everything about them. It can be called at any time.`,
+		Example: `  navvy results 7k2 > answers.txt
+  navvy results --failed -o jsonl 7k2
+  navvy results --follow 7k2
+  navvy results 7k2/17`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeJobs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			prefix, index, err := taskArg(args[0])
+			if err != nil {
+				return err
+			}
+			o := client.ResultsOptions{
+				Failed: failed, Follow: follow, AsCompleted: f.asCompleted || !f.keepOrder, Inputs: f.inputs(),
+				MarkRead: !failed && index < 0,
+			}
+			if index >= 0 {
+				o = client.ResultsOptions{From: index, Limit: 1, Inputs: f.inputs()}
+			}
+			return a.results(cmd.Context(), f, prefix, o)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), jsonl or csv")
+	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
+	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
+	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
+	fs.BoolVar(&failed, "failed", false, "only tasks that failed")
+	fs.BoolVarP(&follow, "follow", "f", false, "wait for answers that are still to come")
+	return cmd
+}
+
+// results prints answers over as many holders as it takes.
+func (a *app) results(ctx context.Context, f *printFlags, prefix string, o client.ResultsOptions) error {
+	single := o.Limit == 1
+	for again := true; again; {
+		err := a.with(ctx, needLook, func(c *conn) error {
+			again = false
+			job, err := c.job(ctx, prefix)
+			if err != nil {
+				return err
+			}
+			prefix = string(job.ID)
+			if single {
+				if err := hasResult(ctx, c, job.ID, o.From); err != nil {
+					return err
+				}
+			}
+			o.Follow = o.Follow && c.holder == nil // without a holder nothing comes
+			next, err := a.printResults(ctx, c, f, &job, o)
+			again = err != nil && c.lost(err) && !o.AsCompleted
+			if o.From = next; again {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasResult tells why there is no answer to print, if so.
+func hasResult(ctx context.Context, c *conn, id navvy.JobID, index int64) error {
+	task := navvy.TaskID{Job: id, Index: index}
+	t, err := c.Task(ctx, task)
+	if err != nil {
+		return err
+	}
+	if t.Result == nil {
+		return withHint(fmt.Errorf("task %s has no answer yet: it is %s: %w", task, t.State, navvy.ErrConflict), "see navvy why %s", task)
+	}
+	return nil
+}
+
+// printResults prints what comes and tells the first index that was not printed.
+func (a *app) printResults(ctx context.Context, c *conn, f *printFlags, job *client.Job, o client.ResultsOptions) (next int64, err error) {
+	next = o.From
+	p, err := newPrinter(a, f, c.Client, &job.Job)
+	if err != nil {
+		return next, err
+	}
+	for batch, err := range c.ResultBatches(ctx, job.ID, o) {
+		if err == nil {
+			err = p.batch(ctx, batch)
+		}
+		if err != nil {
+			return next, errors.Join(err, p.close())
+		}
+		next = batch[len(batch)-1].Task.Index + 1
+	}
+	return next, p.close()
+}

@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+)
+
+func newResume(a *app) *cobra.Command {
+	f := &printFlags{}
+	var jobs string
+	var all, detach bool
+	cmd := &cobra.Command{
+		Use:   "resume [flags] ID",
+		Short: "go on with a job that was held or interrupted",
+		Long: `resume goes on with a job where it stopped: after Ctrl-C, a crash or a reboot. It
+prints the answers that were not printed yet, in order, and exits as map does.
+A job that has ended already just has its answers printed.`,
+		Example: `  navvy resume 7k2
+  navvy resume --all 7k2 > answers.txt
+  navvy resume -d 7k2`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeJobs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.quiet = f.quiet
+			parallel := 0
+			if jobs != "" {
+				var err error
+				if parallel, err = parallelism(jobs); err != nil {
+					return err
+				}
+			}
+			if err := f.check(); err != nil {
+				return err
+			}
+			id, job, err := a.lookUp(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if detach {
+				return a.resumeBehind(cmd.Context(), id, parallel)
+			}
+			all = all || job.Status.State().Final() && job.Status.Read
+			return a.attach(cmd.Context(), &attachment{id: id, print: f, parallelism: parallel, all: all})
+		},
+	}
+	fs := cmd.Flags()
+	f.add(fs)
+	fs.StringVarP(&jobs, "jobs", "j", "", "tasks at once from now on (default: as before)")
+	fs.BoolVar(&all, "all", false, "print all answers, also those that were printed before")
+	fs.BoolVarP(&detach, "detach", "d", false, "go on in the background")
+	return cmd
+}
+
+// lookUp finds a job by the beginning of its id.
+func (a *app) lookUp(ctx context.Context, prefix string) (navvy.JobID, client.Job, error) {
+	c, err := a.connect(ctx, needLook)
+	if err != nil {
+		return "", client.Job{}, err
+	}
+	id, err := c.Find(ctx, prefix)
+	if err != nil {
+		return "", client.Job{}, errors.Join(err, c.close(ctx))
+	}
+	job, err := c.Get(ctx, id)
+	return id, job, errors.Join(err, c.close(ctx))
+}
+
+// resumeBehind frees the job for a background process.
+func (a *app) resumeBehind(ctx context.Context, id navvy.JobID, parallel int) error {
+	return a.with(ctx, needBehind, func(c *conn) error {
+		for _, err := range c.Resume(ctx, id, client.ResumeOptions{Parallelism: parallel}) {
+			if err != nil {
+				return err
+			}
+		}
+		_, err := fmt.Fprintln(a.out, id)
+		return err
+	})
+}
+
+// with calls fn with a connection, and closes it.
+func (a *app) with(ctx context.Context, n need, fn func(*conn) error) error {
+	c, err := a.connect(ctx, n)
+	if err != nil {
+		return err
+	}
+	err = failureOf(c, fn(c))
+	return errors.Join(err, c.close(ctx))
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/input"
+	"github.com/navvy-run/navvy/output"
+)
+
+func newRun(a *app) *cobra.Command {
+	f := &jobFlags{}
+	var stdin, shell, quiet bool
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARGS]",
+		Short: "run one command: its output live, its exit code ours",
+		Long: `run runs one command as a job of one task. What it writes appears at once,
+standard output and standard error apart, and stays to be read with navvy logs.
+
+The exit code is the command's own; 124 if it ran into --timeout, 126 if it cannot
+be run, 127 if it is not found, 128 + n if signal n ended it. Ctrl-C ends the
+command and holds the job: navvy resume runs it again.`,
+		Example: `  navvy run --timeout 1h -- make world
+  navvy run --retries 5 -- curl -fsS https://example.com/data
+  navvy run --stdin -- psql mydb < query.sql
+  id=$(navvy run -d -- ./nightly.sh); navvy logs -f $id`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.quiet = quiet
+			return a.runRun(cmd.Context(), f, &navvy.Command{Args: args, Shell: shell, Stdin: stdin, Literal: true})
+		},
+	}
+	fs := cmd.Flags()
+	f.add(fs)
+	fs.BoolVarP(&shell, "shell", "S", false, "the command is one shell line")
+	fs.BoolVar(&stdin, "stdin", false, "keep our standard input and give it to the command")
+	fs.BoolVar(&quiet, "quiet", false, "say nothing but errors")
+	return cmd
+}
+
+func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) error {
+	if len(command.Args) == 0 && !f.noop {
+		return usagef("run: there is no command")
+	}
+	f.jobs = "1"
+	job, err := f.job(a, command)
+	if err != nil {
+		return err
+	}
+	at := &attachment{job: &job, one: []byte{}, print: &printFlags{output: "text", quiet: true}, interrupt: true}
+	if command.Stdin {
+		if at.one, err = io.ReadAll(io.LimitReader(a.in, input.MaxInput+1)); err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		if len(at.one) > input.MaxInput {
+			return usagef("run --stdin: more than %d MiB of input; give the command a file to read", input.MaxInput>>20)
+		}
+	}
+	var result *navvy.Result
+	at.watch = func(ctx context.Context, c *conn, id navvy.JobID) (err error) {
+		result, err = a.watchRun(ctx, c.Client, id)
+		return err
+	}
+	err = a.attach(ctx, at)
+	if result == nil || job.Detached {
+		return err
+	}
+	return a.runVerdict(result)
+}
+
+// watchRun passes the output on as it comes, and gives the result; nil if there is none yet.
+func (a *app) watchRun(ctx context.Context, c *client.Client, id navvy.JobID) (*navvy.Result, error) {
+	task := navvy.TaskID{Job: id}
+	attempts := 0
+	err := c.Output(ctx, task, client.OutputOptions{Follow: true}, client.OutputSink{
+		Attempt: func(navvy.AttemptID) error {
+			if attempts++; attempts > 1 {
+				a.say("attempt %d failed, this is attempt %d", attempts-1, attempts)
+			}
+			return nil
+		},
+		Write: a.passOn,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var result *navvy.Result
+	for answer, err := range c.Results(ctx, id, client.ResultsOptions{MarkRead: true}) {
+		if err != nil {
+			return nil, err
+		}
+		result = &answer.Result
+	}
+	return result, nil
+}
+
+// passOn writes a task's output to our own streams.
+func (a *app) passOn(s output.Stream, p []byte) error {
+	w := a.out
+	if s == output.Stderr {
+		w = a.err
+	}
+	_, err := w.Write(p)
+	return err
+}
+
+// runVerdict turns the task's result into our exit code, and says what the
+// command could not say itself.
+func (a *app) runVerdict(r *navvy.Result) error {
+	code := r.Exit.ShellCode()
+	switch r.Reason {
+	case "":
+		return nil
+	case navvy.ReasonExit:
+		return &exitError{code: code}
+	case navvy.ReasonTimeout:
+		code = api.ExitTimeout
+	case navvy.ReasonNotFound:
+		code = api.ExitNotFound
+	case navvy.ReasonSignal:
+	default:
+		code = api.ExitCannotRun
+	}
+	return &exitError{code: code, err: errors.New(r.Message)}
+}

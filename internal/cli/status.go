@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/cli/format"
+)
+
+func newStatus(a *app) *cobra.Command {
+	f := &listFlags{}
+	cmd := &cobra.Command{
+		Use: "status [flags] [ID]", Short: "where one job stands, or everything at a glance",
+		Example: `  navvy status
+  navvy status 7k2 -o json`,
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeJobs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			return a.with(cmd.Context(), needLook, func(c *conn) error {
+				if len(args) == 0 {
+					return a.overview(cmd.Context(), c, f)
+				}
+				job, err := c.job(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				if f.output != "table" {
+					return f.one(a.out, newJobObject(&job))
+				}
+				return format.Table(a.out, nil, statusRows(&job))
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// job finds a job by the beginning of its id.
+func (c *conn) job(ctx context.Context, prefix string) (client.Job, error) {
+	id, err := c.Find(ctx, prefix)
+	if err != nil {
+		return client.Job{}, err
+	}
+	return c.Get(ctx, id)
+}
+
+// statusRows are what there is to say about a job, a line each.
+func statusRows(j *client.Job) [][]string {
+	s, c := &j.Status, j.Status.Counts
+	rows := [][]string{
+		{"job", string(j.ID)}, {"name", j.Name}, {"state", stateWord(s)}, {"why", s.Why},
+		{"tasks", done(s) + " done"}, {"queued", blankZero(c.Queued)}, {"running", blankZero(c.Running)},
+		{"succeeded", blankZero(c.Succeeded)}, {"failed", blankZero(c.Failed)}, {"stopped", blankZero(c.Stopped)},
+		{"command", commandOf(&j.Job)},
+	}
+	if command := j.Spec.Command; command != nil {
+		rows = append(rows, []string{"directory", command.Dir})
+	}
+	if j.Parallelism > 0 {
+		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
+	}
+	rows = append(rows, []string{"accepted", moment(j.Accepted)}, []string{"finished", moment(s.Finished)}, []string{"expires", moment(s.Expires)})
+	kept := rows[:0]
+	for _, row := range rows {
+		if row[1] != "" {
+			kept = append(kept, row)
+		}
+	}
+	return kept
+}
+
+// moment is a point in time for people; empty if there is none.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// overviewObject is the whole as -o json shows it.
+type overviewObject struct {
+	Version  string         `json:"version"`
+	Holder   int64          `json:"holder,omitempty"` // its process id
+	Store    string         `json:"store"`
+	Free     uint64         `json:"free_bytes,omitempty"`
+	Full     bool           `json:"full"`
+	Draining bool           `json:"draining"`
+	Active   []jobObject    `json:"active"`
+	Workers  []workerObject `json:"workers"`
+}
+
+type workerObject struct {
+	Name    string   `json:"name"`
+	Kinds   []string `json:"kinds"`
+	Running int64    `json:"running"`
+}
+
+func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
+	m, err := c.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	o := overviewObject{
+		Version: m.GetVersion(), Store: m.GetStore(), Free: m.GetFree(), Full: m.GetFull(), Draining: m.GetDraining(),
+		Active: []jobObject{}, Workers: []workerObject{},
+	}
+	if c.remote != nil {
+		o.Holder = m.GetPid()
+	}
+	var rows [][]string
+	for _, active := range m.GetActive() {
+		job := toClientJob(active)
+		o.Active = append(o.Active, newJobObject(&job))
+		rows = append(rows, jobRow(&job))
+	}
+	for _, w := range m.GetWorkers() {
+		o.Workers = append(o.Workers, workerObject{Name: w.GetName(), Kinds: w.GetKinds(), Running: w.GetRunning()})
+	}
+	if f.output != "table" {
+		return f.one(a.out, o)
+	}
+	holder := "nobody: no task runs now"
+	if o.Holder != 0 {
+		holder = fmt.Sprintf("process %d", o.Holder)
+		if o.Draining {
+			holder += ", which is about to end"
+		}
+	}
+	glance := [][]string{{"version", o.Version}, {"store", o.Store}, {"held by", holder}}
+	if o.Free > 0 {
+		glance = append(glance, []string{"free", format.Size(int64(o.Free))})
+	}
+	if o.Full {
+		glance = append(glance, []string{"disk", "FULL: answers wait, nothing new starts"})
+	}
+	for _, w := range o.Workers {
+		glance = append(glance, []string{"worker", fmt.Sprintf("%s, %d running", w.Name, w.Running)})
+	}
+	if err := format.Table(a.out, nil, glance); err != nil || len(rows) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.out)
+	return format.Table(a.out, jobHeader, rows)
+}
+
+var jobHeader = []string{"ID", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "AGE", "TOOK", "COMMAND"}
+
+func toClientJob(m *navvyv1.JobStatus) client.Job {
+	return client.Job{Job: api.ToJob(m.GetJob()), Status: api.ToStatus(m.GetStatus())}
+}
+
+func newWait(a *app) *cobra.Command {
+	f := &listFlags{}
+	quiet := false
+	cmd := &cobra.Command{
+		Use: "wait [flags] ID…", Short: "wait until jobs have ended, and exit as map would",
+		Example: `  navvy wait 7k2
+  navvy wait $(navvy map -d -- ./score.sh < inputs.txt) && echo fine`,
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeJobs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			a.quiet = quiet
+			for _, prefix := range args {
+				if err := a.wait(cmd.Context(), f, prefix); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	return cmd
+}
+
+// wait follows a job over as many holders as it takes.
+func (a *app) wait(ctx context.Context, f *listFlags, prefix string) error {
+	var job client.Job
+	for again := true; again; {
+		err := a.with(ctx, needLook, func(c *conn) error {
+			var err error
+			if job, err = c.job(ctx, prefix); err != nil {
+				return err
+			}
+			prefix = string(job.ID)
+			if c.holder != nil {
+				// Nobody runs anything: what there is to know is known.
+				again = false
+				return nil
+			}
+			job.Status, err = c.Wait(ctx, job.ID)
+			if again = err != nil && c.lost(err); again {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !a.quiet && f.output != "table" {
+		if err := f.one(a.out, newJobObject(&job)); err != nil {
+			return err
+		}
+	}
+	if !job.Status.State().Final() && !job.Status.Held {
+		return withHint(fmt.Errorf("job %s waits, and nobody runs it: %w", job.ID, navvy.ErrUnavailable), "go on with: navvy resume %s", job.ID)
+	}
+	return a.verdict(job.ID, &job.Status, 0)
+}

@@ -1,0 +1,175 @@
+package holder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// maxSocketPath is what fits into sockaddr_un with its closing zero; see unix(7).
+const maxSocketPath = 107
+
+// withSocket calls fn with a path that reaches the socket and is short enough
+// for the kernel: one through an open directory where the real one is too long.
+func (d *Dir) withSocket(fn func(path string) error) error {
+	path := d.join(socketName)
+	if len(path) <= maxSocketPath {
+		return fn(path)
+	}
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return fn(filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), socketName))
+}
+
+// listen opens the socket; the lock's owner takes an old one away.
+func (d *Dir) listen() (*ownListener, error) {
+	if err := os.Remove(d.join(socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, dirError(d.path, err)
+	}
+	var l net.Listener
+	err := d.withSocket(func(path string) (err error) {
+		l, err = net.Listen("unix", path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: open the socket: %w", d.path, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its path may go through a directory that is closed by now
+	if err := os.Chmod(d.join(socketName), 0o600); err != nil {
+		return nil, errors.Join(dirError(d.path, err), l.Close())
+	}
+	return &ownListener{Listener: l, uid: os.Geteuid()}, nil
+}
+
+// ownListener accepts connections of one user and of root only, and counts them.
+type ownListener struct {
+	net.Listener
+	uid int
+
+	mu    sync.Mutex
+	open  int
+	empty chan struct{} // closed when the last connection closes; nil if nobody waits
+}
+
+// Accept waits for the next connection of somebody who may call.
+func (l *ownListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peer(conn); err != nil || uid != l.uid && uid != 0 {
+			conn.Close()
+			continue
+		}
+		l.mu.Lock()
+		l.open++
+		l.mu.Unlock()
+		return &countedConn{Conn: conn, closed: sync.OnceFunc(l.closed)}, nil
+	}
+}
+
+func (l *ownListener) closed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open--; l.open == 0 && l.empty != nil {
+		close(l.empty)
+		l.empty = nil
+	}
+}
+
+// connected is how many connections are open.
+func (l *ownListener) connected() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// nobody gives a channel that is closed once no connection is open.
+func (l *ownListener) nobody() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == 0 {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if l.empty == nil {
+		l.empty = make(chan struct{})
+	}
+	return l.empty
+}
+
+// countedConn tells its listener when it closes.
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+// Close closes the connection.
+func (c *countedConn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
+}
+
+// peer is the user at the other end, as the kernel knows it; see SO_PEERCRED in unix(7).
+func peer(conn net.Conn) (uid int, err error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return int(cred.Uid), nil
+}
+
+// Dial connects to the holder of the directory. It fails at once if nobody listens.
+func (d *Dir) Dial(ctx context.Context) (*grpc.ClientConn, error) {
+	first, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	firsts := make(chan net.Conn, 1)
+	firsts <- first
+	return grpc.NewClient("passthrough:navvy",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			select {
+			case conn := <-firsts:
+				return conn, nil
+			default:
+				return d.dial(ctx)
+			}
+		}))
+}
+
+func (d *Dir) dial(ctx context.Context) (conn net.Conn, err error) {
+	err = d.withSocket(func(path string) (err error) {
+		conn, err = (&net.Dialer{}).DialContext(ctx, "unix", path)
+		return err
+	})
+	return conn, err
+}
+
+// maxMessage bounds one message of the API: a batch of results, or one input that is very long.
+const maxMessage = 128 << 20

@@ -1,0 +1,224 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
+)
+
+type stopOrder struct {
+	job navvy.JobID
+	why string
+}
+
+// took takes a job's new state over, after a step of the engine, and tells everybody.
+func (m *Manager) took(id navvy.JobID, state engine.State, also func(*job)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if j := m.jobs[id]; j != nil {
+		j.update(state, m.eng.Epoch())
+		if also != nil {
+			also(j)
+		}
+		m.dropLocked(j)
+	}
+	m.signalLocked(id).fire()
+	if m.jobs[id] == nil {
+		delete(m.signals, id)
+	}
+	m.idle.fire()
+}
+
+func (j *job) stopAll() {
+	for _, a := range j.running {
+		a.stopLocked()
+	}
+}
+
+// Hold lets no further task of the job start, until Resume. With interrupt, what
+// runs is ended as well, and will run again.
+func (m *Manager) Hold(ctx context.Context, id navvy.JobID, why string, interrupt bool) (navvy.Status, error) {
+	state, err := m.eng.Hold(ctx, id, why)
+	if err != nil {
+		return navvy.Status{}, err
+	}
+	m.took(id, state, func(j *job) {
+		if interrupt {
+			j.stopAll()
+		}
+	})
+	return m.Status(ctx, id)
+}
+
+// Resume frees the job.
+func (m *Manager) Resume(ctx context.Context, id navvy.JobID, o engine.ResumeOptions) (navvy.Status, error) {
+	state, err := m.eng.Resume(ctx, id, o)
+	if err != nil {
+		return navvy.Status{}, err
+	}
+	m.took(id, state, nil)
+	if !state.Ended() {
+		if err := m.load(ctx, id); err != nil {
+			return navvy.Status{}, err
+		}
+	}
+	if err := m.pump(ctx); err != nil {
+		return navvy.Status{}, err
+	}
+	return m.Status(ctx, id)
+}
+
+// Stop ends the job: what has no result is stopped, what runs is ended.
+func (m *Manager) Stop(ctx context.Context, id navvy.JobID, why string) (navvy.Status, error) {
+	state, err := m.eng.Stop(ctx, id, why)
+	if err != nil {
+		return navvy.Status{}, err
+	}
+	m.took(id, state, (*job).stopAll)
+	return m.Status(ctx, id)
+}
+
+// Retry makes tasks pending again; see engine.Retry.
+func (m *Manager) Retry(ctx context.Context, id navvy.JobID, sel engine.RetrySelection) (int64, navvy.Status, error) {
+	m.settling.Lock()
+	n, state, err := m.eng.Retry(ctx, id, sel)
+	m.settling.Unlock()
+	if err != nil {
+		return 0, navvy.Status{}, err
+	}
+	m.took(id, state, func(j *job) { j.stale = true })
+	if n > 0 && !state.HeldIn(m.eng.Epoch()) {
+		if err := m.load(ctx, id); err != nil {
+			return 0, navvy.Status{}, err
+		}
+	}
+	if err := m.pump(ctx); err != nil {
+		return 0, navvy.Status{}, err
+	}
+	st, err := m.Status(ctx, id)
+	return n, st, err
+}
+
+// Remove deletes an ended job. With force it is stopped first.
+func (m *Manager) Remove(ctx context.Context, id navvy.JobID, force bool) error {
+	if force {
+		if _, err := m.Stop(ctx, id, "removed"); err != nil {
+			return err
+		}
+		if err := m.Await(ctx, id, false); ignoreGone(err) != nil {
+			return err
+		}
+	}
+	err := m.eng.Remove(ctx, id)
+	m.took(id, engine.State{Stopped: true, Removed: true}, (*job).stopAll)
+	return err
+}
+
+// AttachClient notes that a client waits for the job. When the last one calls
+// leave, a job that is not detached and has not ended is held.
+func (m *Manager) AttachClient(job *navvy.Job) (leave func(context.Context) error) {
+	m.mu.Lock()
+	m.attached[job.ID]++
+	m.mu.Unlock()
+	return func(ctx context.Context) error {
+		m.mu.Lock()
+		m.attached[job.ID]--
+		last := m.attached[job.ID] == 0
+		if last {
+			delete(m.attached, job.ID)
+		}
+		draining := m.draining
+		m.idle.fire()
+		m.mu.Unlock()
+		if !last || draining {
+			return nil
+		}
+		state, err := m.eng.State(ctx, job.ID)
+		if err != nil || state.Ended() || state.Attached == 0 {
+			return ignoreGone(err)
+		}
+		_, err = m.Hold(ctx, job.ID, "its client ended", false)
+		return ignoreGone(err)
+	}
+}
+
+// Submission is engine.Submission, with the manager told of what becomes visible.
+type Submission struct {
+	*engine.Submission
+	m *Manager
+}
+
+// Submit begins a submission; see engine.Submit. While it drains, the manager
+// refuses with ErrUnavailable.
+func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	if m.Draining() {
+		return nil, "", errDraining
+	}
+	s, id, err := m.eng.Submit(ctx, job, stream)
+	if err != nil {
+		return nil, id, err
+	}
+	return &Submission{Submission: s, m: m}, id, nil
+}
+
+// Flush makes the inputs so far durable; in a stream they may start.
+func (s *Submission) Flush(ctx context.Context, visible bool) error {
+	if err := s.Submission.Flush(ctx); err != nil || !visible {
+		return err
+	}
+	return s.served(ctx)
+}
+
+// Seal makes the job durable; it may start.
+func (s *Submission) Seal(ctx context.Context) error {
+	if err := s.Submission.Seal(ctx); err != nil {
+		return err
+	}
+	return s.served(ctx)
+}
+
+func (s *Submission) served(ctx context.Context) error {
+	s.m.accepted(s.Job(), s.State(), s.First())
+	return s.m.pump(ctx)
+}
+
+// Abort gives the submission up; see engine.Submission.
+func (s *Submission) Abort(ctx context.Context, why string) error {
+	if err := s.Submission.Abort(ctx, why); err != nil {
+		return err
+	}
+	return s.settled(ctx, (*job).stopAll)
+}
+
+// CutOff settles a submission whose client vanished; see engine.CutOff.
+func (s *Submission) CutOff(ctx context.Context) error {
+	if err := s.m.eng.CutOff(ctx, s.Job().ID); err != nil {
+		return err
+	}
+	return s.settled(ctx, nil)
+}
+
+func (s *Submission) settled(ctx context.Context, also func(*job)) error {
+	state, err := s.m.eng.State(ctx, s.Job().ID)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	s.m.took(s.Job().ID, state, also)
+	return nil
+}
+
+// Active gives the ids of the jobs that are being served, in order of service.
+func (m *Manager) Active() []navvy.JobID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := make([]navvy.JobID, 0, len(m.order))
+	for _, j := range m.order {
+		ids = append(ids, j.ID)
+	}
+	return slices.Clip(ids)
+}

@@ -1,0 +1,311 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
+)
+
+// Manager serves the jobs of one engine. All methods may be called at once.
+// Errors wrap the sentinels of package navvy.
+type Manager struct {
+	eng  *engine.Engine
+	opts Options
+
+	// settling keeps reports from being settled while a retry rearranges results.
+	settling sync.Mutex
+
+	mu       sync.Mutex
+	jobs     map[navvy.JobID]*job // served, or with attempts that still run
+	order    []*job               // the same, in order of service
+	behind   []byte               // the window has been read up to this position
+	more     bool                 // there may be queued jobs behind it
+	sessions []*Session
+	reports  []report // on their way to disk
+	pumping  bool
+	again    bool // something changed while pumping
+	draining bool
+	failure  error // what ended the manager
+	stopSoon []stopOrder
+	attached map[navvy.JobID]int
+	signals  map[navvy.JobID]*signal
+	watched  map[navvy.TaskID]int
+	idle     signal    // fires when something ended
+	expiry   time.Time // when to look for expired jobs
+
+	reported chan struct{} // reports are waiting
+	changed  chan struct{} // the next instant may be another one
+}
+
+// Options are the settings of a Manager.
+type Options struct {
+	// Clock tells the time. Defaults to time.Now.
+	Clock func() time.Time
+	// Logger takes what was decided on its own account. Defaults to one that discards.
+	Logger *slog.Logger
+	// Parallelism is the cap of jobs that name none. Defaults to the number of processors.
+	Parallelism int
+	// Lease is how long a worker's attempts live without a heartbeat. Zero, the
+	// default, means as long as its session: for workers in this process.
+	Lease time.Duration
+	// MaxLost is how often a task may lose its worker before it fails. Defaults to 3.
+	MaxLost int
+	// Jitter draws the pause before a retry from the longest one. Defaults to
+	// a random one between half of it and all of it.
+	Jitter func(longest time.Duration) time.Duration
+	// Full tells whether the disk is full, so that nothing new is started. Defaults to never.
+	Full func() bool
+}
+
+const defaultMaxLost = 3
+
+func (o *Options) withDefaults() Options {
+	var d Options
+	if o != nil {
+		d = *o
+	}
+	if d.Clock == nil {
+		d.Clock = time.Now
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.Parallelism <= 0 {
+		d.Parallelism = runtime.NumCPU()
+	}
+	if d.MaxLost <= 0 {
+		d.MaxLost = defaultMaxLost
+	}
+	if d.Jitter == nil {
+		d.Jitter = halfJitter
+	}
+	if d.Full == nil {
+		d.Full = func() bool { return false }
+	}
+	return d
+}
+
+// New makes a manager of all jobs that eng holds. Nothing is read before a worker comes.
+func New(eng *engine.Engine, opts *Options) *Manager {
+	return &Manager{
+		eng: eng, opts: opts.withDefaults(), more: true,
+		jobs: map[navvy.JobID]*job{}, attached: map[navvy.JobID]int{}, signals: map[navvy.JobID]*signal{},
+		watched:  map[navvy.TaskID]int{},
+		reported: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+}
+
+// Run settles reports and does what is due, until ctx ends or the engine fails;
+// it then returns why. It is called once.
+func (m *Manager) Run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		next, err := m.Tick(ctx)
+		if err != nil {
+			return m.fail(err)
+		}
+		timer.Reset(max(0, next.Sub(m.opts.Clock())))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-m.reported:
+			if err := m.Settle(ctx); err != nil {
+				return m.fail(err)
+			}
+		case <-m.changed:
+		case <-timer.C:
+		}
+	}
+}
+
+// Tick does what is due now, and tells when something may be due next.
+func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
+	now := m.opts.Clock()
+	m.expireLeases(now)
+	m.mu.Lock()
+	next, orders := m.expiry, m.stopSoon
+	m.stopSoon = nil
+	m.mu.Unlock()
+	for _, o := range orders {
+		if _, err := m.Stop(ctx, o.job, o.why); ignoreGone(err) != nil {
+			return time.Time{}, err
+		}
+	}
+	if !next.After(now) {
+		var err error
+		if next, _, err = m.eng.Expire(ctx); err != nil {
+			return time.Time{}, fmt.Errorf("manager: remove expired jobs: %w", err)
+		}
+	}
+	if err := m.pump(ctx); err != nil {
+		return time.Time{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expiry = next
+	for _, at := range m.dueLocked() {
+		if at.Before(next) {
+			next = at
+		}
+	}
+	return next, nil
+}
+
+// fail ends the manager: everybody who waits is told.
+func (m *Manager) fail(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failure == nil {
+		m.failure = err
+		for _, s := range m.signals {
+			s.fire()
+		}
+		for _, s := range m.sessions {
+			s.wake()
+		}
+		m.idle.fire()
+	}
+	return err
+}
+
+// Draining tells whether the manager starts nothing new because it is about to leave.
+func (m *Manager) Draining() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.draining
+}
+
+// Drain starts nothing new and returns when nothing runs and all reports are settled.
+func (m *Manager) Drain(ctx context.Context) error {
+	m.mu.Lock()
+	m.draining = true
+	m.mu.Unlock()
+	return m.wait(ctx, m.quietLocked)
+}
+
+// AwaitIdle returns when there is nothing left to do: no attempt runs, no report
+// waits, nobody is attached, and no queued job could be served.
+func (m *Manager) AwaitIdle(ctx context.Context) error { return m.wait(ctx, m.idleLocked) }
+
+// Idle tells whether there is nothing left to do.
+func (m *Manager) Idle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.idleLocked()
+}
+
+func (m *Manager) idleLocked() bool {
+	if !m.quietLocked() || len(m.attached) > 0 || m.more {
+		return false
+	}
+	for _, j := range m.jobs {
+		if j.serveable() {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Manager) quietLocked() bool {
+	for _, j := range m.jobs {
+		if j.busy() {
+			return false
+		}
+	}
+	return len(m.reports) == 0
+}
+
+// wait blocks until the condition holds; it is judged under the lock, when something has ended.
+func (m *Manager) wait(ctx context.Context, condition func() bool) error {
+	for {
+		m.mu.Lock()
+		if m.failure != nil {
+			defer m.mu.Unlock()
+			return m.failure
+		}
+		if condition() {
+			m.mu.Unlock()
+			return nil
+		}
+		changed := m.idle.wait()
+		m.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// poke makes Run look again at what is due.
+func (m *Manager) poke() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// signal wakes everybody who waits for it, each time that it fires. It is
+// guarded by its owner's lock; its zero value is ready.
+type signal struct{ ch chan struct{} }
+
+// wait gives a channel that the next fire closes.
+func (s *signal) wait() <-chan struct{} {
+	if s.ch == nil {
+		s.ch = make(chan struct{})
+	}
+	return s.ch
+}
+
+func (s *signal) fire() {
+	if s.ch != nil {
+		close(s.ch)
+		s.ch = nil
+	}
+}
+
+// Wake makes the manager look again at what can be started, after something
+// changed that it was not told of.
+func (m *Manager) Wake() { m.poke() }
+
+// Running is how many attempts run, or have ended and are not on disk.
+func (m *Manager) Running() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, j := range m.jobs {
+		n += len(j.running) + len(j.settling)
+	}
+	return n
+}
+
+// Leave tells everybody who waits for a job that this manager will serve it no more.
+func (m *Manager) Leave(why error) { _ = m.fail(why) }
+
+// Left tells whether there are detached jobs that somebody should go on serving.
+func (m *Manager) Left(ctx context.Context) (bool, error) {
+	var after []byte
+	for {
+		ids, last, err := m.eng.QueuedAfter(ctx, navvy.DefaultQueue, after, window)
+		if err != nil || len(ids) == 0 {
+			return false, err
+		}
+		for _, id := range ids {
+			job, state, err := m.eng.Job(ctx, id)
+			if ignoreGone(err) != nil {
+				return false, err
+			}
+			if err == nil && job.Detached && !state.Ended() {
+				return true, nil
+			}
+		}
+		after = last
+	}
+}

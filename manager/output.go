@@ -1,0 +1,150 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/output"
+)
+
+// live is the output of an attempt while it comes in: its head in memory, and
+// all of it in the engine's log once it is longer than that.
+type live struct {
+	log *output.Log
+	// file is nil as long as the output is short. The log sets it.
+	file *engine.OutputLog
+}
+
+func newLive(eng *engine.Engine, ref Ref) *live {
+	l := &live{}
+	l.log = output.NewLog(func() (output.File, error) {
+		// The log is the attempt's, not the call's that happens to fill it.
+		file, err := eng.CreateOutput(context.Background(), ref.Task, ref.Attempt)
+		if err != nil {
+			return nil, err
+		}
+		l.file = file
+		return file, nil
+	})
+	return l
+}
+
+// log is where the attempt's output lies, nil if it is not in a log.
+func (a *attempt) log() *engine.OutputLog {
+	if a == nil || a.out == nil {
+		return nil
+	}
+	return a.out.file
+}
+
+// OutputWriter takes what one attempt writes. It is for one goroutine at a time.
+type OutputWriter struct{ out *live }
+
+// WriteOutput opens the output of an attempt that runs; ErrLeaseLost if the
+// manager knows of no such attempt.
+func (m *Manager) WriteOutput(ref Ref) (*OutputWriter, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.runningLocked(ref.Task)
+	if a == nil || a.id != ref.Attempt {
+		return nil, fmt.Errorf("output of %s, attempt %s: %w", ref.Task, ref.Attempt, navvy.ErrLeaseLost)
+	}
+	return &OutputWriter{out: m.liveLocked(a)}, nil
+}
+
+func (m *Manager) runningLocked(task navvy.TaskID) *attempt {
+	if j := m.jobs[task.Job]; j != nil {
+		return j.running[task.Index]
+	}
+	return nil
+}
+
+func (m *Manager) liveLocked(a *attempt) *live {
+	if a.out == nil {
+		a.out = newLive(m.eng, a.ref())
+	}
+	return a.out
+}
+
+// Append adds frames, which it does not keep, and tells how long the output is now.
+func (w *OutputWriter) Append(ctx context.Context, frames []byte) (int64, error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	if err := w.out.log.Append(frames); err != nil {
+		return 0, err
+	}
+	length, _ := w.out.log.Sum()
+	return length, nil
+}
+
+// Live gives the output of the attempt that runs now, and makes its worker
+// stream it; ok is false if none runs.
+func (m *Manager) Live(task navvy.TaskID) (id navvy.AttemptID, out *output.Log, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.runningLocked(task)
+	if a == nil {
+		if j := m.jobs[task.Job]; j == nil || j.settling[task.Index] == nil || j.settling[task.Index].out == nil {
+			return navvy.AttemptID{}, nil, false
+		}
+		a = m.jobs[task.Job].settling[task.Index]
+		return a.id, a.out.log, true
+	}
+	if !a.watch {
+		a.watch = true
+		a.session.work.Watch = append(a.session.work.Watch, a.ref())
+		a.session.wake()
+	}
+	return a.id, m.liveLocked(a).log, true
+}
+
+// Watched notes that somebody waits for the output of a task before it runs,
+// so that it is streamed from the start. leave takes that back.
+func (m *Manager) Watched(task navvy.TaskID) (leave func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watched[task]++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.watched[task]--; m.watched[task] == 0 {
+			delete(m.watched, task)
+		}
+	}
+}
+
+func (m *Manager) watchedLocked(task navvy.TaskID) bool { return m.watched[task] > 0 }
+
+// complete fits what the worker says of the output to what came in: what is
+// short goes into the record, however it came.
+func (a *attempt) complete(out *navvy.Output) error {
+	if !out.Logged {
+		return nil
+	}
+	var length int64
+	var crc uint32
+	if a.out != nil {
+		length, crc = a.out.log.Sum()
+	}
+	if length != out.Length || crc != out.CRC {
+		return fmt.Errorf("output of %s, attempt %s is not what its worker sent: %w", a.task(), a.id, navvy.ErrCorrupt)
+	}
+	if a.out.file == nil {
+		out.Logged = false
+		out.Inline = make([]byte, out.Length)
+		_, err := a.out.log.Read(context.Background(), out.Inline, 0) // all in memory
+		return err
+	}
+	return nil
+}
+
+// close ends the live output: its readers go on in what is durable.
+func (a *attempt) close() error {
+	if a.out == nil {
+		return nil
+	}
+	return a.out.log.Close()
+}

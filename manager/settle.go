@@ -1,0 +1,200 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
+)
+
+// Settle brings all waiting reports to disk, decides what they mean, and tells
+// the workers. An error means that the engine cannot be written to any more.
+func (m *Manager) Settle(ctx context.Context) error {
+	m.settling.Lock()
+	err := m.settleAll(ctx)
+	m.settling.Unlock()
+	if err != nil {
+		return err
+	}
+	return m.pump(ctx)
+}
+
+func (m *Manager) settleAll(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		reports := m.reports
+		m.reports = nil
+		m.mu.Unlock()
+		if len(reports) == 0 {
+			return nil
+		}
+		if err := m.settle(ctx, reports); err != nil {
+			return err
+		}
+	}
+}
+
+// settle is one round: judge, write, follow up.
+func (m *Manager) settle(ctx context.Context, reports []report) error {
+	var answers []engine.Report
+	var answering, keeping []*report
+	var ended []engine.Ended
+	m.mu.Lock()
+	for i := range reports {
+		r := &reports[i]
+		m.checkOutput(r)
+		if m.finalLocked(r) {
+			answers = append(answers, m.answerLocked(r))
+			answering = append(answering, r)
+			continue
+		}
+		ended = append(ended, engine.Ended{Task: r.Task, Attempt: r.Attempt, Log: r.known.log()})
+		keeping = append(keeping, r)
+	}
+	m.mu.Unlock()
+
+	if len(ended) > 0 {
+		if err := m.eng.KeepAttempts(ctx, ended); err != nil {
+			return fmt.Errorf("manager: keep attempts: %w", err)
+		}
+	}
+	verdicts := m.eng.Answer(ctx, answers)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, r := range answering {
+		if err := m.answeredLocked(r, verdicts[i]); err != nil {
+			return err
+		}
+	}
+	for _, r := range keeping {
+		m.keptLocked(r)
+	}
+	for i := range reports {
+		m.afterLocked(&reports[i])
+	}
+	m.idle.fire()
+	return nil
+}
+
+// checkOutput makes a report without its output one of a lost attempt.
+func (m *Manager) checkOutput(r *report) {
+	if r.known == nil {
+		r.Attempt.Output = navvy.Output{} // nobody knows where it lies
+		return
+	}
+	if err := r.known.complete(&r.Attempt.Output); err != nil {
+		m.opts.Logger.Error("an attempt's output is incomplete", "task", r.Task, "error", err)
+		r.Attempt.Outcome, r.Attempt.Reason, r.Attempt.Message = navvy.OutcomeLost, navvy.ReasonLost, err.Error()
+		r.Attempt.Output = navvy.Output{}
+	}
+}
+
+// finalLocked tells whether the report ends its task: a success, or a failure
+// with no attempt left. What the manager does not know is kept as stale.
+func (m *Manager) finalLocked(r *report) bool {
+	if r.known == nil {
+		r.Attempt.Outcome = navvy.OutcomeStale
+		return false
+	}
+	j := r.known.job
+	t := j.tries[r.Task.Index]
+	switch r.Attempt.Outcome {
+	case navvy.OutcomeSucceeded:
+		return true
+	case navvy.OutcomeFailed:
+		return int(t.failed) >= j.Spec.Retry.Max
+	case navvy.OutcomeLost:
+		return int(t.lost)+1 >= m.opts.MaxLost
+	default:
+		return false
+	}
+}
+
+func (m *Manager) answerLocked(r *report) engine.Report {
+	j := r.known.job
+	t := j.tries[r.Task.Index]
+	state := navvy.Succeeded
+	if r.Attempt.Outcome != navvy.OutcomeSucceeded {
+		state = navvy.Failed
+	}
+	return engine.Report{Job: j.Job, Log: r.known.log(), Result: navvy.Result{
+		Task: r.Task, State: state, Attempts: t.failed + t.lost + 1, Attempt: r.Attempt,
+	}}
+}
+
+// answeredLocked follows a verdict up.
+func (m *Manager) answeredLocked(r *report, v engine.Verdict) error {
+	j := r.known.job
+	refused := ""
+	switch {
+	case v.Err == nil:
+		j.answered.Add(uint32(r.Task.Index))
+		j.update(v.State, m.eng.Epoch())
+	case errors.Is(v.Err, navvy.ErrExists):
+		j.answered.Add(uint32(r.Task.Index))
+		refused = v.Err.Error()
+	case errors.Is(v.Err, navvy.ErrConflict), errors.Is(v.Err, navvy.ErrNotFound):
+		j.state.Stopped = true
+		refused = v.Err.Error()
+	default:
+		return fmt.Errorf("manager: answer %s: %w", r.Task, v.Err)
+	}
+	delete(j.tries, r.Task.Index)
+	r.session.settledLocked(r, refused)
+	return nil
+}
+
+// keptLocked lets a task run again whose attempt did not end it.
+func (m *Manager) keptLocked(r *report) {
+	if r.known == nil {
+		r.session.settledLocked(r, "the lease was lost")
+		return
+	}
+	j := r.known.job
+	t := j.tries[r.Task.Index]
+	t.count(&r.Attempt)
+	j.tries[r.Task.Index] = t
+	at := m.opts.Clock()
+	if r.Attempt.Outcome == navvy.OutcomeFailed {
+		at = at.Add(m.opts.Jitter(j.Spec.Retry.Pause(int(t.failed))))
+	}
+	if !j.stale {
+		j.runAgain(r.Task.Index, at)
+	}
+	r.session.settledLocked(r, "")
+}
+
+// afterLocked is what every settled report is followed by.
+func (m *Manager) afterLocked(r *report) {
+	if r.known == nil {
+		return
+	}
+	j := r.known.job
+	if j.settling[r.Task.Index] == r.known {
+		delete(j.settling, r.Task.Index)
+	}
+	if err := r.known.close(); err != nil {
+		m.opts.Logger.Error("cannot close the output of an attempt", "task", r.Task, "error", err)
+	}
+	m.signalLocked(j.ID).fire()
+	if !j.warned && !j.state.Ended() && j.MaxFails.Exceeded(j.state.Failed, j.total()) {
+		j.warned = true
+		why := fmt.Sprintf("%d tasks failed, more than --max-fails allows", j.state.Failed)
+		m.stopSoon = append(m.stopSoon, stopOrder{j.ID, why})
+		m.poke()
+	}
+	m.dropLocked(j)
+}
+
+func (s *Session) settledLocked(r *report, refused string) {
+	s.unsettled--
+	s.unsettledBytes -= r.bytes
+	if r.Attempt.Outcome == navvy.OutcomeLost && r.known != nil {
+		return // the worker did not report it
+	}
+	s.work.Settled = append(s.work.Settled, Settled{Ref: Ref{r.Task, r.Attempt.ID}, Refused: refused})
+	s.wake()
+}

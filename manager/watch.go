@@ -1,0 +1,109 @@
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/navvy-run/navvy"
+)
+
+var errDraining = fmt.Errorf("this navvy is about to end: %w", navvy.ErrUnavailable)
+
+func (m *Manager) signalLocked(id navvy.JobID) *signal {
+	s := m.signals[id]
+	if s == nil {
+		s = &signal{}
+		m.signals[id] = s
+	}
+	return s
+}
+
+// Changes gives a channel that is closed at the job's next change: a result, a
+// step, a start. Take it before looking at the job. It is closed at once if the
+// manager has failed.
+func (m *Manager) Changes(id navvy.JobID) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failure != nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return m.signalLocked(id).wait()
+}
+
+// Failure is why the manager has ended; nil while it works.
+func (m *Manager) Failure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failure
+}
+
+// Status tells where a job stands.
+func (m *Manager) Status(ctx context.Context, id navvy.JobID) (navvy.Status, error) {
+	_, st, err := m.Job(ctx, id)
+	return st, err
+}
+
+// Job gives a job and where it stands.
+func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.Status, error) {
+	m.mu.Lock()
+	if j := m.jobs[id]; j != nil && !j.stale && !j.state.Removed {
+		defer m.mu.Unlock()
+		return j.Job, j.state.Status(m.eng.Epoch(), int64(len(j.running)+len(j.settling))), m.failure
+	}
+	failure := m.failure
+	m.mu.Unlock()
+	if failure != nil {
+		return nil, navvy.Status{}, failure
+	}
+	job, state, err := m.eng.Job(ctx, id)
+	if err != nil {
+		return nil, navvy.Status{}, err
+	}
+	return job, state.Status(m.eng.Epoch(), 0), nil
+}
+
+// Settled tells whether nothing of the job goes on or will: it has ended, or is
+// held, and no attempt of it runs.
+func (m *Manager) Settled(ctx context.Context, id navvy.JobID) (navvy.Status, bool, error) {
+	st, err := m.Status(ctx, id)
+	if err != nil {
+		return st, false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	j := m.jobs[id]
+	resting := st.State().Final() && !st.Open || st.Held
+	return st, resting && (j == nil || !j.busy()), nil
+}
+
+// Await returns when nothing of the job goes on; with ended, when it has ended.
+func (m *Manager) Await(ctx context.Context, id navvy.JobID, ended bool) error {
+	for {
+		changed := m.Changes(id)
+		st, settled, err := m.Settled(ctx, id)
+		if err != nil || settled && (!ended || !st.Held) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// AnsweredSince gives the tasks of a job that have a result and are not in seen;
+// ok is false if the job is not being served, so that only the engine knows.
+func (m *Manager) AnsweredSince(id navvy.JobID, seen *roaring.Bitmap) (fresh *roaring.Bitmap, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	j := m.jobs[id]
+	if j == nil || j.stale {
+		return nil, false
+	}
+	return roaring.AndNot(j.answered, seen), true
+}

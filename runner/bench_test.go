@@ -1,0 +1,108 @@
+package runner_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/noop"
+	"github.com/navvy-run/navvy/runner/process"
+)
+
+// twoStarters makes n calls of f from two goroutines and returns how long that took.
+func twoStarters(n int64, f func(i int64)) time.Duration {
+	var next atomic.Int64
+	var starters sync.WaitGroup
+	begun := time.Now()
+	for range 2 {
+		starters.Go(func() {
+			for i := next.Add(1); i <= n; i = next.Add(1) {
+				f(i)
+			}
+		})
+	}
+	starters.Wait()
+	return time.Since(begun)
+}
+
+func benchTask(spec *navvy.Spec, i int64) *runner.Task {
+	return &runner.Task{Task: driver.Task{
+		ID: navvy.TaskID{Job: "0123456789ab", Index: i}, Attempt: navvy.AttemptID{Number: 1, Epoch: 1},
+		Token: fmt.Sprintf("0123456789ab:%d:1.1", i), Slot: 1, Spec: spec,
+	}}
+}
+
+// benchRunner is a runner of processes with a journal, and a function that runs
+// one task on it.
+func benchRunner(b *testing.B, program string) func(i int64) {
+	b.Helper()
+	journal, err := runner.OpenJournal(filepath.Join(b.TempDir(), "journal"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = journal.Close() })
+	r := runner.New(process.NewDriver(nil), &runner.Options{Journal: journal})
+	spec := &navvy.Spec{Command: &navvy.Command{Args: []string{program}, Env: os.Environ(), Dir: "/"}}
+	return func(i int64) {
+		if a := r.Prepare(benchTask(spec, i)).Do(); a.Outcome != navvy.OutcomeSucceeded {
+			b.Errorf("%+v", a)
+		}
+	}
+}
+
+// BenchmarkTrue compares what a task costs that does nothing: os/exec with its
+// output captured, and the runner with a journal. The two take turns, because a
+// shared machine is not the same from one second to the next; "ratio" is how
+// many times as many tasks a second the runner does.
+func BenchmarkTrue(b *testing.B) {
+	run := benchRunner(b, "/bin/true")
+	bare := func(int64) {
+		c := exec.CommandContext(context.Background(), "/bin/true")
+		var stdout, stderr bytes.Buffer
+		c.Stdout, c.Stderr = &stdout, &stderr
+		if err := c.Run(); err != nil {
+			b.Error(err)
+		}
+	}
+	const turn = 200
+	var tookBare, tookRun time.Duration
+	turns := 0
+	for b.Loop() {
+		tookBare += twoStarters(turn, bare)
+		tookRun += twoStarters(turn, run)
+		turns++
+	}
+	b.ReportMetric(float64(turns*turn)/tookBare.Seconds(), "os-exec/s")
+	b.ReportMetric(float64(turns*turn)/tookRun.Seconds(), "runner/s")
+	b.ReportMetric(tookBare.Seconds()/tookRun.Seconds(), "ratio")
+}
+
+// BenchmarkProcess is the runner alone, for profiles.
+func BenchmarkProcess(b *testing.B) {
+	run := benchRunner(b, "/bin/true")
+	b.ReportAllocs()
+	twoStarters(int64(b.N), run)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+func BenchmarkNoop(b *testing.B) {
+	r := runner.New(noop.Driver{}, nil)
+	task := benchTask(&navvy.Spec{Noop: &navvy.Noop{}}, 1)
+	b.ReportAllocs()
+	twoStarters(int64(b.N), func(int64) {
+		if a := r.Prepare(task).Do(); a.Outcome != navvy.OutcomeSucceeded {
+			b.Errorf("%+v", a)
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+}

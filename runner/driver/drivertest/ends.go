@@ -1,0 +1,140 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+func testEnds(t *testing.T, h Harness) {
+	d := h.Open(t)
+	for name, c := range map[string]struct {
+		work Work
+		want navvy.Exit
+	}{
+		"success": {},
+		"code":    {Work{Exit: 3}, navvy.Exit{Code: 3}},
+		"highest": {Work{Exit: 255}, navvy.Exit{Code: 255}},
+		"signal":  {Work{Signal: 11}, navvy.Exit{Signal: 11}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := start(t, d, h, c.work)
+			if end := a.end(t); end.Exit != c.want || end.Refusal != nil {
+				t.Errorf("ended as %+v, want %+v", end, c.want)
+			}
+		})
+	}
+}
+
+func testRefusals(t *testing.T, h Harness) {
+	d := h.Open(t)
+	for _, reason := range []navvy.Reason{navvy.ReasonNotFound, navvy.ReasonPermission, navvy.ReasonInput, navvy.ReasonStart} {
+		t.Run(string(reason), func(t *testing.T) {
+			t.Parallel()
+			a := newAttempt(t, h, Work{Refuse: reason})
+			execution, err := d.Start(t.Context(), &a.task)
+			var refusal *driver.Refusal
+			if err == nil {
+				if !d.Capabilities().Asynchronous {
+					t.Error("a synchronous driver did not refuse at once")
+				}
+				a.execution = execution
+				refusal = a.end(t).Refusal
+			} else if !errors.As(err, &refusal) {
+				t.Fatalf("%v is not a refusal", err)
+			}
+			if refusal == nil || refusal.Reason != reason || refusal.Message == "" {
+				t.Errorf("refused with %+v, want reason %s and a message", refusal, reason)
+			}
+		})
+	}
+}
+
+func testUsage(t *testing.T, h Harness) {
+	d := h.Open(t)
+	if !d.Capabilities().Usage {
+		t.Skip("the driver measures nothing")
+	}
+	a := start(t, d, h, Work{Pattern: 10 << 20})
+	if u := a.end(t).Usage; u.CPU() <= 0 || u.CPU() > patience {
+		t.Errorf("used %+v", u)
+	}
+}
+
+func testWaitContext(t *testing.T, h Harness) {
+	d := h.Open(t)
+	a := start(t, d, h, Work{Stdout: "ready", Hang: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	w := a.wait(ctx)
+	a.stdout.await(t)
+	cancel()
+	if _, err := w.result(t); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait ended with %v, want the error of its context", err)
+	}
+}
+
+func testStartContext(t *testing.T, h Harness) {
+	d := h.Open(t)
+	a := newAttempt(t, h, Work{Stdout: "ready", Exit: 3})
+	ctx, cancel := context.WithCancel(t.Context())
+	execution, err := d.Start(ctx, &a.task)
+	cancel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.execution = execution
+	if end := a.end(t); end.Exit.Code != 3 {
+		t.Errorf("ended as %+v: the context of Start must not end the attempt", end)
+	}
+}
+
+// testMany runs many attempts at once, each with its own output and code.
+func testMany(t *testing.T, h Harness) {
+	d := h.Open(t)
+	const many, starters = 200, 20
+	var all sync.WaitGroup
+	for s := range starters {
+		var attempts []*attempt
+		for i := s; i < many; i += starters {
+			work := Work{Exit: i % 3}
+			if d.Capabilities().Output {
+				work.Stdout = strconv.Itoa(i)
+			}
+			if _, ok := h.Spec(work); !ok {
+				work.Exit = 0
+			}
+			attempts = append(attempts, newAttempt(t, h, work))
+		}
+		all.Go(func() {
+			for n, a := range attempts {
+				runOne(t, d, h, a, s+n*starters)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func runOne(t *testing.T, d driver.Driver, h Harness, a *attempt, i int) {
+	execution, err := d.Start(t.Context(), &a.task)
+	if err != nil {
+		t.Errorf("start %d: %v", i, err)
+		return
+	}
+	end, err := execution.Wait(t.Context())
+	if err != nil || end.Exit.Signal != 0 {
+		t.Errorf("attempt %d ended as %+v, %v", i, end, err)
+	}
+	if !d.Capabilities().Output {
+		return
+	}
+	if end.Exit.Code != i%3 || !bytes.Equal(a.stdout.bytes(), []byte(strconv.Itoa(i))) {
+		t.Errorf("attempt %d ended as %+v with output %q", i, end, a.stdout.bytes())
+	}
+}

@@ -1,0 +1,237 @@
+// Package drivertest is the suite that each driver of package runner passes.
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// Harness is how the suite gets at a driver.
+type Harness struct {
+	// Open returns a driver as a new navvy on the same host would, which sees what earlier ones started.
+	Open func(t testing.TB) driver.Driver
+	// Spec makes a spec whose tasks do the work, or false if the driver has no such work.
+	Spec func(w Work) (*navvy.Spec, bool)
+	// Disconnect breaks the link to a remote system until the returned function
+	// is called. Nil for a driver that has none.
+	Disconnect func() (heal func())
+}
+
+// Work is what a task of the suite does, in this order.
+type Work struct {
+	Refuse         navvy.Reason // cannot be run, for this reason
+	Stdout, Stderr string       // writes these
+	Pattern        int          // writes so many bytes of Pattern to its standard output
+	Hang           bool         // runs until it is stopped, then exits with OnStop
+	OnStop         int
+	Stubborn       bool // ends by force only
+	Signal         int  // ends by this signal
+	Exit           int  // exits with this code
+}
+
+// Pattern is what a task with Work.Pattern writes: the digits and a newline, again and again.
+func Pattern(n int) []byte {
+	line := []byte("0123456789\n")
+	return bytes.Repeat(line, n/len(line)+1)[:n]
+}
+
+// Run runs the suite. Each test gets a harness of its own.
+func Run(t *testing.T, harness func(t testing.TB) Harness) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, Harness){
+		"Ends":          testEnds,
+		"Refusals":      testRefusals,
+		"Usage":         testUsage,
+		"Output":        testOutput,
+		"LongOutput":    testLongOutput,
+		"SlowReader":    testSlowReader,
+		"FailingReader": testFailingReader,
+		"Stop":          testStop,
+		"StopForce":     testStopForce,
+		"StopTwice":     testStopTwice,
+		"StopAtOnce":    testStopAtOnce,
+		"StopEnded":     testStopEnded,
+		"StopBlocked":   testStopBlocked,
+		"WaitContext":   testWaitContext,
+		"StartContext":  testStartContext,
+		"Recover":       testRecover,
+		"RecoverToken":  testRecoverToken,
+		"RecoverEnded":  testRecoverEnded,
+		"RecoverBad":    testRecoverBad,
+		"Disconnect":    testDisconnect,
+		"Many":          testMany,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, harness(t))
+		})
+	}
+}
+
+// patience bounds each wait of the suite.
+const patience = 20 * time.Second
+
+// attempt is one attempt under test.
+type attempt struct {
+	task           driver.Task
+	execution      driver.Execution
+	stdout, stderr *sink
+}
+
+var tasks atomic.Int64
+
+// newAttempt prepares an attempt at some work; the test is skipped if the driver has none such.
+func newAttempt(t *testing.T, h Harness, w Work) *attempt {
+	t.Helper()
+	spec, ok := h.Spec(w)
+	if !ok {
+		t.Skip("the driver has no such work")
+	}
+	index := tasks.Add(1)
+	a := &attempt{stdout: newSink(), stderr: newSink()}
+	a.task = driver.Task{
+		ID:      navvy.TaskID{Job: "0123456789ab", Index: index},
+		Attempt: navvy.AttemptID{Number: 1, Epoch: 1},
+		Token:   fmt.Sprintf("suite-%d-%d", time.Now().UnixNano(), index),
+		Slot:    1, Spec: spec, Stdout: a.stdout, Stderr: a.stderr,
+	}
+	return a
+}
+
+// start starts an attempt that must not be refused, and forces its end when the test is over.
+func start(t *testing.T, d driver.Driver, h Harness, w Work) *attempt {
+	t.Helper()
+	a := newAttempt(t, h, w)
+	a.start(t, d)
+	return a
+}
+
+func (a *attempt) start(t *testing.T, d driver.Driver) {
+	t.Helper()
+	execution, err := d.Start(t.Context(), &a.task)
+	if err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	a.execution = execution
+	t.Cleanup(func() { _ = execution.Stop(context.Background(), true) })
+	if handle := execution.Handle(); len(handle) > driver.MaxHandle || !bytes.Equal(handle, execution.Handle()) {
+		t.Errorf("handle %q: longer than %d bytes, or another one each time", handle, driver.MaxHandle)
+	}
+}
+
+// end waits for the end, which must come.
+func (a *attempt) end(t *testing.T) driver.End {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	end, err := a.execution.Wait(ctx)
+	if err != nil {
+		t.Fatalf("wait: %v", err)
+	}
+	return end
+}
+
+func (a *attempt) stop(t *testing.T, force bool) {
+	t.Helper()
+	if err := a.execution.Stop(t.Context(), force); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+// waiting is an attempt whose Wait runs in the background.
+type waiting struct {
+	end  driver.End
+	err  error
+	done chan struct{}
+}
+
+func (a *attempt) wait(ctx context.Context) *waiting {
+	w := &waiting{done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		w.end, w.err = a.execution.Wait(ctx)
+	}()
+	return w
+}
+
+func (w *waiting) result(t *testing.T) (driver.End, error) {
+	t.Helper()
+	select {
+	case <-w.done:
+		return w.end, w.err
+	case <-time.After(patience):
+		t.Fatal("the attempt does not end")
+		return driver.End{}, nil
+	}
+}
+
+// sink keeps what is written to it, can be waited for, and can be made to block or to fail.
+type sink struct {
+	mu      sync.Mutex
+	buf     bytes.Buffer
+	grown   chan struct{} // closed and replaced at each write
+	blocked chan struct{} // writes wait until it is closed; nil if they don't
+	err     error
+}
+
+func newSink() *sink { return &sink{grown: make(chan struct{})} }
+
+var errGivenUp = errors.New("the output is not wanted any more")
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	blocked := s.blocked
+	close(s.grown)
+	s.grown = make(chan struct{})
+	s.mu.Unlock()
+	if blocked != nil {
+		<-blocked
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	s.buf.Write(p)
+	close(s.grown)
+	s.grown = make(chan struct{})
+	return len(p), nil
+}
+
+func (s *sink) bytes() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.buf.Bytes())
+}
+
+// await blocks until something was written, or, of a blocked sink, is being written.
+func (s *sink) await(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	grown, some := s.grown, s.buf.Len() > 0
+	s.mu.Unlock()
+	if some {
+		return
+	}
+	select {
+	case <-grown:
+	case <-time.After(patience):
+		t.Fatal("no output comes")
+	}
+}
+
+// giveUp makes each further write fail.
+func (s *sink) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = errGivenUp
+}

@@ -1,0 +1,55 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// judge tells what an end means. What navvy did to the attempt counts more than
+// what became of it: a process that is asked to end may exit with any code.
+func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.phase == phaseGivenUp:
+		return navvy.OutcomeLost, navvy.ReasonLost, fmt.Sprintf("was killed and still runs after %s", driver.StopTimeout)
+	case x.why == causeTimeout:
+		return navvy.OutcomeFailed, navvy.ReasonTimeout, fmt.Sprintf("ran longer than %s", x.task.Spec.Timeout)
+	case x.why == causeStopped:
+		return navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"
+	case x.why == causeOutput:
+		return navvy.OutcomeLost, navvy.ReasonLost, lostOutput(x.detail)
+	}
+	refusal := end.Refusal
+	if refusal != nil || errors.As(err, &refusal) {
+		return navvy.OutcomeFailed, refusal.Reason, refusal.Message
+	}
+	switch {
+	case err != nil && x.execution == nil:
+		return navvy.OutcomeLost, navvy.ReasonStart, err.Error()
+	case err != nil:
+		return navvy.OutcomeLost, navvy.ReasonLost, "how it ended is not known: " + err.Error()
+	case end.Exit.Signal != 0:
+		return navvy.OutcomeFailed, navvy.ReasonSignal, "killed by " + signalName(end.Exit.Signal)
+	case end.Exit.Code != 0:
+		return navvy.OutcomeFailed, navvy.ReasonExit, "exit code " + strconv.Itoa(end.Exit.Code)
+	}
+	return navvy.OutcomeSucceeded, "", ""
+}
+
+func lostOutput(err error) string { return fmt.Sprintf("its output could not be kept: %s", err) }
+
+// signalName is the name of a signal, as in SIGSEGV.
+func signalName(n int) string {
+	if name := unix.SignalName(syscall.Signal(n)); name != "" {
+		return name
+	}
+	return "signal " + strconv.Itoa(n)
+}

@@ -1,0 +1,143 @@
+package process
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// What a task finds in its environment about itself.
+const (
+	EnvJob     = "NAVVY_JOB"     // the job's id
+	EnvIndex   = "NAVVY_INDEX"   // the task's index, from 0
+	EnvAttempt = "NAVVY_ATTEMPT" // the attempt's number, from 1
+	EnvSlot    = "NAVVY_SLOT"    // the worker's slot, from 1
+	EnvToken   = "NAVVY_TOKEN"   // the attempt's name, by which navvy finds what a task left running
+)
+
+// Options configure NewDriver.
+type Options struct {
+	// Render makes the arguments of a task out of its spec's; with
+	// Command.Shell the result is one element, the line. Defaults to the spec's as they are.
+	Render func(t *driver.Task) ([]string, error)
+}
+
+// Driver runs the kind command.
+type Driver struct {
+	render func(t *driver.Task) ([]string, error)
+
+	mu   sync.Mutex
+	spec *navvy.Spec // of base
+	base []string    // its environment, less what the driver sets
+
+	census census
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// NewDriver returns a driver of processes.
+func NewDriver(o *Options) *Driver {
+	d := &Driver{render: func(t *driver.Task) ([]string, error) { return t.Spec.Command.Args, nil }}
+	if o != nil && o.Render != nil {
+		d.render = o.Render
+	}
+	return d
+}
+
+// Capabilities implements driver.Driver.
+func (d *Driver) Capabilities() driver.Capabilities {
+	return driver.Capabilities{Kind: navvy.KindCommand, Remains: true, Signals: true, Output: true, Usage: true}
+}
+
+// Close implements driver.Driver.
+func (d *Driver) Close() error { return nil }
+
+// Start implements driver.Driver. With Command.Stdin a task reads its input as a
+// file of one line: the bytes of the input, then a newline.
+func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, error) {
+	args, err := d.render(t)
+	if err != nil {
+		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: err.Error()}
+	}
+	command := t.Spec.Command
+	if command.Shell {
+		args = slices.Concat([]string{"/bin/sh", "-c"}, args)
+	}
+	c := Config{Args: args, Env: d.environment(t), Dir: command.Dir, Stdout: t.Stdout, Stderr: t.Stderr}
+	if command.Stdin {
+		c.Input = t.Input
+		if !command.Literal {
+			c.Input = append(slices.Clip(t.Input), '\n')
+		}
+	}
+	p, err := Start(&c)
+	if err != nil {
+		return nil, err
+	}
+	return &execution{Process: p, driver: d, token: t.Token}, nil
+}
+
+// environment is the whole environment of a task.
+func (d *Driver) environment(t *driver.Task) []string {
+	d.mu.Lock()
+	if d.spec != t.Spec {
+		d.spec, d.base = t.Spec, foreign(t.Spec.Command.Env)
+	}
+	base := d.base
+	d.mu.Unlock()
+	return append(base,
+		EnvJob+"="+string(t.ID.Job),
+		EnvIndex+"="+strconv.FormatInt(t.ID.Index, 10),
+		EnvAttempt+"="+strconv.FormatUint(uint64(t.Attempt.Number), 10),
+		EnvSlot+"="+strconv.Itoa(t.Slot),
+		EnvToken+"="+t.Token)
+}
+
+// foreign is env without what the driver sets, at full capacity.
+func foreign(env []string) []string {
+	own := []string{EnvJob, EnvIndex, EnvAttempt, EnvSlot, EnvToken}
+	kept := slices.DeleteFunc(slices.Clone(env), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return slices.Contains(own, name)
+	})
+	return slices.Clip(kept)
+}
+
+// execution is a process as the contract wants it.
+type execution struct {
+	*Process
+	driver  *Driver
+	token   string
+	stopped atomic.Bool
+}
+
+// Handle implements driver.Execution.
+func (e *execution) Handle() []byte {
+	boot, err := bootID()
+	if err != nil {
+		return nil // the token is enough to find it
+	}
+	return appendHandle(nil, boot, e.Birth())
+}
+
+// Wait implements driver.Execution. Of an attempt that was stopped nothing is
+// left at its end, also not what left its process group.
+func (e *execution) Wait(ctx context.Context) (driver.End, error) {
+	end, err := e.Process.Wait(ctx)
+	if err == nil && e.stopped.Load() {
+		err = e.driver.endMarked(ctx, e.token)
+	}
+	return end, err
+}
+
+// Stop implements driver.Execution.
+func (e *execution) Stop(_ context.Context, force bool) error {
+	e.stopped.Store(true)
+	return e.Process.Stop(force)
+}

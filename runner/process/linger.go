@@ -1,0 +1,71 @@
+package process
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// regroup is how long a member of a group is waited for before the group is
+// looked at again: a member that leaves its group tells nobody.
+const regroup = time.Second
+
+// linger waits until the group is empty, after its main process has ended and
+// left others behind: it waits for one member after the other to end, and then
+// looks whether there are new ones.
+func (p *Process) linger(ctx context.Context) error {
+	for !p.groupGone() {
+		members, err := groupMembers(p.pid)
+		if err != nil || len(members) == 0 {
+			// Nobody to wait for: only zombies that their parent does not
+			// collect, or a /proc that hides the members.
+			if err == nil {
+				p.markOver()
+				return nil
+			}
+			members = nil
+		}
+		if err := p.waitMembers(ctx, members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Process) groupGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Members whose parent died are ours to collect if this is the init of a
+	// container, or a subreaper.
+	for {
+		if pid, err := unix.Wait4(-p.pid, nil, unix.WNOHANG, nil); pid <= 0 || err != nil {
+			break
+		}
+	}
+	p.over = groupEmpty(p.pid)
+	return p.over
+}
+
+func (p *Process) markOver() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
+// waitMembers waits until the processes have ended, or for the time of regroup.
+func (p *Process) waitMembers(outer context.Context, members []int) error {
+	ctx, cancel := context.WithTimeout(outer, regroup)
+	defer cancel()
+	for _, f := range openPidfds(members) {
+		// Between the look into /proc and the hold its id may have changed hands.
+		if s, err := readStat(f.pid); err == nil && s.group == p.pid {
+			_ = f.wait(ctx, f.ended)
+		}
+		f.close()
+	}
+	if len(members) == 0 {
+		<-ctx.Done()
+	}
+	return outer.Err()
+}

@@ -1,0 +1,58 @@
+package process_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process"
+)
+
+// envEat makes the test binary, started again, use so many bytes of memory and exit.
+const envEat = "NAVVY_TEST_EAT"
+
+func TestMain(m *testing.M) {
+	if n, err := strconv.Atoi(os.Getenv(envEat)); err == nil {
+		eaten := make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			eaten[i] = 1
+		}
+		os.Exit(int(eaten[0]) - 1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// patience bounds each wait of these tests.
+const patience = 20 * time.Second
+
+// run runs a process to its end.
+func run(t *testing.T, c *process.Config) driver.End {
+	t.Helper()
+	p, err := process.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wait(t, p)
+}
+
+func wait(t *testing.T, p *process.Process) driver.End {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	end, err := p.Wait(ctx)
+	if err != nil {
+		_ = p.Stop(true)
+		t.Fatal(err)
+	}
+	return end
+}
+
+// script is the configuration of a shell script.
+func script(line string) *process.Config {
+	return &process.Config{Args: []string{"/bin/sh", "-c", line}, Env: []string{path}}
+}

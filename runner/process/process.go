@@ -1,0 +1,191 @@
+// Package process runs Linux processes, each in a process group of its own, and
+// is the driver of the kind command. It can be used alone: Start, Wait and Stop
+// need nothing else of navvy.
+//
+// An attempt is over when its main process has ended and its process group is
+// empty; what the group's pipes hold then is still read. Processes that left the
+// group (setsid) do not keep it alive.
+//
+// Most tasks are short, so a start is kept cheap: the pipes are plain file
+// descriptors, nobody reads them for the first milliseconds (what fits into a
+// pipe waits there), one blocking poll of the process's pidfd waits for the end.
+// Only what runs longer is handed to Go's poller, with a goroutine for each
+// stream.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// Config says what to run.
+type Config struct {
+	// Args is the program and its arguments. A program without a slash is looked
+	// up in the PATH of Env, not in that of this process; a relative one starts at Dir.
+	Args []string
+	// Env is the whole environment, NAME=VALUE each.
+	Env []string
+	// Dir is the working directory. Defaults to that of this process.
+	Dir string
+	// Input is what the process reads from its standard input. Nil means
+	// nothing, as from /dev/null.
+	Input []byte
+	// Stdin takes the place of Input. It may be closed once Start has returned.
+	Stdin *os.File
+	// Stdout and Stderr take the output, each from one goroutine at a time; nil
+	// drops it. One that implements io.ReaderFrom reads by itself. A Write may
+	// block; an error from it drops the rest.
+	Stdout, Stderr io.Writer
+}
+
+// Process is one running process group. Wait is called once; the other methods
+// at any time, by any number of goroutines.
+type Process struct {
+	pid   int
+	pidfd int
+	birth Birth
+	out   [2]stream // standard output and standard error
+
+	mu      sync.Mutex
+	reaped  bool // the main process has ended and end is known
+	over    bool // the group is empty: its number may belong to somebody else now
+	end     driver.End
+	hostErr error // the kernel did not tell how it ended
+}
+
+// Start begins a process. What keeps it from running by the fault of c is a
+// *driver.Refusal; any other error is the host's.
+func Start(c *Config) (*Process, error) {
+	program, err := lookup(c, false)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{}
+	stdin, err := openInput(c)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInput(c, stdin)
+	files := [3]uintptr{uintptr(stdin)}
+	for i, w := range [2]io.Writer{c.Stdout, c.Stderr} {
+		if files[i+1], err = p.out[i].open(w); err != nil {
+			p.closeStreams()
+			return nil, err
+		}
+	}
+	err = p.fork(program, c, files[:])
+	if errors.Is(err, unix.ENOENT) {
+		// The remembered place of the program may be out of date.
+		if again, lookErr := lookup(c, true); lookErr == nil && again != program {
+			program = again
+			err = p.fork(program, c, files[:])
+		}
+	}
+	p.out[0].closeWrite()
+	p.out[1].closeWrite()
+	if err != nil {
+		p.closeStreams()
+		return nil, startError(c, program, err)
+	}
+	return p, nil
+}
+
+func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
+	// Nothing is read from /proc at a start: the kernel stamps the process's
+	// birth between these two readings of the same clock.
+	p.birth.After = ticks()
+	p.pidfd = -1
+	p.pid, err = syscall.ForkExec(program, c.Args, &syscall.ProcAttr{
+		Dir:   c.Dir,
+		Env:   c.Env,
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd},
+	})
+	p.birth.Before = ticks()
+	p.birth.PID = p.pid
+	if err == nil && p.pidfd < 0 {
+		_ = p.Stop(true)
+		_, _ = syscall.Wait4(p.pid, nil, 0, nil)
+		return fmt.Errorf("process: this kernel has no pidfd, Linux 5.4 is the oldest that does: %w", navvy.ErrUnsupported)
+	}
+	return err
+}
+
+func (p *Process) closeStreams() {
+	for i := range p.out {
+		p.out[i].close()
+	}
+}
+
+// Pid is the id of the main process, and of its group.
+func (p *Process) Pid() int { return p.pid }
+
+// Birth says when the process began, so that it can be told from a later one with its id.
+func (p *Process) Birth() Birth { return p.birth }
+
+// Stop asks the process group to end by SIGTERM, which also wakes it if it was
+// stopped; with force it is killed. Stop does not wait, and is no error once
+// the group is gone. The error wraps navvy.ErrDenied if the group runs as
+// another user.
+func (p *Process) Stop(force bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return nil
+	}
+	sig := unix.SIGTERM
+	if force {
+		sig = unix.SIGKILL
+	}
+	err := unix.Kill(-p.pid, sig)
+	if err == nil && !force {
+		err = unix.Kill(-p.pid, unix.SIGCONT)
+	}
+	switch err {
+	case nil, unix.ESRCH:
+		return nil
+	case unix.EPERM:
+		return fmt.Errorf("process: end group %d: %w", p.pid, navvy.ErrDenied)
+	default:
+		return fmt.Errorf("process: end group %d: %w", p.pid, err)
+	}
+}
+
+// reap takes the exit of the main process, if it has ended, and sees whether
+// anybody is left of its group. It never blocks. Both happen under the lock, so
+// that Stop never signals a group whose number the kernel has given away.
+func (p *Process) reap() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG, &usage)
+	for err == unix.EINTR {
+		pid, err = unix.Wait4(p.pid, &status, unix.WNOHANG, &usage)
+	}
+	switch {
+	case err != nil:
+		p.hostErr = fmt.Errorf("process: how %d ended is not known: %w", p.pid, err)
+	case pid == 0:
+		return false
+	default:
+		p.end = driver.End{Exit: exitOf(status), Usage: usageOf(&usage)}
+	}
+	p.reaped = true
+	p.over = groupEmpty(p.pid)
+	return true
+}
+
+// groupEmpty tells whether no process, not even a zombie, is in the group.
+func groupEmpty(pgid int) bool {
+	return unix.Kill(-pgid, 0) == unix.ESRCH
+}

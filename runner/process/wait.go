@@ -1,0 +1,137 @@
+package process
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// For its first milliseconds a process is waited for by a blocking call, and its
+// output stays in the pipes unless it comes to heavy bytes.
+const (
+	briefSteps = 5
+	briefStep  = 1 // milliseconds
+	heavy      = 32 << 10
+)
+
+// Wait blocks until the group is empty and all output has been handed on. When
+// ctx ends it returns its error, and the process goes on. Any other error says
+// that the end is not known.
+func (p *Process) Wait(ctx context.Context) (driver.End, error) {
+	if err := ctx.Err(); err != nil {
+		return driver.End{}, err
+	}
+	if !p.endsSoon() || !p.isOver() {
+		return p.waitLong(ctx)
+	}
+	_ = unix.Close(p.pidfd)
+	if p.out[0].waiting()+p.out[1].waiting() == 0 {
+		p.closeStreams()
+		return p.end, p.hostErr
+	}
+	return p.finish(ctx, p.copyOut())
+}
+
+// endsSoon waits a little for the main process to end.
+func (p *Process) endsSoon() bool {
+	fds := [1]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+	for range briefSteps {
+		if n, err := unix.Poll(fds[:], briefStep); n == 1 && err == nil {
+			return p.reap()
+		}
+		if p.out[0].waiting() > heavy || p.out[1].waiting() > heavy {
+			return false
+		}
+	}
+	return false
+}
+
+func (p *Process) isOver() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over
+}
+
+// waitLong is Wait for what did not end soon: everything goes through Go's poller.
+func (p *Process) waitLong(ctx context.Context) (driver.End, error) {
+	p.out[0].poll()
+	p.out[1].poll()
+	copied := p.copyOut()
+	if err := p.waitGroup(ctx); err != nil {
+		return driver.End{}, err
+	}
+	p.out[0].drain()
+	p.out[1].drain()
+	return p.finish(ctx, copied)
+}
+
+// copyOut begins to hand on the output and returns a channel that is closed at its end.
+func (p *Process) copyOut() <-chan struct{} {
+	copied := make(chan struct{})
+	var streams sync.WaitGroup
+	second := p.out[1].read > 0
+	if second {
+		streams.Go(p.out[1].copy)
+	}
+	go func() {
+		defer close(copied)
+		if p.out[0].read > 0 {
+			p.out[0].copy()
+		}
+		streams.Wait()
+	}()
+	return copied
+}
+
+// finish waits for the output, which may be held up by whoever takes it.
+func (p *Process) finish(ctx context.Context, copied <-chan struct{}) (driver.End, error) {
+	select {
+	case <-copied:
+		return p.end, p.hostErr
+	case <-ctx.Done():
+		return driver.End{}, ctx.Err()
+	}
+}
+
+// waitGroup waits until the main process has ended and its group is empty.
+func (p *Process) waitGroup(ctx context.Context) error {
+	main := newPidfd(p.pid, p.pidfd)
+	defer main.close()
+	if p.isOver() {
+		return nil
+	}
+	if !p.reaped {
+		if err := main.wait(ctx, p.reap); err != nil {
+			return err
+		}
+	}
+	if p.isOver() {
+		return nil
+	}
+	return p.linger(ctx)
+}
+
+// exitOf reads how a process ended.
+func exitOf(status unix.WaitStatus) navvy.Exit {
+	if status.Signaled() {
+		return navvy.Exit{Signal: int(status.Signal())}
+	}
+	return navvy.Exit{Code: status.ExitStatus()}
+}
+
+// usageOf reads what a process used. The kernel counts its peak memory from that
+// of the process that forked it, so a peak that is no higher than ours says
+// nothing and is left out.
+func usageOf(r *unix.Rusage) navvy.Usage {
+	u := navvy.Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano())}
+	var own unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && r.Maxrss > own.Maxrss {
+		u.MaxRSS = r.Maxrss << 10
+	}
+	return u
+}

@@ -1,0 +1,105 @@
+package runner_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/output"
+	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/runner/driver/drivertest"
+	"github.com/navvy-run/navvy/runner/driver/drivertest/remotetest"
+	"github.com/navvy-run/navvy/runner/noop"
+)
+
+// orphan starts an attempt on a remote system and forgets it, as a navvy does
+// that is killed. It returns what the next one finds.
+func orphan(t *testing.T, world *remotetest.World, path string) (*runner.Task, *runner.Journal) {
+	t.Helper()
+	journal := openJournal(t, path)
+	spec, _ := world.Spec(drivertest.Work{Stdout: "begun", Hang: true, OnStop: 7})
+	sink := newBegan()
+	task := newTask(spec, sink)
+	x := runner.New(remotetest.New(world), &runner.Options{Journal: journal}).Prepare(task)
+	x.Watch()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		x.Do()
+	}()
+	<-sink.signal
+	t.Cleanup(func() {
+		world.Stop()
+		<-ended
+	})
+	// Do has reserved and set its entry: the output came after that.
+	return newTaskLike(task), openJournal(t, path)
+}
+
+func newTaskLike(t *runner.Task) *runner.Task {
+	again := *t
+	again.Sink = nil
+	return &again
+}
+
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	world := remotetest.NewWorld()
+	task, journal := orphan(t, world, path)
+	d := remotetest.New(world)
+	adoptable, err := runner.RecoverAll(t.Context(), journal, d, noop.Driver{})
+	if err != nil || len(adoptable) != 1 {
+		t.Fatalf("recover: %v, %d to be adopted", err, len(adoptable))
+	}
+	e := &adoptable[0]
+	if e.Task != task.ID || e.Attempt != task.Attempt || e.Token != task.Token {
+		t.Errorf("entry %+v", e)
+	}
+	x, err := runner.New(d, &runner.Options{Journal: journal}).Adopt(t.Context(), e, task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Millisecond, func() { x.Stop(false) })
+	a := x.Do()
+	judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, &a)
+	if stdout, _, err := output.Split(a.Output.Inline); err != nil || string(stdout) != "begun" {
+		t.Errorf("output %q, %v: it does not begin at byte 0", stdout, err)
+	}
+	if !a.Started.Equal(e.Started) {
+		t.Errorf("it began at %s, not %s", a.Started, e.Started)
+	}
+	left(t, path)
+	if _, err := runner.New(d, &runner.Options{Journal: journal}).Adopt(t.Context(), e, task); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("adopt what has ended: %v", err)
+	}
+}
+
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	world := remotetest.NewWorld()
+	_, journal := orphan(t, world, path)
+	r := runner.New(remotetest.New(world), &runner.Options{Journal: journal})
+	e := &journal.Left()[0]
+	if err := r.End(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	left(t, path)
+	if err := r.End(t.Context(), e); err != nil {
+		t.Errorf("end what has ended: %v", err)
+	}
+}
+
+func TestRecoverUnknownKind(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	e := entry(1)
+	reserve(t, openJournal(t, path), e)
+	if _, err := runner.RecoverAll(t.Context(), openJournal(t, path), noop.Driver{}); !errors.Is(err, navvy.ErrUnsupported) {
+		t.Errorf("recover: %v", err)
+	}
+	left(t, path, e)
+}

@@ -1,0 +1,75 @@
+// Package runner runs attempts on any driver: it starts them, journals them so
+// that nothing is left running unseen, bounds their time, stops them in two
+// phases, collects their output and judges how they ended.
+package runner
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/output"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// Runner runs the attempts of one driver. All methods may be called at once.
+type Runner struct {
+	driver  driver.Driver
+	caps    driver.Capabilities
+	journal *Journal
+	worker  string
+	log     *slog.Logger
+}
+
+// Options configure New.
+type Options struct {
+	// Journal remembers what runs. Defaults to none: what a killed navvy left
+	// running is then not found again.
+	Journal *Journal
+	// Worker is the name that attempts bear. Defaults to none.
+	Worker string
+	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
+	Logger *slog.Logger
+}
+
+// New returns a runner on a driver, which stays the caller's to close.
+func New(d driver.Driver, o *Options) *Runner {
+	if o == nil {
+		o = &Options{}
+	}
+	r := &Runner{driver: d, caps: d.Capabilities(), journal: o.Journal, worker: o.Worker, log: o.Logger}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r
+}
+
+// Capabilities are the driver's.
+func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
+
+// Task is one attempt to run.
+type Task struct {
+	// Task is what the driver is given, less Stdout and Stderr, which are the runner's.
+	driver.Task
+	// Sink takes the output if it is long, or watched. Nil makes long output an error.
+	Sink output.Sink
+}
+
+// Prepare returns the run of a task, which has not begun.
+func (r *Runner) Prepare(t *Task) *Run {
+	x := &Run{runner: r, task: t.Task}
+	if r.caps.Output {
+		x.output = output.NewCollector(watchedSink{t.Sink, x})
+		x.task.Stdout, x.task.Stderr = x.output.Stdout(), x.output.Stderr()
+	}
+	return x
+}
+
+// Run runs a task to its end. When ctx ends it is stopped in both phases.
+func (r *Runner) Run(ctx context.Context, t *Task) navvy.Attempt {
+	x := r.Prepare(t)
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() { x.Stop(false) })()
+	}
+	return x.Do()
+}

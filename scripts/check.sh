@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# check.sh: every check of the project; the first that fails ends it.
+#
+# Tests that need PostgreSQL get its URL in NAVVY_TEST_POSTGRES. If that is not
+# set, a private one is started and stopped again; where that is impossible the
+# tests skip on a laptop, and with CI set the check fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The checkout may belong to another user than ours, and git then refuses to describe it.
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
+
+step() {
+	printf '== %s (after %d s)\n' "$1" "$SECONDS" >&2
+	shift
+	"$@"
+}
+
+postgres() {
+	if [[ -n ${NAVVY_TEST_POSTGRES:-} ]]; then
+		return
+	fi
+	dir=$(mktemp -d -t navvy-check.XXXXXX)
+	chmod 755 "$dir" # PostgreSQL runs as another user than root
+	trap 'scripts/postgres.sh stop "$dir" >&2 || true; rm -rf "$dir"' EXIT
+	if NAVVY_TEST_POSTGRES=$(scripts/postgres.sh start "$dir"); then
+		export NAVVY_TEST_POSTGRES
+		return
+	fi
+	unset NAVVY_TEST_POSTGRES
+	if [[ -n ${CI:-} ]]; then
+		echo 'check: PostgreSQL does not start, and CI must not skip its tests' >&2
+		return 1
+	fi
+	echo 'check: PostgreSQL does not start: its tests skip' >&2
+}
+
+race() {
+	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 10m ./...
+}
+
+binary() {
+	make build
+	bin/navvy version
+}
+
+step 'go.mod is tidy' go mod tidy -diff
+step 'generated code is up to date' go -C tools run ./protogen -root ../api -check
+step 'build' binary
+step 'lint' make lint
+step 'tests of the tools' go -C tools test ./...
+step 'PostgreSQL' postgres
+step 'tests with the race detector' race
+step 'fuzz targets, 5 s each' scripts/fuzz.sh 5s
+printf '== all is well (%d s)\n' "$SECONDS" >&2

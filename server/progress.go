@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+	"github.com/navvy-run/navvy/engine"
+)
+
+// progress sends where the job stands until nothing of it goes on; the last
+// status always, earlier ones if they are wanted, at most one each progressEvery.
+func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, send func(*navvyv1.Status) error) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	due := true
+	for {
+		changed := s.mgr.Changes(id)
+		st, settled, err := s.mgr.Settled(ctx, id)
+		if err != nil {
+			return err
+		}
+		if settled || wanted && due {
+			if err := send(api.FromStatus(&st)); err != nil || settled {
+				return err
+			}
+			due = false
+			timer.Reset(progressEvery)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			due = true
+		case <-changed:
+		}
+	}
+}
+
+// Watch implements the call of that name.
+func (s *jobs) Watch(req *navvyv1.WatchRequest, stream grpc.ServerStreamingServer[navvyv1.Status]) error {
+	id, err := s.own(stream.Context(), req.GetId())
+	if err != nil {
+		return s.fail(err)
+	}
+	return s.fail(s.progress(stream.Context(), id, req.GetProgress(), stream.Send))
+}
+
+// Resume implements the call of that name.
+func (s *jobs) Resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingServer[navvyv1.Status]) error {
+	return s.fail(s.resume(req, stream))
+}
+
+func (s *jobs) resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingServer[navvyv1.Status]) error {
+	ctx := stream.Context()
+	id, err := s.own(ctx, req.GetId())
+	if err != nil {
+		return err
+	}
+	if req.GetAttach() {
+		job, _, err := s.mgr.Job(ctx, id)
+		if err != nil {
+			return err
+		}
+		defer s.leave(ctx, s.mgr.AttachClient(job))
+	}
+	st, err := s.mgr.Resume(ctx, id, engine.ResumeOptions{Attached: req.GetAttach(), Parallelism: int(req.GetParallelism())})
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(api.FromStatus(&st)); err != nil || !req.GetAttach() {
+		return err
+	}
+	return s.progress(ctx, id, req.GetProgress(), stream.Send)
+}
+
+// own turns the id of a request into that of a job of the caller; others do not exist.
+func (s *Server) own(ctx context.Context, id string) (navvy.JobID, error) {
+	job := navvy.JobID(id)
+	if err := job.Validate(); err != nil {
+		return "", err
+	}
+	j, _, err := s.mgr.Job(ctx, job)
+	if err != nil {
+		return "", err
+	}
+	if j.Owner != s.opts.Owner(ctx) {
+		return "", notFound(job)
+	}
+	return job, nil
+}

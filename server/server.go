@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/navvy-run/navvy/api"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/manager"
+)
+
+// Server serves one manager and its engine. Its methods may be called at once.
+type Server struct {
+	mgr  *manager.Manager
+	eng  *engine.Engine
+	opts Options
+}
+
+// Options are the settings of a Server.
+type Options struct {
+	// Owner names the user behind a call. Defaults to one user, "local".
+	Owner func(context.Context) string
+	// Version is what Overview tells.
+	Version string
+	// Full tells whether the disk is full. Defaults to never.
+	Full func() bool
+	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.
+	Logger *slog.Logger
+}
+
+// New makes the server of a manager and the engine that it serves.
+func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
+	s := &Server{mgr: mgr, eng: eng}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.Owner == nil {
+		s.opts.Owner = func(context.Context) string { return "local" }
+	}
+	if s.opts.Full == nil {
+		s.opts.Full = func() bool { return false }
+	}
+	if s.opts.Logger == nil {
+		s.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+// Register adds the services to a registrar: a grpc.Server, a channel in process.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	navvyv1.RegisterJobsServer(r, &jobs{Server: s})
+	navvyv1.RegisterWorkersServer(r, &workers{Server: s})
+}
+
+// fail turns an error into what the caller is told.
+func (s *Server) fail(err error) error {
+	return api.ToWire(err, func(err error) string {
+		id := rand.Text()[:8]
+		s.opts.Logger.Error("internal error", "request", id, "error", err)
+		return "internal error, see request " + id + " in navvy's log: " + err.Error()
+	})
+}
+
+// progressEvery is how often at most a client is told of progress.
+const progressEvery = 100 * time.Millisecond
+
+// cleanup bounds what is done for a client that has left.
+const cleanup = 30 * time.Second
+
+// afterwards is a context for what must be done although the call's own has ended.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+}
