@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/navvy-run/navvy"
@@ -163,8 +164,8 @@ func (t *tx) run(s step) error {
 	err := s(t)
 	if err != nil {
 		t.batch.Rewind(conditions, ops, size)
-		for i := len(t.edited) - 1; i >= 0; i-- {
-			*t.edited[i].at = t.edited[i].before
+		for _, e := range slices.Backward(t.edited) {
+			*e.at = e.before
 		}
 		for _, task := range t.added {
 			delete(t.answered, task)

@@ -30,7 +30,11 @@ func open(t *testing.T, store driver.Store) *engine.Engine {
 func newStore(t *testing.T) driver.Store {
 	t.Helper()
 	s := memory.New()
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 

@@ -96,7 +96,7 @@ func (s *Submission) Seal(ctx context.Context) error {
 	if s.closed {
 		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
 	}
-	if s.next+int64(len(s.inputs)) == 0 {
+	if s.end() == 0 {
 		return fmt.Errorf("job: there is no input: %w", navvy.ErrInvalid)
 	}
 	return s.store(ctx, true)
@@ -111,31 +111,14 @@ func (s *Submission) store(ctx context.Context, seal bool) error {
 	if err != nil {
 		return err
 	}
-	next := s.next + int64(len(s.inputs))
 	show := seal || s.stream
 	state := s.state
 	err = s.e.committer.do(ctx, func(t *tx) error {
-		if value != nil {
-			t.put(indexKey(tableInput, s.job.ID, s.next), value)
+		s.stageInputs(t, value, seal)
+		if show {
+			state, err = s.stage(t, seal)
 		}
-		if !seal && !s.begun {
-			t.put(jobKey(tableOpen, s.job.ID), nil)
-		} else if seal && s.begun {
-			t.delete(jobKey(tableOpen, s.job.ID))
-		}
-		if !show {
-			return nil
-		}
-		staged, err := s.stage(t)
-		if err != nil {
-			return err
-		}
-		staged.Total, staged.Open = next, !seal
-		if staged.Ended() {
-			t.end(s.job, staged)
-		}
-		state = *staged
-		return nil
+		return err
 	})
 	if err != nil {
 		if !s.visible && s.job.IdempotencyKey != "" && errors.Is(err, navvy.ErrConflict) {
@@ -147,13 +130,41 @@ func (s *Submission) store(ctx context.Context, seal bool) error {
 		s.first = &Chunk{First: s.next, Inputs: s.inputs}
 	}
 	s.begun, s.visible, s.closed = true, s.visible || show, seal
-	s.state, s.next, s.inputs, s.bytes = state, next, nil, 0
+	s.state, s.next, s.inputs, s.bytes = state, s.end(), nil, 0
 	return nil
 }
 
-// stage gives the job's state to be changed, and writes the job's own records
+// end is how many inputs came so far.
+func (s *Submission) end() int64 { return s.next + int64(len(s.inputs)) }
+
+// stageInputs stages a chunk, and that more inputs come or no more.
+func (s *Submission) stageInputs(t *tx, value []byte, seal bool) {
+	if value != nil {
+		t.put(indexKey(tableInput, s.job.ID, s.next), value)
+	}
+	if !seal && !s.begun {
+		t.put(jobKey(tableOpen, s.job.ID), nil)
+	} else if seal && s.begun {
+		t.delete(jobKey(tableOpen, s.job.ID))
+	}
+}
+
+// stage stages the job's state after these inputs.
+func (s *Submission) stage(t *tx, seal bool) (State, error) {
+	state, err := s.edit(t)
+	if err != nil {
+		return State{}, err
+	}
+	state.Total, state.Open = s.end(), !seal
+	if state.Ended() {
+		t.end(s.job, state)
+	}
+	return *state, nil
+}
+
+// edit gives the job's state to be changed, and writes the job's own records
 // when it becomes visible.
-func (s *Submission) stage(t *tx) (*State, error) {
+func (s *Submission) edit(t *tx) (*State, error) {
 	id := s.job.ID
 	if s.visible {
 		state, err := t.edit(id)

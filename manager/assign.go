@@ -64,30 +64,40 @@ func (m *Manager) assignLocked() func(context.Context) error {
 		if j.Detached {
 			room = min(room, shared)
 		}
-		for ; room > 0 && j.startable() && !j.earliest.After(now); room-- {
-			s := m.chooseLocked(j)
-			if s == nil {
-				break
-			}
-			if j.stale {
-				return func(ctx context.Context) error { return m.reread(ctx, j) }
-			}
-			index, ok := j.nextTask(now)
-			if !ok {
-				break
-			}
-			input, ok := j.chunk.Get(index)
-			if !ok {
-				j.putBack(index, now)
-				return func(ctx context.Context) error { return m.readInputs(ctx, j, index) }
-			}
-			m.startLocked(j, s, index, input, now)
-			if j.Detached {
-				shared--
-			}
+		started, read := m.assignJobLocked(j, room, now)
+		if read != nil {
+			return read
+		}
+		if j.Detached {
+			shared -= started
 		}
 	}
 	return nil
+}
+
+// assignJobLocked starts at most room tasks of one job, and tells how many; or
+// what must be read first.
+func (m *Manager) assignJobLocked(j *job, room int, now time.Time) (started int, read func(context.Context) error) {
+	for ; started < room && j.startable() && !j.earliest.After(now); started++ {
+		s := m.chooseLocked(j)
+		if s == nil {
+			break
+		}
+		if j.stale {
+			return started, func(ctx context.Context) error { return m.reread(ctx, j) }
+		}
+		index, ok := j.nextTask(now)
+		if !ok {
+			break
+		}
+		input, ok := j.chunk.Get(index)
+		if !ok {
+			j.putBack(index, now)
+			return started, func(ctx context.Context) error { return m.readInputs(ctx, j, index) }
+		}
+		m.startLocked(j, s, index, input, now)
+	}
+	return started, nil
 }
 
 // readInputs brings the inputs around index into memory.

@@ -225,5 +225,6 @@ func (t *tries) count(a *navvy.Attempt) {
 		t.failed++
 	case navvy.OutcomeLost:
 		t.lost++
+	default: // the others do not count
 	}
 }

@@ -3,7 +3,9 @@ package runner_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,4 +107,63 @@ func BenchmarkNoop(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+// fileSink writes frames to a file, as the log of an output does.
+type fileSink struct{ file *os.File }
+
+func (s fileSink) Upload(frames []byte) error {
+	_, err := s.file.Write(frames)
+	return err
+}
+
+// BenchmarkLongOutput compares the capture of a long output with a plain loop
+// that copies a pipe to a file in pieces of 256 KiB and flushes it at the end.
+// The two take turns; "ratio" is how many times as fast the capture is.
+func BenchmarkLongOutput(b *testing.B) {
+	const size = 1 << 30
+	args := []string{"dd", "if=/dev/zero", "bs=1M", fmt.Sprintf("count=%d", size>>20), "status=none"}
+	toFile := func(fill func(file *os.File)) time.Duration {
+		file, err := os.CreateTemp(b.TempDir(), "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer os.Remove(file.Name())
+		begun := time.Now()
+		fill(file)
+		if err := errors.Join(file.Sync(), file.Close()); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begun)
+	}
+	plain := func(file *os.File) {
+		c := exec.CommandContext(context.Background(), args[0], args[1:]...)
+		pipe, err := c.StdoutPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		_, copyErr := io.CopyBuffer(struct{ io.Writer }{file}, struct{ io.Reader }{pipe}, make([]byte, 256<<10))
+		if err := errors.Join(copyErr, c.Wait()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r := runner.New(process.NewDriver(nil), nil)
+	captured := func(file *os.File) {
+		task := newTask(&navvy.Spec{Command: &navvy.Command{Args: args, Env: os.Environ(), Dir: "/"}}, fileSink{file})
+		if a := r.Run(b.Context(), task); a.Outcome != navvy.OutcomeSucceeded || a.Output.Stdout != size {
+			b.Fatalf("%+v", a)
+		}
+	}
+	var tookPlain, tookCaptured time.Duration
+	for b.Loop() {
+		tookPlain += toFile(plain)
+		tookCaptured += toFile(captured)
+	}
+	mb := float64(b.N) * size / 1e6
+	b.ReportMetric(mb/tookPlain.Seconds(), "plain-MB/s")
+	b.ReportMetric(mb/tookCaptured.Seconds(), "captured-MB/s")
+	b.ReportMetric(tookPlain.Seconds()/tookCaptured.Seconds(), "ratio")
 }

@@ -24,7 +24,7 @@ type Run struct {
 
 	mu        sync.Mutex
 	execution driver.Execution   // nil until it has started
-	cancel    context.CancelFunc // of the start, then of the wait; nil before and after
+	cancel    context.CancelFunc // of the start and of the wait; nil before
 	phase     phase
 	why       cause
 	detail    error // what lies behind why, if it is causeOutput
@@ -76,7 +76,7 @@ func (x *Run) startAndWait(started time.Time) (driver.End, error) {
 			x.setEnded()
 			return driver.End{}, err
 		}
-		ctx = x.started(execution)
+		ctx = x.started(ctx, execution)
 	}
 	end, err := x.execution.Wait(ctx)
 	x.setEnded()
@@ -129,17 +129,18 @@ func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, e
 
 // started notes that the attempt can be stopped from now on, which it is at once
 // if somebody asked for it meanwhile, and returns the context of its wait.
-func (x *Run) started(execution driver.Execution) context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
+func (x *Run) started(ctx context.Context, execution driver.Execution) context.Context {
 	x.mu.Lock()
-	x.cancel() // what bounded the start
-	x.execution, x.cancel = execution, cancel
+	x.execution = execution
 	phase, why := x.phase, x.why
+	if phase == phaseNone {
+		x.mu.Unlock()
+		return ctx
+	}
+	ctx, x.cancel = context.WithCancel(context.Background()) // the start's was ended
 	x.phase = phaseNone
 	x.mu.Unlock()
-	if phase != phaseNone {
-		x.stop(why, phase == phaseForced)
-	}
+	x.stop(why, phase == phaseForced)
 	return ctx
 }
 

@@ -285,7 +285,7 @@ func (a *app) verdict(id navvy.JobID, st *navvy.Status, signals int) error {
 	c := st.Counts
 	switch {
 	case st.Held && signals > 0:
-		fmt.Fprintf(a.err, "navvy: job %s is held, %d of %d tasks have no answer yet\nresume with: navvy resume %s\n", id, c.Queued, c.Total(), id)
+		a.tell("navvy: job %s is held, %d of %d tasks have no answer yet\nresume with: navvy resume %s\n", id, c.Queued, c.Total(), id)
 		return &exitError{code: api.ExitInterrupted}
 	case st.Held:
 		return &exitError{code: api.ExitFailed, err: withHint(fmt.Errorf("job %s is held: %s", id, st.Why), "go on with: navvy resume %s", id)}
@@ -371,4 +371,3 @@ func (a *app) detach(ctx context.Context, at *attachment) error {
 	}
 	return c.close(ctx)
 }
-

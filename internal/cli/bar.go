@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -67,13 +66,16 @@ func (b *bar) show(st *navvy.Status) {
 	}.Line(b.width())
 	switch {
 	case b.terminal:
-		fmt.Fprintf(b.w, "\r%s\x1b[K", b.line)
+		b.write("\r" + b.line + "\x1b[K")
 		b.shown = true
 	case now.Sub(b.last) >= plainEvery:
 		b.last = now
-		fmt.Fprintln(b.w, b.line)
+		b.write(b.line + "\n")
 	}
 }
+
+// write shows a piece of text; progress that cannot be shown is no reason to stop.
+func (b *bar) write(text string) { _, _ = io.WriteString(b.w, text) }
 
 // clear takes the line off the screen, so that something else can be printed.
 func (b *bar) clear() {
@@ -83,7 +85,7 @@ func (b *bar) clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.shown {
-		fmt.Fprint(b.w, "\r\x1b[K")
+		b.write("\r\x1b[K")
 		b.shown = false
 	}
 }
@@ -92,7 +94,7 @@ func (b *bar) clear() {
 func (b *bar) end() {
 	b.clear()
 	if b != nil && !b.terminal && b.line != "" {
-		fmt.Fprintln(b.w, b.line)
+		b.write(b.line + "\n")
 	}
 }
 

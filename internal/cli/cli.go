@@ -43,8 +43,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	var exit *exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exitError](err); ok {
 		if exit.err != nil {
 			a.complain(exit.err)
 		}
@@ -80,8 +79,7 @@ func (e *usageError) Unwrap() error { return e.err }
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 func exitCode(err error) int {
-	var usage *usageError
-	if errors.As(err, &usage) {
+	if _, usage := errors.AsType[*usageError](err); usage {
 		return api.ExitUsage
 	}
 	return api.ExitCode(err)
@@ -94,28 +92,23 @@ func (a *app) complain(err error) {
 	for _, sentinel := range []error{navvy.ErrInvalid, navvy.ErrUnavailable, navvy.ErrConflict, navvy.ErrDenied, navvy.ErrUnsupported, navvy.ErrExhausted} {
 		message = strings.TrimSuffix(message, ": "+sentinel.Error())
 	}
-	fmt.Fprintf(a.err, "navvy: %s\n", message)
-	var usage *usageError
-	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(a.err, "hint: %s\n", hint)
-	} else if errors.As(err, &usage) {
-		fmt.Fprintln(a.err, "hint: see navvy help, or --help behind the verb")
+	a.tell("navvy: %s\n", message)
+	if hint, ok := errors.AsType[*hintError](err); ok {
+		a.tell("hint: %s\n", hint.hint)
+	} else if _, usage := errors.AsType[*usageError](err); usage {
+		a.tell("hint: see navvy help, or --help behind the verb\n")
 	}
 }
 
+// say tells the user something in passing.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.err, "navvy: "+format+"\n", args...)
+		a.tell("navvy: "+format+"\n", args...)
 	}
 }
 
-func hintFor(err error) string {
-	var h *hintError
-	if errors.As(err, &h) {
-		return h.hint
-	}
-	return ""
-}
+// tell writes to standard error; if that fails there is nobody left to tell.
+func (a *app) tell(format string, args ...any) { _, _ = fmt.Fprintf(a.err, format, args...) }
 
 // hintError adds what the user can do.
 type hintError struct {

@@ -79,7 +79,7 @@ type printer struct {
 func newPrinter(a *app, f *printFlags, c *client.Client, job *navvy.Job) (*printer, error) {
 	p := &printer{
 		kept: time.Now(),
-		app: a, flags: f, client: c, job: job, printed: roaring.New(),
+		app:  a, flags: f, client: c, job: job, printed: roaring.New(),
 		out: bufio.NewWriterSize(a.out, 64<<10), err: bufio.NewWriterSize(a.err, 4<<10),
 	}
 	var columns []string
@@ -104,7 +104,7 @@ func newPrinter(a *app, f *printFlags, c *client.Client, job *navvy.Job) (*print
 }
 
 func (p *printer) openJoblog() error {
-	file, err := os.OpenFile(p.flags.joblog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	file, err := os.OpenFile(p.flags.joblog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // others may read it, as any file that a command writes
 	if err != nil {
 		return usagef("--joblog: %w", err)
 	}

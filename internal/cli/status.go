@@ -149,7 +149,9 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	if err := format.Table(a.out, nil, glance); err != nil || len(rows) == 0 {
 		return err
 	}
-	fmt.Fprintln(a.out)
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
 	return format.Table(a.out, jobHeader, rows)
 }
 

@@ -210,7 +210,9 @@ func firstPending(ctx context.Context, c *conn, job *client.Job) (int64, error) 
 
 // explain prints one task.
 func (a *app) explain(job *client.Job, t *client.Task) error {
-	fmt.Fprintf(a.out, "task %s: %s\n", t.ID, t.State)
+	if _, err := fmt.Fprintf(a.out, "task %s: %s\n", t.ID, t.State); err != nil {
+		return err
+	}
 	rows := [][]string{{"input", short(inputText(job, t.Input))}}
 	if t.Waiting != "" {
 		rows = append(rows, []string{"waits", t.Waiting})

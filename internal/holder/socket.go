@@ -70,7 +70,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if uid, err := peer(conn); err != nil || uid != l.uid && uid != 0 {
-			conn.Close()
+			_ = conn.Close() // it is not ours to talk to
 			continue
 		}
 		l.mu.Lock()

@@ -17,14 +17,10 @@ const regroup = time.Second
 func (p *Process) linger(ctx context.Context) error {
 	for !p.groupGone() {
 		members, err := groupMembers(p.pid)
-		if err != nil || len(members) == 0 {
-			// Nobody to wait for: only zombies that their parent does not
-			// collect, or a /proc that hides the members.
-			if err == nil {
-				p.markOver()
-				return nil
-			}
-			members = nil
+		if err == nil && len(members) == 0 {
+			// Only zombies, which their parent does not collect: they run and write nothing.
+			p.markOver()
+			return nil
 		}
 		if err := p.waitMembers(ctx, members); err != nil {
 			return err
@@ -43,7 +39,7 @@ func (p *Process) groupGone() bool {
 			break
 		}
 	}
-	p.over = groupEmpty(p.pid)
+	p.over = groupEmpty(p.pid) || p.renumbered()
 	return p.over
 }
 
@@ -51,6 +47,14 @@ func (p *Process) markOver() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
+}
+
+// renumbered tells whether the number of the group belongs to another one now,
+// which begins with a process of that id; a number whose group has members is
+// not given away. It is for after the main process was reaped. mu is held.
+func (p *Process) renumbered() bool {
+	_, err := readStat(p.pid)
+	return err == nil
 }
 
 // waitMembers waits until the processes have ended, or for the time of regroup.

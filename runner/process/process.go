@@ -139,7 +139,7 @@ func (p *Process) Birth() Birth { return p.birth }
 func (p *Process) Stop(force bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
+	if p.over || p.reaped && p.renumbered() {
 		return nil
 	}
 	sig := unix.SIGTERM

@@ -19,13 +19,12 @@ const (
 	heavy      = 32 << 10
 )
 
-// Wait blocks until the group is empty and all output has been handed on. When
-// ctx ends it returns its error, and the process goes on. Any other error says
-// that the end is not known.
+// Wait blocks until the group is empty and all output has been handed on. The
+// usage that it returns is that of the main process and of those of its
+// descendants that were waited for. When ctx ends Wait returns its error, and
+// the process goes on; it may still be stopped. Any other error says that the
+// end is not known.
 func (p *Process) Wait(ctx context.Context) (driver.End, error) {
-	if err := ctx.Err(); err != nil {
-		return driver.End{}, err
-	}
 	if !p.endsSoon() || !p.isOver() {
 		return p.waitLong(ctx)
 	}
@@ -74,8 +73,7 @@ func (p *Process) waitLong(ctx context.Context) (driver.End, error) {
 func (p *Process) copyOut() <-chan struct{} {
 	copied := make(chan struct{})
 	var streams sync.WaitGroup
-	second := p.out[1].read > 0
-	if second {
+	if p.out[1].read > 0 {
 		streams.Go(p.out[1].copy)
 	}
 	go func() {
@@ -101,19 +99,26 @@ func (p *Process) finish(ctx context.Context, copied <-chan struct{}) (driver.En
 // waitGroup waits until the main process has ended and its group is empty.
 func (p *Process) waitGroup(ctx context.Context) error {
 	main := newPidfd(p.pid, p.pidfd)
-	defer main.close()
-	if p.isOver() {
-		return nil
-	}
 	if !p.reaped {
 		if err := main.wait(ctx, p.reap); err != nil {
+			go p.collect(main)
 			return err
 		}
 	}
+	main.close()
 	if p.isOver() {
 		return nil
 	}
 	return p.linger(ctx)
+}
+
+// collect takes the end of a process that nobody waits for any more, so that it
+// does not stay a zombie.
+func (p *Process) collect(main *pidfd) {
+	_ = main.wait(context.Background(), p.reap)
+	main.close()
+	p.out[0].drain()
+	p.out[1].drain()
 }
 
 // exitOf reads how a process ended.

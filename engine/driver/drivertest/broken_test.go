@@ -93,6 +93,7 @@ func TestChecksFindBroken(t *testing.T) {
 type unconditional struct{ driver.Store }
 
 func (s unconditional) Apply(ctx context.Context, b *driver.Batch) error {
+	runtime.Gosched()
 	return s.Store.Apply(ctx, &driver.Batch{Ops: b.Ops})
 }
 

@@ -1,11 +1,8 @@
 package drivertest
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/navvy-run/navvy"
@@ -95,46 +92,3 @@ func testStartContext(t *testing.T, h Harness) {
 	}
 }
 
-// testMany runs many attempts at once, each with its own output and code.
-func testMany(t *testing.T, h Harness) {
-	d := h.Open(t)
-	const many, starters = 200, 20
-	var all sync.WaitGroup
-	for s := range starters {
-		var attempts []*attempt
-		for i := s; i < many; i += starters {
-			work := Work{Exit: i % 3}
-			if d.Capabilities().Output {
-				work.Stdout = strconv.Itoa(i)
-			}
-			if _, ok := h.Spec(work); !ok {
-				work.Exit = 0
-			}
-			attempts = append(attempts, newAttempt(t, h, work))
-		}
-		all.Go(func() {
-			for n, a := range attempts {
-				runOne(t, d, h, a, s+n*starters)
-			}
-		})
-	}
-	all.Wait()
-}
-
-func runOne(t *testing.T, d driver.Driver, h Harness, a *attempt, i int) {
-	execution, err := d.Start(t.Context(), &a.task)
-	if err != nil {
-		t.Errorf("start %d: %v", i, err)
-		return
-	}
-	end, err := execution.Wait(t.Context())
-	if err != nil || end.Exit.Signal != 0 {
-		t.Errorf("attempt %d ended as %+v, %v", i, end, err)
-	}
-	if !d.Capabilities().Output {
-		return
-	}
-	if end.Exit.Code != i%3 || !bytes.Equal(a.stdout.bytes(), []byte(strconv.Itoa(i))) {
-		t.Errorf("attempt %d ended as %+v with output %q", i, end, a.stdout.bytes())
-	}
-}

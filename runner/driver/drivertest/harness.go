@@ -176,23 +176,23 @@ func (w *waiting) result(t *testing.T) (driver.End, error) {
 
 // sink keeps what is written to it, can be waited for, and can be made to block or to fail.
 type sink struct {
+	first   chan struct{} // closed at the first write
+	once    sync.Once
 	mu      sync.Mutex
 	buf     bytes.Buffer
-	grown   chan struct{} // closed and replaced at each write
 	blocked chan struct{} // writes wait until it is closed; nil if they don't
 	err     error
 }
 
-func newSink() *sink { return &sink{grown: make(chan struct{})} }
+func newSink() *sink { return &sink{first: make(chan struct{})} }
 
 var errGivenUp = errors.New("the output is not wanted any more")
 
 func (s *sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	blocked := s.blocked
-	close(s.grown)
-	s.grown = make(chan struct{})
 	s.mu.Unlock()
+	s.once.Do(func() { close(s.first) })
 	if blocked != nil {
 		<-blocked
 	}
@@ -201,10 +201,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	s.buf.Write(p)
-	close(s.grown)
-	s.grown = make(chan struct{})
-	return len(p), nil
+	return s.buf.Write(p)
 }
 
 func (s *sink) bytes() []byte {
@@ -213,17 +210,14 @@ func (s *sink) bytes() []byte {
 	return bytes.Clone(s.buf.Bytes())
 }
 
-// await blocks until something was written, or, of a blocked sink, is being written.
+// begun is closed once something was written, or, to a blocked sink, is being written.
+func (s *sink) begun() <-chan struct{} { return s.first }
+
+// await blocks until something was written, or is being written.
 func (s *sink) await(t *testing.T) {
 	t.Helper()
-	s.mu.Lock()
-	grown, some := s.grown, s.buf.Len() > 0
-	s.mu.Unlock()
-	if some {
-		return
-	}
 	select {
-	case <-grown:
+	case <-s.begun():
 	case <-time.After(patience):
 		t.Fatal("no output comes")
 	}
