@@ -128,7 +128,7 @@ func BenchmarkLongOutput(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer os.Remove(file.Name())
+		defer func() { _ = os.Remove(file.Name()) }()
 		begun := time.Now()
 		fill(file)
 		if err := errors.Join(file.Sync(), file.Close()); err != nil {

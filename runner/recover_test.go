@@ -4,7 +4,6 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/output"
@@ -35,13 +34,8 @@ func orphan(t *testing.T, world *remotetest.World, path string) (*runner.Task, *
 		<-ended
 	})
 	// Do has reserved and set its entry: the output came after that.
-	return newTaskLike(task), openJournal(t, path)
-}
-
-func newTaskLike(t *runner.Task) *runner.Task {
-	again := *t
-	again.Sink = nil
-	return &again
+	again := *task
+	return &again, openJournal(t, path)
 }
 
 func TestAdopt(t *testing.T) {
@@ -49,6 +43,8 @@ func TestAdopt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	world := remotetest.NewWorld()
 	task, journal := orphan(t, world, path)
+	sink := newBegan()
+	task.Sink = sink
 	d := remotetest.New(world)
 	adoptable, err := runner.RecoverAll(t.Context(), journal, d, noop.Driver{})
 	if err != nil || len(adoptable) != 1 {
@@ -62,10 +58,14 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(time.Millisecond, func() { x.Stop(false) })
+	x.Watch()
+	go func() {
+		<-sink.signal
+		x.Stop(false)
+	}()
 	a := x.Do()
 	judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, &a)
-	if stdout, _, err := output.Split(a.Output.Inline); err != nil || string(stdout) != "begun" {
+	if stdout, _, err := output.Split(sink.frames); err != nil || string(stdout) != "begun" {
 		t.Errorf("output %q, %v: it does not begin at byte 0", stdout, err)
 	}
 	if !a.Started.Equal(e.Started) {

@@ -92,17 +92,21 @@ func (o *Options) defaults() Options {
 // durable; from FormatTableFormatV6 on, a table's footer has a checksum.
 const format = lsm.FormatTableFormatV6
 
+// memtables is how many may be in memory, the one that is written to included.
+const memtables = 3
+
 // engine returns the storage engine's options. They trade some throughput of
 // bulk loads for little memory, on two cores.
 func (o *Options) engine(fs vfs.FS, logger *logger) *lsm.Options {
 	e := &lsm.Options{
-		FS:                          fs,
-		Logger:                      logger,
-		EventListener:               logger.listener(),
-		FormatMajorVersion:          format,
-		CacheSize:                   o.Cache,
+		FS:                 fs,
+		Logger:             logger,
+		EventListener:      logger.listener(),
+		FormatMajorVersion: format,
+		// The storage engine takes memtables out of its cache's size.
+		CacheSize:                   o.Cache + memtables*o.Memtable,
 		MemTableSize:                uint64(o.Memtable),
-		MemTableStopWritesThreshold: 3,
+		MemTableStopWritesThreshold: memtables,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
@@ -119,5 +123,6 @@ func (o *Options) engine(fs vfs.FS, logger *logger) *lsm.Options {
 	// Reading alone must not cause compactions: an idle store that is looked at
 	// stays idle.
 	e.Experimental.ReadSamplingMultiplier = -1
+	e.Experimental.CompactionScheduler = new(scheduler)
 	return e
 }

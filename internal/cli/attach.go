@@ -8,9 +8,11 @@ import (
 	"iter"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/navvy-run/navvy"
@@ -36,6 +38,7 @@ type attachment struct {
 	interrupt bool
 
 	app     *app
+	printed *roaring.Bitmap // what this process has printed
 	conn    atomic.Pointer[conn]
 	current atomic.Pointer[navvy.JobID] // id, for whoever catches signals
 	signals atomic.Int32
@@ -44,7 +47,7 @@ type attachment struct {
 // attach runs or resumes a job to its end, over as many holders as it takes, and
 // returns an error that carries the exit code.
 func (a *app) attach(ctx context.Context, at *attachment) error {
-	at.app = a
+	at.app, at.printed = a, roaring.New()
 	if at.id != "" {
 		at.current.Store(&at.id)
 	}
@@ -121,8 +124,7 @@ func failureOf(c *conn, err error) error {
 // begin submits the job, or goes on with it, and gives its progress.
 func (at *attachment) begin(ctx context.Context, c *conn, bar *bar) (iter.Seq2[navvy.Status, error], func(), error) {
 	if at.id != "" {
-		// A separate context: the status must still come after answers have failed to print.
-		return c.Resume(ctx, at.id, client.ResumeOptions{Attach: true, Parallelism: at.parallelism, Progress: bar != nil}), func() {}, nil
+		return begun(c.Resume(ctx, at.id, client.ResumeOptions{Attach: true, Parallelism: at.parallelism, Progress: bar != nil}))
 	}
 	sub, err := c.Submit(ctx, *at.job, client.SubmitOptions{Stream: at.streams(), Progress: bar != nil})
 	if err != nil {
@@ -141,6 +143,22 @@ func (at *attachment) begin(ctx context.Context, c *conn, bar *bar) (iter.Seq2[n
 		at.app.say("job %s exists with this idempotency key; going on with it", id)
 	}
 	return withFeed(sub.Progress(ctx), fed), sub.Close, nil
+}
+
+// begun waits for the first status of a job that goes on: before that, whoever
+// asks for its answers may still see it held.
+func begun(progress iter.Seq2[navvy.Status, error]) (iter.Seq2[navvy.Status, error], func(), error) {
+	next, stop := iter.Pull2(progress)
+	st, err, ok := next()
+	if err != nil || !ok {
+		stop()
+		return nil, nil, err
+	}
+	return func(yield func(navvy.Status, error) bool) {
+		for ok && yield(st, err) {
+			st, err, ok = next()
+		}
+	}, stop, nil
 }
 
 // firstOf gives the error that came first, as the cause of the other.
@@ -226,7 +244,7 @@ func (at *attachment) printAll(ctx context.Context, c *conn, p *printer) error {
 		if err != nil {
 			return err
 		}
-		if err := p.batch(ctx, batch); err != nil {
+		if err := p.batch(ctx, at.unprinted(batch)); err != nil {
 			return fmt.Errorf("print answers: %w", err)
 		}
 		if err := p.keepSoon(ctx); err != nil {
@@ -234,6 +252,11 @@ func (at *attachment) printAll(ctx context.Context, c *conn, p *printer) error {
 		}
 	}
 	return nil
+}
+
+// unprinted leaves out what this process has printed, before another holder took over.
+func (at *attachment) unprinted(batch []client.Answer) []client.Answer {
+	return slices.DeleteFunc(batch, func(a client.Answer) bool { return !at.printed.CheckedAdd(uint32(a.Task.Index)) })
 }
 
 // leave ends the attachment: the job's status becomes the exit code.

@@ -90,7 +90,9 @@ func (a *app) complain(err error) {
 	message := err.Error()
 	// The sentinel at the end says what the message has said already.
 	for _, sentinel := range []error{navvy.ErrInvalid, navvy.ErrUnavailable, navvy.ErrConflict, navvy.ErrDenied, navvy.ErrUnsupported, navvy.ErrExhausted} {
-		message = strings.TrimSuffix(message, ": "+sentinel.Error())
+		if errors.Is(err, sentinel) {
+			message = strings.TrimSuffix(message, ": "+sentinel.Error())
+		}
 	}
 	a.tell("navvy: %s\n", message)
 	if hint, ok := errors.AsType[*hintError](err); ok {

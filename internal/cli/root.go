@@ -41,7 +41,7 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 	}{
 		{"work", []*cobra.Command{newMap(a), newRun(a), newResume(a), newRetry(a)}},
 		{"look", []*cobra.Command{newLs(a), newStatus(a), newWait(a), newResults(a), newLogs(a), newStop(a), newWhy(a), newRm(a)}},
-		{"house", []*cobra.Command{newVerify(a), newVersion(a)}},
+		{"house", []*cobra.Command{newVerify(a), newBench(a), newVersion(a)}},
 	} {
 		for _, verb := range v.verbs {
 			verb.GroupID = v.group

@@ -131,7 +131,7 @@ func (e *execution) Handle() []byte {
 func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 	end, err := e.Process.Wait(ctx)
 	if err == nil && e.stopped.Load() {
-		err = e.driver.endMarked(ctx, e.token)
+		err = e.driver.endAll(ctx, Birth{}, e.token)
 	}
 	return end, err
 }

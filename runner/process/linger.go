@@ -61,11 +61,8 @@ func (p *Process) renumbered() bool {
 func (p *Process) waitMembers(outer context.Context, members []int) error {
 	ctx, cancel := context.WithTimeout(outer, regroup)
 	defer cancel()
-	for _, f := range openPidfds(members) {
-		// Between the look into /proc and the hold its id may have changed hands.
-		if s, err := readStat(f.pid); err == nil && s.group == p.pid {
-			_ = f.wait(ctx, f.ended)
-		}
+	for _, f := range openMembers(p.pid, members) {
+		_ = f.wait(ctx, f.ended)
 		f.close()
 	}
 	if len(members) == 0 {

@@ -72,3 +72,17 @@ func (f *pidfd) ended() bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.fd), Events: unix.POLLIN}}, 0)
 	return n == 1 && err == nil
 }
+
+// openMembers takes hold of those of the processes that are in the group. An id
+// may have changed hands before; from here on it cannot.
+func openMembers(group int, pids []int) []*pidfd {
+	var members []*pidfd
+	for _, f := range openPidfds(pids) {
+		if s, err := readStat(f.pid); err != nil || s.group != group || s.ended() {
+			f.close()
+			continue
+		}
+		members = append(members, f)
+	}
+	return members
+}

@@ -1,12 +1,10 @@
 package process
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"sync"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -36,12 +34,13 @@ func parseHandle(handle []byte) (boot string, b Birth, err error) {
 
 // Recover implements driver.Driver. Processes are never adopted: what is left of
 // the attempt is killed, and gone when Recover returns navvy.ErrNotFound. That
-// is its process group, and whatever has the attempt's token in its
-// environment, wherever it went. A process that cannot be proved to be the
-// attempt's is left alone.
+// is its process group; whatever has the attempt's token in its environment,
+// wherever it went; and the groups that such processes lead. What cannot be
+// proved to be the attempt's is left alone.
 func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
+	var birth Birth
 	if handle != nil {
-		boot, birth, err := parseHandle(handle)
+		boot, b, err := parseHandle(handle)
 		if err != nil {
 			return nil, err
 		}
@@ -52,145 +51,88 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		if boot != now {
 			return nil, navvy.ErrNotFound // processes end with the machine
 		}
-		if err := d.endGroup(ctx, birth, t.Token); err != nil {
-			return nil, err
-		}
+		birth = b
 	}
-	if err := d.endMarked(ctx, t.Token); err != nil {
-		return nil, err
+	if err := d.endAll(ctx, birth, t.Token); err != nil {
+		return nil, fmt.Errorf("process: end what is left of %s: %w", t.Token, err)
 	}
 	return nil, navvy.ErrNotFound
 }
 
-// endGroup kills the process group that was born as b and waits until it is gone.
-func (d *Driver) endGroup(ctx context.Context, b Birth, token string) error {
+// endAll kills the group that was born as b, unless that is zero, and all that
+// the token leads to, until there is nothing left.
+func (d *Driver) endAll(ctx context.Context, b Birth, token string) error {
 	for {
-		members, err := groupMembers(b.PID)
+		p, err := d.census.take()
 		if err != nil {
-			return fmt.Errorf("process: who is in group %d: %w", b.PID, err)
+			return err
 		}
-		if len(members) == 0 || !ownGroup(b, members, token) {
-			return nil
+		var doomed []*pidfd
+		for _, group := range p.groupsOf(b, token) {
+			held := openMembers(group, p.groups[group])
+			doomed = append(doomed, held...)
+			if len(held) > 0 { // and as long as they are, the number is that group's
+				err = errors.Join(err, killed(unix.Kill(-group, unix.SIGKILL)))
+			}
 		}
-		ends := openPidfds(members)
-		if err := unix.Kill(-b.PID, unix.SIGKILL); err == unix.EPERM {
-			closeAll(ends)
-			return fmt.Errorf("process: end group %d: %w", b.PID, navvy.ErrDenied)
+		for _, f := range openPidfds(p.bearers[token]) {
+			// The id may have changed hands since the count; from here on it cannot.
+			if token == "" || tokenOf(f.pid) != token {
+				f.close()
+				continue
+			}
+			doomed = append(doomed, f)
+			err = errors.Join(err, killed(unix.PidfdSendSignal(f.fd, unix.SIGKILL, nil, 0)))
 		}
-		if err := waitAll(ctx, ends); err != nil {
+		if err != nil || len(doomed) == 0 {
+			closeAll(doomed)
+			return err
+		}
+		if err := waitAll(ctx, doomed); err != nil {
 			return err
 		}
 	}
 }
 
-// ownGroup tells whether the group with b's number is the one that b began. A
-// number is not given away as long as a group bears it, so a leader that is
-// there decides; without one, a member with the attempt's token does.
-func ownGroup(b Birth, members []int, token string) bool {
+// killed is the error of a kill. One that came too late is none.
+func killed(err error) error {
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("it runs as another user: %w", navvy.ErrDenied)
+	}
+	return err
+}
+
+// groupsOf lists the process groups that are the attempt's.
+func (p *people) groupsOf(b Birth, token string) []int {
+	var groups []int
+	if p.bore(b, token) {
+		groups = append(groups, b.PID)
+	}
+	if token == "" {
+		return groups
+	}
+	for _, pid := range p.bearers[token] {
+		if p.stats[pid].group == pid && pid != b.PID {
+			groups = append(groups, pid)
+		}
+	}
+	return groups
+}
+
+// bore tells whether the group with b's number is the one that b began. A number
+// is not given away as long as a group bears it, so a leader that is there
+// decides; without one, a member with the attempt's token does.
+func (p *people) bore(b Birth, token string) bool {
+	if b.PID == 0 {
+		return false
+	}
 	if leader, err := readStat(b.PID); err == nil {
 		return b.matches(leader)
 	}
-	for _, pid := range members {
-		if tokenOf(pid) == token {
-			return true
-		}
-	}
-	return false
-}
-
-// endMarked kills all processes that bear the token, until there are none.
-func (d *Driver) endMarked(ctx context.Context, token string) error {
-	if token == "" {
-		return nil
-	}
-	for {
-		bearers, err := d.census.take()
-		if err != nil {
-			return fmt.Errorf("process: who bears the token %s: %w", token, err)
-		}
-		ends, err := killMarked(bearers[token], token)
-		if err != nil || len(ends) == 0 {
-			return err
-		}
-		if err := waitAll(ctx, ends); err != nil {
-			return err
-		}
-	}
-}
-
-// killMarked kills those of the processes that bear the token, and returns them.
-func killMarked(bearers []int, token string) (killed []*pidfd, err error) {
-	for _, f := range openPidfds(bearers) {
-		// The id may have changed hands since the census; from here on it cannot.
-		if err != nil || tokenOf(f.pid) != token {
-			f.close()
-			continue
-		}
-		killed = append(killed, f)
-		if unix.PidfdSendSignal(f.fd, unix.SIGKILL, nil, 0) == unix.EPERM {
-			err = fmt.Errorf("process: end %d: %w", f.pid, navvy.ErrDenied)
-		}
-	}
-	if err != nil {
-		closeAll(killed)
-		return nil, err
-	}
-	return killed, nil
-}
-
-// tokenOf is the token in a process's environment; empty if it has none, has
-// ended, or is another user's. A process that wrote over its environment hides it.
-func tokenOf(pid int) string {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return ""
-	}
-	for pair := range bytes.SplitSeq(raw, []byte{0}) {
-		if token, ok := bytes.CutPrefix(pair, []byte(EnvToken+"=")); ok {
-			return string(token)
-		}
-	}
-	return ""
-}
-
-// census lists the processes of this host by their tokens. Callers that come
-// while one is being taken share the next: after a crash a thousand attempts
-// may ask at once.
-type census struct {
-	taking sync.Mutex // one at a time
-	mu     sync.Mutex
-	next   *func() (map[string][]int, error)
-}
-
-// take returns a census that began after the call. This process is not in it.
-func (c *census) take() (map[string][]int, error) {
-	c.mu.Lock()
-	if c.next == nil {
-		once := sync.OnceValues(func() (map[string][]int, error) {
-			c.taking.Lock()
-			defer c.taking.Unlock()
-			c.mu.Lock()
-			c.next = nil
-			c.mu.Unlock()
-			return bearers()
-		})
-		c.next = &once
-	}
-	next := *c.next
-	c.mu.Unlock()
-	return next()
-}
-
-func bearers() (map[string][]int, error) {
-	all, err := pids()
-	if err != nil {
-		return nil, err
-	}
-	byToken := make(map[string][]int)
-	for _, pid := range all {
-		if token := tokenOf(pid); token != "" && pid != os.Getpid() {
-			byToken[token] = append(byToken[token], pid)
-		}
-	}
-	return byToken, nil
+	return slices.ContainsFunc(p.groups[b.PID], func(pid int) bool {
+		return token != "" && slices.Contains(p.bearers[token], pid)
+	})
 }

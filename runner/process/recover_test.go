@@ -130,8 +130,8 @@ func TestStopSweeps(t *testing.T) {
 			if _, err := execution.Wait(ctx); err != nil {
 				t.Error(err)
 			}
-			if found, err := bearers(); err != nil || len(found[token]) > 0 {
-				t.Errorf("processes %v are left, %v", found[token], err)
+			if p, err := count(); err != nil || len(p.bearers[token]) > 0 {
+				t.Errorf("processes %v are left, %v", p, err)
 			}
 		})
 	}
@@ -197,7 +197,7 @@ func TestCensus(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			got <- found["census"]
+			got <- found.bearers["census"]
 		}()
 	}
 	for range 20 {
@@ -210,8 +210,8 @@ func TestCensus(t *testing.T) {
 			_ = unix.Kill(-p.pid, unix.SIGKILL)
 		}
 	}
-	if found, err := c.take(); err != nil || len(found["census"]) > 0 {
-		t.Errorf("after its end the census found %v, %v", found["census"], err)
+	if found, err := c.take(); err != nil || len(found.bearers["census"]) > 0 {
+		t.Errorf("after its end the census found %v, %v", found.bearers["census"], err)
 	}
 }
 

@@ -101,7 +101,7 @@ func (p *Process) waitGroup(ctx context.Context) error {
 	main := newPidfd(p.pid, p.pidfd)
 	if !p.reaped {
 		if err := main.wait(ctx, p.reap); err != nil {
-			go p.collect(main)
+			go p.collect(main) //nolint:gosec // it outlives ctx on purpose
 			return err
 		}
 	}

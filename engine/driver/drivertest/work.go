@@ -113,7 +113,9 @@ func (w *work) known() known {
 // write is one writer. It ends, without an error, when the store does.
 func (w *work) write(ctx context.Context, s driver.Store, id int) error {
 	me := &w.writers[id]
-	claim := 0
+	w.mu.Lock()
+	claim := len(w.claims) // those are known to be won
+	w.mu.Unlock()
 	for ctx.Err() == nil {
 		i := me.acked.Load() + 1
 		me.issued.Store(i)
@@ -229,14 +231,22 @@ func writerBatch(seed uint64, id, i int) *driver.Batch {
 		size = 100_000
 	}
 	for n := range 1 + choose.IntN(8) {
-		value := make([]byte, size)
-		for at := range value {
-			value[at] = byte(i + n + at)
-		}
-		b.Put(key(), value)
+		b.Put(key(), pattern(i+n, size))
 	}
 	b.Delete(key())
 	b.Put(fmt.Appendf(nil, "%slast", prefix), number(uint64(i)))
 	b.Put(progressKey(id), number(uint64(i)))
 	return b
 }
+
+var patterns = func() []byte {
+	p := make([]byte, 200_000)
+	choose := random(1, 1)
+	for i := range p {
+		p[i] = byte(choose.Uint32())
+	}
+	return p
+}()
+
+// pattern is contents of a size that differs from others, and at each place.
+func pattern(i, size int) []byte { return patterns[i%90_000:][:size:size] }

@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,17 +28,14 @@ func logSizes(seed uint64, id, i int) (synced, appended int) {
 	return synced, synced + choose.IntN(10_000)
 }
 
-func logByte(id, i, off int) byte { return byte(off*7 + off>>8 + id + i) }
+func logBytes(id, i, size int) []byte { return pattern(31*id+7*i, size) }
 
 func (w *work) writeLog(ctx context.Context, s driver.Store, id, i int) error {
 	synced, appended := logSizes(w.seed, id, i)
 	if synced == 0 {
 		return nil
 	}
-	bytes := make([]byte, appended)
-	for off := range bytes {
-		bytes[off] = logByte(id, i, off)
-	}
+	contents := logBytes(id, i, appended)
 	// A try of an earlier generation may have left its log.
 	name := logOf(id, uint64(i))
 	if err := s.DropLogs(ctx, name); err != nil {
@@ -49,10 +47,10 @@ func (w *work) writeLog(ctx context.Context, s driver.Store, id, i int) error {
 	}
 	half := synced / 2
 	for _, step := range []func() error{
-		func() error { return l.Append(bytes[:half]) },
-		func() error { return l.Append(bytes[half:synced]) },
+		func() error { return l.Append(contents[:half]) },
+		func() error { return l.Append(contents[half:synced]) },
 		l.Sync,
-		func() error { return l.Append(bytes[synced:]) },
+		func() error { return l.Append(contents[synced:]) },
 	} {
 		if err := step(); err != nil {
 			return errors.Join(err, l.Close())
@@ -110,10 +108,8 @@ func verifyLog(r driver.LogReader, id, i, synced, appended int) error {
 	if n < synced || n > appended {
 		return fmt.Errorf("has %d bytes, %d were synced, %d appended", n, synced, appended)
 	}
-	for off := range synced {
-		if p[off] != logByte(id, i, off) {
-			return fmt.Errorf("byte %d of %d synced ones is another", off, synced)
-		}
+	if !bytes.Equal(p[:synced], logBytes(id, i, synced)) {
+		return fmt.Errorf("the %d bytes that were synced are others", synced)
 	}
 	return nil
 }

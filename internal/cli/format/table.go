@@ -2,23 +2,33 @@ package format
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Table writes rows of cells below a header, each column as wide as its widest
-// cell, two spaces between columns. What a terminal would obey is written as an
+// Table writes rows of cells below a header, if there is one, each column as wide
+// as its widest cell, two spaces between columns. What a terminal would obey is written as an
 // escape, so that a name cannot steer it. It keeps all rows in memory: give it a
 // page at a time. Rows may be shorter than the header. The error is the writer's.
 func Table(w io.Writer, header []string, rows [][]string) error {
 	all := make([][]string, 0, len(rows)+1)
-	widths := make([]int, len(header))
-	for _, row := range append([][]string{header}, rows...) {
-		cells := make([]string, min(len(row), len(header)))
+	var widths []int
+	if header != nil {
+		rows = slices.Insert(slices.Clone(rows), 0, header)
+	}
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		if header != nil {
+			cells = cells[:min(len(row), len(header))]
+		}
 		for i := range cells {
 			cells[i] = Printable(row[i])
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
 			widths[i] = max(widths[i], utf8.RuneCountInString(cells[i]))
 		}
 		all = append(all, cells)

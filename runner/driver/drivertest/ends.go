@@ -91,4 +91,3 @@ func testStartContext(t *testing.T, h Harness) {
 		t.Errorf("ended as %+v: the context of Start must not end the attempt", end)
 	}
 }
-

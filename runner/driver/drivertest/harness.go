@@ -176,7 +176,7 @@ func (w *waiting) result(t *testing.T) (driver.End, error) {
 
 // sink keeps what is written to it, can be waited for, and can be made to block or to fail.
 type sink struct {
-	first   chan struct{} // closed at the first write
+	first   chan struct{} // closed when something is written, or, if that blocks, is being written
 	once    sync.Once
 	mu      sync.Mutex
 	buf     bytes.Buffer
@@ -211,13 +211,11 @@ func (s *sink) bytes() []byte {
 }
 
 // begun is closed once something was written, or, to a blocked sink, is being written.
-func (s *sink) begun() <-chan struct{} { return s.first }
-
 // await blocks until something was written, or is being written.
 func (s *sink) await(t *testing.T) {
 	t.Helper()
 	select {
-	case <-s.begun():
+	case <-s.first:
 	case <-time.After(patience):
 		t.Fatal("no output comes")
 	}

@@ -38,7 +38,7 @@ func runOne(t *testing.T, d driver.Driver, a *attempt, work Work, begun *sync.Wa
 	w := a.wait(t.Context())
 	if work.Hang {
 		select {
-		case <-a.stdout.begun():
+		case <-a.stdout.first:
 		case <-w.done:
 		}
 	}
