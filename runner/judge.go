@@ -19,7 +19,7 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 	defer x.mu.Unlock()
 	switch {
 	case x.phase == phaseGivenUp:
-		return navvy.OutcomeLost, navvy.ReasonLost, fmt.Sprintf("was killed and still runs after %s", driver.StopTimeout)
+		return navvy.OutcomeLost, navvy.ReasonLost, fmt.Sprintf("is not over %s after it was killed", driver.StopTimeout)
 	case x.why == causeTimeout:
 		return navvy.OutcomeFailed, navvy.ReasonTimeout, fmt.Sprintf("ran longer than %s", x.task.Spec.Timeout)
 	case x.why == causeStopped:

@@ -222,7 +222,7 @@ func TestGiveUp(t *testing.T) {
 				x := runner.New(d, nil).Prepare(newTask(&navvy.Spec{}, nil))
 				time.AfterFunc(time.Second, func() { x.Stop(false) })
 				a := x.Do()
-				judged{navvy.OutcomeLost, navvy.ReasonLost, "was killed and still runs after 30s"}.check(t, &a)
+				judged{navvy.OutcomeLost, navvy.ReasonLost, "is not over 30s after it was killed"}.check(t, &a)
 				want := time.Second + driver.StopTimeout
 				if signals {
 					want += navvy.DefaultGrace

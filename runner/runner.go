@@ -51,7 +51,9 @@ func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
 type Task struct {
 	// Task is what the driver is given, less Stdout and Stderr, which are the runner's.
 	driver.Task
-	// Sink takes the output if it is long, or watched. Nil makes long output an error.
+	// Sink takes the output if it is long, or watched. Nil makes long output an
+	// error. It is done with when Do returns, but for an attempt that is lost
+	// because nothing ended it.
 	Sink output.Sink
 }
 

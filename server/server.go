@@ -3,11 +3,15 @@ package server
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/engine"
@@ -59,6 +63,9 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 
 // fail turns an error into what the caller is told.
 func (s *Server) fail(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the client has left: %w", navvy.ErrClosed) // what Send says in process
+	}
 	return api.ToWire(err, func(err error) string {
 		id := rand.Text()[:8]
 		s.opts.Logger.Error("internal error", "request", id, "error", err)

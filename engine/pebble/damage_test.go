@@ -144,7 +144,7 @@ func testDamage(t *testing.T, part string, size int, closed bool) {
 	}
 	refused, whole := 0, 0
 	for file, bytes := range written(t, fs, part) {
-		for _, at := range places(bytes, 120) {
+		for _, at := range places(bytes, 60) {
 			n, err := damage(t, fs, file, at, size)
 			switch {
 			case errors.Is(err, navvy.ErrCorrupt):

@@ -86,6 +86,29 @@ func failAt(t *testing.T, at int64, lasting bool) bool {
 		}
 		return false
 	}
+	expectFailed(t, s, at, f, fatal, err)
+	again := open(t, "/store", &Options{FS: left, Memtable: 64 << 10})
+	holds(t, again, acked)
+	if logged > 0 {
+		r, err := again.OpenLog(t.Context(), log)
+		if err != nil {
+			t.Fatalf("write %d: %v", at, err)
+		}
+		p := make([]byte, logged)
+		if _, err := r.ReadAt(p, 0); err != nil || !bytes.Equal(p, bytes.Repeat([]byte("x"), logged)) {
+			t.Errorf("write %d: a synced log has changed, %v", at, err)
+		}
+		_ = r.Close()
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	return true
+}
+
+// expectFailed looks at a store of which a write has failed.
+func expectFailed(t *testing.T, s *Store, at int64, f *faulty, fatal chan error, err error) {
+	t.Helper()
 	told := <-fatal
 	if !errors.Is(told, navvy.ErrUnavailable) || !errors.Is(told, syscall.EIO) || !strings.Contains(told.Error(), "/store") {
 		t.Errorf("write %d: OnFatal got %v", at, told)
@@ -106,23 +129,6 @@ func failAt(t *testing.T, at int64, lasting bool) bool {
 	if len(fatal) > 0 {
 		t.Errorf("OnFatal was called again: %v", <-fatal)
 	}
-	again := open(t, "/store", &Options{FS: left, Memtable: 64 << 10})
-	holds(t, again, acked)
-	if logged > 0 {
-		r, err := again.OpenLog(t.Context(), log)
-		if err != nil {
-			t.Fatalf("write %d: %v", at, err)
-		}
-		p := make([]byte, logged)
-		if _, err := r.ReadAt(p, 0); err != nil || !bytes.Equal(p, bytes.Repeat([]byte("x"), logged)) {
-			t.Errorf("write %d: a synced log has changed, %v", at, err)
-		}
-		_ = r.Close()
-	}
-	if err := again.Close(); err != nil {
-		t.Error(err)
-	}
-	return true
 }
 
 func second[T any](_ T, err error) error { return err }

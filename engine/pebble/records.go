@@ -62,21 +62,13 @@ func (f *recordFile) at(pos int) (c chunk, ok bool) {
 	if len(b) < 7 {
 		return chunk{}, false
 	}
-	header, kind := 7, int(b[6])
-	switch {
-	case !f.log && kind >= plainChunks && kind < numberedChunks:
-	case f.log && kind >= numberedChunks && kind < syncedChunks:
-		header = 11
-	case f.log && kind >= syncedChunks && kind < behindChunks:
-		header = 19
-	default:
-		return chunk{}, false
-	}
+	kind := int(b[6])
+	header := f.header(kind)
 	end := header + int(binary.LittleEndian.Uint16(b[4:]))
-	if end > len(b) || f.log && binary.LittleEndian.Uint32(b[7:]) != f.number {
+	if header == 0 || end > len(b) || f.log && binary.LittleEndian.Uint32(b[7:]) != f.number {
 		return chunk{}, false
 	}
-	if header == 19 {
+	if kind >= syncedChunks {
 		c.synced = int64(min(binary.LittleEndian.Uint64(b[11:]), 1<<62))
 	}
 	if binary.LittleEndian.Uint32(b) != checksum(b[6:end]) {
@@ -86,6 +78,20 @@ func (f *recordFile) at(pos int) (c chunk, ok bool) {
 	c.first, c.last = position == 0 || position == 1, position == 0 || position == 3
 	c.payload, c.end = b[header:end], pos+end
 	return c, true
+}
+
+// header is how many bytes a chunk of a kind has before its payload; 0 if such
+// a chunk has no place in the file.
+func (f *recordFile) header(kind int) int {
+	switch {
+	case !f.log && kind >= plainChunks && kind < numberedChunks:
+		return 7
+	case f.log && kind >= numberedChunks && kind < syncedChunks:
+		return 11
+	case f.log && kind >= syncedChunks && kind < behindChunks:
+		return 19
+	}
+	return 0
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

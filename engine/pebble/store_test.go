@@ -33,7 +33,7 @@ func TestStore(t *testing.T) {
 			New:     func(t testing.TB) driver.Store { return open(t, "/store", &Options{FS: vfs.NewCrashableMem()}) },
 			Reopen:  reopen,
 			Crash:   crash,
-			Crashes: 15,
+			Crashes: 10,
 		})
 	})
 }

@@ -203,6 +203,11 @@ func (f *figure) rows(name string) [][]string {
 
 // holdHere makes this process the holder of a fresh data directory.
 func (b *bench) holdHere(ctx context.Context, name string) (*holder.Holder, error) {
+	return b.hold(ctx, name, true)
+}
+
+// hold is holdHere, with a worker or without: then nothing runs.
+func (b *bench) hold(ctx context.Context, name string, worker bool) (*holder.Holder, error) {
 	dir, err := holder.OpenDir(filepath.Join(b.dir, name))
 	if err != nil {
 		return nil, err
@@ -214,6 +219,9 @@ func (b *bench) holdHere(ctx context.Context, name string) (*holder.Holder, erro
 	cfg, err := b.app.holderConfig(dir, b.app.logger())
 	if err != nil {
 		return nil, err
+	}
+	if !worker {
+		cfg.Runners = nil
 	}
 	return holder.Start(ctx, lock, cfg)
 }

@@ -36,11 +36,13 @@ func openStore(_ context.Context, url string, dir *holder.Dir, log *slog.Logger,
 func newRunners(ctx context.Context, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
 	commands := &templates{}
 	drivers := []runnerdriver.Driver{process.NewDriver(&process.Options{Render: commands.render}), noop.Driver{}}
+	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
+		return nil, err
+	}
 	var list []*runner.Runner
 	for _, d := range drivers {
 		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
 	}
-	_ = ctx
 	return list, nil
 }
 

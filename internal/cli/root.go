@@ -48,7 +48,7 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 			root.AddCommand(verb)
 		}
 	}
-	root.AddCommand(newHolder(a))
+	root.AddCommand(newHolder(a), newBenchPart(a))
 	wrapUsage(root)
 	return root
 }

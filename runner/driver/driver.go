@@ -78,7 +78,8 @@ type Task struct {
 	// Stdout and Stderr take the output. Each is written to by one goroutine
 	// at a time, in pieces as they come; a Write may block, which slows the
 	// attempt and nothing else. An error from it means that the attempt is
-	// being given up: drop the rest.
+	// being given up: drop the rest. One that implements io.ReaderFrom can be
+	// told to read by itself, which spares a copy. Nil drops the stream.
 	Stdout, Stderr io.Writer
 }
 

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -251,5 +252,28 @@ func TestDependencies(t *testing.T) {
 		if !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+dep+" ") {
 			t.Errorf("importing package process pulls in %s", dep)
 		}
+	}
+}
+
+// TestAbandoned sees that a process that nobody waits for leaves no zombie.
+func TestAbandoned(t *testing.T) {
+	t.Parallel()
+	p, err := process.Start(script("sleep 1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait: %v", err)
+	}
+	if err := p.Stop(true); err != nil {
+		t.Error(err)
+	}
+	for begun := time.Now(); syscall.Kill(p.Pid(), 0) == nil; {
+		if time.Since(begun) > patience {
+			t.Fatal("a zombie is left")
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells when a zombie is collected
 	}
 }

@@ -88,6 +88,19 @@ func TestRecoverOthers(t *testing.T) {
 	}
 }
 
+// TestRecoverGroup has no handle, and a process without the token, which only
+// its group tells to be the attempt's.
+func TestRecoverGroup(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{EnvToken + "=leads"}, "env -i sleep 1000 & echo; sleep 1000")
+	if _, err := NewDriver(nil).Recover(t.Context(), nil, &driver.Task{Token: "leads"}); !errors.Is(err, navvy.ErrNotFound) {
+		t.Error(err)
+	}
+	if alive(t, p) {
+		t.Error("the group that the token leads to is alive")
+	}
+}
+
 // TestBirth sees that the kernel's start time lies within the bounds.
 func TestBirth(t *testing.T) {
 	t.Parallel()

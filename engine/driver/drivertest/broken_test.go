@@ -113,8 +113,7 @@ type terse struct{ driver.Store }
 
 func (s terse) Apply(ctx context.Context, b *driver.Batch) error {
 	err := s.Store.Apply(ctx, b)
-	var conflict *driver.ConflictError
-	if errors.As(err, &conflict) {
+	if conflict, ok := errors.AsType[*driver.ConflictError](err); ok {
 		conflict.Keys = conflict.Keys[:1]
 	}
 	return err

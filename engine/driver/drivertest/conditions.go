@@ -78,7 +78,7 @@ func conflictNames(err error, want []string) error {
 	}
 	var conflict *driver.ConflictError
 	if !errors.As(err, &conflict) || !errors.Is(err, navvy.ErrConflict) {
-		return fmt.Errorf("error is %v, want a conflict on %q", err, want)
+		return fmt.Errorf("no conflict on %q, but %s", want, fmt.Sprint(err))
 	}
 	var got []string
 	for _, key := range conflict.Keys {

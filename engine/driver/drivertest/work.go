@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -98,14 +99,11 @@ func (w *work) release() {
 func (w *work) known() known {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	k := known{claims: map[int]int{}}
+	k := known{claims: maps.Clone(w.claims)}
 	for i := range w.writers {
 		k.acked = append(k.acked, w.writers[i].acked.Load())
 		k.seen = append(k.seen, w.writers[i].seen.Load())
 		k.dropped = append(k.dropped, w.writers[i].dropped.Load())
-	}
-	for claim, by := range w.claims {
-		k.claims[claim] = by
 	}
 	return k
 }

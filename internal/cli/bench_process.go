@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy/internal/cli/format"
+)
+
+func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+
+// trueProgram is what the benchmarks of processes run.
+const trueProgram = "/bin/true"
+
+func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
+	n := b.n
+	if n == 0 {
+		n = 20_000
+	}
+	var lines strings.Builder
+	for i := range n {
+		fmt.Fprintln(&lines, i)
+	}
+	inputs := []byte(lines.String())
+	parallel, err := exec.LookPath("parallel")
+	if err != nil {
+		parallel = ""
+	}
+	const rounds = 3
+	var ours, xargs []time.Duration
+	var gnu time.Duration
+	for i := range rounds {
+		took, err := b.command(ctx, inputs, []string{"xargs", "-P2", "-n1", trueProgram})
+		if err != nil {
+			return nil, err
+		}
+		xargs = append(xargs, took)
+		dir := filepath.Join(b.dir, fmt.Sprint("map", i))
+		if took, err = b.command(ctx, inputs, []string{b.self, "map", "--data", dir, "-j", "2", "--", trueProgram}); err != nil {
+			return nil, err
+		}
+		ours = append(ours, took)
+	}
+	if parallel != "" {
+		// It is some times slower: a tenth of the inputs tells as much.
+		tenth := inputs[:bytes.Index(inputs, fmt.Appendf(nil, "\n%d\n", n/10))+1]
+		if gnu, err = b.command(ctx, tenth, []string{parallel, "--will-cite", "-j2", trueProgram}); err != nil {
+			return nil, err
+		}
+		gnu *= 10
+	}
+	mine, theirs := median(ours), median(xargs)
+	f := &figure{goal: "at least 1.2 of xargs, 7 of parallel"}
+	f.add("tasks", float64(n), format.Count(int64(n)))
+	f.add("xargs_per_second", float64(n)/theirs.Seconds(), format.Rate(float64(n)/theirs.Seconds()))
+	f.add("navvy_per_second", float64(n)/mine.Seconds(), format.Rate(float64(n)/mine.Seconds()))
+	toXargs := theirs.Seconds() / mine.Seconds()
+	f.ok = toXargs >= 1.2
+	if gnu > 0 {
+		f.add("parallel_per_second", float64(n)/gnu.Seconds(), format.Rate(float64(n)/gnu.Seconds()))
+		toParallel := gnu.Seconds() / mine.Seconds()
+		f.addRatio("ratio_to_parallel", toParallel)
+		f.ok = f.ok && toParallel >= 7
+	}
+	f.addRatio("ratio_to_xargs", toXargs)
+	return f, nil
+}
+
+// command runs a whole command, and tells how long it took.
+func (b *bench) command(ctx context.Context, stdin []byte, args []string) (time.Duration, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Dir = bytes.NewReader(stdin), io.Discard, b.dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	cmd.Env = append(b.app.environ(), "PARALLEL_HOME="+b.dir)
+	started := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, stderr.String())
+	}
+	return time.Since(started), nil
+}
+
+func benchStart(ctx context.Context, b *bench) (*figure, error) {
+	n := b.n
+	if n == 0 {
+		n = 21
+	}
+	var times []time.Duration
+	for i := range n {
+		took, err := b.command(ctx, nil, []string{b.self, "run", "--data", filepath.Join(b.dir, fmt.Sprint("run", i)), "--", "true"})
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, took)
+	}
+	took := median(times)
+	f := &figure{goal: "at most 60 ms", ok: took <= 60*time.Millisecond}
+	f.addTime("start_p50", took)
+	return f, nil
+}
+
+func benchIdle(ctx context.Context, b *bench) (*figure, error) {
+	seconds := b.n
+	if seconds == 0 {
+		seconds = 10
+	}
+	h, err := b.holdHere(ctx, "idle")
+	if err != nil {
+		return nil, err
+	}
+	before, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-time.After(time.Duration(seconds) * time.Second):
+	}
+	after, err := cpuTime()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.Close(ctx); err != nil {
+		return nil, err
+	}
+	share := (after - before).Seconds() / float64(seconds) * 100
+	f := &figure{goal: "less than 0.2 % of a core", ok: share < 0.2}
+	f.add("seconds", float64(seconds), fmt.Sprint(seconds))
+	f.add("cpu_percent", share, fmt.Sprintf("%.4f %%", share))
+	return f, nil
+}
+
+// cpuTime is what this process has used.
+func cpuTime() (time.Duration, error) {
+	var u syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+}
