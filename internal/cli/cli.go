@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -23,6 +24,7 @@ type app struct {
 	version string
 	in      io.Reader
 	out     io.Writer
+	wrote   atomic.Int64 // bytes on out
 	err     io.Writer
 	env     func(string) string
 	environ func() []string
@@ -34,8 +36,22 @@ type app struct {
 
 // Main runs the command line of this process and returns its exit code.
 func Main(version string) int {
-	a := &app{version: version, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, environ: os.Environ}
+	a := &app{version: version, in: os.Stdin, err: os.Stderr, env: os.Getenv, environ: os.Environ}
+	a.out = &counter{w: os.Stdout, n: &a.wrote}
 	return a.main(context.Background(), os.Args[1:])
+}
+
+// counter counts what goes through it.
+type counter struct {
+	w io.Writer
+	n *atomic.Int64
+}
+
+// Write passes p on.
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // main runs one command line.

@@ -83,12 +83,19 @@ func (a *app) resumeBehind(ctx context.Context, id navvy.JobID, parallel int) er
 	})
 }
 
-// with calls fn with a connection, and closes it.
+// with calls fn with a connection, and closes it. If the holder leaves before fn
+// has printed anything, fn is called again with the next one.
 func (a *app) with(ctx context.Context, n need, fn func(*conn) error) error {
-	c, err := a.connect(ctx, n)
-	if err != nil {
-		return err
+	for {
+		c, err := a.connect(ctx, n)
+		if err != nil {
+			return err
+		}
+		before := a.wrote.Load()
+		err = failureOf(c, fn(c))
+		again := err != nil && c.lost(err) && a.wrote.Load() == before
+		if closeErr := c.close(ctx); !again {
+			return errors.Join(err, closeErr)
+		}
 	}
-	err = failureOf(c, fn(c))
-	return errors.Join(err, c.close(ctx))
 }
