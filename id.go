@@ -66,7 +66,9 @@ type AttemptID struct {
 }
 
 // String is number.epoch, as in "2.17".
-func (a AttemptID) String() string { return fmt.Sprintf("%d.%d", a.Number, a.Epoch) }
+func (a AttemptID) String() string {
+	return strconv.FormatUint(uint64(a.Number), 10) + "." + strconv.FormatUint(uint64(a.Epoch), 10)
+}
 
 // ParseAttemptID reads what String wrote. The error wraps ErrInvalid.
 func ParseAttemptID(s string) (AttemptID, error) {

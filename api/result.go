@@ -21,20 +21,18 @@ func fromNanos(ns int64) time.Time {
 	return time.Unix(0, ns)
 }
 
-// FromAttemptID is an id as a message.
-func FromAttemptID(a navvy.AttemptID) *navvyv1.AttemptID {
-	return &navvyv1.AttemptID{Number: a.Number, Epoch: a.Epoch}
-}
-
-// ToAttemptID reads the message.
-func ToAttemptID(m *navvyv1.AttemptID) navvy.AttemptID {
+// AttemptID reads the id from a message that has one.
+func AttemptID(m interface {
+	GetNumber() uint32
+	GetEpoch() uint32
+}) navvy.AttemptID {
 	return navvy.AttemptID{Number: m.GetNumber(), Epoch: m.GetEpoch()}
 }
 
 // FromAttempt is an attempt as a message, which shares its inline output.
 func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 	m := &navvyv1.Attempt{
-		Id: FromAttemptID(a.ID), Outcome: navvyv1.Outcome(a.Outcome), Reason: string(a.Reason), Message: a.Message,
+		Number: a.ID.Number, Epoch: a.ID.Epoch, Outcome: navvyv1.Outcome(a.Outcome), Reason: string(a.Reason), Message: a.Message,
 		Worker: a.Worker, Slot: int32(a.Slot), StartedNs: nanos(a.Started), FinishedNs: nanos(a.Finished),
 	}
 	if a.Exit != (navvy.Exit{}) {
@@ -54,7 +52,7 @@ func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 func ToAttempt(m *navvyv1.Attempt) navvy.Attempt {
 	e, u, o := m.GetExit(), m.GetUsage(), m.GetOutput()
 	return navvy.Attempt{
-		ID: ToAttemptID(m.GetId()), Outcome: navvy.Outcome(m.GetOutcome()), Reason: navvy.Reason(m.GetReason()), Message: m.GetMessage(),
+		ID: AttemptID(m), Outcome: navvy.Outcome(m.GetOutcome()), Reason: navvy.Reason(m.GetReason()), Message: m.GetMessage(),
 		Exit:   navvy.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal())},
 		Worker: m.GetWorker(), Slot: int(m.GetSlot()), Started: fromNanos(m.GetStartedNs()), Finished: fromNanos(m.GetFinishedNs()),
 		Usage: navvy.Usage{User: time.Duration(u.GetUserNs()), System: time.Duration(u.GetSystemNs()), MaxRSS: u.GetMaxRss()},
@@ -84,10 +82,10 @@ func ToResult(job navvy.JobID, m *navvyv1.Result) navvy.Result {
 
 // FromRef names an attempt in a message.
 func FromRef(task navvy.TaskID, attempt navvy.AttemptID) *navvyv1.AttemptRef {
-	return &navvyv1.AttemptRef{Job: string(task.Job), Index: task.Index, Attempt: FromAttemptID(attempt)}
+	return &navvyv1.AttemptRef{Job: string(task.Job), Index: task.Index, Number: attempt.Number, Epoch: attempt.Epoch}
 }
 
 // ToRef reads the message.
 func ToRef(m *navvyv1.AttemptRef) (navvy.TaskID, navvy.AttemptID) {
-	return navvy.TaskID{Job: navvy.JobID(m.GetJob()), Index: m.GetIndex()}, ToAttemptID(m.GetAttempt())
+	return navvy.TaskID{Job: navvy.JobID(m.GetJob()), Index: m.GetIndex()}, AttemptID(m)
 }

@@ -32,10 +32,7 @@ type OutputSink struct {
 func (c *Client) Output(ctx context.Context, task navvy.TaskID, o OutputOptions, sink OutputSink) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req := &navvyv1.ReadOutputRequest{Id: string(task.Job), Index: task.Index, Follow: o.Follow}
-	if !o.Attempt.IsZero() {
-		req.Attempt = api.FromAttemptID(o.Attempt)
-	}
+	req := &navvyv1.ReadOutputRequest{Id: string(task.Job), Index: task.Index, Follow: o.Follow, Number: o.Attempt.Number, Epoch: o.Attempt.Epoch}
 	stream, err := c.jobs.ReadOutput(ctx, req)
 	if err != nil {
 		return api.FromWire(err)
@@ -48,10 +45,10 @@ func (c *Client) Output(ctx context.Context, task navvy.TaskID, o OutputOptions,
 		} else if err != nil {
 			return api.FromWire(err)
 		}
-		if m.GetAttempt() != nil {
+		if m.GetNumber() > 0 {
 			split = output.Decoder{}
 			if sink.Attempt != nil {
-				if err := sink.Attempt(api.ToAttemptID(m.GetAttempt())); err != nil {
+				if err := sink.Attempt(api.AttemptID(m)); err != nil {
 					return err
 				}
 			}

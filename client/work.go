@@ -127,7 +127,7 @@ func (s *Session) Next() (Orders, error) {
 		}
 		job := jobs[a.GetJob()]
 		o.Assignments[i] = Assignment{
-			AttemptRef: AttemptRef{navvy.TaskID{Job: job.ID, Index: a.GetIndex()}, api.ToAttemptID(a.GetAttempt())},
+			AttemptRef: AttemptRef{navvy.TaskID{Job: job.ID, Index: a.GetIndex()}, api.AttemptID(a)},
 			Job:        job, Slot: int(a.GetSlot()), Input: a.GetInput(), Watch: a.GetWatch(),
 		}
 	}

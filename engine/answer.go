@@ -79,7 +79,7 @@ func (t *tx) answer(r *Report) error {
 	if task.Index < 0 || task.Index >= state.Total {
 		return fmt.Errorf("task %s: the job has %d tasks: %w", task, state.Total, navvy.ErrNotFound)
 	}
-	key := indexKey(tableResult, task.Job, task.Index)
+	key := appendIndexKey(t.room(keyRoom), tableResult, task.Job, task.Index)
 	if state.Stopped {
 		return cmp.Or(t.stale(task, &r.Result.Attempt), fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
 	}
@@ -90,7 +90,7 @@ func (t *tx) answer(r *Report) error {
 	}
 	r.Result.Round = state.Round
 	t.batch.IfAbsent(key)
-	t.put(key, encodeResult(&r.Result))
+	t.put(key, appendResult(t.room(attemptRoom(&r.Result.Attempt)), &r.Result))
 	t.answered[task] = struct{}{}
 	t.added = append(t.added, task)
 	state = t.touch(t.states[task.Job])

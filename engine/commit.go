@@ -25,6 +25,8 @@ type committer struct {
 	store driver.Store
 	opts  *Options
 
+	tx *tx // of whoever leads
+
 	mu      sync.Mutex
 	leading bool
 	queue   []*pending
@@ -86,7 +88,11 @@ func (c *committer) commit(ctx context.Context, own *pending) {
 // decide runs the steps into one transaction, as many as fit, and applies it. It
 // returns those that it did not come to. own is always the first.
 func (c *committer) decide(ctx context.Context, batch []*pending) (rest []*pending) {
-	t := newTx(ctx, c)
+	if c.tx == nil {
+		c.tx = newTx(ctx, c)
+	}
+	t := c.tx
+	t.reset(ctx)
 	n := 0
 	for n < len(batch) && (n == 0 || t.size() < maxCommit) {
 		p := batch[n]
@@ -134,6 +140,9 @@ type tx struct {
 	// keys are the idempotency keys that this commit takes.
 	keys map[string]struct{}
 
+	// arena is memory for keys and values, which nobody needs after the commit.
+	arena []byte
+
 	// What the step under way has done, to take it back if it fails.
 	edited []editedState
 	added  []navvy.TaskID
@@ -155,6 +164,33 @@ func newTx(ctx context.Context, c *committer) *tx {
 		ctx: ctx, store: c.store, opts: c.opts,
 		states: map[navvy.JobID]*stateInTx{}, answered: map[navvy.TaskID]struct{}{}, keys: map[string]struct{}{},
 	}
+}
+
+// reset makes the transaction new, and keeps its memory.
+func (t *tx) reset(ctx context.Context) {
+	t.ctx = ctx
+	t.batch.Reset()
+	clear(t.states)
+	clear(t.answered)
+	clear(t.keys)
+	t.edited, t.added = t.edited[:0], t.added[:0]
+	t.arena = t.arena[:0]
+}
+
+// arenaSize is how much memory for keys and values is kept from commit to commit.
+const arenaSize = 1 << 20
+
+// room gives an empty slice of the given capacity, good until the commit is over.
+func (t *tx) room(n int) []byte {
+	if cap(t.arena)-len(t.arena) < n {
+		if n > arenaSize/4 {
+			return make([]byte, 0, n)
+		}
+		t.arena = make([]byte, 0, arenaSize)
+	}
+	start := len(t.arena)
+	t.arena = t.arena[:start+n]
+	return t.arena[start : start : start+n]
 }
 
 // run lets one step stage its writes, and takes them back if it fails.

@@ -28,12 +28,23 @@ const (
 
 const idLength = 12
 
+// keyRoom is enough for all keys that begin with a job's id.
+const keyRoom = 1 + idLength + 8 + 8
+
 func jobKey(table byte, id navvy.JobID) []byte {
-	return append(append(make([]byte, 0, 1+idLength+8+8), table), id...)
+	return appendJobKey(make([]byte, 0, keyRoom), table, id)
+}
+
+func appendJobKey(dst []byte, table byte, id navvy.JobID) []byte {
+	return append(append(dst, table), id...)
 }
 
 func indexKey(table byte, id navvy.JobID, index int64) []byte {
-	return binary.BigEndian.AppendUint64(jobKey(table, id), uint64(index))
+	return appendIndexKey(make([]byte, 0, keyRoom), table, id, index)
+}
+
+func appendIndexKey(dst []byte, table byte, id navvy.JobID, index int64) []byte {
+	return binary.BigEndian.AppendUint64(appendJobKey(dst, table, id), uint64(index))
 }
 
 func attemptKey(t navvy.TaskID, a navvy.AttemptID) []byte {

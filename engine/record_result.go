@@ -7,8 +7,14 @@ const (
 	attemptVersion = 1
 )
 
-func encodeResult(r *navvy.Result) []byte {
-	e := newRecord(tableResult, resultVersion, 96+len(r.Output.Inline)+len(r.Message))
+// attemptRoom is enough for most records of an attempt, and of a result.
+func attemptRoom(a *navvy.Attempt) int {
+	return 96 + len(a.Output.Inline) + len(a.Message) + len(a.Worker)
+}
+
+// appendResult appends the record to dst.
+func appendResult(dst []byte, r *navvy.Result) []byte {
+	e := &encoder{b: append(dst, tableResult, resultVersion)}
 	e.uint(uint64(r.State))
 	e.uint(uint64(r.Attempts))
 	e.uint(uint64(r.Round))
@@ -28,7 +34,7 @@ func decodeResult(task navvy.TaskID, b []byte) (*navvy.Result, error) {
 }
 
 func encodeAttempt(a *navvy.Attempt) []byte {
-	e := newRecord(tableAttempt, attemptVersion, 96+len(a.Output.Inline)+len(a.Message))
+	e := newRecord(tableAttempt, attemptVersion, attemptRoom(a))
 	encodeAttemptFields(e, a)
 	return e.b
 }

@@ -27,7 +27,9 @@ type Manager struct {
 	behind   []byte               // the window has been read up to this position
 	more     bool                 // there may be queued jobs behind it
 	sessions []*Session
-	reports  []report // on their way to disk
+	reports  []report        // on their way to disk
+	spare    []report        // memory for the next ones
+	answers  []engine.Report // memory of settle, guarded by settling
 	pumping  bool
 	again    bool // something changed while pumping
 	draining bool

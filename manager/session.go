@@ -14,6 +14,7 @@ type Worker struct {
 	Name  string
 	Kinds []string // the kinds of work that it runs
 	Slots int      // how many attempts it takes at once; 0 leaves it to the manager
+	Keeps bool     // it keeps reports until they are settled; otherwise it is told only of refused ones
 }
 
 // Session is a connected worker. Its methods may be called at once.
@@ -86,29 +87,38 @@ func (m *Manager) Attach(info Worker) *Session {
 	return s
 }
 
-// Next waits until there is something to do, and takes it. It returns
-// ErrClosed after Close, and the manager's failure if it has ended.
-func (s *Session) Next(ctx context.Context) (Work, error) {
+// Next waits until there is something to do, and puts it into work, whose memory
+// it takes over for what comes next. It returns ErrClosed after Close, and the
+// manager's failure if it has ended. It is for one goroutine at a time.
+func (s *Session) Next(ctx context.Context, work *Work) error {
+	work.reset()
 	for {
 		s.m.mu.Lock()
-		work := s.work
-		s.work = Work{}
+		s.work, *work = *work, s.work
 		closed, failure := s.closed, s.m.failure
 		s.m.mu.Unlock()
 		switch {
 		case failure != nil:
-			return Work{}, failure
+			return failure
 		case closed:
-			return Work{}, fmt.Errorf("worker %s: the session is over: %w", s.info.Name, navvy.ErrClosed)
+			return fmt.Errorf("worker %s: the session is over: %w", s.info.Name, navvy.ErrClosed)
 		case !work.empty():
-			return work, nil
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return Work{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-s.ready:
 		}
 	}
+}
+
+// reset empties the work and keeps its memory.
+func (w *Work) reset() {
+	clear(w.Assignments)
+	clear(w.Settled)
+	w.Assignments, w.Settled = w.Assignments[:0], w.Settled[:0]
+	w.Watch, w.Stops = w.Watch[:0], w.Stops[:0]
 }
 
 func (s *Session) wake() {
@@ -175,8 +185,9 @@ func (m *Manager) attemptLocked(ref Ref, s *Session) *attempt {
 	return a
 }
 
-// Done reports attempts that have ended. Their slots are free at once; the
-// reports are on disk when Next says that they are settled.
+// Done reports attempts that have ended, which are the manager's from then on.
+// Their slots are free at once; the reports are on disk when Next says that they
+// are settled.
 func (s *Session) Done(ctx context.Context, attempts []Finished) error {
 	s.m.mu.Lock()
 	for i := range attempts {
@@ -198,14 +209,14 @@ type Finished struct {
 
 // report is a Finished on its way to disk.
 type report struct {
-	Finished
+	*Finished
 	session *Session
 	known   *attempt // nil if the manager gave no such attempt, or took it back
 	bytes   int
 }
 
 func (m *Manager) finishLocked(s *Session, f *Finished) {
-	r := report{Finished: *f, session: s, bytes: len(f.Attempt.Output.Inline) + len(f.Attempt.Message) + 256}
+	r := report{Finished: f, session: s, bytes: len(f.Attempt.Output.Inline) + len(f.Attempt.Message) + 256}
 	r.Attempt.Worker = s.info.Name
 	if a := m.attemptLocked(Ref{f.Task, f.Attempt.ID}, s); a != nil {
 		r.known = a

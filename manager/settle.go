@@ -25,7 +25,7 @@ func (m *Manager) settleAll(ctx context.Context) error {
 	for {
 		m.mu.Lock()
 		reports := m.reports
-		m.reports = nil
+		m.reports, m.spare = m.spare, nil
 		m.mu.Unlock()
 		if len(reports) == 0 {
 			return nil
@@ -33,13 +33,22 @@ func (m *Manager) settleAll(ctx context.Context) error {
 		if err := m.settle(ctx, reports); err != nil {
 			return err
 		}
+		clear(reports)
+		m.mu.Lock()
+		m.spare = reports[:0]
+		m.mu.Unlock()
 	}
 }
 
 // settle is one round: judge, write, follow up.
 func (m *Manager) settle(ctx context.Context, reports []report) error {
-	var answers []engine.Report
-	var answering, keeping []*report
+	answers := m.answers[:0]
+	defer func() {
+		clear(answers)
+		m.answers = answers
+	}()
+	answering := make([]*report, 0, len(reports))
+	var keeping []*report
 	var ended []engine.Ended
 	m.mu.Lock()
 	for i := range reports {
@@ -194,6 +203,9 @@ func (s *Session) settledLocked(r *report, refused string) {
 	s.unsettledBytes -= r.bytes
 	if r.Attempt.Outcome == navvy.OutcomeLost && r.known != nil {
 		return // the worker did not report it
+	}
+	if refused == "" && !s.info.Keeps {
+		return
 	}
 	s.work.Settled = append(s.work.Settled, Settled{Ref: Ref{r.Task, r.Attempt.ID}, Refused: refused})
 	s.wake()

@@ -25,7 +25,7 @@ func (s *jobs) ReadOutput(req *navvyv1.ReadOutputRequest, stream grpc.ServerStre
 	if req.GetFollow() {
 		defer s.mgr.Watched(r.task)()
 	}
-	if want := api.ToAttemptID(req.GetAttempt()); !want.IsZero() {
+	if want := api.AttemptID(req); !want.IsZero() {
 		return s.fail(r.one(ctx, want))
 	}
 	return s.fail(r.all(ctx))
@@ -116,7 +116,7 @@ func (r *outputReader) begin(id navvy.AttemptID) error {
 		return nil
 	}
 	r.attempt, r.off = id, 0
-	return r.send(&navvyv1.ReadOutputResponse{Attempt: api.FromAttemptID(id)})
+	return r.send(&navvyv1.ReadOutputResponse{Number: id.Number, Epoch: id.Epoch})
 }
 
 // live sends what comes in until the attempt's report is settled.

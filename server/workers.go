@@ -38,7 +38,7 @@ func (s *workers) work(stream workStream) error {
 	if hello == nil {
 		return fmt.Errorf("work: the first message is no hello: %w", navvy.ErrInvalid)
 	}
-	session := s.mgr.Attach(manager.Worker{Name: hello.GetName(), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots())})
+	session := s.mgr.Attach(manager.Worker{Name: hello.GetName(), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots()), Keeps: hello.GetKeeps()})
 	defer session.Close()
 	welcome := &navvyv1.Welcome{}
 	if lease := s.mgr.Lease(); lease > 0 {
@@ -90,9 +90,9 @@ func receiveReports(ctx context.Context, session *manager.Session, stream workSt
 // sendWork passes on what the manager decides.
 func sendWork(ctx context.Context, session *manager.Session, stream workStream) error {
 	var known workJobs
+	var work manager.Work
 	for {
-		work, err := session.Next(ctx)
-		if err != nil {
+		if err := session.Next(ctx, &work); err != nil {
 			return err
 		}
 		if err := stream.Send(known.message(&work)); err != nil {
@@ -119,7 +119,8 @@ func (w *workJobs) get(j *navvy.Job) *navvyv1.WorkJob {
 }
 
 func (w *workJobs) message(work *manager.Work) *navvyv1.WorkResponse {
-	m := &navvyv1.WorkResponse{}
+	m := &navvyv1.WorkResponse{Assignments: make([]*navvyv1.Assignment, 0, len(work.Assignments))}
+	assignments := make([]navvyv1.Assignment, len(work.Assignments))
 	places := map[navvy.JobID]int32{}
 	for i := range work.Assignments {
 		a := &work.Assignments[i]
@@ -129,10 +130,10 @@ func (w *workJobs) message(work *manager.Work) *navvyv1.WorkResponse {
 			places[a.Job.ID] = place
 			m.Jobs = append(m.Jobs, w.get(a.Job))
 		}
-		m.Assignments = append(m.Assignments, &navvyv1.Assignment{
-			Job: place, Index: a.Index, Attempt: api.FromAttemptID(a.Attempt),
-			Slot: int32(a.Slot), Input: a.Input, Watch: a.Watch,
-		})
+		to := &assignments[i]
+		to.Job, to.Index, to.Number, to.Epoch = place, a.Index, a.Attempt.Number, a.Attempt.Epoch
+		to.Slot, to.Input, to.Watch = int32(a.Slot), a.Input, a.Watch
+		m.Assignments = append(m.Assignments, to)
 	}
 	for _, s := range work.Stops {
 		m.Stops = append(m.Stops, &navvyv1.StopAttempt{Attempt: api.FromRef(s.Task, s.Attempt), Force: s.Force})

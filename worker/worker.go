@@ -120,10 +120,11 @@ func (w *Worker) stopAll() {
 
 // report sends what has finished; what finishes meanwhile goes together.
 func (w *Worker) report(ctx context.Context, session *client.Session) error {
+	var reports []client.Report
 	for {
+		clear(reports)
 		w.mu.Lock()
-		reports := w.finished
-		w.finished = nil
+		reports, w.finished = w.finished, reports[:0]
 		w.mu.Unlock()
 		if len(reports) > 0 {
 			if err := session.Report(reports); err != nil {

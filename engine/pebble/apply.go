@@ -130,30 +130,6 @@ func (s *Store) next(batch *lsm.Batch) *commit {
 	return &commit{batch: batch, number: s.number, done: make(chan struct{})}
 }
 
-// unmet lists the keys of the conditions that do not hold.
-func (s *Store) unmet(conditions []driver.Condition) ([][]byte, error) {
-	var keys [][]byte
-	for _, c := range conditions {
-		value, closer, err := s.db.Get(c.Key)
-		switch {
-		case errors.Is(err, lsm.ErrNotFound):
-			if !c.Absent {
-				keys = append(keys, bytes.Clone(c.Key))
-			}
-			continue
-		case err != nil:
-			return nil, s.readError(err)
-		}
-		if c.Absent || !bytes.Equal(value, c.Value) {
-			keys = append(keys, bytes.Clone(c.Key))
-		}
-		if err := closer.Close(); err != nil {
-			return nil, s.readError(err)
-		}
-	}
-	return keys, nil
-}
-
 // awaitSyncs tells the waiting calls, in order, as their commits become durable.
 func (s *Store) awaitSyncs() {
 	for c := range s.commits {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,7 +87,7 @@ func benchmarks() []benchmark {
 
 func newBench(a *app) *cobra.Command {
 	f := &listFlags{}
-	var in, profile string
+	var in, profile, heap string
 	var n int
 	cmd := &cobra.Command{
 		Use: "bench [flags] [FIGURE…]", Short: "measure navvy on this machine, beside what it is compared with",
@@ -97,23 +98,18 @@ func newBench(a *app) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			if profile != "" {
-				file, err := os.Create(profile)
-				if err != nil {
-					return err
-				}
-				if err := pprof.StartCPUProfile(file); err != nil {
-					return err
-				}
-				defer pprof.StopCPUProfile()
+			stop, err := profileTo(profile, heap)
+			if err != nil {
+				return err
 			}
-			return a.bench(cmd.Context(), f, in, n, args)
+			return errors.Join(a.bench(cmd.Context(), f, in, n, args), stop())
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&in, "in", "", "measure the disk of this directory (default: the one of the data directory)")
 	cmd.Flags().IntVarP(&n, "count", "n", 0, "how many tasks, jobs or rounds (default: as the goal says)")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file")
+	cmd.Flags().StringVar(&heap, "memprofile", "", "write a profile of allocations to this file")
 	long := "bench measures, each beside what it is compared with, in one run:\n"
 	for _, b := range benchmarks() {
 		cmd.ValidArgs = append(cmd.ValidArgs, b.name)
@@ -121,6 +117,38 @@ func newBench(a *app) *cobra.Command {
 	}
 	cmd.Long = long + "Other work on the machine shows in the figures: compare ratios."
 	return cmd
+}
+
+// profileTo begins the profiles that are asked for; stop writes them.
+func profileTo(cpu, heap string) (stop func() error, err error) {
+	var stops []func() error
+	if cpu != "" {
+		file, err := os.Create(cpu)
+		if err != nil {
+			return nil, err
+		}
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return nil, err
+		}
+		stops = append(stops, func() error {
+			pprof.StopCPUProfile()
+			return file.Close()
+		})
+	}
+	if heap != "" {
+		file, err := os.Create(heap)
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, func() error { return errors.Join(pprof.Lookup("allocs").WriteTo(file, 0), file.Close()) })
+	}
+	return func() error {
+		var errs []error
+		for _, s := range stops {
+			errs = append(errs, s())
+		}
+		return errors.Join(errs...)
+	}, nil
 }
 
 func (a *app) bench(ctx context.Context, f *listFlags, in string, n int, names []string) error {

@@ -1209,8 +1209,10 @@ type ReadOutputRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The task's index.
 	Index int64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// Which attempt; unset for the one that won, or runs, or ran last.
-	Attempt *AttemptID `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Which attempt; 0 for the one that won, or runs, or ran last.
+	Number uint32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// Its epoch.
+	Epoch uint32 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Wait for what is still to come, over retries, until the task has its answer.
 	Follow        bool `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1261,11 +1263,18 @@ func (x *ReadOutputRequest) GetIndex() int64 {
 	return 0
 }
 
-func (x *ReadOutputRequest) GetAttempt() *AttemptID {
+func (x *ReadOutputRequest) GetNumber() uint32 {
 	if x != nil {
-		return x.Attempt
+		return x.Number
 	}
-	return nil
+	return 0
+}
+
+func (x *ReadOutputRequest) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 func (x *ReadOutputRequest) GetFollow() bool {
@@ -1279,7 +1288,9 @@ func (x *ReadOutputRequest) GetFollow() bool {
 type ReadOutputResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set when the attempt that is read begins, and when a later one takes over.
-	Attempt *AttemptID `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Number uint32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Its epoch.
+	Epoch uint32 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Bytes of frames, which may be cut anywhere.
 	Frames        []byte `protobuf:"bytes,2,opt,name=frames,proto3" json:"frames,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1316,11 +1327,18 @@ func (*ReadOutputResponse) Descriptor() ([]byte, []int) {
 	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
-func (x *ReadOutputResponse) GetAttempt() *AttemptID {
+func (x *ReadOutputResponse) GetNumber() uint32 {
 	if x != nil {
-		return x.Attempt
+		return x.Number
 	}
-	return nil
+	return 0
+}
+
+func (x *ReadOutputResponse) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 func (x *ReadOutputResponse) GetFrames() []byte {
@@ -2012,14 +2030,16 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x06result\x18\x03 \x01(\v2\x10.navvy.v1.ResultR\x06result\x12-\n" +
 	"\battempts\x18\x04 \x03(\v2\x11.navvy.v1.AttemptR\battempts\x12+\n" +
 	"\arunning\x18\x05 \x01(\v2\x11.navvy.v1.AttemptR\arunning\x12\x18\n" +
-	"\awaiting\x18\x06 \x01(\tR\awaiting\"\x80\x01\n" +
+	"\awaiting\x18\x06 \x01(\tR\awaiting\"\x7f\n" +
 	"\x11ReadOutputRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x03R\x05index\x12-\n" +
-	"\aattempt\x18\x03 \x01(\v2\x13.navvy.v1.AttemptIDR\aattempt\x12\x16\n" +
-	"\x06follow\x18\x04 \x01(\bR\x06follow\"[\n" +
-	"\x12ReadOutputResponse\x12-\n" +
-	"\aattempt\x18\x01 \x01(\v2\x13.navvy.v1.AttemptIDR\aattempt\x12\x16\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\rR\x05epoch\x12\x16\n" +
+	"\x06follow\x18\x04 \x01(\bR\x06follow\"Z\n" +
+	"\x12ReadOutputResponse\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\rR\x05epoch\x12\x16\n" +
 	"\x06frames\x18\x02 \x01(\fR\x06frames\"M\n" +
 	"\vHoldRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -2127,7 +2147,6 @@ var file_navvy_v1_jobs_proto_goTypes = []any{
 	(*Result)(nil),             // 34: navvy.v1.Result
 	(State)(0),                 // 35: navvy.v1.State
 	(*Attempt)(nil),            // 36: navvy.v1.Attempt
-	(*AttemptID)(nil),          // 37: navvy.v1.AttemptID
 }
 var file_navvy_v1_jobs_proto_depIdxs = []int32{
 	1,  // 0: navvy.v1.SubmitRequest.header:type_name -> navvy.v1.SubmitHeader
@@ -2143,46 +2162,44 @@ var file_navvy_v1_jobs_proto_depIdxs = []int32{
 	34, // 10: navvy.v1.TaskResponse.result:type_name -> navvy.v1.Result
 	36, // 11: navvy.v1.TaskResponse.attempts:type_name -> navvy.v1.Attempt
 	36, // 12: navvy.v1.TaskResponse.running:type_name -> navvy.v1.Attempt
-	37, // 13: navvy.v1.ReadOutputRequest.attempt:type_name -> navvy.v1.AttemptID
-	37, // 14: navvy.v1.ReadOutputResponse.attempt:type_name -> navvy.v1.AttemptID
-	32, // 15: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
-	33, // 16: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
-	30, // 17: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
-	0,  // 18: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
-	7,  // 19: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
-	9,  // 20: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
-	10, // 21: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
-	12, // 22: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
-	13, // 23: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
-	15, // 24: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
-	17, // 25: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
-	19, // 26: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
-	21, // 27: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
-	22, // 28: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
-	23, // 29: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
-	24, // 30: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
-	26, // 31: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
-	28, // 32: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
-	5,  // 33: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
-	8,  // 34: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
-	33, // 35: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
-	11, // 36: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
-	32, // 37: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
-	14, // 38: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
-	16, // 39: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
-	18, // 40: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
-	20, // 41: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
-	32, // 42: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
-	32, // 43: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
-	32, // 44: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
-	25, // 45: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
-	27, // 46: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
-	29, // 47: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
-	33, // [33:48] is the sub-list for method output_type
-	18, // [18:33] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	32, // 13: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
+	33, // 14: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
+	30, // 15: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
+	0,  // 16: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
+	7,  // 17: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
+	9,  // 18: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
+	10, // 19: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
+	12, // 20: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
+	13, // 21: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
+	15, // 22: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
+	17, // 23: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
+	19, // 24: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
+	21, // 25: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
+	22, // 26: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
+	23, // 27: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
+	24, // 28: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
+	26, // 29: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
+	28, // 30: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
+	5,  // 31: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
+	8,  // 32: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
+	33, // 33: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
+	11, // 34: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
+	32, // 35: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
+	14, // 36: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
+	16, // 37: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
+	18, // 38: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
+	20, // 39: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
+	32, // 40: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
+	32, // 41: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
+	32, // 42: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
+	25, // 43: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
+	27, // 44: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
+	29, // 45: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
+	31, // [31:46] is the sub-list for method output_type
+	16, // [16:31] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_jobs_proto_init() }

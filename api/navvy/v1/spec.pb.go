@@ -1202,66 +1202,14 @@ func (x *Output) GetStderr() int64 {
 	return 0
 }
 
-// AttemptID tells the attempts of one task apart, for ever.
-type AttemptID struct {
+// Attempt is one run of a task, as it ended. Number and epoch together tell the
+// attempts of one task apart, for ever.
+type Attempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts from 1.
 	Number uint32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Raised each time that a server starts.
-	Epoch         uint32 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AttemptID) Reset() {
-	*x = AttemptID{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AttemptID) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AttemptID) ProtoMessage() {}
-
-func (x *AttemptID) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AttemptID.ProtoReflect.Descriptor instead.
-func (*AttemptID) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
-}
-
-func (x *AttemptID) GetNumber() uint32 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *AttemptID) GetEpoch() uint32 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-// Attempt is one run of a task, as it ended.
-type Attempt struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id.
-	Id *AttemptID `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch uint32 `protobuf:"varint,12,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// How it ended.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=navvy.v1.Outcome" json:"outcome,omitempty"`
 	// Why it did not succeed, in one word: exit, signal, timeout, not-found,
@@ -1289,7 +1237,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1249,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,14 +1262,21 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *Attempt) GetId() *AttemptID {
+func (x *Attempt) GetNumber() uint32 {
 	if x != nil {
-		return x.Id
+		return x.Number
 	}
-	return nil
+	return 0
+}
+
+func (x *Attempt) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 func (x *Attempt) GetOutcome() Outcome {
@@ -1415,7 +1370,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1382,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1395,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -1562,12 +1517,10 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\x12\x10\n" +
 	"\x03crc\x18\x04 \x01(\rR\x03crc\x12\x16\n" +
 	"\x06stdout\x18\x05 \x01(\x03R\x06stdout\x12\x16\n" +
-	"\x06stderr\x18\x06 \x01(\x03R\x06stderr\"9\n" +
-	"\tAttemptID\x12\x16\n" +
+	"\x06stderr\x18\x06 \x01(\x03R\x06stderr\"\xf7\x02\n" +
+	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\rR\x05epoch\"\xee\x02\n" +
-	"\aAttempt\x12#\n" +
-	"\x02id\x18\x01 \x01(\v2\x13.navvy.v1.AttemptIDR\x02id\x12+\n" +
+	"\x05epoch\x18\f \x01(\rR\x05epoch\x12+\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x11.navvy.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\"\n" +
@@ -1619,7 +1572,7 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
@@ -1636,43 +1589,41 @@ var file_navvy_v1_spec_proto_goTypes = []any{
 	(*Exit)(nil),                  // 12: navvy.v1.Exit
 	(*Usage)(nil),                 // 13: navvy.v1.Usage
 	(*Output)(nil),                // 14: navvy.v1.Output
-	(*AttemptID)(nil),             // 15: navvy.v1.AttemptID
-	(*Attempt)(nil),               // 16: navvy.v1.Attempt
-	(*Result)(nil),                // 17: navvy.v1.Result
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Attempt)(nil),               // 15: navvy.v1.Attempt
+	(*Result)(nil),                // 16: navvy.v1.Result
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
 	4,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
 	5,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	18, // 2: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	18, // 3: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	17, // 2: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	17, // 3: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
 	6,  // 4: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	18, // 5: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	18, // 6: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	19, // 7: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	17, // 5: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	17, // 6: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	18, // 7: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
 	3,  // 8: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
 	0,  // 9: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
 	7,  // 10: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	18, // 11: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	17, // 11: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
 	1,  // 12: navvy.v1.Status.state:type_name -> navvy.v1.State
 	9,  // 13: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	19, // 14: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	19, // 15: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	18, // 14: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	18, // 15: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
 	8,  // 16: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
 	10, // 17: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	15, // 18: navvy.v1.Attempt.id:type_name -> navvy.v1.AttemptID
-	2,  // 19: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	12, // 20: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	13, // 21: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	14, // 22: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 23: navvy.v1.Result.state:type_name -> navvy.v1.State
-	16, // 24: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	2,  // 18: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	12, // 19: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	13, // 20: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	14, // 21: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 22: navvy.v1.Result.state:type_name -> navvy.v1.State
+	15, // 23: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -1690,7 +1641,7 @@ func file_navvy_v1_spec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -29,8 +29,10 @@ type AttemptRef struct {
 	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	// The task's index.
 	Index int64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// The attempt.
-	Attempt       *AttemptID `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The attempt's number.
+	Number uint32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// The attempt's epoch.
+	Epoch         uint32 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,11 +81,18 @@ func (x *AttemptRef) GetIndex() int64 {
 	return 0
 }
 
-func (x *AttemptRef) GetAttempt() *AttemptID {
+func (x *AttemptRef) GetNumber() uint32 {
 	if x != nil {
-		return x.Attempt
+		return x.Number
 	}
-	return nil
+	return 0
+}
+
+func (x *AttemptRef) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // WorkRequest is one message of a worker.
@@ -158,7 +167,10 @@ type Hello struct {
 	// The kinds of work that it runs.
 	Kinds []string `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	// How many attempts it takes at once; 0 leaves it to the server.
-	Slots         int32 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	Slots int32 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	// It keeps reports until they are settled; otherwise it is told only of those
+	// that were refused.
+	Keeps         bool `protobuf:"varint,4,opt,name=keeps,proto3" json:"keeps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +224,13 @@ func (x *Hello) GetSlots() int32 {
 		return x.Slots
 	}
 	return 0
+}
+
+func (x *Hello) GetKeeps() bool {
+	if x != nil {
+		return x.Keeps
+	}
+	return false
 }
 
 // Report says how an attempt ended.
@@ -486,8 +505,10 @@ type Assignment struct {
 	Job int32 `protobuf:"varint,1,opt,name=job,proto3" json:"job,omitempty"`
 	// The task's index.
 	Index int64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// The attempt's id.
-	Attempt *AttemptID `protobuf:"bytes,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The attempt's number.
+	Number uint32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// The attempt's epoch.
+	Epoch uint32 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The slot, from 1.
 	Slot int32 `protobuf:"varint,4,opt,name=slot,proto3" json:"slot,omitempty"`
 	// The input.
@@ -542,11 +563,18 @@ func (x *Assignment) GetIndex() int64 {
 	return 0
 }
 
-func (x *Assignment) GetAttempt() *AttemptID {
+func (x *Assignment) GetNumber() uint32 {
 	if x != nil {
-		return x.Attempt
+		return x.Number
 	}
-	return nil
+	return 0
+}
+
+func (x *Assignment) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 func (x *Assignment) GetSlot() int32 {
@@ -785,20 +813,22 @@ var File_navvy_v1_workers_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\n" +
-	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13navvy/v1/spec.proto\"c\n" +
+	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13navvy/v1/spec.proto\"b\n" +
 	"\n" +
 	"AttemptRef\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x03R\x05index\x12-\n" +
-	"\aattempt\x18\x03 \x01(\v2\x13.navvy.v1.AttemptIDR\aattempt\"\x8c\x01\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\x8c\x01\n" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
-	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\"G\n" +
+	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\"]\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x14\n" +
-	"\x05slots\x18\x03 \x01(\x05R\x05slots\"]\n" +
+	"\x05slots\x18\x03 \x01(\x05R\x05slots\x12\x14\n" +
+	"\x05keeps\x18\x04 \x01(\bR\x05keeps\"]\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12+\n" +
@@ -815,12 +845,13 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\aWorkJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.navvy.v1.SpecR\x04spec\x12-\n" +
-	"\x06format\x18\x03 \x01(\x0e2\x15.navvy.v1.InputFormatR\x06format\"\xa3\x01\n" +
+	"\x06format\x18\x03 \x01(\x0e2\x15.navvy.v1.InputFormatR\x06format\"\xa2\x01\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x05R\x03job\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x03R\x05index\x12-\n" +
-	"\aattempt\x18\x03 \x01(\v2\x13.navvy.v1.AttemptIDR\aattempt\x12\x12\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\rR\x05epoch\x12\x12\n" +
 	"\x04slot\x18\x04 \x01(\x05R\x04slot\x12\x14\n" +
 	"\x05input\x18\x05 \x01(\fR\x05input\x12\x14\n" +
 	"\x05watch\x18\x06 \x01(\bR\x05watch\"S\n" +
@@ -865,40 +896,37 @@ var file_navvy_v1_workers_proto_goTypes = []any{
 	(*Settled)(nil),             // 9: navvy.v1.Settled
 	(*WriteOutputRequest)(nil),  // 10: navvy.v1.WriteOutputRequest
 	(*WriteOutputResponse)(nil), // 11: navvy.v1.WriteOutputResponse
-	(*AttemptID)(nil),           // 12: navvy.v1.AttemptID
-	(*Attempt)(nil),             // 13: navvy.v1.Attempt
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
-	(*Spec)(nil),                // 15: navvy.v1.Spec
-	(InputFormat)(0),            // 16: navvy.v1.InputFormat
+	(*Attempt)(nil),             // 12: navvy.v1.Attempt
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
+	(*Spec)(nil),                // 14: navvy.v1.Spec
+	(InputFormat)(0),            // 15: navvy.v1.InputFormat
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
-	12, // 0: navvy.v1.AttemptRef.attempt:type_name -> navvy.v1.AttemptID
-	2,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	3,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
-	0,  // 3: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	13, // 4: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	5,  // 5: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	6,  // 6: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	7,  // 7: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	8,  // 8: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	0,  // 9: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	9,  // 10: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	14, // 11: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	15, // 12: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	16, // 13: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	12, // 14: navvy.v1.Assignment.attempt:type_name -> navvy.v1.AttemptID
-	0,  // 15: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 16: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 17: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 18: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	10, // 19: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	4,  // 20: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	11, // 21: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	20, // [20:22] is the sub-list for method output_type
-	18, // [18:20] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	2,  // 0: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	3,  // 1: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	0,  // 2: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
+	12, // 3: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	5,  // 4: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	6,  // 5: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	7,  // 6: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	8,  // 7: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	0,  // 8: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	9,  // 9: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	13, // 10: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	14, // 11: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	15, // 12: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	0,  // 13: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	0,  // 14: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	0,  // 15: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 16: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	10, // 17: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	4,  // 18: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	11, // 19: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
