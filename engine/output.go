@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -22,10 +23,11 @@ func inputLog(job navvy.JobID, first int64) string {
 	return fmt.Sprintf("%s/input/%d", job, first)
 }
 
-// OutputLog is the log of one attempt's output, while it is written. Append,
-// Sync and Close are for one goroutine at a time, ReadAt for any number.
+// OutputLog is the log of one attempt's output, while it is written. Its methods
+// may be called at once: a reader may need a Sync while the writer goes on.
 type OutputLog struct {
 	task navvy.TaskID
+	mu   sync.Mutex // guards w
 	w    driver.LogWriter
 	r    driver.LogReader
 }
@@ -45,16 +47,28 @@ func (e *Engine) CreateOutput(ctx context.Context, task navvy.TaskID, attempt na
 }
 
 // Append adds frames, which it does not keep.
-func (l *OutputLog) Append(frames []byte) error { return l.w.Append(frames) }
+func (l *OutputLog) Append(frames []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Append(frames)
+}
 
 // ReadAt reads what was appended; see driver.LogReader.
 func (l *OutputLog) ReadAt(p []byte, off int64) (int, error) { return l.r.ReadAt(p, off) }
 
 // Sync makes what was appended durable.
-func (l *OutputLog) Sync() error { return l.w.Sync() }
+func (l *OutputLog) Sync() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Sync()
+}
 
 // Close frees the log; what was not synced may be lost.
-func (l *OutputLog) Close() error { return errors.Join(l.w.Close(), l.r.Close()) }
+func (l *OutputLog) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.w.Close(), l.r.Close())
+}
 
 // syncFor makes a logged output durable before the record that names it.
 func (l *OutputLog) syncFor(o *navvy.Output) error {

@@ -47,7 +47,7 @@ func benchTask(spec *navvy.Spec, i int64) *runner.Task {
 
 // benchRunner is a runner of processes with a journal, and a function that runs
 // one task on it.
-func benchRunner(b *testing.B, program string) func(i int64) {
+func benchRunner(b *testing.B, args ...string) func(i int64) {
 	b.Helper()
 	journal, err := runner.OpenJournal(filepath.Join(b.TempDir(), "journal"))
 	if err != nil {
@@ -55,7 +55,7 @@ func benchRunner(b *testing.B, program string) func(i int64) {
 	}
 	b.Cleanup(func() { _ = journal.Close() })
 	r := runner.New(process.NewDriver(nil), &runner.Options{Journal: journal})
-	spec := &navvy.Spec{Command: &navvy.Command{Args: []string{program}, Env: os.Environ(), Dir: "/"}}
+	spec := &navvy.Spec{Command: &navvy.Command{Args: args, Env: os.Environ(), Dir: "/"}}
 	return func(i int64) {
 		if a := r.Prepare(benchTask(spec, i)).Do(); a.Outcome != navvy.OutcomeSucceeded {
 			b.Errorf("%+v", a)
@@ -79,9 +79,9 @@ func ownCPU(b *testing.B) time.Duration {
 // many times as many tasks a second the runner does, "own" what a task costs
 // this process, without its child.
 func BenchmarkTrue(b *testing.B) {
-	run := benchRunner(b, "/bin/true")
+	run := benchRunner(b, "/bin/true", "1")
 	bare := func(int64) {
-		c := exec.CommandContext(context.Background(), "/bin/true")
+		c := exec.CommandContext(context.Background(), "/bin/true", "1")
 		var stdout, stderr bytes.Buffer
 		c.Stdout, c.Stderr = &stdout, &stderr
 		if err := c.Run(); err != nil {
@@ -109,7 +109,7 @@ func BenchmarkTrue(b *testing.B) {
 
 // BenchmarkProcess is the runner alone, for profiles.
 func BenchmarkProcess(b *testing.B) {
-	run := benchRunner(b, "/bin/true")
+	run := benchRunner(b, "/bin/true", "1")
 	b.ReportAllocs()
 	twoStarters(int64(b.N), run)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")

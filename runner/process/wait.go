@@ -115,6 +115,7 @@ func (p *Process) waitGroup(ctx context.Context) error {
 // collect takes the end of a process that nobody waits for any more, so that it
 // does not stay a zombie.
 func (p *Process) collect(main *pidfd) {
+	_ = main.file.SetReadDeadline(time.Time{}) // which the end of the context had set
 	_ = main.wait(context.Background(), p.reap)
 	main.close()
 	p.out[0].drain()

@@ -42,8 +42,8 @@ func TestCrashFindsBroken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			// What is left to chance may hide a fault once, not five times.
-			for seed := range uint64(5) {
+			// What is left to chance may hide a fault once, not forty times.
+			for seed := range uint64(40) {
 				if err := CheckCrash(t, lossy(f), seed); err != nil {
 					t.Log(err)
 					return

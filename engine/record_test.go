@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"encoding/hex"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/navvy-run/navvy"
+)
+
+var update = flag.Bool("update", false, "write golden files of records that have none")
+
+var (
+	sampleTime = time.Unix(1_700_000_000, 123_456_789).UTC()
+	sampleJob  = &navvy.Job{
+		ID: "0123456789ab", Name: "scores", Owner: "ann", Queue: "default", Priority: -3, Accepted: sampleTime,
+		Format: navvy.InputFields, Parallelism: 8, MaxFails: &navvy.MaxFails{Count: 4, Percent: 2.5},
+		Delay: time.Second, Shuffle: 99, Detached: true, IdempotencyKey: "once",
+		Spec: navvy.Spec{
+			Timeout: time.Hour, Grace: 2 * time.Second, Retry: navvy.Retry{Max: 3, Backoff: time.Second, BackoffMax: time.Minute},
+			Command: &navvy.Command{
+				Args: []string{"echo", "{1}", "\xff"}, Literal: true, Shell: true, Stdin: true,
+				Columns: []string{"a", "b"}, Env: []string{"A=1"}, Dir: "/tmp",
+			},
+		},
+	}
+	sampleAttempt = navvy.Attempt{
+		ID: navvy.AttemptID{Number: 2, Epoch: 7}, Outcome: navvy.OutcomeFailed, Reason: navvy.ReasonExit, Message: "exit code 3",
+		Exit: navvy.Exit{Code: 3, Signal: 9}, Worker: "host", Slot: 4, Started: sampleTime, Finished: sampleTime.Add(time.Second),
+		Usage:  navvy.Usage{User: time.Millisecond, System: 2 * time.Millisecond, MaxRSS: 1 << 20},
+		Output: navvy.Output{Inline: []byte("frames"), Logged: true, Length: 6, CRC: 0xdeadbeef, Stdout: 1, Stderr: 2},
+	}
+	sampleTask   = navvy.TaskID{Job: "0123456789ab", Index: 17}
+	sampleResult = &navvy.Result{Task: sampleTask, State: navvy.Failed, Attempts: 2, Round: 1, Attempt: sampleAttempt}
+	sampleState  = State{
+		Open: true, Held: true, Stopped: true, Cut: true, Read: true, Attached: 5, Parallelism: 3,
+		Total: 10, Succeeded: 4, Failed: 2, Round: 1, Why: "because", Finished: sampleTime, Expires: sampleTime.Add(time.Hour),
+	}
+	sampleChunk = &Chunk{First: 5, Inputs: [][]byte{[]byte("a"), {}, []byte("c\x00")}}
+	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
+)
+
+// records are all kinds of stored values: how a sample is written, and read.
+var records = []struct {
+	name   string
+	encode func() []byte
+	decode func([]byte) (any, error)
+	want   any
+}{
+	{"job-v1", func() []byte { return encodeJob(sampleJob) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
+	{"state-v1", func() []byte { return encodeState(&sampleState) }, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
+	{"result-v1", func() []byte { return appendResult(nil, sampleResult) }, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResult},
+	{"attempt-v1", func() []byte { return encodeAttempt(&sampleAttempt) }, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, &sampleAttempt},
+	{"input-v1", func() []byte { return encodeChunk(sampleChunk.Inputs) }, func(b []byte) (any, error) {
+		c, _, err := decodeChunk("0123456789ab", 5, b)
+		return c, err
+	}, sampleChunk},
+	{"input-logged-v1", func() []byte { return encodeLoggedChunk(loggedChunk{length: 9, crc: 8}) }, func(b []byte) (any, error) {
+		_, l, err := decodeChunk("0123456789ab", 5, b)
+		if l == nil {
+			l = &loggedChunk{}
+		}
+		return *l, err
+	}, loggedChunk{length: 9, crc: 8}},
+	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
+}
+
+// TestGoldenRecords reads the records that earlier builds have written. A file is
+// never changed: a new version of a record gets a new one.
+func TestGoldenRecords(t *testing.T) {
+	t.Parallel()
+	for _, r := range records {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join("testdata", "records", r.name+".hex")
+			text, err := os.ReadFile(path)
+			if errors.Is(err, os.ErrNotExist) && *update {
+				text = []byte(hex.EncodeToString(r.encode()) + "\n")
+				err = os.WriteFile(path, text, 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored, err := hex.DecodeString(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := r.decode(stored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(r.want, got, cmp.AllowUnexported(loggedChunk{})); diff != "" {
+				t.Fatalf("want -, got +:\n%s", diff)
+			}
+			if encoded := r.encode(); string(encoded) != string(stored) {
+				t.Errorf("the newest version is written as %x, and the file has %x", encoded, stored)
+			}
+		})
+	}
+}
+
+func TestBadRecordsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, r := range records {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			good := r.encode()
+			newer := append([]byte{}, good...)
+			newer[1]++
+			other := append([]byte{}, good...)
+			other[0]++
+			for what, b := range map[string][]byte{
+				"a newer version": newer, "another kind": other, "nothing": nil, "one byte": good[:1],
+				"more than a record": append(append([]byte{}, good...), 0),
+			} {
+				if _, err := r.decode(b); !errors.Is(err, navvy.ErrCorrupt) {
+					t.Errorf("%s: got %v, want ErrCorrupt", what, err)
+				}
+			}
+			for n := 2; n < len(good); n++ {
+				if _, err := r.decode(good[:n]); !errors.Is(err, navvy.ErrCorrupt) {
+					t.Errorf("cut after %d of %d bytes: got %v, want ErrCorrupt", n, len(good), err)
+				}
+			}
+		})
+	}
+}
+
+// FuzzRecords gives foreign bytes to every decoder: each refuses them or
+// understands them, and what it understands it can write and read again.
+func FuzzRecords(f *testing.F) {
+	for i, r := range records {
+		f.Add(byte(i), r.encode())
+	}
+	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
+		r := records[int(kind)%len(records)]
+		if _, err := r.decode(b); err != nil && !errors.Is(err, navvy.ErrCorrupt) {
+			t.Fatalf("%s: %v is not ErrCorrupt", r.name, err)
+		}
+	})
+}
