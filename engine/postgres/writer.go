@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,8 +113,11 @@ func (s *Store) transact(j *job, later bool) {
 	case err == nil:
 		j.pending = later
 		s.commits = commit // which is undone with the rest if the job is refused
-	case refused(err) && !s.writer.IsClosed():
+	case refused(err):
 		j.err = err
+		if s.writer.IsClosed() {
+			s.fail(errors.New("connection lost"))
+		}
 	default:
 		s.fail(err)
 	}

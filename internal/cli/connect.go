@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,11 +106,14 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	if err != nil {
 		return holder.Config{}, err
 	}
-	url := a.storeURL()
+	at, err := a.storeURL()
+	if err != nil {
+		return holder.Config{}, err
+	}
 	return holder.Config{
 		Dir: dir,
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
-			return openStore(ctx, url, dir, log, full, fatal)
+			return openStore(ctx, at, dir, log, full, fatal)
 		},
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) { return newRunners(ctx, j, log) },
 		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread},
@@ -117,12 +121,20 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	}, nil
 }
 
-// storeURL is where the store is, if it is not the data directory.
-func (a *app) storeURL() string {
-	if a.store != "" {
-		return a.store
+// storeURL is where the store is, if it is not the data directory. A password
+// must not stand in the arguments, where every user of the machine can read it.
+func (a *app) storeURL() (string, error) {
+	if a.store == "" {
+		return a.env("NAVVY_STORE"), nil
 	}
-	return a.env("NAVVY_STORE")
+	u, err := url.Parse(a.store)
+	if err != nil {
+		return "", usagef("--store: this is no URL; want postgres://HOST/DATABASE")
+	}
+	if _, has := u.User.Password(); has || u.Query().Has("password") {
+		return "", withHint(usagef("--store holds a password, which other users of this machine can see"), "put the URL into NAVVY_STORE instead")
+	}
+	return a.store, nil
 }
 
 // close leaves. A holder waits until what runs has ended; when ctx ends it ends

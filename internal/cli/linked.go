@@ -11,6 +11,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/pebble"
+	"github.com/navvy-run/navvy/engine/postgres"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/placeholder"
 	"github.com/navvy-run/navvy/runner"
@@ -22,12 +23,14 @@ import (
 // What is linked in: the stores and the runners. Nobody else names them.
 
 // openStore opens the store that a URL names; empty means the embedded one.
-func openStore(_ context.Context, url string, dir *holder.Dir, log *slog.Logger, full func(bool), fatal func(error)) (driver.Store, error) {
+func openStore(ctx context.Context, url string, dir *holder.Dir, log *slog.Logger, full func(bool), fatal func(error)) (driver.Store, error) {
+	scheme, _, _ := strings.Cut(url, "://")
 	switch {
 	case url == "":
 		return pebble.Open(holder.StoreDir(dir.Path()), &pebble.Options{Logger: log, OnFull: full, OnFatal: fatal})
+	case scheme == "postgres" || scheme == "postgresql":
+		return postgres.Open(ctx, url, &postgres.Options{Logger: log, OnFatal: fatal})
 	default:
-		scheme, _, _ := strings.Cut(url, "://")
 		return nil, fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
 	}
 }

@@ -57,7 +57,11 @@ func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
 		return withHint(fmt.Errorf("process %d holds %s: %w", pid, dir.Path(), navvy.ErrUnavailable), "verify it when that process has ended")
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	store, err := openStore(ctx, a.storeURL(), dir, a.logger(), func(bool) {}, func(error) {})
+	at, err := a.storeURL()
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, at, dir, a.logger(), func(bool) {}, func(error) {})
 	if err != nil {
 		return err
 	}
