@@ -94,6 +94,10 @@ func (t *tx) answer(r *Report) error {
 	t.answered[task] = struct{}{}
 	t.added = append(t.added, task)
 	state = t.touch(t.states[task.Job])
+	state.Bytes += resultOverhead + int64(len(r.Result.Output.Inline))
+	if r.Result.Output.Logged {
+		state.Bytes += r.Result.Output.Length
+	}
 	if r.Result.State == navvy.Succeeded {
 		state.Succeeded++
 	} else {

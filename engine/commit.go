@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -25,7 +26,8 @@ type committer struct {
 	store driver.Store
 	opts  *Options
 
-	tx *tx // of whoever leads
+	tx   *tx          // of whoever leads
+	size atomic.Int64 // what all jobs take on disk
 
 	mu      sync.Mutex
 	leading bool
@@ -127,9 +129,10 @@ func (c *committer) decideAlone(ctx context.Context, batch []*pending) {
 
 // tx gathers the writes of steps. Its reads see them.
 type tx struct {
-	ctx   context.Context
-	store driver.Store
-	opts  *Options
+	committer *committer
+	ctx       context.Context //nolint:containedctx // of the one commit
+	store     driver.Store
+	opts      *Options
 	// alone says that the step must look for results that exist, since the
 	// store has just refused to put one.
 	alone  bool
@@ -150,6 +153,7 @@ type tx struct {
 
 type stateInTx struct {
 	stored []byte // nil if there was none
+	weight int64  // of what is stored
 	state  State
 	edited bool
 }
@@ -161,7 +165,7 @@ type editedState struct {
 
 func newTx(ctx context.Context, c *committer) *tx {
 	return &tx{
-		ctx: ctx, store: c.store, opts: c.opts,
+		committer: c, ctx: ctx, store: c.store, opts: c.opts,
 		states: map[navvy.JobID]*stateInTx{}, answered: map[navvy.TaskID]struct{}{}, keys: map[string]struct{}{},
 	}
 }
@@ -214,6 +218,7 @@ func (t *tx) size() int { return t.batch.Size() }
 
 // apply makes everything durable.
 func (t *tx) apply() error {
+	grown := int64(0)
 	for id, s := range t.states {
 		if !s.edited {
 			continue
@@ -225,11 +230,20 @@ func (t *tx) apply() error {
 			t.batch.IfEqual(key, s.stored)
 		}
 		t.batch.Put(key, encodeState(&s.state))
+		grown += s.state.weight() - s.weight
 	}
 	if t.batch.Empty() {
 		return nil
 	}
-	return t.store.Apply(t.ctx, &t.batch)
+	size := t.committer.size.Load() + grown
+	if grown != 0 {
+		t.batch.Put(sizeKey, encodeSize(size))
+	}
+	if err := t.store.Apply(t.ctx, &t.batch); err != nil {
+		return err
+	}
+	t.committer.size.Store(size)
+	return nil
 }
 
 func (t *tx) put(key, value []byte) { t.batch.Put(key, value) }
@@ -286,6 +300,7 @@ func (t *tx) load(id navvy.JobID) (*stateInTx, error) {
 		if s.state, err = decodeState(stored); err != nil {
 			return nil, fmt.Errorf("job %s: %w", id, err)
 		}
+		s.weight = s.state.weight()
 	case !errors.Is(err, navvy.ErrNotFound):
 		return nil, fmt.Errorf("engine: read the state of job %s: %w", id, err)
 	}

@@ -141,7 +141,7 @@ func (e *Engine) Remove(ctx context.Context, id navvy.JobID) error {
 		if !state.Ended() {
 			return fmt.Errorf("job %s has not ended; stop it first: %w", id, navvy.ErrConflict)
 		}
-		state.Removed = true
+		state.Removed = true // from now on it weighs nothing
 		t.put(jobKey(tableTrash, id), nil)
 		t.delete(queuedKey(job))
 		t.delete(ownerKey(job.Owner, job.Accepted, id))

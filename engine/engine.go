@@ -33,6 +33,10 @@ type Options struct {
 	// KeepRead and KeepUnread are how long an ended job is kept whose answers
 	// somebody has read, or nobody. They default to 7 and 30 days.
 	KeepRead, KeepUnread time.Duration
+	// KeepSize bounds what all jobs take on disk together, in bytes: beyond it
+	// ended jobs that somebody has read expire early, the oldest first. Zero
+	// means no bound.
+	KeepSize int64
 	// Reserve is how many bytes must be free for a submit to be accepted.
 	// Defaults to 256 MiB; negative means none.
 	Reserve int64
@@ -76,6 +80,9 @@ func Open(ctx context.Context, store driver.Store, opts *Options) (*Engine, erro
 	if err := e.raiseEpoch(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.committer.loadSize(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.recover(ctx); err != nil {
 		return nil, fmt.Errorf("engine: recover: %w", err)
 	}
@@ -91,6 +98,8 @@ func (e *Engine) Epoch() uint32 { return e.epoch }
 
 // Info describes the store.
 func (e *Engine) Info() driver.Info { return e.store.Info() }
+
+var sizeKey = []byte{tableMeta, 's'}
 
 const (
 	metaVersion = 1

@@ -378,3 +378,39 @@ func TestExpire(t *testing.T) {
 		}
 	}
 }
+
+func TestReadJobsMakeRoom(t *testing.T) {
+	t.Parallel()
+	e, err := engine.Open(t.Context(), newStore(t), &engine.Options{KeepSize: 3000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var jobs []*navvy.Job
+	for range 3 {
+		job := submit(t, e, noop, 1)
+		r := report(job, 0, navvy.Succeeded)
+		r.Result.Output.Inline = make([]byte, 1000)
+		if v := e.Answer(t.Context(), []engine.Report{r}); v[0].Err != nil {
+			t.Fatal(v[0].Err)
+		}
+		jobs = append(jobs, job)
+	}
+	if !e.Oversized() {
+		t.Fatalf("%d bytes are within the bound", e.Size())
+	}
+	if _, n, err := e.Expire(t.Context()); n != 0 || err != nil {
+		t.Fatalf("unread jobs were removed: %d, %v", n, err)
+	}
+	for _, job := range jobs[1:] {
+		if err := e.MarkRead(t.Context(), job.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, n, err := e.Expire(t.Context()); n != 2 || err != nil {
+		t.Fatalf("removed %d, %v; want the 2 that were read", n, err)
+	}
+	stateOf(t, e, jobs[0]) // is still there
+	if v, err := e.Verify(t.Context(), func(err error) { t.Error(err) }); err != nil || v.Jobs != 1 {
+		t.Fatal(v, err)
+	}
+}

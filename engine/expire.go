@@ -10,9 +10,12 @@ import (
 	"github.com/navvy-run/navvy/engine/driver"
 )
 
-// Expire removes all jobs whose time has come. It returns when to ask again, and
-// how many it removed.
+// Expire removes all jobs whose time has come, and those that have to make room
+// (Options.KeepSize). It returns when to ask again, and how many it removed.
 func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err error) {
+	if removed, err = e.shrink(ctx); err != nil {
+		return time.Time{}, removed, err
+	}
 	for {
 		id, at, err := e.nextExpiry(ctx)
 		if err != nil {

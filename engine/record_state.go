@@ -24,6 +24,8 @@ type State struct {
 	Total, Succeeded, Failed int64
 	// Round counts the retries by hand.
 	Round uint32
+	// Bytes is about how much the job takes on disk: inputs, results and output.
+	Bytes int64
 	// Why the job is held, stopped or cut.
 	Why string
 	// Finished and Expires are zero until the last task has ended.
@@ -74,6 +76,7 @@ func encodeState(s *State) []byte {
 	e.int(s.Succeeded)
 	e.int(s.Failed)
 	e.uint(uint64(s.Round))
+	e.int(s.Bytes)
 	e.string(s.Why)
 	e.time(s.Finished)
 	e.time(s.Expires)
@@ -86,7 +89,7 @@ func decodeState(b []byte) (State, error) {
 		Open: d.bool(), Held: d.bool(), Stopped: d.bool(), Removed: d.bool(), Cut: d.bool(), Read: d.bool(),
 		Attached: d.uint32(), Parallelism: int(d.uint()),
 		Total: d.int(), Succeeded: d.int(), Failed: d.int(),
-		Round: d.uint32(), Why: d.string(), Finished: d.time(), Expires: d.time(),
+		Round: d.uint32(), Bytes: d.int(), Why: d.string(), Finished: d.time(), Expires: d.time(),
 	}
 	if s.Pending() < 0 {
 		d.fail("more answers than tasks")

@@ -41,7 +41,7 @@ var (
 	sampleResult = &navvy.Result{Task: sampleTask, State: navvy.Failed, Attempts: 2, Round: 1, Attempt: sampleAttempt}
 	sampleState  = State{
 		Open: true, Held: true, Stopped: true, Cut: true, Read: true, Attached: 5, Parallelism: 3,
-		Total: 10, Succeeded: 4, Failed: 2, Round: 1, Why: "because", Finished: sampleTime, Expires: sampleTime.Add(time.Hour),
+		Total: 10, Succeeded: 4, Failed: 2, Round: 1, Bytes: 4096, Why: "because", Finished: sampleTime, Expires: sampleTime.Add(time.Hour),
 	}
 	sampleChunk = &Chunk{First: 5, Inputs: [][]byte{[]byte("a"), {}, []byte("c\x00")}}
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}

@@ -19,6 +19,7 @@ type Submission struct {
 
 	inputs  [][]byte // not durable yet
 	bytes   int
+	secret  int64 // what is stored and not in the state yet, in bytes
 	next    int64 // index of inputs[0]
 	begun   bool  // something of the job is stored
 	visible bool
@@ -130,9 +131,16 @@ func (s *Submission) store(ctx context.Context, seal bool) error {
 		s.first = &Chunk{First: s.next, Inputs: s.inputs}
 	}
 	s.begun, s.visible, s.closed = true, s.visible || show, seal
+	s.secret += s.weight()
+	if show {
+		s.secret = 0
+	}
 	s.state, s.next, s.inputs, s.bytes = state, s.end(), nil, 0
 	return nil
 }
+
+// weight is what the inputs at hand take on disk.
+func (s *Submission) weight() int64 { return int64(s.bytes) + inputOverhead*int64(len(s.inputs)) }
 
 // end is how many inputs came so far.
 func (s *Submission) end() int64 { return s.next + int64(len(s.inputs)) }
@@ -156,6 +164,7 @@ func (s *Submission) stage(t *tx, seal bool) (State, error) {
 		return State{}, err
 	}
 	state.Total, state.Open = s.end(), !seal
+	state.Bytes += s.secret + s.weight()
 	if state.Ended() {
 		t.end(s.job, state)
 	}

@@ -13,6 +13,7 @@ import (
 // Verified says what Verify has looked at.
 type Verified struct {
 	Jobs, Inputs, Results, Attempts int64
+	Bytes                           int64 // what the jobs weigh together
 	Logs                            int64 // logs of output
 	LogBytes                        int64
 	Problems                        int64
@@ -43,12 +44,16 @@ func (e *Engine) Verify(ctx context.Context, problem func(error)) (Verified, err
 		}
 		if !state.Removed {
 			v.Jobs++
+			v.Bytes += state.weight()
 			return v.job(navvy.JobID(key[1:]), &state)
 		}
 		return nil
 	})
 	if err == nil {
 		err = v.indexes()
+	}
+	if size := e.Size(); err == nil && size != v.Bytes {
+		v.corrupt("all jobs together are counted as %d bytes, and add up to %d", size, v.Bytes)
 	}
 	return v.Verified, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
@@ -85,6 +86,9 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 		m.afterLocked(&reports[i])
 	}
 	m.idle.fire()
+	if m.eng.Oversized() {
+		m.expiry = time.Time{} // look for jobs that have to make room
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -194,6 +195,34 @@ func (a *app) duration(name string, fallback time.Duration) (time.Duration, erro
 		return 0, usagef("%s is %q: want a duration such as 36h or 7d", name, text)
 	}
 	return d, nil
+}
+
+// size reads a number of bytes from the environment: 500M, 20G, 1T; 0 if it is not set.
+func (a *app) size(name string) (int64, error) {
+	text := a.env(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := parseSize(text)
+	if err != nil || n <= 0 {
+		return 0, usagef("%s is %q: want a size such as 500M or 20G", name, text)
+	}
+	return n, nil
+}
+
+// parseSize reads a number of bytes with a binary unit: K, M, G or T, also as KiB or KB.
+func parseSize(text string) (int64, error) {
+	number := strings.TrimRight(strings.ToUpper(text), "IB")
+	shift := 0
+	if i := strings.IndexAny(number, "KMGT"); i == len(number)-1 && i > 0 {
+		shift = 10 * (1 + strings.IndexByte("KMGT", number[i]))
+		number = number[:i]
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || n < 0 || n*float64(int64(1)<<shift) > math.MaxInt64/2 {
+		return 0, fmt.Errorf("%q is no size: %w", text, navvy.ErrInvalid)
+	}
+	return int64(n * float64(int64(1)<<shift)), nil
 }
 
 // parseDuration is time.ParseDuration that knows days, and takes a bare number as seconds.

@@ -106,6 +106,10 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	if err != nil {
 		return holder.Config{}, err
 	}
+	size, err := a.size("NAVVY_KEEP_SIZE")
+	if err != nil {
+		return holder.Config{}, err
+	}
 	at, err := a.storeURL()
 	if err != nil {
 		return holder.Config{}, err
@@ -116,7 +120,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) { return newRunners(ctx, j, log) },
-		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread},
+		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
 		Owner:   owner(), Version: a.version, Logger: log,
 	}, nil
 }
