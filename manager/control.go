@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/navvy-run/navvy"
@@ -143,73 +142,6 @@ func (m *Manager) AttachClient(job *navvy.Job) (leave func(context.Context) erro
 		_, err = m.Hold(ctx, job.ID, "its client ended", false)
 		return ignoreGone(err)
 	}
-}
-
-// Submission is engine.Submission, with the manager told of what becomes visible.
-type Submission struct {
-	*engine.Submission
-	m *Manager
-}
-
-// Submit begins a submission; see engine.Submit. While it drains, the manager
-// refuses with ErrUnavailable.
-func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
-	if m.Draining() {
-		return nil, "", errDraining
-	}
-	s, id, err := m.eng.Submit(ctx, job, stream)
-	if err != nil {
-		return nil, id, err
-	}
-	return &Submission{Submission: s, m: m}, id, nil
-}
-
-// Flush makes the inputs so far durable; in a stream they may start.
-func (s *Submission) Flush(ctx context.Context, visible bool) error {
-	if err := s.Submission.Flush(ctx); err != nil || !visible {
-		return err
-	}
-	return s.served(ctx)
-}
-
-// Seal makes the job durable; it may start.
-func (s *Submission) Seal(ctx context.Context) error {
-	if err := s.Submission.Seal(ctx); err != nil {
-		return err
-	}
-	return s.served(ctx)
-}
-
-func (s *Submission) served(ctx context.Context) error {
-	s.m.accepted(s.Job(), s.State(), s.First())
-	return s.m.pump(ctx)
-}
-
-// Abort gives the submission up; see engine.Submission.
-func (s *Submission) Abort(ctx context.Context, why string) error {
-	if err := s.Submission.Abort(ctx, why); err != nil {
-		return err
-	}
-	return s.settled(ctx, (*job).stopAll)
-}
-
-// CutOff settles a submission whose client vanished; see engine.CutOff.
-func (s *Submission) CutOff(ctx context.Context) error {
-	if err := s.m.eng.CutOff(ctx, s.Job().ID); err != nil {
-		return err
-	}
-	return s.settled(ctx, nil)
-}
-
-func (s *Submission) settled(ctx context.Context, also func(*job)) error {
-	state, err := s.m.eng.State(ctx, s.Job().ID)
-	if errors.Is(err, navvy.ErrNotFound) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	s.m.took(s.Job().ID, state, also)
-	return nil
 }
 
 // Active gives the ids of the jobs that are being served, in order of service.

@@ -32,10 +32,13 @@ type Manager struct {
 	answers  []engine.Report // memory of settle, guarded by settling
 	pumping  bool
 	again    bool // something changed while pumping
-	draining bool
+	leaving  bool // no further jobs are taken
+	draining bool // nothing new is started
 	failure  error // what ended the manager
 	stopSoon []stopOrder
 	attached map[navvy.JobID]int
+	// submitting counts the jobs whose inputs are coming in.
+	submitting int
 	signals  map[navvy.JobID]*signal
 	watched  map[navvy.TaskID]int
 	idle     signal    // fires when something ended
@@ -177,17 +180,34 @@ func (m *Manager) fail(err error) error {
 	return err
 }
 
-// Draining tells whether the manager starts nothing new because it is about to leave.
+// Draining tells whether the manager takes no further jobs because it is about to leave.
 func (m *Manager) Draining() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.draining
+	return m.leaving
 }
 
-// Drain starts nothing new and returns when nothing runs and all reports are settled.
-func (m *Manager) Drain(ctx context.Context) error {
+// Drain takes no further jobs, and returns when it is right to leave: it serves
+// on until those that are being submitted are complete, then starts nothing new
+// and lets what runs end, and all reports be settled. With interrupt it waits
+// for no submission, and ends what runs, to run again later.
+func (m *Manager) Drain(ctx context.Context, interrupt bool) error {
+	m.mu.Lock()
+	m.leaving = true
+	m.mu.Unlock()
+	if !interrupt {
+		if err := m.wait(ctx, func() bool { return m.submitting == 0 }); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	m.draining = true
+	for _, j := range m.jobs {
+		if interrupt {
+			j.stopAll()
+		}
+		m.signalLocked(j.ID).fire()
+	}
 	m.mu.Unlock()
 	return m.wait(ctx, m.quietLocked)
 }
@@ -204,7 +224,7 @@ func (m *Manager) Idle() bool {
 }
 
 func (m *Manager) idleLocked() bool {
-	if !m.quietLocked() || len(m.attached) > 0 || m.more {
+	if !m.quietLocked() || len(m.attached) > 0 || m.submitting > 0 || m.more {
 		return false
 	}
 	for _, j := range m.jobs {
@@ -277,11 +297,12 @@ func (s *signal) fire() {
 // changed that it was not told of.
 func (m *Manager) Wake() { m.poke() }
 
-// Running is how many attempts run, or have ended and are not on disk.
-func (m *Manager) Running() int {
+// Busy is how much has to end before it is right to leave: attempts that run or
+// are not on disk, and jobs that are being submitted.
+func (m *Manager) Busy() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := 0
+	n := m.submitting
 	for _, j := range m.jobs {
 		n += len(j.running) + len(j.settling)
 	}

@@ -266,16 +266,17 @@ func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err e
 		err = errors.Join(at.holdNow(ctx, c, "nobody reads its answers"), &exitError{code: 128 + int(syscall.SIGPIPE)})
 	}
 	if busy := busyElsewhere(c); busy > 0 {
-		at.app.say("waiting for %d tasks of other jobs that this process runs", busy)
+		at.app.say("waiting for other terminals, whose work this process runs (%d tasks)", busy)
 	}
 	leaving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	if at.signals.Load() > 1 {
+	interrupt := at.signals.Load() > 1
+	if interrupt {
 		var stop context.CancelFunc
 		leaving, stop = context.WithTimeout(leaving, handover)
 		defer stop()
 	}
-	closeErr := c.close(leaving)
+	closeErr := c.leave(leaving, interrupt)
 	if err != nil {
 		return err
 	}

@@ -302,7 +302,7 @@ func benchTasks(ctx context.Context, b *bench) (*figure, error) {
 	}
 	st, err := c.Wait(ctx, id)
 	took := time.Since(started)
-	if _, closeErr := h.Close(ctx); err == nil {
+	if _, closeErr := h.Close(ctx, false); err == nil {
 		err = closeErr
 	}
 	if err == nil && st.Counts.Succeeded != int64(n) {

@@ -85,7 +85,7 @@ func benchLatency(ctx context.Context, b *bench) (*figure, error) {
 		}
 		syncs = append(syncs, took)
 	}
-	if _, err := h.Close(ctx); err != nil {
+	if _, err := h.Close(ctx, false); err != nil {
 		return nil, err
 	}
 	task, sync := median(tasks), median(syncs)
@@ -216,7 +216,7 @@ func (b *bench) captureOutput(ctx context.Context, size int64, round int) (time.
 	if err == nil && st.Counts.Succeeded != 1 {
 		err = fmt.Errorf("the task failed")
 	}
-	if _, closeErr := h.Close(ctx); err == nil {
+	if _, closeErr := h.Close(ctx, false); err == nil {
 		err = closeErr
 	}
 	return took, err

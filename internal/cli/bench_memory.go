@@ -150,7 +150,7 @@ func (b *bench) submitPart(ctx context.Context, path string) (part, error) {
 		return part{}, err
 	}
 	sub.Close()
-	_, err = h.Close(ctx)
+	_, err = h.Close(ctx, false)
 	return part{First: id, Seconds: took.Seconds(), Now: now, Peak: peak}, err
 }
 
@@ -221,7 +221,7 @@ func (b *bench) fillJobs(ctx context.Context, n int) (first navvy.JobID, took ti
 		err = errors.Join(err, <-errs)
 	}
 	took = time.Since(started)
-	_, closeErr := h.Close(ctx)
+	_, closeErr := h.Close(ctx, false)
 	return first, took, errors.Join(err, closeErr)
 }
 
@@ -251,7 +251,7 @@ func (b *bench) restartPart(ctx context.Context, first navvy.JobID) (part, error
 	if err != nil {
 		return part{}, err
 	}
-	if _, err := h.Close(ctx); err != nil {
+	if _, err := h.Close(ctx, false); err != nil {
 		return part{}, err
 	}
 	started = time.Now()
@@ -266,6 +266,6 @@ func (b *bench) restartPart(ctx context.Context, first navvy.JobID) (part, error
 	next := time.Since(started)
 	ending, cancel := context.WithTimeout(ctx, time.Second) // there is no end of them
 	defer cancel()
-	_, err = h.Close(ending)
+	_, err = h.Close(ending, true)
 	return part{Seconds: took.Seconds(), Next: next.Seconds(), Now: now, Peak: peak}, err
 }

@@ -131,7 +131,7 @@ func benchIdle(ctx context.Context, b *bench) (*figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.Close(ctx); err != nil {
+	if _, err := h.Close(ctx, false); err != nil {
 		return nil, err
 	}
 	share := (after - before).Seconds() / float64(seconds) * 100

@@ -141,13 +141,15 @@ func (a *app) storeURL() (string, error) {
 	return a.store, nil
 }
 
-// close leaves. A holder waits until what runs has ended; when ctx ends it ends
-// what runs at once.
-func (c *conn) close(ctx context.Context) error {
+// close leaves. A holder waits until what runs has ended.
+func (c *conn) close(ctx context.Context) error { return c.leave(ctx, false) }
+
+// leave is close; with interrupt a holder ends what runs, and when ctx ends, at once.
+func (c *conn) leave(ctx context.Context, interrupt bool) error {
 	if c.remote != nil {
 		return c.remote.Close()
 	}
-	left, err := c.holder.Close(ctx)
+	left, err := c.holder.Close(ctx, interrupt)
 	if err != nil || !left {
 		return err
 	}

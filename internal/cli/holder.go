@@ -67,7 +67,7 @@ func (a *app) hold(ctx context.Context, tell io.WriteCloser) error {
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
 	defer cancel()
-	_, err = h.Close(leaving)
+	_, err = h.Close(leaving, true)
 	return errors.Join(err, h.Err())
 }
 

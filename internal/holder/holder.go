@@ -218,18 +218,18 @@ func (h *Holder) AwaitIdle(ctx context.Context, quiet time.Duration) error {
 	}
 }
 
-// Busy tells what a leaving holder would have to wait for: attempts that run for anybody.
-func (h *Holder) Busy() int { return h.mgr.Running() }
+// Busy tells how many tasks and submissions a leaving holder would have to wait for.
+func (h *Holder) Busy() int { return h.mgr.Busy() }
 
 // leaveTimeout bounds the end of calls that others still have open.
 const leaveTimeout = 5 * time.Second
 
 // Close leaves: nothing new is started, what runs ends, all reports are settled,
-// the lock is given free. When ctx ends, what still runs is ended at once, to
-// run again later. left says that there are detached jobs to go on with.
-func (h *Holder) Close(ctx context.Context) (left bool, err error) {
+// the lock is given free. With interrupt what runs is ended, to run again later;
+// when ctx ends, at once. left says that there are detached jobs to go on with.
+func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err error) {
 	if h.Err() == nil {
-		drainErr := h.mgr.Drain(ctx)
+		drainErr := h.mgr.Drain(ctx, interrupt)
 		if drainErr == nil {
 			left, err = h.mgr.Left(ctx)
 		}
