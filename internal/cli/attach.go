@@ -91,13 +91,14 @@ func (at *attachment) session(ctx context.Context, c *conn) (navvy.Status, error
 	}
 	bar := at.app.newBar(at.print)
 	defer bar.end()
+	// What begin opens must end when the answers cannot be printed.
+	g, ctx := errgroup.WithContext(ctx)
 	progress, closeSubmission, err := at.begin(ctx, c, bar)
 	if err != nil {
 		return navvy.Status{}, failureOf(c, err)
 	}
 	defer closeSubmission()
 	var last navvy.Status
-	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		for st, err := range progress {
 			if err != nil {

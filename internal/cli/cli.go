@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/signal"
 	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -39,6 +41,9 @@ type app struct {
 func Main(version string) int {
 	a := &app{version: version, in: os.Stdin, err: os.Stderr, env: os.Getenv, environ: os.Environ}
 	a.out = &counter{w: os.Stdout, n: &a.wrote}
+	// A reader that has gone is an error of the write, which holds the job, and
+	// not our death. Caught, not ignored: what we start must not inherit it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	return a.main(context.Background(), os.Args[1:])
 }
 
