@@ -21,7 +21,8 @@ test: ## the fast tests
 check: ## exactly what CI runs
 	scripts/check.sh
 
-bench: ## benchmarks; BENCH=regexp PKG=./placeholder narrows them
+bench: build ## every figure of docs/performance.md (some minutes); then the packages' own benchmarks
+	bin/navvy bench --in "$${TMPDIR:-/tmp}"
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 lint: ## gofmt, go vet and the linters of .golangci.yml
