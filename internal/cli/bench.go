@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -110,12 +111,13 @@ func newBench(a *app) *cobra.Command {
 	cmd.Flags().IntVarP(&n, "count", "n", 0, "how many tasks, jobs or rounds (default: as the goal says)")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file")
 	cmd.Flags().StringVar(&heap, "memprofile", "", "write a profile of allocations to this file")
-	long := "bench measures, each beside what it is compared with, in one run:\n"
+	var long strings.Builder
+	long.WriteString("bench measures, each beside what it is compared with, in one run:\n")
 	for _, b := range benchmarks() {
 		cmd.ValidArgs = append(cmd.ValidArgs, b.name)
-		long += fmt.Sprintf("  %-10s %s\n", b.name, b.about)
+		fmt.Fprintf(&long, "  %-10s %s\n", b.name, b.about)
 	}
-	cmd.Long = long + "Other work on the machine shows in the figures: compare ratios."
+	cmd.Long = long.String() + "Other work on the machine shows in the figures: compare ratios."
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -164,7 +165,7 @@ func benchOutput(ctx context.Context, b *bench) (*figure, error) {
 func writer(size int64) []string { return []string{"head", "-c", fmt.Sprint(size), "/dev/zero"} }
 
 // copyPipe copies what the command writes to a file, and syncs that.
-func (b *bench) copyPipe(ctx context.Context, size int64) (time.Duration, error) {
+func (b *bench) copyPipe(ctx context.Context, size int64) (took time.Duration, err error) {
 	args := writer(size)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	pipe, err := cmd.StdoutPipe()
@@ -176,7 +177,7 @@ func (b *bench) copyPipe(ctx context.Context, size int64) (time.Duration, error)
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(path)
+	defer func() { err = errors.Join(err, os.Remove(path)) }()
 	defer file.Close()
 	started := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -195,13 +196,13 @@ func (b *bench) copyPipe(ctx context.Context, size int64) (time.Duration, error)
 }
 
 // captureOutput runs the same command as a task.
-func (b *bench) captureOutput(ctx context.Context, size int64, round int) (time.Duration, error) {
+func (b *bench) captureOutput(ctx context.Context, size int64, round int) (took time.Duration, err error) {
 	name := fmt.Sprintf("output%d", round)
 	h, err := b.holdHere(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(filepath.Join(b.dir, name))
+	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Join(b.dir, name))) }()
 	job := navvy.Job{Detached: true, Parallelism: 1, Spec: navvy.Spec{Command: &navvy.Command{
 		Args: writer(size), Literal: true, Env: b.app.environ(), Dir: "/",
 	}}}
@@ -212,7 +213,7 @@ func (b *bench) captureOutput(ctx context.Context, size int64, round int) (time.
 		return 0, err
 	}
 	st, err := c.Wait(ctx, id)
-	took := time.Since(started)
+	took = time.Since(started)
 	if err == nil && st.Counts.Succeeded != 1 {
 		err = fmt.Errorf("the task failed")
 	}
