@@ -3,6 +3,7 @@ package navvy
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Job is what a user submitted, less its inputs. It does not change once accepted.
@@ -62,10 +63,8 @@ func (j *Job) Validate() error {
 	if err := j.ID.Validate(); err != nil {
 		return err
 	}
-	for field, value := range map[string]string{"name": j.Name, "owner": j.Owner, "queue": j.Queue, "idempotency key": j.IdempotencyKey} {
-		if len(value) > MaxJobName {
-			return fmt.Errorf("job: the %s has %d bytes, more than %d: %w", field, len(value), MaxJobName, ErrInvalid)
-		}
+	if err := j.ValidateNames(); err != nil {
+		return err
 	}
 	switch {
 	case j.Owner == "" || j.Queue == "":
@@ -78,6 +77,21 @@ func (j *Job) Validate() error {
 		return fmt.Errorf("job: delay %s is negative: %w", j.Delay, ErrInvalid)
 	}
 	return j.Spec.Validate()
+}
+
+// ValidateNames checks what names the job. Its error names the field and wraps ErrInvalid.
+func (j *Job) ValidateNames() error {
+	for _, f := range []struct{ field, value string }{
+		{"name", j.Name}, {"owner", j.Owner}, {"queue", j.Queue}, {"idempotency key", j.IdempotencyKey},
+	} {
+		if len(f.value) > MaxJobName {
+			return fmt.Errorf("job: the %s has %d bytes, more than %d: %w", f.field, len(f.value), MaxJobName, ErrInvalid)
+		}
+		if !utf8.ValidString(f.value) {
+			return fmt.Errorf("job: the %s %q is not UTF-8: %w", f.field, f.value, ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // Status is where a job stands now.

@@ -71,6 +71,9 @@ func ToWire(err error, detail func(error) string) error {
 	if errors.Is(err, context.Canceled) {
 		return status.Error(codes.Canceled, err.Error())
 	}
+	if code := status.Code(err); code != codes.Unknown && code != codes.Internal {
+		return err // the wire itself said it: the other side has gone
+	}
 	row, ok := lookup(err)
 	if !ok {
 		return status.Error(codes.Internal, detail(err))

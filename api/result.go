@@ -32,8 +32,8 @@ func AttemptID(m interface {
 // FromAttempt is an attempt as a message, which shares its inline output.
 func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 	m := &navvyv1.Attempt{
-		Number: a.ID.Number, Epoch: a.ID.Epoch, Outcome: navvyv1.Outcome(a.Outcome), Reason: string(a.Reason), Message: a.Message,
-		Worker: a.Worker, Slot: int32(a.Slot), StartedNs: nanos(a.Started), FinishedNs: nanos(a.Finished),
+		Number: a.ID.Number, Epoch: a.ID.Epoch, Outcome: navvyv1.Outcome(a.Outcome), Reason: string(a.Reason), Message: Text(a.Message),
+		Worker: Text(a.Worker), Slot: int32(a.Slot), StartedNs: nanos(a.Started), FinishedNs: nanos(a.Finished),
 	}
 	if a.Exit != (navvy.Exit{}) {
 		m.Exit = &navvyv1.Exit{Code: int32(a.Exit.Code), Signal: int32(a.Exit.Signal)}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -9,6 +10,10 @@ import (
 	"github.com/navvy-run/navvy"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 )
+
+// Text makes a text for people fit to be sent: what is not UTF-8 in it, as the
+// name of a file may be, is replaced.
+func Text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func duration(d time.Duration) *durationpb.Duration {
 	if d == 0 {
@@ -64,7 +69,7 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 		c := s.Command
 		m.Kind = &navvyv1.Spec_Command{Command: &navvyv1.Command{
 			Args: byteStrings(c.Args), Literal: c.Literal, Shell: c.Shell, Stdin: c.Stdin,
-			Columns: c.Columns, Env: byteStrings(c.Env), Dir: []byte(c.Dir),
+			Columns: byteStrings(c.Columns), Env: byteStrings(c.Env), Dir: []byte(c.Dir),
 		}}
 	case s.Noop != nil:
 		m.Kind = &navvyv1.Spec_Noop{Noop: &navvyv1.Noop{}}
@@ -81,7 +86,7 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 	if c := m.GetCommand(); c != nil {
 		s.Command = &navvy.Command{
 			Args: fromByteStrings(c.GetArgs()), Literal: c.GetLiteral(), Shell: c.GetShell(), Stdin: c.GetStdin(),
-			Columns: c.GetColumns(), Env: fromByteStrings(c.GetEnv()), Dir: string(c.GetDir()),
+			Columns: fromByteStrings(c.GetColumns()), Env: fromByteStrings(c.GetEnv()), Dir: string(c.GetDir()),
 		}
 	}
 	if m.GetNoop() != nil {
@@ -126,7 +131,7 @@ func FromStatus(s *navvy.Status) *navvyv1.Status {
 			Queued: s.Counts.Queued, Running: s.Counts.Running, Succeeded: s.Counts.Succeeded,
 			Failed: s.Counts.Failed, Stopped: s.Counts.Stopped,
 		},
-		Open: s.Open, Held: s.Held, Cut: s.Cut, Why: s.Why,
+		Open: s.Open, Held: s.Held, Cut: s.Cut, Why: Text(s.Why),
 		Finished: timestamp(s.Finished), Read: s.Read, Expires: timestamp(s.Expires),
 	}
 }

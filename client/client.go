@@ -38,6 +38,9 @@ func toJob(m *navvyv1.JobStatus) Job {
 // Find turns the beginning of an id into the whole. ErrNotFound if no job
 // begins so, ErrInvalid if several do.
 func (c *Client) Find(ctx context.Context, prefix string) (navvy.JobID, error) {
+	if err := navvy.ValidatePrefix(prefix); err != nil {
+		return "", err
+	}
 	resp, err := c.jobs.Find(ctx, &navvyv1.FindRequest{Prefix: prefix})
 	if err != nil {
 		return "", api.FromWire(err)
@@ -79,14 +82,14 @@ func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 // Hold lets no further task of the job start until it is resumed. With
 // interrupt, what runs is ended and will run again.
 func (c *Client) Hold(ctx context.Context, id navvy.JobID, why string, interrupt bool) error {
-	_, err := c.jobs.Hold(ctx, &navvyv1.HoldRequest{Id: string(id), Why: why, Interrupt: interrupt})
+	_, err := c.jobs.Hold(ctx, &navvyv1.HoldRequest{Id: string(id), Why: api.Text(why), Interrupt: interrupt})
 	return api.FromWire(err)
 }
 
 // Stop ends the job: what has no answer is stopped. It does not wait for what
 // runs to end; Wait does.
 func (c *Client) Stop(ctx context.Context, id navvy.JobID, why string) (navvy.Status, error) {
-	st, err := c.jobs.Stop(ctx, &navvyv1.StopRequest{Id: string(id), Why: why})
+	st, err := c.jobs.Stop(ctx, &navvyv1.StopRequest{Id: string(id), Why: api.Text(why)})
 	return api.ToStatus(st), api.FromWire(err)
 }
 

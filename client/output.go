@@ -25,6 +25,8 @@ type OutputSink struct {
 	Attempt func(navvy.AttemptID) error
 	// Write takes the next bytes of a stream, in order of arrival; they are its own until it returns.
 	Write func(s output.Stream, p []byte) error
+	// Flush is called behind what came together; nil if nobody cares.
+	Flush func() error
 }
 
 // Output gives what a task wrote, from its first byte. It returns the sink's
@@ -55,6 +57,11 @@ func (c *Client) Output(ctx context.Context, task navvy.TaskID, o OutputOptions,
 		}
 		if err := split.Decode(m.GetFrames(), sink.Write); err != nil {
 			return err
+		}
+		if sink.Flush != nil {
+			if err := sink.Flush(); err != nil {
+				return err
+			}
 		}
 	}
 }

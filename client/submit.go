@@ -29,6 +29,7 @@ type Submission struct {
 	stream grpc.BidiStreamingClient[navvyv1.SubmitRequest, navvyv1.SubmitResponse]
 	cancel context.CancelFunc
 
+	ready    chan struct{} // closed when the server takes the job, or refuses it
 	accepted chan struct{} // closed when id is known, or when the stream has ended
 	ended    chan struct{} // closed when the stream has ended
 
@@ -40,9 +41,14 @@ type Submission struct {
 	err     error
 }
 
-// Submit begins a submission. Unless the job is detached, the client is attached
-// to it until Close: it is held if the client leaves before it ends.
+// Submit begins a submission, and returns when the server is ready to take the
+// inputs. If it returns an error, nothing of the job was kept. Unless the job is
+// detached, the client is attached to it until Close: it is held if the client
+// leaves before it ends.
 func (c *Client) Submit(ctx context.Context, job navvy.Job, o SubmitOptions) (*Submission, error) {
+	if err := job.ValidateNames(); err != nil {
+		return nil, err // what is not UTF-8 cannot be sent
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.jobs.Submit(ctx)
 	if err == nil {
@@ -55,17 +61,25 @@ func (c *Client) Submit(ctx context.Context, job navvy.Job, o SubmitOptions) (*S
 		return nil, api.FromWire(err)
 	}
 	s := &Submission{
-		stream: stream, cancel: cancel,
+		stream: stream, cancel: cancel, ready: make(chan struct{}),
 		accepted: make(chan struct{}), ended: make(chan struct{}), fresh: make(chan struct{}, 1),
 	}
 	go s.receive()
+	<-s.ready
+	s.mu.Lock()
+	err = s.err
+	s.mu.Unlock()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
 // receive takes what the server sends, until the end.
 func (s *Submission) receive() {
 	defer close(s.ended)
-	for {
+	for first := true; ; first = false {
 		m, err := s.stream.Recv()
 		s.mu.Lock()
 		known := s.id != ""
@@ -80,6 +94,9 @@ func (s *Submission) receive() {
 			s.last = m.GetStatus()
 		}
 		s.mu.Unlock()
+		if first {
+			close(s.ready)
+		}
 		if !known && (err != nil || m.GetAccepted() != nil) {
 			close(s.accepted)
 		}
@@ -107,10 +124,14 @@ func (s *Submission) Seal() error {
 	return api.FromWire(s.stream.CloseSend())
 }
 
+// Cut says that there are more inputs, which will not come. Of a stream, what was
+// sent is accepted; the job is held and counts as cut.
+func (s *Submission) Cut() error { return api.FromWire(s.stream.CloseSend()) }
+
 // Abort gives the submission up: of a stream, what was accepted stays as a
 // stopped job; otherwise nothing stays. It returns when that is settled.
 func (s *Submission) Abort(why string) {
-	if s.send(&navvyv1.SubmitRequest{Part: &navvyv1.SubmitRequest_Abort{Abort: &navvyv1.Abort{Why: why}}}) == nil {
+	if s.send(&navvyv1.SubmitRequest{Part: &navvyv1.SubmitRequest_Abort{Abort: &navvyv1.Abort{Why: api.Text(why)}}}) == nil {
 		<-s.ended
 	}
 	s.Close()
@@ -126,8 +147,8 @@ func (s *Submission) send(m *navvyv1.SubmitRequest) error {
 		if s.err != nil {
 			return s.err
 		}
-		if s.existed {
-			return nil // the job is there already; what is sent goes nowhere
+		if s.id != "" {
+			return nil // the job is there already, or over: what is sent goes nowhere
 		}
 	}
 	return api.FromWire(err)

@@ -31,7 +31,7 @@ type Verdict struct {
 func (e *Engine) Answer(ctx context.Context, reports []Report) []Verdict {
 	verdicts := make([]Verdict, len(reports))
 	for i := range reports {
-		verdicts[i].Err = reports[i].Log.syncFor(&reports[i].Result.Output)
+		verdicts[i].Err = e.syncOutput(ctx, reports[i].Result.Task, reports[i].Log, &reports[i].Result.Output)
 	}
 	err := e.committer.do(ctx, func(t *tx) error {
 		for i := range reports {
@@ -81,12 +81,12 @@ func (t *tx) answer(r *Report) error {
 	}
 	key := appendIndexKey(t.room(keyRoom), tableResult, task.Job, task.Index)
 	if state.Stopped {
-		return cmp.Or(t.stale(task, &r.Result.Attempt), fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
+		return cmp.Or(t.stale(task, &r.Result.Attempt, nil), fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
 	}
 	if has, err := t.hasResult(task, key); err != nil {
 		return err
 	} else if has {
-		return cmp.Or(t.stale(task, &r.Result.Attempt), fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists))
+		return cmp.Or(t.stale(task, &r.Result.Attempt, nil), fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists))
 	}
 	r.Result.Round = state.Round
 	t.batch.IfAbsent(key)
@@ -126,21 +126,27 @@ func (t *tx) hasResult(task navvy.TaskID, key []byte) (bool, error) {
 }
 
 // stale keeps an attempt that came too late. If it was given up as lost before,
-// it stays lost, which counts, and its end is filled in.
-func (t *tx) stale(task navvy.TaskID, a *navvy.Attempt) error {
+// it stays lost, which counts, and its end is filled in. If it is on record
+// already, this is a second report of it, and void. before is what this commit
+// puts on record, nil if nothing.
+func (t *tx) stale(task navvy.TaskID, a, before *navvy.Attempt) error {
 	late := *a
 	late.Outcome = navvy.OutcomeStale
 	key := attemptKey(task, late.ID)
-	stored, err := t.store.Get(t.ctx, key)
-	switch {
-	case err == nil:
-		before, err := decodeAttempt(task, stored)
-		if err != nil {
+	if before == nil {
+		stored, err := t.store.Get(t.ctx, key)
+		if err == nil {
+			before, err = decodeAttempt(task, stored)
+		}
+		if err != nil && !errors.Is(err, navvy.ErrNotFound) {
 			return err
 		}
+	}
+	if before != nil {
+		if before.Outcome != navvy.OutcomeLost {
+			return nil
+		}
 		late.Outcome, late.Reason, late.Message = before.Outcome, before.Reason, before.Message
-	case !errors.Is(err, navvy.ErrNotFound):
-		return err
 	}
 	t.put(key, encodeAttempt(&late))
 	return nil
@@ -157,24 +163,29 @@ type Ended struct {
 // tried again, lost and interrupted ones. Those of a removed job are dropped.
 func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
 	for i := range ended {
-		if err := ended[i].Log.syncFor(&ended[i].Attempt.Output); err != nil {
+		err := e.syncOutput(ctx, ended[i].Task, ended[i].Log, &ended[i].Attempt.Output)
+		if err != nil && !errors.Is(err, navvy.ErrNotFound) {
 			return err
 		}
 	}
 	return e.committer.do(ctx, func(t *tx) error {
+		kept := map[string]*navvy.Attempt{}
 		for i := range ended {
-			if _, err := t.state(ended[i].Task.Job); errors.Is(err, navvy.ErrNotFound) {
+			task, a := ended[i].Task, &ended[i].Attempt
+			if _, err := t.state(task.Job); errors.Is(err, navvy.ErrNotFound) {
 				continue
 			} else if err != nil {
 				return err
 			}
-			if ended[i].Attempt.Outcome == navvy.OutcomeStale {
-				if err := t.stale(ended[i].Task, &ended[i].Attempt); err != nil {
+			key := attemptKey(task, a.ID)
+			if a.Outcome == navvy.OutcomeStale {
+				if err := t.stale(task, a, kept[string(key)]); err != nil {
 					return err
 				}
 				continue
 			}
-			t.put(attemptKey(ended[i].Task, ended[i].Attempt.ID), encodeAttempt(&ended[i].Attempt))
+			t.put(key, encodeAttempt(a))
+			kept[string(key)] = a
 		}
 		return nil
 	})

@@ -26,8 +26,10 @@ type committer struct {
 	store driver.Store
 	opts  *Options
 
-	tx   *tx          // of whoever leads
-	size atomic.Int64 // what all jobs take on disk
+	tx   *tx           // of whoever leads
+	seq  uint64        // counts the changes of states; whoever leads has it
+	seen atomic.Uint64 // the last of them that is durable
+	size atomic.Int64  // what all jobs take on disk
 
 	mu      sync.Mutex
 	leading bool
@@ -243,6 +245,7 @@ func (t *tx) apply() error {
 		return err
 	}
 	t.committer.size.Store(size)
+	t.committer.seen.Store(t.committer.seq)
 	return nil
 }
 
@@ -276,6 +279,7 @@ func (t *tx) create(id navvy.JobID, state State) *State {
 	s := &stateInTx{}
 	t.states[id] = s
 	created := t.touch(s)
+	state.Seq = created.Seq
 	*created = state
 	return created
 }
@@ -285,6 +289,8 @@ func (t *tx) touch(s *stateInTx) *State {
 		t.edited = append(t.edited, editedState{s, *s})
 	}
 	s.edited = true
+	t.committer.seq++
+	s.state.Seq = t.committer.seq
 	return &s.state
 }
 

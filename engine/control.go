@@ -41,6 +41,17 @@ func (e *Engine) Hold(ctx context.Context, id navvy.JobID, why string) (State, e
 	})
 }
 
+// HoldAbandoned is Hold for a job whose client was attached in an earlier epoch,
+// and has not come back meanwhile. It does nothing to others.
+func (e *Engine) HoldAbandoned(ctx context.Context, id navvy.JobID, why string) (State, error) {
+	return e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
+		if !state.Held && state.HeldIn(e.epoch) {
+			hold(t, job, state, why)
+		}
+		return nil
+	})
+}
+
 func hold(t *tx, job *navvy.Job, state *State, why string) {
 	state.Held, state.Why = true, why
 	t.delete(queuedKey(job))

@@ -70,6 +70,18 @@ func (l *OutputLog) Close() error {
 	return errors.Join(l.w.Close(), l.r.Close())
 }
 
+// syncOutput makes an attempt's output durable before its record. If the job was
+// removed, and the log with it, the error is ErrNotFound.
+func (e *Engine) syncOutput(ctx context.Context, task navvy.TaskID, l *OutputLog, o *navvy.Output) error {
+	err := l.syncFor(o)
+	if err != nil {
+		if _, gone := e.State(ctx, task.Job); errors.Is(gone, navvy.ErrNotFound) {
+			return gone
+		}
+	}
+	return err
+}
+
 // syncFor makes a logged output durable before the record that names it.
 func (l *OutputLog) syncFor(o *navvy.Output) error {
 	if !o.Logged {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -28,6 +29,7 @@ func (e *Engine) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, State, er
 
 // State gives a job's state; ErrNotFound if there is none.
 func (e *Engine) State(ctx context.Context, id navvy.JobID) (State, error) {
+	seq := e.committer.seen.Load()
 	b, err := e.store.Get(ctx, jobKey(tableState, id))
 	if errors.Is(err, navvy.ErrNotFound) {
 		return State{}, noJob(id)
@@ -41,6 +43,7 @@ func (e *Engine) State(ctx context.Context, id navvy.JobID) (State, error) {
 	if state.Removed {
 		return State{}, noJob(id)
 	}
+	state.Seq = seq
 	return state, nil
 }
 
@@ -141,7 +144,10 @@ func (e *Engine) loggedInputs(ctx context.Context, id navvy.JobID, first int64, 
 	defer log.Close()
 	b := make([]byte, l.length)
 	if n, err := log.ReadAt(b, 0); n < len(b) {
-		return nil, fmt.Errorf("log of a large input: %w", errors.Join(err, navvy.ErrCorrupt))
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%d of %d bytes: %w", n, len(b), navvy.ErrCorrupt)
+		}
+		return nil, fmt.Errorf("log of a large input: %w", err)
 	}
 	if output.UpdateCRC(0, b) != l.crc {
 		return nil, fmt.Errorf("log of a large input: the checksum is wrong: %w", navvy.ErrCorrupt)
@@ -199,10 +205,15 @@ func (e *Engine) Attempts(ctx context.Context, id navvy.JobID, index int64, fn f
 	})
 }
 
-// History calls fn for the results of a task that a retry has replaced, oldest first.
+// History calls fn for the results of a task that a retry has replaced, oldest
+// first; for those of all tasks of the job if the index is negative.
 func (e *Engine) History(ctx context.Context, task navvy.TaskID, fn func(*navvy.Result) error) error {
-	return e.store.Scan(ctx, driver.Prefix(indexKey(tableHistory, task.Job, task.Index)), func(_, value []byte) error {
-		res, err := decodeResult(task, append([]byte{}, value...))
+	prefix := jobKey(tableHistory, task.Job)
+	if task.Index >= 0 {
+		prefix = indexKey(tableHistory, task.Job, task.Index)
+	}
+	return e.store.Scan(ctx, driver.Prefix(prefix), func(key, value []byte) error {
+		res, err := decodeResult(navvy.TaskID{Job: task.Job, Index: keyIndex(key)}, append([]byte{}, value...))
 		if err != nil {
 			return err
 		}

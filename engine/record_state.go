@@ -30,6 +30,10 @@ type State struct {
 	Why string
 	// Finished and Expires are zero until the last task has ended.
 	Finished, Expires time.Time
+
+	// Seq orders the states of a job that this process has seen: of two, the one
+	// with the higher Seq is not the older one. It is not stored.
+	Seq uint64
 }
 
 // Pending is how many tasks have no result.

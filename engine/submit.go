@@ -60,6 +60,9 @@ func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submi
 // Job is the job as it is being accepted.
 func (s *Submission) Job() *navvy.Job { return s.job }
 
+// Visible tells whether others can see the job.
+func (s *Submission) Visible() bool { return s.visible }
+
 // State is the job's state as of the last Flush or Seal.
 func (s *Submission) State() State { return s.state }
 
@@ -259,6 +262,9 @@ func (e *Engine) CutOff(ctx context.Context, id navvy.JobID) error {
 			return nil
 		}
 		state.Open, state.Cut = false, true
+		if state.Stopped {
+			return nil // it has its end, and its reason
+		}
 		why := fmt.Sprintf("its submitter ended after %d inputs; the rest was never accepted", state.Total)
 		if state.Ended() {
 			state.Why = why

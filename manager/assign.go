@@ -92,7 +92,7 @@ func (m *Manager) assignJobLocked(j *job, room int, now time.Time) (started int,
 		}
 		input, ok := j.chunk.Get(index)
 		if !ok {
-			j.putBack(index, now)
+			j.putBack(index)
 			return started, func(ctx context.Context) error { return m.readInputs(ctx, j, index) }
 		}
 		m.startLocked(j, s, index, input, now)
@@ -135,14 +135,15 @@ func (j *job) nextTask(now time.Time) (int64, bool) {
 	}
 }
 
-// putBack undoes nextTask: the task is the next one again.
-func (j *job) putBack(index int64, now time.Time) { j.runAgain(index, now) }
+// putBack undoes nextTask: the task is the next one again, before all that wait,
+// or tasks of different chunks would push each other's inputs out for ever.
+func (j *job) putBack(index int64) { j.runAgain(index, time.Time{}) }
 
 // startLocked makes an attempt of the task and gives it to the worker.
 func (m *Manager) startLocked(j *job, s *Session, index int64, input []byte, now time.Time) {
 	t := j.tries[index]
 	a := &attempt{
-		job: j, index: index, id: navvy.AttemptID{Number: t.last + 1, Epoch: m.eng.Epoch()},
+		job: j, index: index, id: navvy.AttemptID{Number: max(t.last, j.state.Round) + 1, Epoch: m.eng.Epoch()},
 		slot: j.slots.take(), started: now, session: s, input: input,
 	}
 	if m.opts.Lease > 0 {
@@ -151,6 +152,7 @@ func (m *Manager) startLocked(j *job, s *Session, index int64, input []byte, now
 	a.watch = m.watchedLocked(a.task())
 	j.running[index] = a
 	j.earliest = now.Add(j.Delay)
+	m.signalLocked(j.ID).fire() // who waits for its output, or shows how many run
 	s.assignLocked(a)
 }
 

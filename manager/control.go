@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/navvy-run/navvy"
@@ -17,6 +18,9 @@ type stopOrder struct {
 func (m *Manager) took(id navvy.JobID, state engine.State, also func(*job)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if known, ok := m.coming[id]; ok && state.Seq >= known.Seq {
+		m.coming[id] = state
+	}
 	if j := m.jobs[id]; j != nil {
 		j.update(state, m.eng.Epoch())
 		if also != nil {
@@ -112,7 +116,10 @@ func (m *Manager) Remove(ctx context.Context, id navvy.JobID, force bool) error 
 		}
 	}
 	err := m.eng.Remove(ctx, id)
-	m.took(id, engine.State{Stopped: true, Removed: true}, (*job).stopAll)
+	if errors.Is(err, navvy.ErrConflict) {
+		return err // nothing happened
+	}
+	m.took(id, gone, (*job).stopAll)
 	return err
 }
 

@@ -34,6 +34,7 @@ type job struct {
 // tries counts the attempts of a task that left a record.
 type tries struct {
 	last         uint32 // the highest number that was used
+	before       uint32 // the highest number of an earlier round
 	failed, lost uint32
 }
 

@@ -31,18 +31,20 @@ type Manager struct {
 	spare    []report        // memory for the next ones
 	answers  []engine.Report // memory of settle, guarded by settling
 	pumping  bool
-	again    bool // something changed while pumping
-	leaving  bool // no further jobs are taken
-	draining bool // nothing new is started
+	again    bool  // something changed while pumping
+	leaving  bool  // no further jobs are taken
+	draining bool  // nothing new is started
 	failure  error // what ended the manager
 	stopSoon []stopOrder
 	attached map[navvy.JobID]int
 	// submitting counts the jobs whose inputs are coming in.
 	submitting int
-	signals  map[navvy.JobID]*signal
-	watched  map[navvy.TaskID]int
-	idle     signal    // fires when something ended
-	expiry   time.Time // when to look for expired jobs
+	// coming are the same jobs, each with the newest state that is known of it.
+	coming  map[navvy.JobID]engine.State
+	signals map[navvy.JobID]*signal
+	watched map[navvy.TaskID]int
+	idle    signal    // fires when something ended
+	expiry  time.Time // when to look for expired jobs
 
 	reported chan struct{} // reports are waiting
 	changed  chan struct{} // the next instant may be another one
@@ -101,6 +103,7 @@ func New(eng *engine.Engine, opts *Options) *Manager {
 	return &Manager{
 		eng: eng, opts: opts.withDefaults(), more: true,
 		jobs: map[navvy.JobID]*job{}, attached: map[navvy.JobID]int{}, signals: map[navvy.JobID]*signal{},
+		coming:   map[navvy.JobID]engine.State{},
 		watched:  map[navvy.TaskID]int{},
 		reported: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
@@ -111,6 +114,7 @@ func New(eng *engine.Engine, opts *Options) *Manager {
 func (m *Manager) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var settled time.Time
 	for {
 		next, err := m.Tick(ctx)
 		if err != nil {
@@ -121,19 +125,55 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-m.reported:
+			if err := m.gather(ctx, settled); err != nil {
+				return err
+			}
 			if err := m.Settle(ctx); err != nil {
 				return m.fail(err)
 			}
+			settled = time.Now()
 		case <-m.changed:
 		case <-timer.C:
 		}
 	}
 }
 
+// gatherFor is how long reports may wait for others while tasks run on.
+const gatherFor = 2 * time.Millisecond
+
+// gather lets reports come together, so that short tasks share their fsyncs: a
+// commit follows the last one at once only if nothing runs. A lone task never waits.
+func (m *Manager) gather(ctx context.Context, settled time.Time) error {
+	wait := gatherFor - time.Since(settled)
+	if wait <= 0 || !m.running() {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// running tells whether any attempt runs.
+func (m *Manager) running() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.sessions {
+		if s.running > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Tick does what is due now, and tells when something may be due next.
 func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
 	now := m.opts.Clock()
-	m.expireLeases(now)
+	m.expireLeases()
 	m.mu.Lock()
 	next, orders := m.expiry, m.stopSoon
 	m.stopSoon = nil

@@ -48,7 +48,7 @@ func (m *Manager) WriteOutput(ref Ref) (*OutputWriter, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.runningLocked(ref.Task)
-	if a == nil || a.id != ref.Attempt {
+	if a == nil || a.id != ref.Attempt || m.overdue(a) {
 		return nil, fmt.Errorf("output of %s, attempt %s: %w", ref.Task, ref.Attempt, navvy.ErrLeaseLost)
 	}
 	return &OutputWriter{out: m.liveLocked(a)}, nil
@@ -132,13 +132,16 @@ func (a *attempt) complete(out *navvy.Output) error {
 	if length != out.Length || crc != out.CRC {
 		return fmt.Errorf("output of %s, attempt %s is not what its worker sent: %w", a.task(), a.id, navvy.ErrCorrupt)
 	}
-	if a.out.file == nil {
-		out.Logged = false
-		out.Inline = make([]byte, out.Length)
-		_, err := a.out.log.Read(context.Background(), out.Inline, 0) // all in memory
-		return err
+	if length > 0 && a.out.file != nil {
+		return nil
 	}
-	return nil
+	out.Logged = false
+	if length == 0 {
+		return nil
+	}
+	out.Inline = make([]byte, length)
+	_, err := a.out.log.Read(context.Background(), out.Inline, 0) // all in memory
+	return err
 }
 
 // close ends the live output: its readers go on in what is durable.

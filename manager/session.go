@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -161,7 +162,7 @@ func (s *Session) Alive(refs []Ref) {
 	defer s.m.mu.Unlock()
 	now := s.m.opts.Clock()
 	for _, ref := range refs {
-		if a := s.m.attemptLocked(ref, s); a != nil && (a.expires.IsZero() || a.expires.After(now)) {
+		if a := s.m.attemptLocked(ref, s); a != nil {
 			if s.m.opts.Lease > 0 {
 				a.expires = now.Add(s.m.opts.Lease)
 			}
@@ -172,17 +173,19 @@ func (s *Session) Alive(refs []Ref) {
 	}
 }
 
-// attemptLocked gives a running attempt of the session, nil if there is none.
+// attemptLocked gives a running attempt of the session that holds its lease, nil
+// if there is none.
 func (m *Manager) attemptLocked(ref Ref, s *Session) *attempt {
-	j := m.jobs[ref.Task.Job]
-	if j == nil {
-		return nil
-	}
-	a := j.running[ref.Task.Index]
-	if a == nil || a.id != ref.Attempt || a.session != s {
+	a := m.runningLocked(ref.Task)
+	if a == nil || a.id != ref.Attempt || a.session != s || m.overdue(a) {
 		return nil
 	}
 	return a
+}
+
+// overdue tells whether the lease of an attempt has run out, noticed or not.
+func (m *Manager) overdue(a *attempt) bool {
+	return !a.expires.IsZero() && !a.expires.After(m.opts.Clock())
 }
 
 // Done reports attempts that have ended, which are the manager's from then on.
@@ -191,7 +194,8 @@ func (m *Manager) attemptLocked(ref Ref, s *Session) *attempt {
 func (s *Session) Done(ctx context.Context, attempts []Finished) error {
 	s.m.mu.Lock()
 	for i := range attempts {
-		s.m.finishLocked(s, &attempts[i])
+		f := &attempts[i]
+		s.m.finishLocked(s, f, s.m.attemptLocked(Ref{f.Task, f.Attempt.ID}, s))
 	}
 	s.m.mu.Unlock()
 	select {
@@ -215,10 +219,11 @@ type report struct {
 	bytes   int
 }
 
-func (m *Manager) finishLocked(s *Session, f *Finished) {
+// finishLocked takes a report; a is the attempt if it ran until now.
+func (m *Manager) finishLocked(s *Session, f *Finished, a *attempt) {
 	r := report{Finished: f, session: s, bytes: len(f.Attempt.Output.Inline) + len(f.Attempt.Message) + 256}
 	r.Attempt.Worker = s.info.Name
-	if a := m.attemptLocked(Ref{f.Task, f.Attempt.ID}, s); a != nil {
+	if a != nil {
 		r.known = a
 		r.Attempt.Slot = a.slot
 		m.releaseLocked(a)
@@ -241,11 +246,9 @@ func (s *Session) Close() {
 	s.m.mu.Lock()
 	s.closed = true
 	s.m.sessions = slices.DeleteFunc(s.m.sessions, func(o *Session) bool { return o == s })
-	for _, j := range slices.Clone(s.m.order) {
-		for _, a := range j.running {
-			if a.session == s {
-				s.m.loseLocked(a, "its worker left")
-			}
+	for _, j := range s.m.order {
+		for _, a := range j.inOrder(func(a *attempt) bool { return a.session == s }) {
+			s.m.loseLocked(a, "its worker left")
 		}
 	}
 	s.wake()
@@ -254,20 +257,30 @@ func (s *Session) Close() {
 }
 
 // expireLeases takes back attempts whose lease has run out.
-func (m *Manager) expireLeases(now time.Time) {
+func (m *Manager) expireLeases() {
 	if m.opts.Lease == 0 {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, j := range slices.Clone(m.order) {
-		for _, a := range j.running {
-			if !a.expires.After(now) {
-				a.stopLocked()
-				m.loseLocked(a, "its lease ran out")
-			}
+	for _, j := range m.order {
+		for _, a := range j.inOrder(m.overdue) {
+			a.stopLocked()
+			m.loseLocked(a, "its lease ran out")
 		}
 	}
+}
+
+// inOrder gives the running attempts that fit, in the order of their tasks.
+func (j *job) inOrder(fits func(*attempt) bool) []*attempt {
+	var list []*attempt
+	for _, a := range j.running {
+		if fits(a) {
+			list = append(list, a)
+		}
+	}
+	slices.SortFunc(list, func(a, b *attempt) int { return cmp.Compare(a.index, b.index) })
+	return list
 }
 
 // loseLocked ends an attempt on the manager's own account.
@@ -276,7 +289,7 @@ func (m *Manager) loseLocked(a *attempt, why string) {
 		ID: a.id, Outcome: navvy.OutcomeLost, Reason: navvy.ReasonLost, Message: why,
 		Started: a.started, Finished: m.opts.Clock(),
 	}}
-	m.finishLocked(a.session, &lost)
+	m.finishLocked(a.session, &lost, a)
 	select {
 	case m.reported <- struct{}{}:
 	default:

@@ -35,6 +35,9 @@ func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Subm
 		s.end()
 		return nil, id, err
 	}
+	m.mu.Lock()
+	m.coming[id] = engine.State{}
+	m.mu.Unlock()
 	return s, id, nil
 }
 
@@ -45,30 +48,39 @@ func (s *Submission) end() {
 	if !s.over {
 		s.over = true
 		s.m.submitting--
+		if s.Submission != nil {
+			delete(s.m.coming, s.Job().ID)
+		}
 		s.m.idle.fire()
 	}
 }
 
 // Flush makes the inputs so far durable; in a stream they may start.
 func (s *Submission) Flush(ctx context.Context, visible bool) error {
+	fresh := !s.Visible()
 	if err := s.Submission.Flush(ctx); err != nil || !visible {
 		return err
 	}
-	return s.served(ctx)
+	return s.served(ctx, fresh)
 }
 
 // Seal makes the job durable; it may start.
 func (s *Submission) Seal(ctx context.Context) error {
+	fresh := !s.Visible()
 	if err := s.Submission.Seal(ctx); err != nil {
 		return err
 	}
-	err := s.served(ctx)
+	err := s.served(ctx, fresh)
 	s.end()
 	return err
 }
 
-func (s *Submission) served(ctx context.Context) error {
-	s.m.accepted(s.Job(), s.State(), s.First())
+func (s *Submission) served(ctx context.Context, fresh bool) error {
+	if s.m.accepted(s.Job(), s.State(), s.First(), fresh) {
+		if err := s.m.load(ctx, s.Job().ID); err != nil {
+			return err
+		}
+	}
 	return s.m.pump(ctx)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -50,9 +51,11 @@ func (m *Manager) startableLocked() int {
 	return n
 }
 
-// accepted takes up a job that has just become visible, or whose tasks have
-// become more. A job beyond the window stays on disk and is read in its turn.
-func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk) {
+// accepted takes up a job that is fresh, having just become visible, or whose
+// tasks have become more. A job beyond the window stays on disk and is read in
+// its turn. unread says that the job is to be loaded: it is not fresh, tasks of
+// it may have run, and it is not in memory.
+func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk, fresh bool) (unread bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	served := m.jobs[j.ID]
@@ -60,27 +63,36 @@ func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk
 		pos := engine.Position(j)
 		inWindow := bytes.Compare(pos, m.behind) <= 0
 		room := !m.more && m.startableLocked() < window
-		if !j.Detached || inWindow || room {
-			served = m.addLocked(newJob(j, state, m.eng.Epoch()))
-			served.chunk = first
-			served.begin()
-			if !inWindow && room {
-				m.behind = pos
-			}
-		} else {
+		if j.Detached && !inWindow && !room {
 			m.more = true
+			return false
+		}
+		if !fresh {
+			return !state.HeldIn(m.eng.Epoch()) && !state.Ended()
+		}
+		served = m.addLocked(newJob(j, state, m.eng.Epoch()))
+		served.chunk = first
+		served.begin()
+		if !inWindow && room {
+			m.behind = pos
 		}
 	}
-	if served != nil {
-		served.update(state, m.eng.Epoch())
-		m.signalLocked(j.ID).fire()
-	}
+	served.update(state, m.eng.Epoch())
+	served.update(m.coming[j.ID], m.eng.Epoch())
+	m.signalLocked(j.ID).fire()
+	m.dropLocked(served)
+	return false
 }
 
-// update takes a newer state of the job over.
+// gone is the state of a job that was removed; nothing is newer.
+var gone = engine.State{Stopped: true, Removed: true, Seq: math.MaxUint64}
+
+// update takes a state of the job over, unless it knows a newer one.
 func (j *job) update(state engine.State, epoch uint32) {
-	j.state = state
-	j.held = state.HeldIn(epoch)
+	if state.Seq >= j.state.Seq {
+		j.state = state
+		j.held = state.HeldIn(epoch)
+	}
 }
 
 // begin puts the cursor at the start.
@@ -118,7 +130,8 @@ func (m *Manager) refill(ctx context.Context) error {
 }
 
 // load takes a job up from disk. One whose client died with an earlier process
-// is held for good instead.
+// is held for good instead. What has become of its tasks is read when the first
+// is about to start: whatever befalls the job from now on is not missed.
 func (m *Manager) load(ctx context.Context, id navvy.JobID) error {
 	m.mu.Lock()
 	served := m.jobs[id] != nil
@@ -133,13 +146,13 @@ func (m *Manager) load(ctx context.Context, id navvy.JobID) error {
 		return err
 	}
 	if state.HeldIn(m.eng.Epoch()) {
-		_, err := m.eng.Hold(ctx, id, "navvy ended while the job ran")
-		return ignoreGone(err)
+		state, err = m.eng.HoldAbandoned(ctx, id, "navvy ended while the job ran")
+		if err != nil || state.HeldIn(m.eng.Epoch()) {
+			return ignoreGone(err)
+		}
 	}
 	j := newJob(job, state, m.eng.Epoch())
-	if err := m.read(ctx, j); err != nil {
-		return err
-	}
+	j.stale = true
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if j.serveable() {
@@ -156,24 +169,14 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// read fills in which tasks of a job are answered and which were tried.
-func (m *Manager) read(ctx context.Context, j *job) error {
-	answered, tried, err := m.progress(ctx, j.ID, &j.state)
-	if err != nil {
-		return err
-	}
-	j.answered, j.tries = answered, tried
-	j.begin()
-	return nil
-}
-
-// reread does the same to a job that is being served, after a retry.
+// reread fills in which tasks of a job are answered and which were tried, of one
+// that was just loaded or whose results a retry has rearranged.
 func (m *Manager) reread(ctx context.Context, j *job) error {
 	m.settling.Lock() // no result comes in meanwhile
 	defer m.settling.Unlock()
 	state, err := m.eng.State(ctx, j.ID)
 	if errors.Is(err, navvy.ErrNotFound) {
-		state, err = engine.State{Stopped: true, Removed: true}, nil
+		state, err = gone, nil
 	}
 	if err != nil {
 		return err
@@ -202,8 +205,11 @@ func (m *Manager) progress(ctx context.Context, id navvy.JobID, state *engine.St
 		}
 		answered.RunOptimize()
 	}
-	tried := map[int64]tries{}
-	err := m.eng.Attempts(ctx, id, -1, func(task navvy.TaskID, a *navvy.Attempt) error {
+	tried, err := m.earlierRounds(ctx, id, state, answered)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = m.eng.Attempts(ctx, id, -1, func(task navvy.TaskID, a *navvy.Attempt) error {
 		if !answered.Contains(uint32(task.Index)) {
 			t := tried[task.Index]
 			t.count(a)
@@ -217,9 +223,31 @@ func (m *Manager) progress(ctx context.Context, id navvy.JobID, state *engine.St
 	return answered, tried, nil
 }
 
-// count adds an attempt that left a record.
+// earlierRounds gives the tasks whose numbers of attempts cannot begin right
+// behind the number of rounds, as startLocked has it, since an earlier round took more.
+func (m *Manager) earlierRounds(ctx context.Context, id navvy.JobID, state *engine.State, answered *roaring.Bitmap) (map[int64]tries, error) {
+	tried := map[int64]tries{}
+	if state.Round == 0 {
+		return tried, nil
+	}
+	err := m.eng.History(ctx, navvy.TaskID{Job: id, Index: -1}, func(r *navvy.Result) error {
+		if r.ID.Number > r.Round+1 && !answered.Contains(uint32(r.Task.Index)) {
+			tried[r.Task.Index] = tries{before: r.ID.Number, last: r.ID.Number}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("manager: read earlier results of job %s: %w", id, err)
+	}
+	return tried, nil
+}
+
+// count adds an attempt that left a record. A retry by hand begins the count anew.
 func (t *tries) count(a *navvy.Attempt) {
 	t.last = max(t.last, a.ID.Number)
+	if a.ID.Number <= t.before {
+		return
+	}
 	switch a.Outcome {
 	case navvy.OutcomeFailed:
 		t.failed++

@@ -6,12 +6,13 @@
 #   postgres.sh stop DIR    stop it
 #   postgres.sh crash DIR   end it at once, as its death would; start recovers it
 #
-# The server listens on a unix socket only. As root it runs as the user postgres.
+# The server listens on a unix socket only, and writes nothing to disk before it
+# must, so that a crash loses all that it may lose. As root it runs as the user postgres.
 # With CI set, a missing PostgreSQL is installed.
 set -eu
 
 usage() {
-	sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
@@ -78,7 +79,7 @@ start() {
 		as_owner "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log"
 	fi
 	as_owner "$bin/pg_ctl" -D "$dir/data" -l "$dir/data/log" -w -t 60 \
-		-o "-c listen_addresses='' -c unix_socket_directories='$socket' -c unix_socket_permissions=0700" start >&2
+		-o "-c listen_addresses='' -c wal_writer_delay=10s -c unix_socket_directories='$socket' -c unix_socket_permissions=0700" start >&2
 	echo "postgres://postgres@/postgres?host=$socket"
 }
 
@@ -90,6 +91,10 @@ stop)
 		rm -rf "$(cat "$dir/socket.at")" "$dir/socket.at"
 	fi
 	;;
-crash) as_owner "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >&2 ;;
+crash)
+	if as_owner "$bin/pg_ctl" -D "$dir/data" status >/dev/null; then
+		as_owner "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >&2 || true
+	fi
+	;;
 *) usage ;;
 esac

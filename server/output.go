@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -22,6 +23,15 @@ func (s *jobs) ReadOutput(req *navvyv1.ReadOutputRequest, stream grpc.ServerStre
 		return s.fail(err)
 	}
 	r := &outputReader{Server: s.Server, task: navvy.TaskID{Job: id, Index: req.GetIndex()}, follow: req.GetFollow(), send: stream.Send}
+	st, err := s.mgr.Status(ctx, id)
+	if err != nil {
+		return s.fail(err)
+	}
+	if comes := req.GetFollow() && st.Open && r.task.Index >= 0; !comes {
+		if err := hasTask(r.task, &st); err != nil {
+			return s.fail(err)
+		}
+	}
 	if req.GetFollow() {
 		defer s.mgr.Watched(r.task)()
 	}
@@ -50,12 +60,17 @@ func (r *outputReader) one(ctx context.Context, want navvy.AttemptID) error {
 	if err := r.begin(want); err != nil {
 		return err
 	}
-	if id, log, ok := r.mgr.Live(r.task); ok && id == want {
+	id, log, live := r.mgr.Live(r.task)
+	if live = live && id == want; live {
 		if err := r.live(ctx, log); err != nil {
 			return err
 		}
 	}
-	return r.finished(ctx, want)
+	err := r.finished(ctx, want)
+	if live && !r.follow && errors.Is(err, navvy.ErrNotFound) {
+		return nil // it goes on
+	}
+	return err
 }
 
 // all sends the output of the attempt that won, or runs, or ran last, and when
@@ -119,11 +134,23 @@ func (r *outputReader) begin(id navvy.AttemptID) error {
 	return r.send(&navvyv1.ReadOutputResponse{Number: id.Number, Epoch: id.Epoch})
 }
 
+// Who does not follow is given what there is by now: what the worker sends within
+// firstBytes of being asked, and what follows that within moreBytes each.
+const (
+	firstBytes = 100 * time.Millisecond
+	moreBytes  = 20 * time.Millisecond
+)
+
 // live sends what comes in until the attempt's report is settled.
 func (r *outputReader) live(ctx context.Context, log *output.Log) error {
-	for {
+	for wait := firstBytes; ; wait = moreBytes {
+		reading, cancel := ctx, context.CancelFunc(func() {})
+		if !r.follow {
+			reading, cancel = context.WithTimeout(ctx, wait)
+		}
 		buf := make([]byte, piece)
-		n, err := log.Read(ctx, buf, r.off)
+		n, err := log.Read(reading, buf, r.off)
+		cancel()
 		r.off += int64(n)
 		if n > 0 {
 			if err := r.send(&navvyv1.ReadOutputResponse{Frames: buf[:n]}); err != nil {

@@ -14,16 +14,30 @@ import (
 
 // progress sends where the job stands until nothing of it goes on; the last
 // status always, earlier ones if they are wanted, at most one each progressEvery.
-func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, send func(*navvyv1.Status) error) error {
+// As long as inputs come in, the job goes on, unless it is stopped; in is nil if none do.
+func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *incoming, send func(*navvyv1.Status) error) error {
+	var over <-chan struct{} // nil when no more inputs come
+	if in != nil {
+		over = in.over
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	due := true
 	for {
+		select {
+		case <-over:
+			over = nil
+		default:
+		}
 		changed := s.mgr.Changes(id)
 		st, settled, err := s.mgr.Settled(ctx, id)
 		if err != nil {
 			return err
 		}
+		if over != nil && !st.Finished.IsZero() {
+			in.halt(errHalted)
+		}
+		settled = settled && over == nil
 		if settled || wanted && due {
 			if err := send(api.FromStatus(&st)); err != nil || settled {
 				return err
@@ -36,6 +50,8 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, send f
 			return context.Cause(ctx)
 		case <-timer.C:
 			due = true
+		case <-over:
+			over = nil
 		case <-changed:
 		}
 	}
@@ -47,7 +63,7 @@ func (s *jobs) Watch(req *navvyv1.WatchRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return s.fail(err)
 	}
-	return s.fail(s.progress(stream.Context(), id, req.GetProgress(), stream.Send))
+	return s.fail(s.progress(stream.Context(), id, req.GetProgress(), nil, stream.Send))
 }
 
 // Resume implements the call of that name.
@@ -75,7 +91,7 @@ func (s *jobs) resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingSer
 	if err := stream.Send(api.FromStatus(&st)); err != nil || !req.GetAttach() {
 		return err
 	}
-	return s.progress(ctx, id, req.GetProgress(), stream.Send)
+	return s.progress(ctx, id, req.GetProgress(), nil, stream.Send)
 }
 
 // own turns the id of a request into that of a job of the caller; others do not exist.

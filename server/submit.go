@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/navvy-run/navvy"
@@ -41,39 +43,17 @@ func (s *jobs) submit(stream submitStream) error {
 	if header.GetStream() && job.Shuffle != 0 {
 		return fmt.Errorf("submit: tasks cannot run in a random order before all of them are known: %w", navvy.ErrInvalid)
 	}
+	in := &incoming{jobs: s, stream: stream, header: header, job: job, accepted: make(chan struct{}), over: make(chan struct{})}
 	sub, id, err := s.mgr.Submit(stream.Context(), job, header.GetStream())
-	if errors.Is(err, navvy.ErrExists) && id != "" {
-		return s.accepted(stream, header, id, true)
-	} else if err != nil {
+	switch {
+	case errors.Is(err, navvy.ErrExists) && id != "":
+		close(in.over)
+		return in.exists(stream.Context(), id)
+	case err != nil:
 		return err
 	}
-	in := &incoming{jobs: s, stream: stream, header: header, sub: sub}
-	if !job.Detached {
-		leave := s.mgr.AttachClient(sub.Job())
-		defer s.leave(stream.Context(), leave)
-	}
-	if err := in.receive(); err != nil {
-		return err
-	}
-	if job.Detached {
-		return nil
-	}
-	return s.progress(stream.Context(), id, header.GetProgress(), func(st *navvyv1.Status) error {
-		return stream.Send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Status{Status: st}})
-	})
-}
-
-// accepted answers a submit that made no new job.
-func (s *jobs) accepted(stream submitStream, header *navvyv1.SubmitHeader, id navvy.JobID, existed bool) error {
-	err := stream.Send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Accepted{
-		Accepted: &navvyv1.Accepted{Id: string(id), Existed: existed},
-	}})
-	if err != nil || header.GetJob().GetDetached() {
-		return err
-	}
-	return s.progress(stream.Context(), id, header.GetProgress(), func(st *navvyv1.Status) error {
-		return stream.Send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Status{Status: st}})
-	})
+	in.sub = sub
+	return in.run(stream.Context())
 }
 
 // leave runs what a client's end asks for, when the client is gone.
@@ -90,72 +70,199 @@ type incoming struct {
 	*jobs
 	stream submitStream
 	header *navvyv1.SubmitHeader
+	job    navvy.Job // as it was asked for
 	sub    *manager.Submission
-	told   bool // the client knows that the job is accepted
+	closed bool // sealed, or given up
+
+	id       navvy.JobID             // once accepted
+	accepted chan struct{}           // closed when the client was told of the id
+	over     chan struct{}           // closed when no more inputs come
+	halt     context.CancelCauseFunc // ends the receiving of inputs
+	sending  sync.Mutex              // one goroutine at a time sends
 }
 
-// receive takes inputs until the seal.
-func (in *incoming) receive() error {
-	ctx := in.stream.Context()
-	for {
-		msg, err := in.stream.Recv()
-		if err != nil {
-			in.cutOff(ctx)
-			if errors.Is(err, io.EOF) {
-				return fmt.Errorf("submit: the inputs end without a seal: %w", navvy.ErrInvalid)
+// run takes the inputs, and meanwhile tells how the job goes.
+func (in *incoming) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	receiving, halt := context.WithCancelCause(ctx)
+	defer halt(nil)
+	in.halt = halt
+	if !in.job.Detached {
+		defer in.leave(ctx, in.mgr.AttachClient(in.sub.Job()))
+		g.Go(func() error { return in.follow(ctx) })
+	}
+	g.Go(func() error {
+		defer close(in.over)
+		return in.receive(receiving)
+	})
+	return g.Wait()
+}
+
+// errHalted ends the receiving of inputs that nobody wants any more.
+var errHalted = errors.New("the job has ended")
+
+// follow sends the job's progress from when the client knows its id.
+func (in *incoming) follow(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-in.accepted:
+	}
+	return in.progress(ctx, in.id, in.header.GetProgress(), in, func(st *navvyv1.Status) error {
+		return in.send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Status{Status: st}})
+	})
+}
+
+func (in *incoming) send(m *navvyv1.SubmitResponse) error {
+	in.sending.Lock()
+	defer in.sending.Unlock()
+	return in.stream.Send(m)
+}
+
+// accept tells the client of its job, which may be an earlier one.
+func (in *incoming) accept(id navvy.JobID, existed bool) error {
+	err := in.send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Accepted{
+		Accepted: &navvyv1.Accepted{Id: string(id), Existed: existed},
+	}})
+	in.id = id
+	close(in.accepted)
+	return err
+}
+
+// durable tells the client that so many inputs are, 0 that it may send them.
+func (in *incoming) durable(n int64) error {
+	return in.send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Durable{Durable: n}})
+}
+
+// exists answers a submit that makes no new job: the client stays with the first one.
+func (in *incoming) exists(ctx context.Context, id navvy.JobID) error {
+	job, _, err := in.mgr.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !in.job.Detached {
+		defer in.leave(ctx, in.mgr.AttachClient(job))
+	}
+	if err := in.accept(id, true); err != nil || in.job.Detached {
+		return err
+	}
+	return in.follow(ctx)
+}
+
+// message is what came from the client.
+type message struct {
+	*navvyv1.SubmitRequest
+	err error
+}
+
+// messages reads ahead, so that whoever takes them can stop waiting.
+func (in *incoming) messages(ctx context.Context) <-chan message {
+	ch := make(chan message)
+	go func() {
+		for {
+			m, err := in.stream.Recv()
+			select {
+			case <-ctx.Done():
+				return
+			case ch <- message{m, err}:
 			}
-			return err
+			if err != nil || m.GetSeal() != nil {
+				return
+			}
 		}
-		done, err := in.take(ctx, msg)
-		if err != nil {
+	}()
+	return ch
+}
+
+// receive takes inputs until there are no more.
+func (in *incoming) receive(ctx context.Context) error {
+	if err := in.durable(0); err != nil {
+		return err
+	}
+	messages := in.messages(ctx)
+	for {
+		var m message
+		select {
+		case <-ctx.Done():
+			m.err = context.Cause(ctx)
+		case m = <-messages:
+		}
+		done, err := in.take(ctx, &m)
+		if err == nil && !done {
+			continue
+		}
+		if !in.closed {
 			in.cutOff(ctx)
-			return err
 		}
-		if done {
-			return nil
+		if errors.Is(err, navvy.ErrExists) && in.job.IdempotencyKey != "" {
+			return in.lateExists(ctx)
 		}
+		return err
 	}
 }
 
 // take acts on one message; done is true after the last.
-func (in *incoming) take(ctx context.Context, msg *navvyv1.SubmitRequest) (done bool, err error) {
+func (in *incoming) take(ctx context.Context, m *message) (done bool, err error) {
 	switch {
-	case msg.GetInputs() != nil:
-		if err := in.sub.Add(ctx, msg.GetInputs().GetInputs()...); err != nil {
-			return false, err
+	case errors.Is(m.err, errHalted):
+		return true, nil
+	case errors.Is(m.err, io.EOF) && in.id != "":
+		return true, nil // the client has stopped reading; what it sent is accepted, the rest cut off
+	case errors.Is(m.err, io.EOF):
+		return true, fmt.Errorf("submit: the inputs end without a seal: %w", navvy.ErrInvalid)
+	case m.err != nil:
+		return true, m.err
+	case m.GetInputs() != nil:
+		err = in.add(ctx, m.GetInputs().GetInputs())
+	case m.GetSeal() != nil:
+		if err = in.sub.Seal(ctx); err == nil {
+			in.closed = true
+			return true, in.tell()
 		}
-		if !in.header.GetStream() {
-			return false, nil
+	case m.GetAbort() != nil:
+		why := m.GetAbort().GetWhy()
+		if err = in.sub.Abort(ctx, why); err == nil {
+			in.closed = true
+			err = fmt.Errorf("submit: given up: %s: %w", why, navvy.ErrInvalid)
 		}
-		if err := in.sub.Flush(ctx, true); err != nil {
-			return false, err
-		}
-		return false, in.tell()
-	case msg.GetSeal() != nil:
-		if err := in.sub.Seal(ctx); err != nil {
-			return false, err
-		}
-		return true, in.tell()
-	case msg.GetAbort() != nil:
-		why := msg.GetAbort().GetWhy()
-		if err := in.sub.Abort(ctx, why); err != nil {
-			return false, err
-		}
-		return true, fmt.Errorf("submit: given up: %s: %w", why, navvy.ErrInvalid)
 	default:
-		return false, fmt.Errorf("submit: a message carries nothing that is known: %w", navvy.ErrInvalid)
+		err = fmt.Errorf("submit: a message carries nothing that is known: %w", navvy.ErrInvalid)
 	}
+	if errors.Is(err, navvy.ErrConflict) && in.id != "" {
+		return true, nil // somebody has stopped the job; its status tells the client
+	}
+	return err != nil, err
+}
+
+// add takes inputs; those of a stream may start.
+func (in *incoming) add(ctx context.Context, inputs [][]byte) error {
+	if err := in.sub.Add(ctx, inputs...); err != nil || !in.header.GetStream() {
+		return err
+	}
+	if err := in.sub.Flush(ctx, true); err != nil {
+		return err
+	}
+	return in.tell()
 }
 
 // tell acknowledges what is durable.
 func (in *incoming) tell() error {
-	if !in.told {
-		in.told = true
-		return in.stream.Send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Accepted{
-			Accepted: &navvyv1.Accepted{Id: string(in.sub.Job().ID)},
-		}})
+	if in.id == "" {
+		return in.accept(in.sub.Job().ID, false)
 	}
-	return in.stream.Send(&navvyv1.SubmitResponse{Part: &navvyv1.SubmitResponse_Durable{Durable: in.sub.State().Total}})
+	return in.durable(in.sub.State().Total)
+}
+
+// lateExists answers a submit whose idempotency key somebody else took meanwhile.
+func (in *incoming) lateExists(ctx context.Context) error {
+	sub, id, err := in.mgr.Submit(ctx, in.job, in.header.GetStream())
+	if sub != nil {
+		return errors.Join(sub.Abort(ctx, "submitted twice at once"), fmt.Errorf("submit: the job with this idempotency key was removed: %w", navvy.ErrConflict))
+	}
+	if !errors.Is(err, navvy.ErrExists) || id == "" {
+		return err
+	}
+	return in.accept(id, true)
 }
 
 // cutOff settles a submission that ends without a seal. While the manager

@@ -14,6 +14,14 @@ func noAttempt(task navvy.TaskID, id navvy.AttemptID) error {
 	return fmt.Errorf("attempt %s of task %s: %w", id, task, navvy.ErrNotFound)
 }
 
+// hasTask tells whether the task is one of its job's; ErrNotFound if not.
+func hasTask(task navvy.TaskID, st *navvy.Status) error {
+	if total := st.Counts.Total(); task.Index < 0 || task.Index >= total {
+		return fmt.Errorf("task %s: the job has %d tasks: %w", task, total, navvy.ErrNotFound)
+	}
+	return nil
+}
+
 // Task implements the call of that name.
 func (s *jobs) Task(ctx context.Context, req *navvyv1.TaskRequest) (*navvyv1.TaskResponse, error) {
 	resp, err := s.task(ctx, req)
@@ -30,8 +38,8 @@ func (s *jobs) task(ctx context.Context, req *navvyv1.TaskRequest) (*navvyv1.Tas
 	if err != nil {
 		return nil, err
 	}
-	if task.Index < 0 || task.Index >= st.Counts.Total() {
-		return nil, fmt.Errorf("task %s: the job has %d tasks: %w", task, st.Counts.Total(), navvy.ErrNotFound)
+	if err := hasTask(task, &st); err != nil {
+		return nil, err
 	}
 	resp := &navvyv1.TaskResponse{State: navvyv1.State(navvy.Queued)}
 	chunk, err := s.eng.Inputs(ctx, id, task.Index)
@@ -57,7 +65,7 @@ func (s *jobs) task(ctx context.Context, req *navvyv1.TaskRequest) (*navvyv1.Tas
 	if st.State() == navvy.Stopped {
 		resp.State = navvyv1.State(navvy.Stopped)
 	}
-	resp.Waiting = waiting
+	resp.Waiting = api.Text(waiting)
 	return resp, nil
 }
 

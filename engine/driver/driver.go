@@ -32,7 +32,9 @@ type Store interface {
 	// *ConflictError. Batches take effect in some order, one after the other;
 	// calls at the same time may share one flush to disk.
 	// A cancelled context may leave open whether the batch took effect; the
-	// error is then ErrUnavailable, and the store is still usable.
+	// error is then ErrUnavailable, and the store is still usable. On a full disk
+	// it waits for space, as long as ctx lets it, or changes nothing and returns
+	// ErrExhausted.
 	Apply(ctx context.Context, b *Batch) error
 
 	// Get returns the value at key; navvy.ErrNotFound if there is none. Like
@@ -41,8 +43,8 @@ type Store interface {
 
 	// Scan calls fn for the pairs of the range in its order, as they were at
 	// one moment after the call, until fn returns an error, which Scan hands
-	// on; ErrStop ends it without one. key and value are fn's only until it returns.
-	// fn may call the store.
+	// on; ErrStop ends it without one. key and value are fn's only until it
+	// returns, and not to be changed. fn may call the store, except Close.
 	Scan(ctx context.Context, r Range, fn func(key, value []byte) error) error
 
 	// CreateLog starts an empty log under a name that was never used before;
@@ -71,7 +73,9 @@ type LogWriter interface {
 	// Append adds p at the end. It may keep it in memory for a while: readers
 	// see it no later than after the next Sync, and once it is durable.
 	Append(p []byte) error
-	// Sync makes all that was appended, and the log's existence, durable.
+	// Sync makes all that was appended, and the log's existence, durable. Of what
+	// is appended later a loss of power may leave all, some, none, or other bytes
+	// in its place, up to its length: only the end of the process leaves a prefix.
 	Sync() error
 	// Close frees what the writer holds; what was appended stays, durable only if Sync followed it.
 	Close() error
@@ -101,9 +105,9 @@ type Info struct {
 	Place string
 	// Free tells how many bytes can still be written; nil if nobody can tell.
 	Free func() (uint64, error)
-	// Check reads everything that is stored and verifies its checksums; the
-	// error wraps navvy.ErrCorrupt and names what is wrong. Nil if the store
-	// does that by itself.
+	// Check reads the whole map from where it is stored and verifies its
+	// checksums; the error wraps navvy.ErrCorrupt and names what is wrong. Nil if
+	// that is somebody else's business. Logs have no checksums but the engine's.
 	Check func(ctx context.Context) error
 }
 

@@ -50,8 +50,7 @@ func (s *Store) apply(ctx context.Context, b *driver.Batch) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", navvy.ErrUnavailable, ctx.Err())
 	}
-	failed, last, err := s.commit(b, batch)
-	<-s.turn
+	failed, last, err := s.commit(ctx, b, batch)
 	if err != nil {
 		return err
 	}
@@ -99,28 +98,66 @@ var behindAll = bytes.Repeat([]byte{0xff}, driver.MaxKey+1)
 
 // commit checks the conditions and, if all hold, hands the batch to the storage
 // engine. It returns the keys whose conditions do not hold and the commit that
-// must be durable before the outcome may be told. The caller holds the turn.
-func (s *Store) commit(b *driver.Batch, batch *lsm.Batch) (failed [][]byte, last *commit, err error) {
+// must be durable before the outcome may be told. The caller has the turn, and
+// gives it up.
+func (s *Store) commit(ctx context.Context, b *driver.Batch, batch *lsm.Batch) (failed [][]byte, last *commit, err error) {
+	last = s.last.Load()
+	failed, err = s.unmet(b.Conditions)
+	if err == nil && len(failed) == 0 && !batch.Empty() {
+		if s.disk.space.full.Load() {
+			return s.commitOnFull(ctx, batch)
+		}
+		c := s.next(batch)
+		// Before anybody can see the batch, so that whoever sees it waits for it.
+		s.last.Store(c)
+		s.hand(c)
+		<-s.turn
+		return nil, c, s.failure()
+	}
+	<-s.turn
+	return failed, last, errors.Join(err, batch.Close())
+}
+
+// commitOnFull commits on a full disk, where the storage engine may wait for
+// space at any step. The caller need not wait for that, and who reads meanwhile
+// sees what was there before.
+func (s *Store) commitOnFull(ctx context.Context, batch *lsm.Batch) (failed [][]byte, last *commit, err error) {
+	if err := s.durable(ctx, s.last.Load()); err != nil {
+		<-s.turn
+		return nil, nil, errors.Join(err, batch.Close())
+	}
+	c := s.next(batch)
+	snapshot := s.db.NewSnapshot()
+	s.before.set(c, snapshot)
+	s.last.Store(c)
+	s.calls.Add(1)
+	go func() {
+		defer s.calls.Done()
+		s.hand(c)
+		<-c.done
+		s.before.set(nil, nil)
+		<-s.turn
+		_ = snapshot.Close() // it never fails, but may wait for space too
+	}()
+	return nil, c, nil
+}
+
+// hand hands a commit to the storage engine, which makes it visible at once,
+// durable later.
+func (s *Store) hand(c *commit) {
 	defer func() {
 		// The storage engine panics when it cannot write its log.
 		if r := recover(); r != nil {
 			s.disk.fail(fmt.Errorf("storage engine: %v", r))
-			failed, last, err = nil, nil, s.failure()
+			close(c.done)
 		}
 	}()
-	failed, err = s.unmet(b.Conditions)
-	if err != nil || len(failed) > 0 || batch.Empty() {
-		return failed, s.last.Load(), errors.Join(err, batch.Close())
-	}
-	c := s.next(batch)
-	// Before anybody can see the batch, so that whoever sees it waits for it.
-	s.last.Store(c)
-	if err := s.db.ApplyNoSyncWait(batch, lsm.Sync); err != nil {
+	if err := s.db.ApplyNoSyncWait(c.batch, lsm.Sync); err != nil {
 		s.disk.fail(fmt.Errorf("storage engine: %w", err))
-		return nil, nil, s.failure()
+		close(c.done)
+		return
 	}
 	s.commits <- c
-	return nil, c, nil
 }
 
 // next numbers a batch. The caller holds the turn.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 
 	lsm "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -41,18 +41,17 @@ func (s *Store) checkAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names, err := s.opts.FS.List(s.dir)
+	// There may be other tables beside: replaced ones, or what a crash left.
+	levels, err := s.db.SSTables()
 	if err != nil {
 		return s.readError(err)
 	}
 	var all []error
-	for _, name := range names {
+	for _, table := range slices.Concat(levels...) {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(all, fmt.Errorf("%w: %w", navvy.ErrUnavailable, err))...)
 		}
-		if strings.HasSuffix(name, ".sst") {
-			all = append(all, s.checkTable(ctx, s.opts.FS.PathJoin(s.dir, name)))
-		}
+		all = append(all, s.checkTable(ctx, s.opts.FS.PathJoin(s.dir, table.BackingSSTNum.String()+".sst")))
 	}
 	return errors.Join(all...)
 }

@@ -43,6 +43,19 @@ func (d *disk) write(op, name string, f func() error) {
 	}
 }
 
+// try runs a writing operation whose failure leaves nothing open, and hands its
+// error on; only for want of space does it wait too. On a broken disk it does
+// nothing.
+func (d *disk) try(f func() error) error {
+	for !d.broken.Load() {
+		err := f()
+		if err == nil || !noSpace(err) || !d.space.wait() {
+			return err
+		}
+	}
+	return nil
+}
+
 // fail breaks the disk. It may be called at any time, more than once.
 func (d *disk) fail(err error) {
 	if d.broken.CompareAndSwap(false, true) {

@@ -34,7 +34,9 @@ func (f *faulty) MaybeError(op errorfs.Op) error {
 	default:
 		return nil
 	}
-	if !f.armed.Load() {
+	// That a log cannot be made fails only that call.
+	making := op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpMkdirAll
+	if !f.armed.Load() || making && strings.HasPrefix(op.Path, "/store/logs") {
 		return nil
 	}
 	if n := f.n.Add(1) - 1; n == f.at || f.lasting && n > f.at {
@@ -168,15 +170,15 @@ func TestOpenFails(t *testing.T) {
 	for _, fresh := range []bool{true, false} {
 		t.Run(fmt.Sprint(fresh), func(t *testing.T) {
 			t.Parallel()
+			base, acked := vfs.NewCrashableMem(), 0
+			if !fresh {
+				s := open(t, "/store", &Options{FS: base, Memtable: 64 << 10})
+				acked, _ = fillUntilError(t, s)
+				base = base.CrashClone(vfs.CrashCloneCfg{})
+				_ = s.Close()
+			}
 			for at := int64(0); ; at++ {
-				mem := vfs.NewCrashableMem()
-				acked := 0
-				if !fresh {
-					s := open(t, "/store", &Options{FS: mem, Memtable: 64 << 10})
-					acked, _ = fillUntilError(t, s)
-					mem = mem.CrashClone(vfs.CrashCloneCfg{})
-					_ = s.Close()
-				}
+				mem := base.CrashClone(vfs.CrashCloneCfg{})
 				f := &faulty{at: at, lasting: at%2 == 0}
 				f.armed.Store(true)
 				s, err := Open("/store", &Options{FS: errorfs.Wrap(mem, f), Memtable: 64 << 10})
@@ -201,6 +203,27 @@ func TestOpenFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNoDescriptor has a log fail to be made: that is no reason to fail the store.
+func TestNoDescriptor(t *testing.T) {
+	t.Parallel()
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, "_log") {
+			return syscall.EMFILE
+		}
+		return nil
+	}))
+	s := open(t, "/store", &Options{FS: fs})
+	if _, err := s.CreateLog(t.Context(), "log"); !errors.Is(err, navvy.ErrUnavailable) || !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("create log: %v", err)
+	}
+	if n, err := fillUntilError(t, s); err != nil {
+		t.Errorf("after %d batches: %v", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

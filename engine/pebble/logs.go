@@ -105,10 +105,19 @@ func (l *logs) create(path string) (vfs.File, error) {
 	if _, err := fs.Stat(path); err == nil {
 		return nil, navvy.ErrExists
 	}
-	if err := fs.MkdirAll(fs.PathDir(path), 0o700); err != nil {
-		return nil, err
+	// If this fails, for want of file descriptors say, only this log is missing.
+	var file vfs.File = noFile{}
+	err := fs.try(func() error { return fs.FS.MkdirAll(fs.PathDir(path), 0o700) })
+	if err == nil {
+		err = fs.try(func() (err error) {
+			file, err = fs.FS.Create(path, vfs.WriteCategoryUnspecified)
+			return err
+		})
 	}
-	return fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", navvy.ErrUnavailable, err)
+	}
+	return &diskFile{File: file, disk: fs, name: path}, nil
 }
 
 // OpenLog implements driver.Store.

@@ -141,7 +141,7 @@ func TestOpenBadVersion(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []*Options{{Cache: -1}, {Memtable: -1}, {Memtable: 2 << 30}} {
+	for _, bad := range []*Options{{Cache: -1}, {Memtable: -1}, {Memtable: 1}, {Memtable: 2 << 30}} {
 		if _, err := Open(t.TempDir(), bad); !errors.Is(err, navvy.ErrInvalid) {
 			t.Errorf("%+v: %v", bad, err)
 		}

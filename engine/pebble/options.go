@@ -30,7 +30,8 @@ type Options struct {
 	// Cache is how many bytes of stored blocks are kept in memory. Defaults to 8 MiB.
 	Cache int64
 	// Memtable is how many bytes are collected in memory before they are
-	// written out as a table; up to three times as many are held. Defaults to 8 MiB.
+	// written out as a table, from 64 KiB to 1 GiB; up to three times as many are
+	// held. Defaults to 8 MiB.
 	Memtable int64
 	// Ballast is how many bytes are set aside for a full disk; negative means
 	// none. It is left out where it does not fit twice. Defaults to 32 MiB.
@@ -48,8 +49,8 @@ func (o *Options) Validate() error {
 	if o.Cache < 0 {
 		return fmt.Errorf("pebble: Options.Cache is %d, must not be negative: %w", o.Cache, navvy.ErrInvalid)
 	}
-	if o.Memtable < 0 || o.Memtable > 1<<30 {
-		return fmt.Errorf("pebble: Options.Memtable is %d, must be at most 1 GiB: %w", o.Memtable, navvy.ErrInvalid)
+	if o.Memtable != 0 && (o.Memtable < 64<<10 || o.Memtable > 1<<30) {
+		return fmt.Errorf("pebble: Options.Memtable is %d, must be from 64 KiB to 1 GiB: %w", o.Memtable, navvy.ErrInvalid)
 	}
 	return nil
 }

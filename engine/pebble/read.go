@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	lsm "github.com/cockroachdb/pebble/v2"
 
@@ -18,22 +19,63 @@ func (s *Store) Get(ctx context.Context, key []byte) ([]byte, error) {
 		return nil, fmt.Errorf("pebble: get: %w", err)
 	}
 	defer s.calls.Done()
-	value, err := s.get(key)
-	// All that get can have seen was begun before now.
-	if err := s.durable(ctx, s.last.Load()); err != nil {
-		return nil, fmt.Errorf("pebble: get: %w", err)
-	}
+	var value []byte
+	err := s.see(ctx, func(r lsm.Reader) (err error) {
+		value, err = s.get(r, key)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pebble: get %q: %w", key, err)
 	}
 	return value, nil
 }
 
-func (s *Store) get(key []byte) ([]byte, error) {
+// see runs what reads the map, or opens an iterator on it. What was seen is
+// durable when it returns.
+func (s *Store) see(ctx context.Context, f func(r lsm.Reader) error) error {
+	if done, err := s.before.see(f); done {
+		return errors.Join(err, s.failure())
+	}
+	err := f(s.db)
+	// All that can have been seen was begun before now.
+	return errors.Join(s.durable(ctx, s.last.Load()), err)
+}
+
+// before is the map before a commit on a full disk, which may wait for space.
+type before struct {
+	mu       sync.RWMutex
+	commit   *commit
+	snapshot *lsm.Snapshot
+}
+
+// see runs f on the snapshot while the commit is not done. An iterator may
+// outlive the snapshot.
+func (b *before) see(f func(r lsm.Reader) error) (done bool, err error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.commit == nil {
+		return false, nil
+	}
+	select {
+	case <-b.commit.done:
+		return false, nil
+	default:
+		return true, f(b.snapshot)
+	}
+}
+
+// set replaces the commit; nil means that there is none.
+func (b *before) set(c *commit, snapshot *lsm.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.commit, b.snapshot = c, snapshot
+}
+
+func (s *Store) get(r lsm.Reader, key []byte) ([]byte, error) {
 	if len(key) == 0 {
 		return nil, navvy.ErrNotFound
 	}
-	value, closer, err := s.db.Get(key)
+	value, closer, err := r.Get(key)
 	if errors.Is(err, lsm.ErrNotFound) {
 		return nil, navvy.ErrNotFound
 	}
@@ -75,16 +117,21 @@ func (s *Store) scan(ctx context.Context, r driver.Range, fn func(key, value []b
 	if len(r.End) > 0 {
 		bounds.UpperBound = r.End
 	}
-	it, err := s.db.NewIterWithContext(ctx, &bounds)
-	if err != nil {
-		return nil, s.readError(err)
-	}
+	var it *lsm.Iterator
 	defer func() {
-		if closeErr := it.Close(); closeErr != nil && err == nil {
-			err = s.readError(closeErr)
+		if it != nil {
+			if closeErr := it.Close(); closeErr != nil && err == nil {
+				err = s.readError(closeErr)
+			}
 		}
 	}()
-	if err := s.durable(ctx, s.last.Load()); err != nil {
+	err = s.see(ctx, func(r lsm.Reader) (err error) {
+		if it, err = r.NewIterWithContext(ctx, &bounds); err != nil {
+			return s.readError(err)
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return s.each(ctx, it, r, fn)
@@ -118,7 +165,8 @@ func (s *Store) each(ctx context.Context, it *lsm.Iterator, r driver.Range, fn f
 	if err := it.Error(); err != nil {
 		return nil, s.readError(err)
 	}
-	return nil, nil
+	// What a failed store lost in the meantime looks like the end.
+	return nil, s.failure()
 }
 
 // readError gives an error of reading its sentinel.

@@ -97,10 +97,9 @@ func (s *space) wait() bool {
 	s.mu.Unlock()
 	select {
 	case <-retry:
-		return true
-	case <-s.quit:
-		return false
+	case <-s.quit: // one last time
 	}
+	return true
 }
 
 // watch makes the disk count as full until there is space. mu is held.

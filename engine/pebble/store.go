@@ -36,6 +36,7 @@ type Store struct {
 	number  uint64        // of the last commit; guarded by turn
 	synced  atomic.Uint64 // the number up to which commits are durable
 	last    atomic.Pointer[commit]
+	before  before
 	commits chan *commit
 	syncing sync.WaitGroup
 
@@ -153,11 +154,21 @@ func (s *Store) windUp() {
 	close(s.commits)
 	s.syncing.Wait()
 	s.logs.close()
-	err := errors.Join(s.sealLog(), s.db.Close(), s.lock.Close())
+	err := errors.Join(s.closeEngine(), s.lock.Close())
 	if failure := s.failure(); failure != nil {
 		err = failure
 	}
 	if err != nil {
 		s.result = fmt.Errorf("pebble: close: %w", err)
 	}
+}
+
+// closeEngine closes the storage engine, which may be in any state.
+func (s *Store) closeEngine() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("storage engine: %v", r)
+		}
+	}()
+	return errors.Join(s.sealLog(), s.db.Close())
 }

@@ -4,15 +4,13 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.uber.org/goleak"
 
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/driver/drivertest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()
@@ -30,7 +28,9 @@ func TestStore(t *testing.T) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
 		drivertest.Run(t, drivertest.Harness{
-			New:     func(t testing.TB) driver.Store { return open(t, "/store", &Options{FS: vfs.NewCrashableMem()}) },
+			New: func(t testing.TB) driver.Store {
+				return open(t, "/store", &Options{FS: &oddFS{FS: vfs.NewCrashableMem(), slow: true}})
+			},
 			Reopen:  reopen,
 			Crash:   crash,
 			Crashes: 10,
@@ -44,19 +44,13 @@ func crash(t testing.TB, s driver.Store, seed uint64) driver.Store {
 	t.Helper()
 	opts := s.(*Store).opts
 	rng := rand.New(rand.NewPCG(seed, 1))
-	liar, _ := opts.FS.(*lyingFS)
-	if liar != nil {
-		opts.FS = liar.FS
-	}
-	left := opts.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{
+	fs := *opts.FS.(*oddFS)
+	fs.FS = fs.FS.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{
 		UnsyncedDataPercent: []int{0, 10, 50, 90, 100}[rng.IntN(5)],
 		RNG:                 rng,
 	})
 	_ = s.Close()
-	opts.FS = left
-	if liar != nil {
-		opts.FS = &lyingFS{FS: left, about: liar.about}
-	}
+	opts.FS = &fs
 	again, err := Open(s.Info().Place, &opts)
 	if err != nil {
 		t.Fatal(err)
@@ -64,32 +58,39 @@ func crash(t testing.TB, s driver.Store, seed uint64) driver.Store {
 	return again
 }
 
-// lyingFS is a file system that does not sync some files.
-type lyingFS struct {
+// oddFS is a file system that takes its time to sync the log of changes, or
+// does not sync some files at all.
+type oddFS struct {
 	vfs.FS
-	about func(name string) bool
+	slow bool
+	lost func(name string) bool
 }
 
-func (l *lyingFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := l.FS.Create(name, category)
-	return l.file(name, f, err)
+func (o *oddFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := o.FS.Create(name, category)
+	return o.file(name, f, err)
 }
 
-func (l *lyingFS) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := l.FS.ReuseForWrite(from, to, category)
-	return l.file(to, f, err)
+func (o *oddFS) ReuseForWrite(from, to string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := o.FS.ReuseForWrite(from, to, category)
+	return o.file(to, f, err)
 }
 
-func (l *lyingFS) OpenDir(name string) (vfs.File, error) {
-	f, err := l.FS.OpenDir(name)
-	return l.file(name, f, err)
+func (o *oddFS) OpenDir(name string) (vfs.File, error) {
+	f, err := o.FS.OpenDir(name)
+	return o.file(name, f, err)
 }
 
-func (l *lyingFS) file(name string, f vfs.File, err error) (vfs.File, error) {
-	if err == nil && l.about(name) {
-		f = unsyncedFile{f}
+func (o *oddFS) file(name string, f vfs.File, err error) (vfs.File, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case o.lost != nil && o.lost(name):
+		return unsyncedFile{f}, nil
+	case o.slow && strings.HasSuffix(name, ".log"):
+		return slowFile{f}, nil
 	}
-	return f, err
+	return f, nil
 }
 
 type unsyncedFile struct{ vfs.File }
@@ -97,10 +98,18 @@ type unsyncedFile struct{ vfs.File }
 func (unsyncedFile) Sync() error     { return nil }
 func (unsyncedFile) SyncData() error { return nil }
 
+// slowFile makes it likely that a crash comes while something waits for a sync.
+type slowFile struct{ vfs.File }
+
+func (f slowFile) SyncData() error {
+	<-time.After(time.Millisecond)
+	return f.File.SyncData()
+}
+
 // TestCrashFindsLies shows that the crash test would find a missing sync.
 func TestCrashFindsLies(t *testing.T) {
 	t.Parallel()
-	for name, about := range map[string]func(name string) bool{
+	for name, lost := range map[string]func(name string) bool{
 		"the log of changes":   func(name string) bool { return strings.HasSuffix(name, ".log") },
 		"output":               func(name string) bool { return strings.HasSuffix(name, "_log") },
 		"output's directory":   func(name string) bool { return strings.HasPrefix(name, "/store/logs/crash/") },
@@ -110,7 +119,7 @@ func TestCrashFindsLies(t *testing.T) {
 			t.Parallel()
 			h := drivertest.Harness{
 				New: func(t testing.TB) driver.Store {
-					return open(t, "/store", &Options{FS: &lyingFS{FS: vfs.NewCrashableMem(), about: about}})
+					return open(t, "/store", &Options{FS: &oddFS{FS: vfs.NewCrashableMem(), lost: lost}})
 				},
 				Crash: crash,
 			}

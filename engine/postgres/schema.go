@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/navvy-run/navvy"
 )
@@ -72,14 +73,8 @@ const conflictCode = "NV001"
 // settle takes the right to be the only navvy on this schema, for as long as the
 // connection lives, and makes the tables if they are not there.
 func settle(ctx context.Context, conn *pgx.Conn, schema string) error {
-	hash := fnv.New64a()
-	hash.Write([]byte("navvy " + schema))
-	var mine bool
-	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(hash.Sum64())).Scan(&mine); err != nil {
+	if err := lock(ctx, conn, schema); err != nil {
 		return err
-	}
-	if !mine {
-		return fmt.Errorf("held by another navvy: stop that one, or choose another database or schema: %w", navvy.ErrUnavailable)
 	}
 	found, err := foundVersion(ctx, conn, schema)
 	if err != nil {
@@ -93,6 +88,25 @@ func settle(ctx context.Context, conn *pgx.Conn, schema string) error {
 			found, version, navvy.ErrCorrupt)
 	}
 	return nil
+}
+
+// lock takes the lock. It waits a little: the server may not have noticed yet
+// that the last holder is gone.
+func lock(ctx context.Context, conn *pgx.Conn, schema string) error {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte("navvy " + schema)) // never fails
+	if _, err := conn.Exec(ctx, "SET lock_timeout = '2s'"); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(hash.Sum64()))
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == "55P03" { // lock_not_available
+		return fmt.Errorf("held by another navvy: stop that one, or choose another database or schema: %w", navvy.ErrUnavailable)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "SET lock_timeout = 0")
+	return err
 }
 
 // foundVersion returns the version of the tables, 0 if there are none.

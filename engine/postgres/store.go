@@ -123,10 +123,13 @@ func (s *Store) release() {
 	if s.pool != nil {
 		s.pool.Close()
 	}
-	for _, conn := range []*pgx.Conn{s.syncer, s.writer} {
-		if conn != nil {
-			_ = conn.Close(ctx) // the server notices in any case
-		}
+	// If these fail the server will notice that the connections are gone.
+	if s.syncer != nil {
+		_ = s.syncer.Close(ctx)
+	}
+	if s.writer != nil {
+		_, _ = s.writer.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+		_ = s.writer.Close(ctx)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,7 +48,7 @@ func schema(t testing.TB, url string) string {
 			t.Error(err)
 			return
 		}
-		defer conn.Close(ctx)
+		defer func() { _ = conn.Close(ctx) }()
 		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+name+" CASCADE"); err != nil {
 			t.Error(err)
 		}
@@ -126,6 +128,19 @@ func newPrivate(t testing.TB) *private {
 // crash ends the server as its death would, and starts it again.
 func (p *private) crash(t testing.TB, s driver.Store, _ uint64) driver.Store {
 	t.Helper()
+	// The script takes its time to start: what was known to be durable when this
+	// was called would have become so meanwhile.
+	text, err := os.ReadFile(filepath.Join(p.dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.Fields(string(text))[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
 	script(t, "crash", p.dir)
 	script(t, "start", p.dir)
 	_ = s.Close()

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
 	"sync"
@@ -16,38 +17,73 @@ import (
 // terminal, else a line every so often if that was asked for. A nil bar shows
 // nothing. Its methods may be called at once.
 type bar struct {
-	mu       sync.Mutex
-	w        io.Writer
-	terminal bool
-	width    func() int
-	started  time.Time
-	shown    bool // the line is on the screen
-	last     time.Time
-	rate     rate
-	line     string
+	screen  *screen   // nil if there is no terminal
+	w       io.Writer // then this takes the lines
+	width   func() int
+	started time.Time
+
+	mu    sync.Mutex
+	last  *navvy.Status // nil before the first
+	rate  rate
+	wrote time.Time // the last line
 }
 
-// plainEvery is how often a line is written where there is no terminal.
-const plainEvery = 10 * time.Second
+// How often the bar is redrawn though nothing changes, and how often a line is
+// written where there is no terminal.
+const (
+	redrawEvery = time.Second
+	plainEvery  = 10 * time.Second
+)
+
+// useTerminal lets progress be shown on standard error if that is a terminal
+// that can, and all else above it.
+func (a *app) useTerminal(stdout, stderr *os.File) {
+	if !term.IsTerminal(int(stderr.Fd())) || a.env("TERM") == "dumb" {
+		return
+	}
+	a.terminal, a.screen = stderr, &screen{w: stderr}
+	a.err = a.screen.above(stderr)
+	if term.IsTerminal(int(stdout.Fd())) {
+		a.out = &counter{w: a.screen.above(stdout), n: &a.wrote}
+	}
+}
 
 // newBar makes the bar that the flags ask for; nil if none.
 func (a *app) newBar(f *printFlags) *bar {
-	file, ok := a.err.(*os.File)
-	terminal := ok && term.IsTerminal(int(file.Fd())) && a.env("TERM") != "dumb"
-	if f.quiet || !terminal && !f.progress {
+	if f.quiet || a.screen == nil && !f.progress {
 		return nil
 	}
 	now := time.Now()
-	return &bar{w: a.err, terminal: terminal, started: now, last: now, width: func() int {
-		if !terminal {
-			return 120
+	return &bar{screen: a.screen, w: a.err, started: now, wrote: now, width: a.width}
+}
+
+// width is how many columns a line of progress may have.
+func (a *app) width() int {
+	if a.terminal == nil {
+		return 120
+	}
+	width, _, err := term.GetSize(int(a.terminal.Fd()))
+	if err != nil {
+		return 80
+	}
+	return width - 1
+}
+
+// run keeps what is shown up to date until ctx ends.
+func (b *bar) run(ctx context.Context) {
+	if b == nil {
+		return
+	}
+	tick := time.NewTicker(redrawEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			b.draw(now)
 		}
-		width, _, err := term.GetSize(int(file.Fd()))
-		if err != nil {
-			return 80
-		}
-		return width - 1
-	}}
+	}
 }
 
 // show tells where the job stands now.
@@ -56,46 +92,51 @@ func (b *bar) show(st *navvy.Status) {
 		return
 	}
 	b.mu.Lock()
+	b.last = st
+	b.mu.Unlock()
+	b.draw(time.Now())
+}
+
+func (b *bar) draw(now time.Time) {
+	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	c := st.Counts
-	b.rate.add(now, c.Answered())
-	b.line = format.Progress{
-		Succeeded: c.Succeeded, Failed: c.Failed, Running: c.Running, Total: c.Total(), Open: st.Open,
-		PerSecond: b.rate.perSecond(), Elapsed: now.Sub(b.started),
-	}.Line(b.width())
-	switch {
-	case b.terminal:
-		b.write("\r" + b.line + "\x1b[K")
-		b.shown = true
-	case now.Sub(b.last) >= plainEvery:
-		b.last = now
-		b.write(b.line + "\n")
+	if b.last == nil {
+		return
+	}
+	line := b.line(now)
+	if b.screen != nil {
+		b.screen.show(line)
+	} else if now.Sub(b.wrote) >= plainEvery {
+		b.wrote = now
+		b.write(line)
 	}
 }
 
-// write shows a piece of text; progress that cannot be shown is no reason to stop.
-func (b *bar) write(text string) { _, _ = io.WriteString(b.w, text) }
+func (b *bar) line(now time.Time) string {
+	c := b.last.Counts
+	b.rate.add(now, c.Answered())
+	return format.Progress{
+		Succeeded: c.Succeeded, Failed: c.Failed, Running: c.Running, Total: c.Total(), Open: b.last.Open,
+		PerSecond: b.rate.perSecond(), Elapsed: now.Sub(b.started),
+	}.Line(b.width())
+}
 
-// clear takes the line off the screen, so that something else can be printed.
-func (b *bar) clear() {
+// write leaves a line; progress that cannot be shown is no reason to stop.
+func (b *bar) write(line string) { _, _ = io.WriteString(b.w, line+"\n") }
+
+// end takes the bar away, and leaves the last line where lines are written.
+func (b *bar) end() {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.shown {
-		b.write("\r\x1b[K")
-		b.shown = false
+	if b.screen != nil {
+		b.screen.show("")
+	} else if b.last != nil {
+		b.write(b.line(time.Now()))
 	}
-}
-
-// end leaves the last line, where lines are written.
-func (b *bar) end() {
-	b.clear()
-	if b != nil && !b.terminal && b.line != "" {
-		b.write(b.line + "\n")
-	}
+	b.last = nil
 }
 
 // rate is how many tasks end in a second, over the last half minute.

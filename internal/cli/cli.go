@@ -19,6 +19,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/internal/holder"
 )
 
@@ -31,6 +32,11 @@ type app struct {
 	err     io.Writer
 	env     func(string) string
 	environ func() []string
+	// patience is how long somebody else may take to begin serving, or to leave.
+	patience time.Duration
+
+	terminal *os.File // standard error, if it is one
+	screen   *screen  // what it shows
 
 	data  string // --data
 	store string // --store
@@ -39,8 +45,9 @@ type app struct {
 
 // Main runs the command line of this process and returns its exit code.
 func Main(version string) int {
-	a := &app{version: version, in: os.Stdin, err: os.Stderr, env: os.Getenv, environ: os.Environ}
+	a := &app{version: version, in: os.Stdin, err: os.Stderr, env: os.Getenv, environ: os.Environ, patience: handover}
 	a.out = &counter{w: os.Stdout, n: &a.wrote}
+	a.useTerminal(os.Stdout, os.Stderr)
 	// A reader that has gone is an error of the write, which holds the job, and
 	// not our death. Caught, not ignored: what we start must not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -64,18 +71,25 @@ func (c *counter) Write(p []byte) (int, error) {
 func (a *app) main(ctx context.Context, args []string) int {
 	root := newRoot(a)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	return a.report(root.ExecuteContext(ctx))
+}
+
+// report says what went wrong, and gives the exit code.
+func (a *app) report(err error) int {
+	code := exitCode(err)
 	if exit, ok := errors.AsType[*exitError](err); ok {
-		if exit.err != nil {
-			a.complain(exit.err)
-		}
-		return exit.code
+		code, err = exit.code, exit.err
+	} else if errors.Is(err, syscall.EPIPE) {
+		return exitPipe
 	}
 	if err != nil {
 		a.complain(err)
 	}
-	return exitCode(err)
+	return code
 }
+
+// exitPipe is the exit code when nobody reads what we print, as if SIGPIPE had ended us.
+const exitPipe = 128 + int(syscall.SIGPIPE)
 
 // exitError ends the command line with a code of its own. err may be nil: all has been said.
 type exitError struct {
@@ -133,6 +147,14 @@ func (a *app) say(format string, args ...any) {
 
 // tell writes to standard error; if that fails there is nobody left to tell.
 func (a *app) tell(format string, args ...any) { _, _ = fmt.Fprintf(a.err, format, args...) }
+
+// count is a number of things.
+func count(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return format.Count(n) + " " + thing
+}
 
 // hintError adds what the user can do.
 type hintError struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,9 +50,9 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	until := time.Now().Add(handover)
+	until := time.Now().Add(a.patience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		c, pid, err := a.tryConnect(ctx, dir, n)
+		c, pid, err := a.tryConnect(ctx, dir, n, until)
 		if c != nil || err != nil {
 			return c, err
 		}
@@ -68,8 +69,10 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 }
 
 // tryConnect is one try: nil without an error if somebody has the lock and does not serve, now.
-func (a *app) tryConnect(ctx context.Context, dir *holder.Dir, n need) (*conn, int, error) {
-	if remote, err := dir.Dial(ctx); err == nil {
+func (a *app) tryConnect(ctx context.Context, dir *holder.Dir, n need, until time.Time) (*conn, int, error) {
+	dialing, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	if remote, err := dir.Dial(dialing); err == nil {
 		return &conn{Client: client.New(remote), app: a, remote: remote}, 0, nil
 	}
 	lock, pid, err := dir.TryLock()
@@ -200,12 +203,23 @@ func (a *app) startBehind(ctx context.Context, dir *holder.Dir) error {
 	if err != nil {
 		return fmt.Errorf("wait for the background process: %w", err)
 	}
-	if string(word) != serving {
-		// Somebody else may have been faster; the next try tells.
-		a.logger().Debug("the background process does not serve", "said", string(word))
-	}
-	return cmd.Process.Release()
+	return errors.Join(heard(string(word)), cmd.Process.Release())
 }
 
 // serving is what a background holder says on file descriptor 3 once it serves.
+// It says nothing if somebody else was faster, which the next try finds out, and
+// otherwise its exit code and why it cannot serve.
 const serving = "serving\n"
+
+// heard is the error that a background holder tells of, if any.
+func heard(word string) error {
+	if word == serving || word == "" {
+		return nil
+	}
+	var code int
+	_, why, ok := strings.Cut(word, " ")
+	if _, err := fmt.Sscan(word, &code); err != nil || !ok {
+		return fmt.Errorf("the background process says %q", word)
+	}
+	return &exitError{code, fmt.Errorf("the background process cannot start: %s", why)}
+}

@@ -36,39 +36,50 @@ func newHolder(a *app) *cobra.Command {
 const linger = 200 * time.Millisecond
 
 func (a *app) hold(ctx context.Context, tell io.WriteCloser) error {
-	dir, err := a.dir()
-	if err != nil {
-		return err
-	}
-	lock, pid, err := dir.TryLock()
-	if err != nil {
-		return err
-	}
-	if lock == nil {
-		return fmt.Errorf("process %d holds %s", pid, dir.Path())
-	}
 	log := slog.New(slog.NewTextHandler(a.err, nil))
-	cfg, err := a.holderConfig(dir, log)
-	if err != nil {
-		return errors.Join(err, lock.Unlock())
+	h, err := a.becomeHolder(ctx, log)
+	word := serving
+	switch {
+	case errors.Is(err, errHeld):
+		word = ""
+	case err != nil:
+		word = fmt.Sprintf("%d %s", exitCode(err), err)
 	}
-	h, err := holder.Start(ctx, lock, cfg)
+	_, sayErr := io.WriteString(tell, word)
+	if sayErr = errors.Join(sayErr, tell.Close()); sayErr != nil {
+		log.Warn("cannot say how it starts", "error", sayErr)
+	}
 	if err != nil {
 		return err
-	}
-	if _, err := io.WriteString(tell, serving); err != nil {
-		log.Warn("cannot say that it serves", "error", err)
-	}
-	if err := tell.Close(); err != nil {
-		log.Warn("cannot say that it serves", "error", err)
 	}
 	if err := a.serveUntilIdle(ctx, h); err != nil {
 		log.Error("the holder ends", "error", err)
 	}
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.patience)
 	defer cancel()
 	_, err = h.Close(leaving, true)
 	return errors.Join(err, h.Err())
+}
+
+var errHeld = errors.New("somebody else holds the data")
+
+func (a *app) becomeHolder(ctx context.Context, log *slog.Logger) (*holder.Holder, error) {
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
+	lock, pid, err := dir.TryLock()
+	if err != nil {
+		return nil, err
+	}
+	if lock == nil {
+		return nil, fmt.Errorf("process %d: %w", pid, errHeld)
+	}
+	cfg, err := a.holderConfig(dir, log)
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return holder.Start(ctx, lock, cfg)
 }
 
 // serveUntilIdle returns when nothing is left to do, or when ctx ends.

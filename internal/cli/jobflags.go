@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -63,7 +62,7 @@ func parallelism(text string) (int, error) {
 	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		p, err := strconv.ParseFloat(share, 64)
-		if err != nil || p <= 0 || p > 100_000 {
+		if err != nil || !(p > 0 && p <= 100_000) {
 			return 0, usagef("-j %s: want a number of tasks, 1 or more, or a share of the cores such as 50%%", text)
 		}
 		return max(1, int(math.Round(p/100*float64(runtime.NumCPU())))), nil
@@ -81,7 +80,7 @@ func maxFails(text string) (*navvy.MaxFails, error) {
 	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		p, err := strconv.ParseFloat(share, 64)
-		if err != nil || p < 0 || p > 100 {
+		if err != nil || !(p >= 0 && p <= 100) {
 			return nil, usagef("--max-fails %s: want a number of tasks, or a share of them from 0%% to 100%%", text)
 		}
 		if p == 0 {
@@ -203,27 +202,25 @@ func setEnv(env []string, pair string) []string {
 	return env
 }
 
-// readEnv reads a file of NAME=VALUE lines; empty ones and those that begin with # are passed over.
+// readEnv reads a file of NAME=VALUE lines; empty ones and those that begin with
+// # are passed over. Values are taken as they are.
 func readEnv(path string) ([]string, error) {
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, usagef("--env-from: %w", err)
 	}
-	defer file.Close()
 	var pairs []string
-	lines := bufio.NewScanner(file)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		line = strings.TrimSuffix(strings.TrimSuffix(strings.TrimLeft(line, " \t"), "\n"), "\r")
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		if i := strings.IndexByte(line, '='); i <= 0 {
+		if i := strings.IndexByte(line, '='); i <= 0 || strings.IndexByte(line, 0) >= 0 {
 			return nil, usagef("--env-from %s: line %d is not NAME=VALUE", path, n)
 		}
 		pairs = append(pairs, line)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, usagef("--env-from %s: %w", path, err)
 	}
 	return pairs, nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
-	"github.com/navvy-run/navvy/output"
 )
 
 // logsFlags are the flags of logs.
@@ -67,36 +65,56 @@ func (a *app) logs(ctx context.Context, f *logsFlags, arg string) error {
 	if f.attempt != "" && index < 0 {
 		return usagef("logs: --attempt goes with one task: ID/INDEX")
 	}
-	return a.with(ctx, needLook, func(c *conn) error {
-		job, err := c.job(ctx, prefix)
+	l := &logPrinter{app: a, flags: f, single: index >= 0, next: max(index, 0)}
+	for again := true; again; {
+		err := a.with(ctx, needLook, func(c *conn) error {
+			again = false
+			job, err := c.job(ctx, prefix)
+			if err != nil {
+				return err
+			}
+			prefix = string(job.ID)
+			err = l.print(ctx, c, &job)
+			if again = err != nil && c.lost(err); again {
+				return nil // the next holder knows the rest
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		follow := f.follow && c.holder == nil
-		if index < 0 && job.Status.Counts.Total() == 1 {
-			index = 0
-		}
-		if index >= 0 {
-			return a.taskLog(ctx, c, f, navvy.TaskID{Job: job.ID, Index: index}, follow)
-		}
-		return a.jobLogs(ctx, c, f, &job, follow)
-	})
+	}
+	return nil
 }
 
-// jobLogs prints the output of all tasks of a job, in the order of the inputs;
-// when following, each as soon as those before it have ended.
-func (a *app) jobLogs(ctx context.Context, c *conn, f *logsFlags, job *client.Job, follow bool) error {
-	for index := int64(0); ; index++ {
-		for index >= job.Status.Counts.Total() {
+// logPrinter prints the output of tasks, over as many connections as it takes.
+type logPrinter struct {
+	app    *app
+	flags  *logsFlags
+	single bool
+	next   int64 // the task under way
+	live   *liveOutput
+	end    func() // closes what the task under way has left open
+}
+
+// print prints the output of one task, or of all from the next one on, in the
+// order of the inputs; when following, each as soon as those before it have ended.
+func (l *logPrinter) print(ctx context.Context, c *conn, job *client.Job) error {
+	follow := l.flags.follow && c.holder == nil // without a holder nothing comes
+	if l.single {
+		return l.task(ctx, c, navvy.TaskID{Job: job.ID, Index: l.next}, follow)
+	}
+	for ; ; l.next++ {
+		for l.next >= job.Status.Counts.Total() {
 			if !follow || !job.Status.Open {
 				return nil
 			}
 			var err error
-			if *job, err = c.more(ctx, job.ID, index); err != nil {
+			if *job, err = c.more(ctx, job.ID, l.next); err != nil {
 				return err
 			}
 		}
-		if err := a.taskLog(ctx, c, f, navvy.TaskID{Job: job.ID, Index: index}, follow); err != nil {
+		if err := l.task(ctx, c, navvy.TaskID{Job: job.ID, Index: l.next}, follow); err != nil {
 			return err
 		}
 	}
@@ -115,51 +133,69 @@ func (c *conn) more(ctx context.Context, id navvy.JobID, tasks int64) (client.Jo
 	return c.Get(ctx, id)
 }
 
-func (a *app) taskLog(ctx context.Context, c *conn, f *logsFlags, task navvy.TaskID, follow bool) error {
-	attempt, err := c.attempt(ctx, task, f.attempt)
+// task prints the output of one task, or the rest of it.
+func (l *logPrinter) task(ctx context.Context, c *conn, task navvy.TaskID, follow bool) error {
+	attempt, err := c.attempt(ctx, task, l.flags.attempt)
 	if err != nil {
 		return err
 	}
-	stdout, stderr := bufio.NewWriter(a.out), bufio.NewWriter(a.err)
-	var out, errs io.Writer = stdout, stderr
-	if f.prefix {
-		outTag, errTag := &tagger{w: out, tag: task.String()}, &tagger{w: errs, tag: task.String()}
-		defer outTag.end()
-		defer errTag.end()
-		out, errs = outTag, errTag
-	}
-	if f.tail >= 0 {
-		outTail, errTail := &tailer{w: out, keep: f.tail}, &tailer{w: errs, keep: f.tail}
-		defer func() { _ = errors.Join(outTail.end(), errTail.end(), stdout.Flush(), stderr.Flush()) }()
-		out, errs = outTail, errTail
-		if follow {
-			if err := a.copyLog(ctx, c, task, attempt, false, out, errs); err != nil {
+	o := client.OutputOptions{Attempt: attempt, Follow: follow}
+	if l.live == nil {
+		l.begin(task)
+		if l.flags.tail >= 0 {
+			if err := l.tail(ctx, c, task, attempt); err != nil {
 				return err
 			}
-			return usagef("logs: --tail and -f exclude each other for now")
+			if !follow {
+				return l.finish()
+			}
 		}
 	}
-	err = a.copyLog(ctx, c, task, attempt, follow, out, errs)
-	return errors.Join(err, stdout.Flush(), stderr.Flush())
+	if err := c.Output(ctx, task, o, l.live.sink()); err != nil {
+		return errors.Join(err, l.live.flush())
+	}
+	return l.finish()
 }
 
-// copyLog writes one task's output, each piece at once.
-func (a *app) copyLog(ctx context.Context, c *conn, task navvy.TaskID, attempt navvy.AttemptID, follow bool, stdout, stderr io.Writer) error {
-	return c.Output(ctx, task, client.OutputOptions{Attempt: attempt, Follow: follow}, client.OutputSink{
-		Write: func(s output.Stream, p []byte) error {
-			w := stdout
-			if s == output.Stderr {
-				w = stderr
-			}
-			if _, err := w.Write(p); err != nil {
-				return err
-			}
-			if b, ok := w.(*bufio.Writer); ok {
-				return b.Flush()
-			}
-			return nil
-		},
+// begin makes ready to print a task's output.
+func (l *logPrinter) begin(task navvy.TaskID) {
+	l.live = l.app.newLiveOutput()
+	l.end = func() {}
+	if !l.flags.prefix {
+		return
+	}
+	l.live.through(func(w io.Writer) io.Writer {
+		t := &tagger{w: w, tag: task.String()}
+		end := l.end
+		l.end = func() {
+			end()
+			t.end()
+		}
+		return t
 	})
+	l.live.another = l.end
+}
+
+// finish ends a task's output.
+func (l *logPrinter) finish() error {
+	l.end()
+	err := l.live.flush()
+	l.live = nil
+	return err
+}
+
+// tail prints the last lines of what there is by now.
+func (l *logPrinter) tail(ctx context.Context, c *conn, task navvy.TaskID, attempt navvy.AttemptID) error {
+	live := l.live
+	stdout, stderr := &tailer{w: live.stdout.w, keep: l.flags.tail}, &tailer{w: live.stderr.w, keep: l.flags.tail}
+	live.stdout.w, live.stderr.w = stdout, stderr
+	err := c.Output(ctx, task, client.OutputOptions{Attempt: attempt}, live.sink())
+	live.stdout.w, live.stderr.w = stdout.w, stderr.w
+	if err != nil {
+		l.live = nil // nothing was printed
+		return err
+	}
+	return errors.Join(stdout.end(), stderr.end(), live.flush())
 }
 
 // attempt finds an attempt by number or by id; zero for an empty text.

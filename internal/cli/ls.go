@@ -28,6 +28,9 @@ that nobody has read and that expire soon.`,
 			if err := f.check(); err != nil {
 				return err
 			}
+			if limit < 1 {
+				return usagef("-n %d: want 1 or more, or --all", limit)
+			}
 			if all {
 				limit = 0
 			}

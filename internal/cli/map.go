@@ -55,6 +55,7 @@ and holds the job, the second stops them; navvy resume goes on where it stopped.
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runMap(cmd.Context(), f, args) },
 	}
 	fs := cmd.Flags()
+	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.jobFlags.add(fs)
 	f.addMap(fs)
 	f.printFlags.add(fs)
@@ -156,9 +157,12 @@ func (a *app) dryRun(ctx context.Context, in *input.Reader, template *placeholde
 			}
 			n++
 		}
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF) && n == 1:
+			return &usageError{errNoInput}
+		case errors.Is(err, io.EOF):
 			return nil
-		} else if err != nil {
+		case err != nil:
 			return &usageError{err}
 		}
 	}

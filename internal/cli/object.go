@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,11 +40,14 @@ type objects struct {
 	n     int
 }
 
+// objects makes the printer that -o asks for; for a table, one that prints nothing.
 func (f *listFlags) objects(w io.Writer) *objects { return &objects{w: w, array: f.output == "json"} }
 
 func (o *objects) add(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		return err
 	}
 	lead := ""
@@ -58,7 +62,7 @@ func (o *objects) add(v any) error {
 	if o.array {
 		end = ""
 	}
-	_, err = fmt.Fprintf(o.w, "%s%s%s", lead, b, end)
+	_, err := fmt.Fprintf(o.w, "%s%s%s", lead, bytes.TrimSpace(b.Bytes()), end)
 	return err
 }
 

@@ -33,7 +33,7 @@ type printFlags struct {
 }
 
 func (f *printFlags) add(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), jsonl or csv")
+	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), json, jsonl or csv")
 	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
 	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
 	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
@@ -46,14 +46,23 @@ func (f *printFlags) check() error {
 	switch f.output {
 	case "text":
 		return nil
-	case "jsonl", "csv":
+	case "json", "jsonl", "csv":
 		if f.tag {
 			return usagef("--tag goes with -o text only")
 		}
 		return nil
 	default:
-		return usagef("-o %s: want text, jsonl or csv", f.output)
+		return usagef("-o %s: want text, json, jsonl or csv", f.output)
 	}
+}
+
+// checkSteering is check for verbs that steer a job and then print its answers:
+// like others that steer, they know a table, which here is text.
+func (f *printFlags) checkSteering() error {
+	if f.output == "table" {
+		f.output = "text"
+	}
+	return f.check()
 }
 
 // inputs tells whether answers are needed with their inputs.
@@ -67,19 +76,21 @@ type printer struct {
 	job      *navvy.Job
 	template *placeholder.Template // for the job log; nil if there is no command
 	out, err *bufio.Writer
-	answers  *format.Answers // for jsonl and csv
+	answers  *format.Answers // for all but text
 	joblog   *format.Joblog
 	logFile  *os.File
-	printed  *roaring.Bitmap // what the server has not been told of
+	half     *halfPrinted    // the text under way; nil if there is none
+	seen     *roaring.Bitmap // what was printed
+	printed  *roaring.Bitmap // and what of it the server has not been told of
 	kept     time.Time
-	bar      *bar
 }
 
-// newPrinter opens what is printed to.
-func newPrinter(a *app, f *printFlags, c *client.Client, job *navvy.Job) (*printer, error) {
+// newPrinter opens what is printed to. It prints the answers of any number of
+// connections, one after the other.
+func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 	p := &printer{
 		kept: time.Now(),
-		app:  a, flags: f, client: c, job: job, printed: roaring.New(),
+		app:  a, flags: f, job: job, seen: roaring.New(), printed: roaring.New(),
 		out: bufio.NewWriterSize(a.out, 64<<10), err: bufio.NewWriterSize(a.err, 4<<10),
 	}
 	var columns []string
@@ -92,6 +103,8 @@ func newPrinter(a *app, f *printFlags, c *client.Client, job *navvy.Job) (*print
 	}
 	var err error
 	switch f.output {
+	case "json":
+		p.answers, err = format.NewAnswers(p.out, format.JSON, columns)
 	case "jsonl":
 		p.answers, err = format.NewAnswers(p.out, format.JSONL, columns)
 	case "csv":
@@ -129,21 +142,34 @@ func (p *printer) close() error {
 	return err
 }
 
-// batch prints answers that came together, and flushes.
+// batch prints answers that came together, less those that it has printed
+// before, and flushes. Only what has got through counts as printed.
 func (p *printer) batch(ctx context.Context, answers []client.Answer) error {
-	p.bar.clear()
+	done := roaring.New()
+	err := p.each(ctx, answers, done)
+	var flushErr error
+	if p.answers != nil {
+		flushErr = p.answers.Flush()
+	}
+	if flushErr = errors.Join(flushErr, p.out.Flush(), p.err.Flush()); flushErr == nil {
+		p.seen.Or(done)
+		p.printed.Or(done)
+	}
+	return errors.Join(err, flushErr)
+}
+
+func (p *printer) each(ctx context.Context, answers []client.Answer, done *roaring.Bitmap) error {
 	for i := range answers {
+		index := uint32(answers[i].Task.Index)
+		if p.seen.Contains(index) {
+			continue
+		}
 		if err := p.answer(ctx, &answers[i]); err != nil {
 			return err
 		}
-		p.printed.Add(uint32(answers[i].Task.Index))
+		done.Add(index)
 	}
-	if p.answers != nil {
-		if err := p.answers.Flush(); err != nil {
-			return err
-		}
-	}
-	return errors.Join(p.out.Flush(), p.err.Flush())
+	return nil
 }
 
 // keepEvery is how often the server is told what was printed.
@@ -167,16 +193,24 @@ func (p *printer) keep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("printed: %w", err)
 	}
+	if err := p.client.Printed(ctx, p.job.ID, indexes); err != nil {
+		return err
+	}
 	p.printed, p.kept = roaring.New(), time.Now()
-	return p.client.Printed(ctx, p.job.ID, indexes)
+	return nil
 }
 
 func (p *printer) answer(ctx context.Context, a *client.Answer) error {
-	if p.joblog != nil {
-		if err := p.joblog.Write(&a.Result, p.command(a)); err != nil {
-			return fmt.Errorf("--joblog: %w", err)
-		}
+	if err := p.print(ctx, a); err != nil || p.joblog == nil {
+		return err
 	}
+	if err := p.joblog.Write(&a.Result, p.command(a)); err != nil {
+		return fmt.Errorf("--joblog: %w", err)
+	}
+	return nil
+}
+
+func (p *printer) print(ctx context.Context, a *client.Answer) error {
 	if p.answers == nil {
 		return p.text(ctx, a)
 	}
@@ -206,24 +240,48 @@ func (p *printer) command(a *client.Answer) string {
 	return p.template.Preview(placeholder.Values{Fields: fields, Seq: a.Task.Index + 1, Slot: a.Slot})
 }
 
+// halfPrinted is a task's output on its way, so that it can go on where it was
+// if the connection breaks.
+type halfPrinted struct {
+	task           int64
+	attempt        navvy.AttemptID
+	stdout, stderr resumed
+	end            func()
+}
+
 // text prints what the task wrote, and why it failed if it could not even say so itself.
 func (p *printer) text(ctx context.Context, a *client.Answer) error {
-	var stdout, stderr io.Writer = p.out, p.err
-	if p.flags.tag {
-		tag := p.tag(a)
-		out, err := &tagger{w: stdout, tag: tag}, &tagger{w: stderr, tag: tag}
-		defer out.end()
-		defer err.end()
-		stdout, stderr = out, err
+	if h := p.half; h != nil && h.task == a.Task.Index && h.attempt == a.ID {
+		h.stdout.again()
+		h.stderr.again()
+	} else {
+		p.half = p.begin(a)
 	}
-	if err := p.read(ctx, a, stdout, stderr); err != nil {
+	if err := p.read(ctx, a, &p.half.stdout, &p.half.stderr); err != nil {
 		return err
 	}
+	p.half.end()
+	p.half = nil
 	if a.State == navvy.Failed && a.Reason != navvy.ReasonExit && !p.flags.quiet {
 		_, err := fmt.Fprintf(p.err, "navvy: task %s failed: %s\n", a.Task, a.Message)
 		return err
 	}
 	return nil
+}
+
+// begin makes ready to print a task's output.
+func (p *printer) begin(a *client.Answer) *halfPrinted {
+	h := &halfPrinted{task: a.Task.Index, attempt: a.ID, stdout: resumed{w: p.out}, stderr: resumed{w: p.err}, end: func() {}}
+	if p.flags.tag {
+		tag := p.tag(a)
+		out, err := &tagger{w: p.out, tag: tag}, &tagger{w: p.err, tag: tag}
+		h.stdout.w, h.stderr.w = out, err
+		h.end = func() {
+			out.end()
+			err.end()
+		}
+	}
+	return h
 }
 
 func (p *printer) tag(a *client.Answer) string {
@@ -249,36 +307,4 @@ func (p *printer) read(ctx context.Context, a *client.Answer, stdout, stderr io.
 	}
 	var split output.Decoder
 	return split.Decode(a.Output.Inline, write)
-}
-
-// tagger begins each line with a tag.
-type tagger struct {
-	w    io.Writer
-	tag  string
-	open bool // in the middle of a line
-}
-
-// Write passes p on, tagged.
-func (t *tagger) Write(p []byte) (int, error) {
-	written := 0
-	for line := range bytes.Lines(p) {
-		if !t.open {
-			if _, err := io.WriteString(t.w, t.tag+"\t"); err != nil {
-				return written, err
-			}
-		}
-		n, err := t.w.Write(line)
-		if written += n; err != nil {
-			return written, err
-		}
-		t.open = line[len(line)-1] != '\n'
-	}
-	return written, nil
-}
-
-// end closes an unfinished line, so that the next tag begins one.
-func (t *tagger) end() {
-	if t.open {
-		_, _ = io.WriteString(t.w, "\n") // the writer keeps its error
-	}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -42,7 +41,7 @@ wrote, or with -o everything about them. It can be called at any time.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), jsonl or csv")
+	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), json, jsonl or csv")
 	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
 	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
 	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
@@ -54,6 +53,7 @@ wrote, or with -o everything about them. It can be called at any time.`,
 // results prints answers over as many holders as it takes.
 func (a *app) results(ctx context.Context, f *printFlags, prefix string, o client.ResultsOptions) error {
 	single := o.Limit == 1
+	var p *printer
 	for again := true; again; {
 		err := a.with(ctx, needLook, func(c *conn) error {
 			again = false
@@ -67,10 +67,16 @@ func (a *app) results(ctx context.Context, f *printFlags, prefix string, o clien
 					return err
 				}
 			}
+			if p == nil {
+				if p, err = newPrinter(a, f, &job.Job); err != nil {
+					return err
+				}
+			}
+			p.client = c.Client
 			o.Follow = o.Follow && c.holder == nil // without a holder nothing comes
-			next, err := a.printResults(ctx, c, f, &job, o)
-			again = err != nil && c.lost(err) && !o.AsCompleted
-			if o.From = next; again {
+			err = p.results(ctx, &o)
+			again = err != nil && c.lost(err)
+			if again {
 				return nil
 			}
 			return err
@@ -95,21 +101,18 @@ func hasResult(ctx context.Context, c *conn, id navvy.JobID, index int64) error 
 	return nil
 }
 
-// printResults prints what comes and tells the first index that was not printed.
-func (a *app) printResults(ctx context.Context, c *conn, f *printFlags, job *client.Job, o client.ResultsOptions) (next int64, err error) {
-	next = o.From
-	p, err := newPrinter(a, f, c.Client, &job.Job)
-	if err != nil {
-		return next, err
-	}
-	for batch, err := range c.ResultBatches(ctx, job.ID, o) {
+// results prints what comes, and moves o.From on as it does.
+func (p *printer) results(ctx context.Context, o *client.ResultsOptions) error {
+	for batch, err := range p.client.ResultBatches(ctx, p.job.ID, *o) {
 		if err == nil {
 			err = p.batch(ctx, batch)
 		}
 		if err != nil {
-			return next, errors.Join(err, p.close())
+			return err
 		}
-		next = batch[len(batch)-1].Task.Index + 1
+		if !o.AsCompleted {
+			o.From = batch[len(batch)-1].Task.Index + 1
+		}
 	}
-	return next, p.close()
+	return p.close()
 }

@@ -34,7 +34,7 @@ A job that has ended already just has its answers printed.`,
 					return err
 				}
 			}
-			if err := f.check(); err != nil {
+			if err := f.checkSteering(); err != nil {
 				return err
 			}
 			id, job, err := a.lookUp(cmd.Context(), args[0])
@@ -42,7 +42,7 @@ A job that has ended already just has its answers printed.`,
 				return err
 			}
 			if detach {
-				return a.resumeBehind(cmd.Context(), id, parallel)
+				return a.resumeBehind(cmd.Context(), f, id, parallel)
 			}
 			all = all || job.Status.State().Final() && job.Status.Read
 			return a.attach(cmd.Context(), &attachment{id: id, print: f, parallelism: parallel, all: all})
@@ -58,28 +58,31 @@ A job that has ended already just has its answers printed.`,
 
 // lookUp finds a job by the beginning of its id.
 func (a *app) lookUp(ctx context.Context, prefix string) (navvy.JobID, client.Job, error) {
-	c, err := a.connect(ctx, needLook)
-	if err != nil {
-		return "", client.Job{}, err
-	}
-	id, err := c.Find(ctx, prefix)
-	if err != nil {
-		return "", client.Job{}, errors.Join(err, c.close(ctx))
-	}
-	job, err := c.Get(ctx, id)
-	return id, job, errors.Join(err, c.close(ctx))
+	var job client.Job
+	err := a.with(ctx, needLook, func(c *conn) (err error) {
+		job, err = c.job(ctx, prefix)
+		return err
+	})
+	return job.ID, job, err
 }
 
 // resumeBehind frees the job for a background process.
-func (a *app) resumeBehind(ctx context.Context, id navvy.JobID, parallel int) error {
+func (a *app) resumeBehind(ctx context.Context, f *printFlags, id navvy.JobID, parallel int) error {
 	return a.with(ctx, needBehind, func(c *conn) error {
 		for _, err := range c.Resume(ctx, id, client.ResumeOptions{Parallelism: parallel}) {
 			if err != nil {
 				return err
 			}
 		}
-		_, err := fmt.Fprintln(a.out, id)
-		return err
+		if f.output != "json" && f.output != "jsonl" {
+			_, err := fmt.Fprintln(a.out, id)
+			return err
+		}
+		job, err := c.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		return (&listFlags{output: f.output}).one(a.out, newJobObject(&job))
 	})
 }
 

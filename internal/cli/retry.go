@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 )
 
@@ -26,7 +25,7 @@ then goes on as resume does, unless somebody else waits for the job.`,
 		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeJobs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.quiet = f.quiet
-			if err := f.check(); err != nil {
+			if err := f.checkSteering(); err != nil {
 				return err
 			}
 			return a.retry(cmd.Context(), f, args, failed, detach)
@@ -51,9 +50,10 @@ func (a *app) retry(ctx context.Context, f *printFlags, args []string, failed, d
 	if err != nil {
 		return err
 	}
-	served := job.Status.State() == navvy.Running || job.Status.State() == navvy.Queued && !job.Status.Held
 	var n int64
+	served := false // by whoever holds the data
 	err = a.with(ctx, needLook, func(c *conn) error {
+		served = c.remote != nil && !job.Status.State().Final() && !job.Status.Held
 		n, _, err = c.Retry(ctx, id, client.RetryOptions{Indexes: indexes, Failed: failed})
 		return err
 	})
@@ -64,10 +64,10 @@ func (a *app) retry(ctx context.Context, f *printFlags, args []string, failed, d
 		a.say("no task of job %s needs to run again", id)
 		return nil
 	}
-	a.say("%d tasks of job %s run again", n, id)
+	a.say("%s of job %s to run again", count(n, "task"), id)
 	switch {
 	case detach:
-		return a.resumeBehind(ctx, id, 0)
+		return a.resumeBehind(ctx, f, id, 0)
 	case served:
 		return nil // whoever runs the job goes on with these
 	default:

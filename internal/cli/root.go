@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -20,14 +21,26 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
   navvy ls
   navvy resume 7k2`,
 		SilenceErrors: true, SilenceUsage: true,
-		Args:              cobra.NoArgs,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			err := usagef("there is no verb %q", args[0])
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				return withHint(err, "did you mean %s?", strings.Join(like, " or "))
+			}
+			return withHint(err, "navvy help lists them")
+		},
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: false},
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return withHint(&usageError{err}, "see %s --help", cmd.CommandPath())
+	})
 	root.PersistentFlags().StringVar(&a.data, "data", "", "data directory (default $NAVVY_DATA, else $XDG_STATE_HOME/navvy, else ~/.local/state/navvy)")
 	root.PersistentFlags().StringVar(&a.store, "store", "", "keep the data in a database instead: postgres://HOST/DB; with a password, use $NAVVY_STORE")
 	root.AddGroup(
@@ -49,22 +62,32 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 		}
 	}
 	root.AddCommand(newHolder(a), newBenchPart(a))
-	wrapUsage(root)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	finish(root)
 	return root
 }
 
-// wrapUsage makes mistakes in arguments usage errors.
-func wrapUsage(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
+// finish makes mistakes in arguments usage errors, and gives the verbs that
+// cobra brings along the examples that ours have.
+func finish(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Example = "  navvy help map"
+		case "completion":
+			cmd.Example = "  source <(navvy completion bash)\n  navvy completion zsh > ~/.zfunc/_navvy\n  navvy completion fish > ~/.config/fish/completions/navvy.fish"
+		}
+		check := cmd.Args
+		if check == nil {
+			continue
+		}
 		cmd.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return &usageError{fmt.Errorf("%s: %w", c.CommandPath(), err)}
+				return withHint(&usageError{fmt.Errorf("%s: %w", c.CommandPath(), err)}, "see %s --help", c.CommandPath())
 			}
 			return nil
 		}
-	}
-	for _, sub := range cmd.Commands() {
-		wrapUsage(sub)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/input"
-	"github.com/navvy-run/navvy/output"
 )
 
 func newRun(a *app) *cobra.Command {
@@ -37,6 +36,7 @@ command and holds the job: navvy resume runs it again.`,
 		},
 	}
 	fs := cmd.Flags()
+	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.add(fs)
 	fs.BoolVarP(&shell, "shell", "S", false, "the command is one shell line")
 	fs.BoolVar(&stdin, "stdin", false, "keep our standard input and give it to the command")
@@ -63,8 +63,14 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 		}
 	}
 	var result *navvy.Result
+	live := a.newLiveOutput()
+	attempts := 1
+	live.another = func() {
+		attempts++
+		a.say("attempt %d failed, this is attempt %d", attempts-1, attempts)
+	}
 	at.watch = func(ctx context.Context, c *conn, id navvy.JobID) (err error) {
-		result, err = a.watchRun(ctx, c.Client, id)
+		result, err = watchRun(ctx, c.Client, id, live)
 		return err
 	}
 	err = a.attach(ctx, at)
@@ -75,19 +81,8 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 }
 
 // watchRun passes the output on as it comes, and gives the result; nil if there is none yet.
-func (a *app) watchRun(ctx context.Context, c *client.Client, id navvy.JobID) (*navvy.Result, error) {
-	task := navvy.TaskID{Job: id}
-	attempts := 0
-	err := c.Output(ctx, task, client.OutputOptions{Follow: true}, client.OutputSink{
-		Attempt: func(navvy.AttemptID) error {
-			if attempts++; attempts > 1 {
-				a.say("attempt %d failed, this is attempt %d", attempts-1, attempts)
-			}
-			return nil
-		},
-		Write: a.passOn,
-	})
-	if err != nil {
+func watchRun(ctx context.Context, c *client.Client, id navvy.JobID, live *liveOutput) (*navvy.Result, error) {
+	if err := c.Output(ctx, navvy.TaskID{Job: id}, client.OutputOptions{Follow: true}, live.sink()); err != nil {
 		return nil, err
 	}
 	var result *navvy.Result
@@ -98,16 +93,6 @@ func (a *app) watchRun(ctx context.Context, c *client.Client, id navvy.JobID) (*
 		result = &answer.Result
 	}
 	return result, nil
-}
-
-// passOn writes a task's output to our own streams.
-func (a *app) passOn(s output.Stream, p []byte) error {
-	w := a.out
-	if s == output.Stderr {
-		w = a.err
-	}
-	_, err := w.Write(p)
-	return err
 }
 
 // runVerdict turns the task's result into our exit code, and says what the

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -174,12 +176,7 @@ func newWait(a *app) *cobra.Command {
 				return err
 			}
 			a.quiet = quiet
-			for _, prefix := range args {
-				if err := a.wait(cmd.Context(), f, prefix); err != nil {
-					return err
-				}
-			}
-			return nil
+			return a.waitAll(cmd.Context(), f, args)
 		},
 	}
 	f.add(cmd)
@@ -187,8 +184,33 @@ func newWait(a *app) *cobra.Command {
 	return cmd
 }
 
-// wait follows a job over as many holders as it takes.
-func (a *app) wait(ctx context.Context, f *listFlags, prefix string) error {
+// waitAll waits for each job, and fails as the first of them that did.
+func (a *app) waitAll(ctx context.Context, f *listFlags, prefixes []string) error {
+	out := f.objects(a.out)
+	code := api.ExitOK
+	for _, prefix := range prefixes {
+		job, err := a.wait(ctx, prefix)
+		if job != nil && !a.quiet && f.output != "table" {
+			err = errors.Join(err, out.add(newJobObject(job)))
+		}
+		if err != nil {
+			code = cmp.Or(code, a.report(err))
+		}
+	}
+	if !a.quiet {
+		if err := out.close(); err != nil {
+			return err
+		}
+	}
+	if code != api.ExitOK {
+		return &exitError{code: code}
+	}
+	return nil
+}
+
+// wait follows a job over as many holders as it takes. Its error is the job's
+// verdict; the job is nil if there is none.
+func (a *app) wait(ctx context.Context, prefix string) (*client.Job, error) {
 	var job client.Job
 	for again := true; again; {
 		err := a.with(ctx, needLook, func(c *conn) error {
@@ -209,16 +231,11 @@ func (a *app) wait(ctx context.Context, f *listFlags, prefix string) error {
 			return err
 		})
 		if err != nil {
-			return err
-		}
-	}
-	if !a.quiet && f.output != "table" {
-		if err := f.one(a.out, newJobObject(&job)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if !job.Status.State().Final() && !job.Status.Held {
-		return withHint(fmt.Errorf("job %s waits, and nobody runs it: %w", job.ID, navvy.ErrUnavailable), "go on with: navvy resume %s", job.ID)
+		return &job, withHint(fmt.Errorf("job %s waits, and nobody runs it: %w", job.ID, navvy.ErrUnavailable), "go on with: navvy resume %s", job.ID)
 	}
-	return a.verdict(job.ID, &job.Status, 0)
+	return &job, a.verdict(job.ID, &job.Status, 0)
 }

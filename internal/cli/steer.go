@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -43,8 +44,9 @@ no answer yet is stopped. Answers stay. navvy retry --failed runs the rest again
 }
 
 // each does something to each job, and prints where it stands afterwards.
-func (a *app) each(ctx context.Context, c *conn, f *listFlags, prefixes []string, do func(*client.Job) error) error {
+func (a *app) each(ctx context.Context, c *conn, f *listFlags, prefixes []string, do func(*client.Job) error) (err error) {
 	out := f.objects(a.out)
+	defer func() { err = errors.Join(err, out.close()) }()
 	for _, prefix := range prefixes {
 		job, err := c.job(ctx, prefix)
 		if err != nil {
@@ -64,10 +66,7 @@ func (a *app) each(ctx context.Context, c *conn, f *listFlags, prefixes []string
 			return err
 		}
 	}
-	if f.output == "table" {
-		return nil
-	}
-	return out.close()
+	return nil
 }
 
 func newRm(a *app) *cobra.Command {
@@ -82,35 +81,35 @@ func newRm(a *app) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), needLook, func(c *conn) error {
-				out := f.objects(a.out)
-				for _, prefix := range args {
-					job, err := c.job(cmd.Context(), prefix)
-					if err != nil {
-						return err
-					}
-					if !force && !job.Status.State().Final() {
-						return withHint(fmt.Errorf("job %s has not ended: %w", job.ID, navvy.ErrConflict), "stop it first, or remove it with --force")
-					}
-					if err := c.Remove(cmd.Context(), job.ID, force); err != nil {
-						return err
-					}
-					if f.output == "table" {
-						a.say("removed job %s", job.ID)
-					} else if err := out.add(map[string]any{"id": job.ID, "removed": true}); err != nil {
-						return err
-					}
-				}
-				if f.output == "table" {
-					return nil
-				}
-				return out.close()
-			})
+			return a.with(cmd.Context(), needLook, func(c *conn) error { return a.remove(cmd.Context(), c, f, args, force) })
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop jobs that have not ended")
 	return cmd
+}
+
+func (a *app) remove(ctx context.Context, c *conn, f *listFlags, prefixes []string, force bool) (err error) {
+	out := f.objects(a.out)
+	defer func() { err = errors.Join(err, out.close()) }()
+	for _, prefix := range prefixes {
+		job, err := c.job(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		if !force && !job.Status.State().Final() {
+			return withHint(fmt.Errorf("job %s has not ended: %w", job.ID, navvy.ErrConflict), "stop it first, or remove it with --force")
+		}
+		if err := c.Remove(ctx, job.ID, force); err != nil {
+			return err
+		}
+		if f.output == "table" {
+			a.say("removed job %s", job.ID)
+		} else if err := out.add(map[string]any{"id": job.ID, "removed": true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newWhy(a *app) *cobra.Command {
@@ -140,7 +139,7 @@ it tells that of a job's failed tasks, or of its first task that has no answer.`
 // whyTasks is how many failed tasks of a job why tells of.
 const whyTasks = 20
 
-func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, index int64) error {
+func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, index int64) (err error) {
 	job, err := c.job(ctx, prefix)
 	if err != nil {
 		return err
@@ -152,6 +151,7 @@ func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, ind
 		}
 	}
 	out := f.objects(a.out)
+	defer func() { err = errors.Join(err, out.close()) }()
 	for _, i := range indexes {
 		t, err := c.Task(ctx, navvy.TaskID{Job: job.ID, Index: i})
 		if err != nil {
@@ -166,10 +166,9 @@ func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, ind
 			return err
 		}
 	}
-	if f.output != "table" {
-		return out.close()
+	if f.output == "table" {
+		a.explainJob(&job, len(indexes))
 	}
-	a.explainJob(&job, len(indexes))
 	return nil
 }
 

@@ -218,6 +218,10 @@ func (h *Holder) AwaitIdle(ctx context.Context, quiet time.Duration) error {
 	}
 }
 
+// Drain takes no further jobs, and returns when it is right to close: when nobody
+// submits anything and nothing runs. When ctx ends it returns its error.
+func (h *Holder) Drain(ctx context.Context) error { return h.mgr.Drain(ctx, false) }
+
 // Busy tells how many tasks and submissions a leaving holder would have to wait for.
 func (h *Holder) Busy() int { return h.mgr.Busy() }
 

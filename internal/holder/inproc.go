@@ -2,10 +2,9 @@ package holder
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/navvy-run/navvy"
 )
@@ -19,17 +18,13 @@ var _ inprocgrpc.Cloner = sharing{}
 // Clone gives the message itself.
 func (sharing) Clone(in any) (any, error) { return in, nil }
 
-// Copy makes out hold what in holds.
+// Copy makes out hold what in holds. Generated messages are structs that may be
+// copied as long as nobody uses them: out was just made, in was given away.
 func (sharing) Copy(out, in any) error {
-	to, okTo := out.(proto.Message)
-	from, okFrom := in.(proto.Message)
-	if !okTo || !okFrom || to.ProtoReflect().Descriptor() != from.ProtoReflect().Descriptor() {
+	to, from := reflect.ValueOf(out), reflect.ValueOf(in)
+	if to.Type() != from.Type() || to.Kind() != reflect.Pointer || to.IsNil() || from.IsNil() {
 		return fmt.Errorf("in process: a %T was sent where a %T is read: %w", in, out, navvy.ErrInvalid)
 	}
-	target := to.ProtoReflect()
-	from.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		target.Set(field, value)
-		return true
-	})
+	to.Elem().Set(from.Elem())
 	return nil
 }

@@ -11,7 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/navvy-run/navvy"
 )
 
 // maxSocketPath is what fits into sockaddr_un with its closing zero; see unix(7).
@@ -142,12 +145,43 @@ func peer(conn net.Conn) (uid int, err error) {
 	return int(cred.Uid), nil
 }
 
-// Dial connects to the holder of the directory. It fails at once if nobody listens.
+// Dial connects to the holder of the directory. It fails at once if nobody
+// listens, and with the error of ctx if somebody does and has not answered when it ends.
 func (d *Dir) Dial(ctx context.Context) (*grpc.ClientConn, error) {
 	first, err := d.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	conn, err := d.client(first)
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	if err := answered(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// answered waits for the first word of the other side.
+func answered(ctx context.Context, conn *grpc.ClientConn) error {
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		switch state {
+		case connectivity.Ready:
+			return nil
+		case connectivity.TransientFailure, connectivity.Shutdown:
+			return fmt.Errorf("the holder hung up: %w", navvy.ErrUnavailable)
+		case connectivity.Idle, connectivity.Connecting:
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// client makes a client whose first connection is there already.
+func (d *Dir) client(first net.Conn) (*grpc.ClientConn, error) {
 	firsts := make(chan net.Conn, 1)
 	firsts <- first
 	return grpc.NewClient("passthrough:navvy",

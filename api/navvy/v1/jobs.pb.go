@@ -427,7 +427,8 @@ type SubmitResponse_Accepted struct {
 }
 
 type SubmitResponse_Durable struct {
-	// With a stream: so many inputs are durable.
+	// 0 at first: the job is fine, inputs may come. With a stream, then: so
+	// many inputs are durable.
 	Durable int64 `protobuf:"varint,2,opt,name=durable,proto3,oneof"`
 }
 

@@ -44,13 +44,15 @@ const (
 // A job that is not yours answers NOT_FOUND, like one that does not exist.
 type JobsClient interface {
 	// Submit takes a job and its inputs. The first message is the header, then
-	// come inputs in their order, then seal. The server answers with the id once
-	// the job is durable, acknowledges inputs once they are, and goes on with
-	// progress until the job has ended. A client that leaves before that holds
-	// the job, unless it is detached.
+	// come inputs in their order, then seal; a stream may also end without one,
+	// which cuts the job off there and holds it. The server first says that 0
+	// inputs are durable, so that nothing is sent to one that refuses. It answers
+	// with the id once the job is durable, acknowledges inputs once they are, and
+	// tells of progress until the job has ended. A client that leaves before that
+	// holds the job, unless it is detached.
 	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitRequest, SubmitResponse], error)
-	// Find turns the beginning of an id into the whole. FAILED_PRECONDITION if
-	// it fits several jobs; the message names some.
+	// Find turns the beginning of an id into the whole. INVALID_ARGUMENT if it
+	// fits several jobs; the message names some.
 	Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error)
 	// Get says where a job stands.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*JobStatus, error)
@@ -288,13 +290,15 @@ func (c *jobsClient) Overview(ctx context.Context, in *OverviewRequest, opts ...
 // A job that is not yours answers NOT_FOUND, like one that does not exist.
 type JobsServer interface {
 	// Submit takes a job and its inputs. The first message is the header, then
-	// come inputs in their order, then seal. The server answers with the id once
-	// the job is durable, acknowledges inputs once they are, and goes on with
-	// progress until the job has ended. A client that leaves before that holds
-	// the job, unless it is detached.
+	// come inputs in their order, then seal; a stream may also end without one,
+	// which cuts the job off there and holds it. The server first says that 0
+	// inputs are durable, so that nothing is sent to one that refuses. It answers
+	// with the id once the job is durable, acknowledges inputs once they are, and
+	// tells of progress until the job has ended. A client that leaves before that
+	// holds the job, unless it is detached.
 	Submit(grpc.BidiStreamingServer[SubmitRequest, SubmitResponse]) error
-	// Find turns the beginning of an id into the whole. FAILED_PRECONDITION if
-	// it fits several jobs; the message names some.
+	// Find turns the beginning of an id into the whole. INVALID_ARGUMENT if it
+	// fits several jobs; the message names some.
 	Find(context.Context, *FindRequest) (*FindResponse, error)
 	// Get says where a job stands.
 	Get(context.Context, *GetRequest) (*JobStatus, error)

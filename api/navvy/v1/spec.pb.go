@@ -326,7 +326,7 @@ type Command struct {
 	// Writes the input to standard input.
 	Stdin bool `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	// Names of the fields of each input, for placeholders by name.
-	Columns []string `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns [][]byte `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty"`
 	// The whole environment, NAME=VALUE each.
 	Env [][]byte `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty"`
 	// The absolute working directory.
@@ -388,7 +388,7 @@ func (x *Command) GetStdin() bool {
 	return false
 }
 
-func (x *Command) GetColumns() []string {
+func (x *Command) GetColumns() [][]byte {
 	if x != nil {
 		return x.Columns
 	}
@@ -1456,7 +1456,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x04args\x18\x01 \x03(\fR\x04args\x12\x14\n" +
 	"\x05shell\x18\x02 \x01(\bR\x05shell\x12\x14\n" +
 	"\x05stdin\x18\x03 \x01(\bR\x05stdin\x12\x18\n" +
-	"\acolumns\x18\x04 \x03(\tR\acolumns\x12\x10\n" +
+	"\acolumns\x18\x04 \x03(\fR\acolumns\x12\x10\n" +
 	"\x03env\x18\x05 \x03(\fR\x03env\x12\x10\n" +
 	"\x03dir\x18\x06 \x01(\fR\x03dir\x12\x18\n" +
 	"\aliteral\x18\a \x01(\bR\aliteral\"\x06\n" +

@@ -91,6 +91,9 @@ func testScanStable(t *testing.T, h Harness) {
 			if _, err := scan(t.Context(), s, driver.Range{Limit: 3}); err != nil {
 				return err
 			}
+			if all, err := scan(t.Context(), s, driver.Range{Reverse: true}); err != nil || len(all) < n/2 {
+				return fmt.Errorf("scan in a callback: %d pairs, %w", len(all), err)
+			}
 		}
 		seen++
 		return nil

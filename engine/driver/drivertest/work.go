@@ -169,18 +169,40 @@ func (w *work) claim(ctx context.Context, s driver.Store, id, claim int) error {
 
 func claimKey(claim int) []byte { return fmt.Appendf(nil, "claim/%08d", claim) }
 
-// read looks at how far the writers are, until the store ends.
+// read looks at how far the writers are, until the store ends. Every other look
+// is a scan.
 func (w *work) read(ctx context.Context, s driver.Store, part uint64) error {
 	choose := random(w.seed, 5000+part)
-	for ctx.Err() == nil {
-		id := choose.IntN(len(w.writers))
-		n, err := progress(ctx, s, id)
-		if err != nil {
+	for i := 0; ctx.Err() == nil; i++ {
+		if err := w.look(ctx, s, choose.IntN(len(w.writers)), i%2 == 0); err != nil {
 			if ended(err) {
 				return nil
 			}
 			return err
 		}
+	}
+	return nil
+}
+
+func (w *work) look(ctx context.Context, s driver.Store, id int, scan bool) error {
+	if !scan {
+		n, err := progress(ctx, s, id)
+		raise(&w.writers[id].seen, n)
+		return err
+	}
+	seen := map[int]uint64{}
+	err := s.Scan(ctx, driver.Prefix([]byte("progress/")), func(key, value []byte) error {
+		id, err := strconv.Atoi(string(key[len("progress/"):]))
+		if err != nil || len(value) != 8 {
+			return fmt.Errorf("progress: %q = %q", key, value)
+		}
+		seen[id] = binary.BigEndian.Uint64(value)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id, n := range seen {
 		raise(&w.writers[id].seen, n)
 	}
 	return nil

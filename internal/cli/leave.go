@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/internal/cli/format"
+)
+
+// leave ends the attachment: the job's status becomes the exit code.
+func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		err = at.unread(ctx, c)
+	}
+	closeErr := at.close(ctx, c)
+	if err != nil {
+		return err
+	}
+	if closeErr != nil {
+		return closeErr
+	}
+	return at.app.verdict(at.id, &st, int(at.signals.Load()))
+}
+
+// close gives the connection up. A holder waits for what it does for others,
+// until it is told to hurry: then that is ended, to run again elsewhere.
+func (at *attachment) close(ctx context.Context, c *conn) error {
+	ctx = context.WithoutCancel(ctx)
+	if c.holder != nil && at.hurry.Err() == nil {
+		if busy := c.holder.Busy(); busy > 0 {
+			at.app.say("waiting for other terminals, whose work this process runs (%s); Ctrl-C to leave it to them", count(int64(busy), "task"))
+		}
+		_ = c.holder.Drain(at.hurry) // if it is not over, the rest is ended below
+	}
+	interrupt := at.hurry.Err() != nil
+	if interrupt {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, at.app.patience)
+		defer stop()
+	}
+	return c.leave(ctx, interrupt)
+}
+
+// unread holds the job because whoever read its answers has gone. What is not
+// printed stays to be read.
+func (at *attachment) unread(ctx context.Context, c *conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), at.app.patience)
+	defer cancel()
+	over := &exitError{code: exitPipe}
+	if err := c.Hold(ctx, at.id, "nobody reads its answers", true); err != nil {
+		return errors.Join(err, over)
+	}
+	st, err := c.Wait(ctx, at.id)
+	if err != nil {
+		return errors.Join(err, over)
+	}
+	if st.Held {
+		at.app.say("nobody reads the answers")
+		at.app.tellHeld(at.id, &st)
+	}
+	return over
+}
+
+// tellHeld says how to go on with a job that is held.
+func (a *app) tellHeld(id navvy.JobID, st *navvy.Status) {
+	have := "have"
+	if st.Counts.Queued == 1 {
+		have = "has"
+	}
+	a.tell("navvy: job %s is held, %s of %s %s no answer yet\n", id, format.Count(st.Counts.Queued), count(st.Counts.Total(), "task"), have)
+	if st.Cut {
+		a.tell("navvy: further inputs were not read\n")
+	}
+	a.tell("resume with: navvy resume %s\n", id)
+}
+
+// verdict turns where the job stands into the exit code, and says what can be done.
+func (a *app) verdict(id navvy.JobID, st *navvy.Status, signals int) error {
+	c := st.Counts
+	exit := &exitError{code: api.ExitFailed}
+	if signals > 0 && (st.Held || st.Cut) {
+		exit.code = api.ExitInterrupted
+	}
+	switch {
+	case st.Held && signals > 0:
+		a.tellHeld(id, st)
+	case st.Held:
+		exit.err = withHint(fmt.Errorf("job %s is held: %s", id, st.Why), "go on with: navvy resume %s", id)
+	case c.Stopped > 0:
+		exit.err = withHint(fmt.Errorf("job %s was stopped (%s): %s of %s failed, %s stopped", id, st.Why, format.Count(c.Failed), count(c.Total(), "task"), format.Count(c.Stopped)),
+			"see navvy why %s; run the rest with: navvy retry --failed %s", id, id)
+	case st.Cut:
+		exit.err = fmt.Errorf("job %s: %s", id, st.Why)
+	case c.Failed > 0:
+		exit.err = withHint(fmt.Errorf("%s of %s failed", format.Count(c.Failed), count(c.Total(), "task")),
+			"see navvy why %s; run again what failed with: navvy retry --failed %s", id, id)
+	default:
+		return nil
+	}
+	return exit
+}
+
+// catchSignals lets the first Ctrl-C hold the job, and the second end what runs.
+func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				at.caught(ctx, s)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
+
+// caught acts on one signal.
+func (at *attachment) caught(ctx context.Context, s os.Signal) {
+	n := at.signals.Add(1)
+	interrupt := n > 1 || at.interrupt || s != os.Interrupt
+	if interrupt {
+		at.signals.Store(max(n, 2))
+	}
+	c, id := at.conn.Load(), at.current.Load()
+	switch {
+	case n > 2:
+		os.Exit(api.ExitInterrupted)
+	case id == nil:
+		at.cancel(&exitError{api.ExitInterrupted, errors.New("interrupted before the job was accepted")})
+		return
+	case c == nil:
+		at.cancel(&exitError{api.ExitInterrupted, withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
+		return
+	case !interrupt:
+		at.app.say("no further task starts, running ones finish; once more to end them")
+	}
+	at.stop()
+	if interrupt {
+		at.now()
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, at.app.patience)
+		defer cancel()
+		if err := c.Hold(ctx, *id, "interrupted", interrupt); err != nil && ctx.Err() == nil {
+			at.app.say("cannot hold job %s: %v", *id, err)
+		}
+	}()
+}

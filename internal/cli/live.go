@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"bufio"
+	"io"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/output"
+)
+
+// liveOutput prints the output of one task, over as many connections as it
+// takes: what was printed is left out when it comes again.
+type liveOutput struct {
+	stdout, stderr resumed
+	buffers        [2]*bufio.Writer
+	attempt        navvy.AttemptID // whose output was printed last
+	// another is called when the output of a further attempt begins; nil if nobody cares.
+	another func()
+}
+
+// newLiveOutput prints to our own streams.
+func (a *app) newLiveOutput() *liveOutput {
+	l := &liveOutput{buffers: [2]*bufio.Writer{bufio.NewWriterSize(a.out, 64<<10), bufio.NewWriterSize(a.err, 64<<10)}}
+	l.through(func(w io.Writer) io.Writer { return w })
+	return l
+}
+
+// through puts another writer before each of the streams.
+func (l *liveOutput) through(wrap func(io.Writer) io.Writer) {
+	l.stdout.w, l.stderr.w = wrap(l.buffers[0]), wrap(l.buffers[1])
+}
+
+// sink takes what one connection gives.
+func (l *liveOutput) sink() client.OutputSink {
+	return client.OutputSink{
+		Attempt: func(id navvy.AttemptID) error {
+			if l.attempt == id {
+				l.again()
+				return nil
+			}
+			if !l.attempt.IsZero() && l.another != nil {
+				l.another()
+			}
+			l.attempt = id
+			l.stdout.forget()
+			l.stderr.forget()
+			return nil
+		},
+		Write: func(s output.Stream, p []byte) error {
+			w := &l.stdout
+			if s == output.Stderr {
+				w = &l.stderr
+			}
+			_, err := w.Write(p)
+			return err
+		},
+		Flush: l.flush,
+	}
+}
+
+// again says that the output comes from its first byte once more.
+func (l *liveOutput) again() {
+	l.stdout.again()
+	l.stderr.again()
+}
+
+func (l *liveOutput) flush() error {
+	for _, b := range l.buffers {
+		if err := b.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
