@@ -16,19 +16,11 @@ import (
 // status always, earlier ones if they are wanted, at most one each progressEvery.
 // As long as inputs come in, the job goes on, unless it is stopped; in is nil if none do.
 func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *incoming, send func(*navvyv1.Status) error) error {
-	var over <-chan struct{} // nil when no more inputs come
-	if in != nil {
-		over = in.over
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	due := true
 	for {
-		select {
-		case <-over:
-			over = nil
-		default:
-		}
+		over := in.coming()
 		changed := s.mgr.Changes(id)
 		st, settled, err := s.mgr.Settled(ctx, id)
 		if err != nil {
@@ -51,9 +43,21 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *in
 		case <-timer.C:
 			due = true
 		case <-over:
-			over = nil
 		case <-changed:
 		}
+	}
+}
+
+// coming gives a channel that is closed when no more inputs come; nil if none do.
+func (in *incoming) coming() <-chan struct{} {
+	if in == nil {
+		return nil
+	}
+	select {
+	case <-in.over:
+		return nil
+	default:
+		return in.over
 	}
 }
 

@@ -130,15 +130,13 @@ func (s *Store) commitOnFull(ctx context.Context, batch *lsm.Batch) (failed [][]
 	snapshot := s.db.NewSnapshot()
 	s.before.set(c, snapshot)
 	s.last.Store(c)
-	s.calls.Add(1)
-	go func() {
-		defer s.calls.Done()
+	s.calls.Go(func() {
 		s.hand(c)
 		<-c.done
 		s.before.set(nil, nil)
 		<-s.turn
 		_ = snapshot.Close() // it never fails, but may wait for space too
-	}()
+	})
 	return nil, c, nil
 }
 

@@ -110,7 +110,7 @@ func TestFull(t *testing.T) {
 	t.Parallel()
 	f := openFull(t, 2<<20)
 	n := 0
-	for round := range 3 {
+	for round := range 2 {
 		n = f.fillUp(t, n)
 		if !f.wasFull() {
 			t.Error("nobody was told that the disk is full")
@@ -150,7 +150,7 @@ func TestFullEaten(t *testing.T) {
 	t.Parallel()
 	f := openFull(t, 2<<20)
 	n := f.fillUp(t, 0)
-	for range 3 {
+	for range 2 {
 		f.fs.free(-f.fs.free())
 		// The reserve is gone, so this is let in only to wait in the midst.
 		f.fs.free(ballast/4 + 10_000)

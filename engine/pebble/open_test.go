@@ -168,6 +168,7 @@ func TestOpenSyncs(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+		t.Logf("%s: %d to open, %d to close", test.name, opened, syncs.Load())
 		if closed := syncs.Load(); opened > test.open || closed > test.rest {
 			t.Errorf("%s: open syncs %d times, close %d times; want at most %d and %d", test.name, opened, closed, test.open, test.rest)
 		}

@@ -33,7 +33,7 @@ func TestStore(t *testing.T) {
 			},
 			Reopen:  reopen,
 			Crash:   crash,
-			Crashes: 10,
+			Crashes: 8,
 		})
 	})
 }
