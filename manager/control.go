@@ -3,15 +3,44 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
 )
 
-type stopOrder struct {
-	job navvy.JobID
-	why string
+// countFailsLocked lets no further task of a job start of which too many have
+// failed, and has it stopped.
+func (m *Manager) countFailsLocked(j *job) {
+	if !j.warned && !j.state.Ended() && j.MaxFails.Exceeded(j.state.Failed, j.total()) {
+		j.warned = true
+		m.stopSoon = append(m.stopSoon, j.ID)
+		m.poke()
+	}
+}
+
+// stopFailing stops a job of which too many tasks have failed, unless a retry
+// has taken that back.
+func (m *Manager) stopFailing(ctx context.Context, id navvy.JobID) error {
+	job, state, err := m.eng.Job(ctx, id)
+	if err != nil {
+		return ignoreGone(err)
+	}
+	total := state.Total
+	if state.Open {
+		total = -1
+	}
+	if job.MaxFails.Exceeded(state.Failed, total) {
+		_, err := m.Stop(ctx, id, fmt.Sprintf("%d tasks failed, more than --max-fails allows", state.Failed))
+		return ignoreGone(err)
+	}
+	m.mu.Lock()
+	if j := m.jobs[id]; j != nil {
+		j.warned = false
+	}
+	m.mu.Unlock()
+	return m.load(ctx, id)
 }
 
 // took takes a job's new state over, after a step of the engine, and tells everybody.

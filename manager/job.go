@@ -28,6 +28,7 @@ type job struct {
 	settling map[int64]*attempt // ended; the report is on its way to disk
 	slots    slots
 	earliest time.Time // the next start, as Delay allows it
+	failing  int64     // tasks that have failed for good, as reports say that are not on disk
 	warned   bool      // too many tasks have failed: it is about to be stopped
 }
 
@@ -50,6 +51,7 @@ type attempt struct {
 	input   []byte
 	watch   bool // its output is streamed
 	stopped bool // it was told to end
+	failing bool // it is counted as one that fails its task
 	out     *live
 }
 
@@ -71,6 +73,9 @@ func (j *job) serveable() bool { return !j.held && !j.warned && !j.state.Ended()
 
 // startable tells whether there are tasks that have not been started yet.
 func (j *job) startable() bool {
+	if j.MaxFails.Exceeded(j.state.Failed+j.failing, j.total()) {
+		return false
+	}
 	return j.serveable() && (j.stale || !j.cursor.done(j.state.Total) || len(j.again) > 0)
 }
 

@@ -31,11 +31,11 @@ type Manager struct {
 	spare    []report        // memory for the next ones
 	answers  []engine.Report // memory of settle, guarded by settling
 	pumping  bool
-	again    bool  // something changed while pumping
-	leaving  bool  // no further jobs are taken
-	draining bool  // nothing new is started
-	failure  error // what ended the manager
-	stopSoon []stopOrder
+	again    bool          // something changed while pumping
+	leaving  bool          // no further jobs are taken
+	draining bool          // nothing new is started
+	failure  error         // what ended the manager
+	stopSoon []navvy.JobID // too many of their tasks have failed
 	attached map[navvy.JobID]int
 	// submitting counts the jobs whose inputs are coming in.
 	submitting int
@@ -175,11 +175,11 @@ func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
 	now := m.opts.Clock()
 	m.expireLeases()
 	m.mu.Lock()
-	next, orders := m.expiry, m.stopSoon
+	next, failing := m.expiry, m.stopSoon
 	m.stopSoon = nil
 	m.mu.Unlock()
-	for _, o := range orders {
-		if _, err := m.Stop(ctx, o.job, o.why); ignoreGone(err) != nil {
+	for _, id := range failing {
+		if err := m.stopFailing(ctx, id); err != nil {
 			return time.Time{}, err
 		}
 	}

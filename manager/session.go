@@ -228,6 +228,9 @@ func (m *Manager) finishLocked(s *Session, f *Finished, a *attempt) {
 		r.Attempt.Slot = a.slot
 		m.releaseLocked(a)
 		a.job.settling[a.index] = a
+		if a.failing = m.finalLocked(&r) && r.Attempt.Outcome != navvy.OutcomeSucceeded; a.failing {
+			a.job.failing++
+		}
 	}
 	s.unsettled++
 	s.unsettledBytes += r.bytes

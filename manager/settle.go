@@ -189,16 +189,14 @@ func (m *Manager) afterLocked(r *report) {
 	if j.settling[r.Task.Index] == r.known {
 		delete(j.settling, r.Task.Index)
 	}
+	if r.known.failing {
+		j.failing--
+	}
 	if err := r.known.close(); err != nil {
 		m.opts.Logger.Error("cannot close the output of an attempt", "task", r.Task, "error", err)
 	}
 	m.signalLocked(j.ID).fire()
-	if !j.warned && !j.state.Ended() && j.MaxFails.Exceeded(j.state.Failed, j.total()) {
-		j.warned = true
-		why := fmt.Sprintf("%d tasks failed, more than --max-fails allows", j.state.Failed)
-		m.stopSoon = append(m.stopSoon, stopOrder{j.ID, why})
-		m.poke()
-	}
+	m.countFailsLocked(j)
 	m.dropLocked(j)
 }
 

@@ -190,6 +190,7 @@ func (m *Manager) reread(ctx context.Context, j *job) error {
 	j.update(state, m.eng.Epoch())
 	j.answered, j.tries, j.stale, j.warned = answered, tried, false, false
 	j.begin()
+	m.countFailsLocked(j)
 	m.dropLocked(j)
 	return nil
 }
