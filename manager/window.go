@@ -157,6 +157,7 @@ func (m *Manager) load(ctx context.Context, id navvy.JobID) error {
 	defer m.mu.Unlock()
 	if j.serveable() {
 		m.addLocked(j)
+		m.countFailsLocked(j)
 	}
 	return nil
 }

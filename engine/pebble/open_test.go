@@ -161,7 +161,7 @@ func TestOpenSyncs(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		open, rest int64
-	}{{"new", 13, 3}, {"existing", 10, 3}} {
+	}{{"new", 10, 1}, {"existing", 6, 1}} {
 		syncs.Store(0)
 		s := open(t, "/store", &Options{FS: fs})
 		opened := syncs.Swap(0)

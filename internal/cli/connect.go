@@ -50,9 +50,13 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg, err := a.holderConfig(dir, a.logger()) // wrong settings are an error also when somebody else is the holder
+	if err != nil {
+		return nil, err
+	}
 	until := time.Now().Add(a.patience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		c, pid, err := a.tryConnect(ctx, dir, n, until)
+		c, pid, err := a.tryConnect(ctx, cfg, n, until)
 		if c != nil || err != nil {
 			return c, err
 		}
@@ -69,7 +73,8 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 }
 
 // tryConnect is one try: nil without an error if somebody has the lock and does not serve, now.
-func (a *app) tryConnect(ctx context.Context, dir *holder.Dir, n need, until time.Time) (*conn, int, error) {
+func (a *app) tryConnect(ctx context.Context, cfg holder.Config, n need, until time.Time) (*conn, int, error) {
+	dir := cfg.Dir
 	dialing, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	if remote, err := dir.Dial(dialing); err == nil {
@@ -85,10 +90,6 @@ func (a *app) tryConnect(ctx context.Context, dir *holder.Dir, n need, until tim
 			return nil, 0, err
 		}
 		return nil, 0, nil
-	}
-	cfg, err := a.holderConfig(dir, a.logger())
-	if err != nil {
-		return nil, 0, errors.Join(err, lock.Unlock())
 	}
 	if n == needLook {
 		cfg.Runners = nil

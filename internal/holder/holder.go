@@ -52,6 +52,7 @@ type Holder struct {
 	grpc     *grpc.Server
 	listener *ownListener
 	full     atomic.Bool
+	wake     atomic.Pointer[manager.Manager] // mgr, for a store that fills up at any time
 
 	work       *errgroup.Group
 	stopServe  context.CancelCauseFunc
@@ -76,10 +77,11 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 			err = errors.Join(err, h.release())
 		}
 	}()
-	h.store, err = cfg.OpenStore(ctx, h.setFull, h.fail)
+	store, err := cfg.OpenStore(ctx, h.setFull, h.fail)
 	if err != nil {
-		return nil, err
+		return nil, err // store may be a pointer to nothing
 	}
+	h.store = store
 	h.eng, err = engine.Open(ctx, h.store, &cfg.Engine)
 	if err != nil {
 		return nil, err
@@ -87,6 +89,7 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	h.mgr = manager.New(h.eng, &manager.Options{
 		Clock: cfg.Engine.Clock, Logger: cfg.Logger, Parallelism: cfg.Parallelism, Full: h.full.Load,
 	})
+	h.wake.Store(h.mgr)
 	srv := server.New(h.mgr, h.eng, &server.Options{
 		Owner: func(context.Context) string { return cfg.Owner }, Version: cfg.Version, Full: h.full.Load, Logger: cfg.Logger,
 	})
@@ -167,8 +170,8 @@ func (h *Holder) setFull(full bool) {
 	} else {
 		h.cfg.Logger.Info("there is disk space again", "dir", h.cfg.Dir.path)
 	}
-	if h.mgr != nil {
-		h.mgr.Wake()
+	if mgr := h.wake.Load(); mgr != nil {
+		mgr.Wake()
 	}
 }
 

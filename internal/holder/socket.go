@@ -52,13 +52,14 @@ func (d *Dir) listen() (*ownListener, error) {
 	if err := os.Chmod(d.join(socketName), 0o600); err != nil {
 		return nil, errors.Join(dirError(d.path, err), l.Close())
 	}
-	return &ownListener{Listener: l, uid: os.Geteuid()}, nil
+	return &ownListener{Listener: l, uid: os.Geteuid(), peer: peer}, nil
 }
 
 // ownListener accepts connections of one user and of root only, and counts them.
 type ownListener struct {
 	net.Listener
-	uid int
+	uid  int
+	peer func(net.Conn) (uid int, err error)
 
 	mu    sync.Mutex
 	open  int
@@ -72,7 +73,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peer(conn); err != nil || uid != l.uid && uid != 0 {
+		if uid, err := l.peer(conn); err != nil || uid != l.uid && uid != 0 {
 			_ = conn.Close() // it is not ours to talk to
 			continue
 		}
