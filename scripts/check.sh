@@ -39,6 +39,11 @@ race() {
 	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 10m ./...
 }
 
+# harness looks for broken promises with fresh seeds; a failure prints its seed.
+harness() {
+	NAVVY_CRASH_TIME=90s go test -count=1 -v -run TestPromises ./test/... >&2
+}
+
 binary() {
 	make build
 	bin/navvy version
@@ -51,5 +56,6 @@ step 'lint' make lint
 step 'tests of the tools' go -C tools test ./...
 step 'PostgreSQL' postgres
 step 'tests with the race detector' race
+step 'crash harness, fresh seeds, 90 s each' harness
 step 'fuzz targets, 3000 inputs each' scripts/fuzz.sh 3000x
 printf '== all is well (%d s)\n' "$SECONDS" >&2
