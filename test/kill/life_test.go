@@ -97,6 +97,7 @@ func (l *life) run() {
 		}
 	}
 	if l.bad == nil {
+		l.lastMishap()
 		l.finish()
 	}
 }
@@ -248,15 +249,18 @@ func (l *life) mishap() {
 	if l.forgetJournal {
 		_ = os.Remove(l.path("data/worker/journal")) // if there is one
 	}
-	if !l.oldDisk || l.holder() != 0 {
-		return
-	}
 	store, old := l.path("data/store"), l.path("old")
-	if len(l.seen) > 0 && exists(old) {
+	if l.oldDisk && !exists(old) && exists(store) {
+		l.must(os.CopyFS(old, os.DirFS(store)))
+	}
+}
+
+// lastMishap is what it does before the end.
+func (l *life) lastMishap() {
+	store, old := l.path("data/store"), l.path("old")
+	if exists(old) && l.holder() == 0 {
 		l.must(os.RemoveAll(store))
 		l.must(os.Rename(old, store))
-	} else if !exists(old) && exists(store) {
-		l.must(os.CopyFS(old, os.DirFS(store)))
 	}
 }
 

@@ -34,7 +34,7 @@ func (l *life) session(args ...string) *proc {
 func (l *life) start(out string, args ...string) *proc {
 	l.note("navvy %s", strings.Join(args, " "))
 	p := &proc{cmd: exec.Command(navvy, args...), out: out, over: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "NAVVY_DATA="+l.path("data"), taskDir+"="+l.path("traces"))
+	p.cmd.Env = append(os.Environ(), "NAVVY_DATA="+l.path("data"), taskDir+"="+l.path("traces"), "GORACE=atexit_sleep_ms=0") // or each task takes a second
 	if l.retries {
 		p.cmd.Env = append(p.cmd.Env, flaky+"=1")
 	}
@@ -61,8 +61,9 @@ func (l *life) await(p *proc) int {
 	select {
 	case <-p.over:
 	case <-time.After(patience):
-		l.violate(errState, "navvy %s does not end", strings.Join(p.cmd.Args[1:], " "))
-		l.kill(p)
+		l.signal(p, unix.SIGQUIT) // tells what it is doing
+		<-p.over
+		l.violate(errState, "navvy %s does not end:\n%s", strings.Join(p.cmd.Args[1:], " "), l.read("stderr"))
 	}
 	code := p.cmd.ProcessState.ExitCode()
 	if code != 0 {
