@@ -11,8 +11,27 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// start begins an attempt.
-func (w *Worker) start(ctx context.Context, a *client.Assignment) {
+// attempt is one that this worker carries out.
+type attempt struct {
+	worker *Worker
+	ref    client.AttemptRef
+	run    *runner.Run
+	upload upload
+}
+
+// start begins attempts.
+func (w *Worker) start(ctx context.Context, assignments []client.Assignment) {
+	attempts := make([]doable, 0, len(assignments))
+	for i := range assignments {
+		if a := w.prepare(ctx, &assignments[i]); a != nil {
+			attempts = append(attempts, a)
+		}
+	}
+	w.hands.give(attempts...)
+}
+
+// prepare makes an attempt of an assignment; nil if it has failed already.
+func (w *Worker) prepare(ctx context.Context, a *client.Assignment) *attempt {
 	r := a.AttemptRef
 	kind := w.runners[a.Job.Spec.Kind()]
 	if kind == nil {
@@ -20,27 +39,30 @@ func (w *Worker) start(ctx context.Context, a *client.Assignment) {
 			ID: r.Attempt, Outcome: navvy.OutcomeFailed, Reason: navvy.ReasonStart,
 			Message: "this worker runs no tasks of this kind: " + a.Job.Spec.Kind(),
 		})
-		return
+		return nil
 	}
-	up := &upload{ctx: ctx, server: w.server, ref: r}
-	run := kind.Prepare(&runner.Task{
+	begun := &attempt{worker: w, ref: r, upload: upload{ctx: ctx, server: w.server, ref: r}}
+	begun.run = kind.Prepare(&runner.Task{
 		Task: driver.Task{
 			ID: r.Task, Attempt: r.Attempt, Token: token(r), Slot: a.Slot,
 			Spec: &a.Job.Spec, Format: a.Job.Format, Input: a.Input,
 		},
-		Sink: up,
+		Sink: &begun.upload,
 	})
 	if a.Watch {
-		run.Watch()
+		begun.run.Watch()
 	}
 	w.mu.Lock()
-	w.runs[r] = run
+	w.runs[r] = begun.run
 	w.mu.Unlock()
-	w.attempts.Go(func() {
-		attempt := run.Do()
-		up.close()
-		w.finish(r, &attempt)
-	})
+	return begun
+}
+
+// do carries the attempt out and hands in its report.
+func (a *attempt) do() {
+	ended := a.run.Do()
+	a.upload.close()
+	a.worker.finish(a.ref, &ended)
 }
 
 // token names an attempt in the environment of its processes.

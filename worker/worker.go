@@ -22,7 +22,7 @@ type Worker struct {
 	runs     map[client.AttemptRef]*runner.Run
 	finished []client.Report
 	ready    chan struct{} // reports are waiting
-	attempts sync.WaitGroup
+	hands    hands
 }
 
 // Options are the settings of a Worker.
@@ -71,7 +71,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		g.Go(func() error { return w.report(ctx, session) })
 		err = g.Wait()
 		w.stopAll()
-		w.attempts.Wait()
+		w.hands.end()
 	}
 	return fmt.Errorf("worker %s: %w", w.opts.Name, err)
 }
@@ -83,9 +83,7 @@ func (w *Worker) obey(ctx context.Context, session *client.Session) error {
 		if err != nil {
 			return err
 		}
-		for i := range orders.Assignments {
-			w.start(ctx, &orders.Assignments[i])
-		}
+		w.start(ctx, orders.Assignments)
 		for _, r := range orders.Watch {
 			if run := w.run(r); run != nil {
 				run.Watch()

@@ -108,7 +108,7 @@ func (o *Options) engine(fs vfs.FS, logger *logger) *lsm.Options {
 		CacheSize:                   o.Cache + memtables*o.Memtable,
 		MemTableSize:                uint64(o.Memtable),
 		MemTableStopWritesThreshold: memtables,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                256,
