@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy/internal/cli/format"
@@ -37,7 +40,7 @@ func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
 		parallel = ""
 	}
 	const rounds = 3
-	var ours, xargs []time.Duration
+	var ours, xargs, bare []time.Duration
 	var gnu time.Duration
 	for i := range rounds {
 		took, err := b.command(ctx, inputs, []string{"xargs", "-P2", "-n1", trueProgram})
@@ -50,6 +53,10 @@ func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
 			return nil, err
 		}
 		ours = append(ours, took)
+		if took, err = bareExec(ctx, n); err != nil {
+			return nil, err
+		}
+		bare = append(bare, took)
 	}
 	if parallel != "" {
 		// It is some times slower: a tenth of the inputs tells as much.
@@ -59,10 +66,11 @@ func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
 		}
 		gnu *= 10
 	}
-	mine, theirs := median(ours), median(xargs)
+	mine, theirs, limit := median(ours), median(xargs), median(bare)
 	f := &figure{goal: "at least 1.2 of xargs, 7 of parallel"}
 	f.add("tasks", float64(n), format.Count(int64(n)))
 	f.add("xargs_per_second", float64(n)/theirs.Seconds(), format.Rate(float64(n)/theirs.Seconds()))
+	f.add("bare_exec_per_second", float64(n)/limit.Seconds(), format.Rate(float64(n)/limit.Seconds()))
 	f.add("navvy_per_second", float64(n)/mine.Seconds(), format.Rate(float64(n)/mine.Seconds()))
 	toXargs := theirs.Seconds() / mine.Seconds()
 	f.ok = toXargs >= 1.2
@@ -72,8 +80,33 @@ func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
 		f.addRatio("ratio_to_parallel", toParallel)
 		f.ok = f.ok && toParallel >= 7
 	}
+	f.addRatio("bare_exec_to_xargs", theirs.Seconds()/limit.Seconds())
+	f.addRatio("ratio_to_bare_exec", limit.Seconds()/mine.Seconds())
 	f.addRatio("ratio_to_xargs", toXargs)
 	return f, nil
+}
+
+// bareExec is the limit: the same processes, two at a time, their output
+// captured by os/exec, and nothing else.
+func bareExec(ctx context.Context, n int) (time.Duration, error) {
+	var next atomic.Int64
+	started := time.Now()
+	g, ctx := errgroup.WithContext(ctx)
+	for range 2 {
+		g.Go(func() error {
+			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
+				var output bytes.Buffer
+				cmd := exec.CommandContext(ctx, trueProgram, strconv.FormatInt(i, 10))
+				cmd.Stdout, cmd.Stderr = &output, &output
+				if err := cmd.Run(); err != nil {
+					return fmt.Errorf("%s: %w", trueProgram, err)
+				}
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	return time.Since(started), err
 }
 
 // command runs a whole command, and tells how long it took.
