@@ -16,7 +16,11 @@ func newResults(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "results [flags] ID[/INDEX]", Short: "print the answers of a job, or of one task",
 		Long: `results prints answers, each once, in the order of the inputs: what the tasks
-wrote, or with -o everything about them. It can be called at any time.`,
+wrote, or with -o everything about them. It can be called at any time.
+
+In jsonl and csv, duration and cpu_time are seconds, max_memory is bytes. The
+kernel counts a process's peak from that of navvy, which started it: max_memory
+is 0 for tasks that stayed below some tens of megabytes.`,
 		Example: `  navvy results 7k2 > answers.txt
   navvy results --failed -o jsonl 7k2
   navvy results --follow 7k2
