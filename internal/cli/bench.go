@@ -99,6 +99,9 @@ func newBench(a *app) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
+			if n < 0 {
+				return usagef("-n %d: want a positive number", n)
+			}
 			stop, err := profileTo(profile, heap)
 			if err != nil {
 				return err
