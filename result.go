@@ -1,6 +1,9 @@
 package navvy
 
-import "time"
+import (
+	"time"
+	"unicode/utf8"
+)
 
 // Attempt is one run of a task by one worker, as it ended.
 type Attempt struct {
@@ -59,6 +62,23 @@ const (
 	ReasonLost       Reason = "lost"       // its worker died
 	ReasonStopped    Reason = "stopped"    // navvy ended it
 )
+
+// MaxMessage bounds an attempt's Message, and why a job is held or stopped, in bytes.
+const MaxMessage = 4 << 10
+
+// Shorten cuts words for people to MaxMessage bytes. What goes on behind the end
+// is said to; a rune is not cut in two.
+func Shorten(message string) string {
+	if len(message) <= MaxMessage {
+		return message
+	}
+	const more = "…"
+	end := MaxMessage - len(more)
+	for end > 0 && !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return message[:end] + more
+}
 
 // Exit is how a process ended: by a code or by a signal.
 type Exit struct {

@@ -43,8 +43,9 @@ type pending struct {
 	lead, done chan struct{}
 }
 
-// do carries out one step and returns when it is durable, or its error. The
-// leader's context does not end a commit that serves others as well.
+// do carries out one step and returns when it is durable, or its error. A
+// context that ends takes back a step whose turn has not come; it does not end a
+// commit, which serves others as well.
 func (c *committer) do(ctx context.Context, s step) error {
 	p := &pending{step: s}
 	c.mu.Lock()
@@ -56,6 +57,15 @@ func (c *committer) do(ctx context.Context, s step) error {
 		case <-p.done:
 			return p.err
 		case <-p.lead:
+		case <-ctx.Done():
+			if c.takeBack(p) {
+				return context.Cause(ctx)
+			}
+			select {
+			case <-p.done:
+				return p.err
+			case <-p.lead:
+			}
 		}
 	} else {
 		c.leading = true
@@ -63,6 +73,23 @@ func (c *committer) do(ctx context.Context, s step) error {
 	}
 	c.commit(context.WithoutCancel(ctx), p)
 	return p.err
+}
+
+// takeBack removes a step from the queue. It is false if its turn has come.
+func (c *committer) takeBack(p *pending) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-p.lead:
+		return false
+	default:
+	}
+	i := slices.Index(c.queue, p)
+	if i < 0 {
+		return false
+	}
+	c.queue = slices.Delete(c.queue, i, i+1)
+	return true
 }
 
 // commit decides what is waiting, own included, then hands the lead on.
@@ -106,7 +133,7 @@ func (c *committer) decide(ctx context.Context, batch []*pending) (rest []*pendi
 	err := t.apply()
 	switch {
 	case err == nil:
-	case errors.Is(err, navvy.ErrConflict):
+	case errors.Is(err, navvy.ErrConflict), errors.Is(err, navvy.ErrInvalid): // by the fault of some
 		c.decideAlone(ctx, batch[:n])
 	default:
 		for _, p := range batch[:n] {
@@ -204,6 +231,9 @@ func (t *tx) run(s step) error {
 	conditions, ops, size := t.batch.Mark()
 	t.edited, t.added = t.edited[:0], t.added[:0]
 	err := s(t)
+	if err == nil {
+		err = oversized(t.batch.Ops[ops:])
+	}
 	if err != nil {
 		t.batch.Rewind(conditions, ops, size)
 		for _, e := range slices.Backward(t.edited) {
@@ -214,6 +244,17 @@ func (t *tx) run(s step) error {
 		}
 	}
 	return err
+}
+
+// oversized refuses what no store takes. It would refuse the whole batch, with
+// the steps of others.
+func oversized(ops []driver.Op) error {
+	for i := range ops {
+		if key, value := len(ops[i].Key), len(ops[i].Value); key > driver.MaxKey || value > driver.MaxValue {
+			return fmt.Errorf("a record of %d bytes, more than %d: %w", key+value, driver.MaxValue, navvy.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 func (t *tx) size() int { return t.batch.Size() }

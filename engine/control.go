@@ -33,8 +33,14 @@ func (e *Engine) change(ctx context.Context, id navvy.JobID, fn func(*tx, *navvy
 // Hold lets no further task of the job start, until Resume. It does nothing to a
 // job that has ended or is held already.
 func (e *Engine) Hold(ctx context.Context, id navvy.JobID, why string) (State, error) {
+	return e.HoldIf(ctx, id, why, func(*State) bool { return true })
+}
+
+// HoldIf is Hold, if the state then fits. Steps that come before the decision are
+// seen by fits, those that come after undo it.
+func (e *Engine) HoldIf(ctx context.Context, id navvy.JobID, why string, fits func(*State) bool) (State, error) {
 	return e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
-		if !state.Ended() && !state.Held {
+		if !state.Ended() && !state.Held && fits(state) {
 			hold(t, job, state, why)
 		}
 		return nil
@@ -53,7 +59,7 @@ func (e *Engine) HoldAbandoned(ctx context.Context, id navvy.JobID, why string) 
 }
 
 func hold(t *tx, job *navvy.Job, state *State, why string) {
-	state.Held, state.Why = true, why
+	state.Held, state.Why = true, navvy.Shorten(why)
 	t.delete(queuedKey(job))
 }
 
@@ -98,7 +104,7 @@ func (e *Engine) Stop(ctx context.Context, id navvy.JobID, why string) (State, e
 }
 
 func stop(t *tx, job *navvy.Job, state *State, why string) {
-	state.Stopped, state.Held, state.Why = true, false, why
+	state.Stopped, state.Held, state.Why = true, false, navvy.Shorten(why)
 	t.end(job, state)
 }
 
@@ -148,9 +154,17 @@ func (e *Engine) MarkRead(ctx context.Context, id navvy.JobID) error {
 // Remove deletes a job with all that belongs to it: first it is gone for
 // everybody, then its data goes. A job that has not ended is ErrConflict.
 func (e *Engine) Remove(ctx context.Context, id navvy.JobID) error {
+	return e.removeIf(ctx, id, func(*State) bool { return true })
+}
+
+// removeIf is Remove, if the state then fits; ErrConflict if not.
+func (e *Engine) removeIf(ctx context.Context, id navvy.JobID, fits func(*State) bool) error {
 	_, err := e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
 		if !state.Ended() {
 			return fmt.Errorf("job %s has not ended; stop it first: %w", id, navvy.ErrConflict)
+		}
+		if !fits(state) {
+			return fmt.Errorf("job %s has changed in between: %w", id, navvy.ErrConflict)
 		}
 		state.Removed = true // from now on it weighs nothing
 		t.put(jobKey(tableTrash, id), nil)
@@ -168,7 +182,7 @@ func (e *Engine) Remove(ctx context.Context, id navvy.JobID) error {
 	if err != nil {
 		return err
 	}
-	return e.sweep(ctx, id)
+	return e.sweep(context.WithoutCancel(ctx), id) // it is decided
 }
 
 // sweep removes the data of a job whose tombstone stands, the tombstone last.

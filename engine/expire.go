@@ -31,11 +31,19 @@ func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err e
 			return at, removed, nil
 		}
 		e.opts.Logger.Info("remove an expired job", "job", id, "expired", at)
-		if err := e.Remove(ctx, id); err != nil && !errors.Is(err, navvy.ErrNotFound) {
+		switch err := e.removeIf(ctx, id, func(s *State) bool { return !s.Expires.After(now) }); {
+		case err == nil:
+			removed++
+		case !overtaken(err):
 			return time.Time{}, removed, err
 		}
-		removed++
 	}
+}
+
+// overtaken tells whether a removal failed because somebody has removed the
+// job, or retried it, meanwhile.
+func overtaken(err error) bool {
+	return errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrConflict)
 }
 
 func (e *Engine) nextExpiry(ctx context.Context) (id navvy.JobID, at time.Time, err error) {

@@ -220,32 +220,3 @@ func (e *Engine) History(ctx context.Context, task navvy.TaskID, fn func(*navvy.
 		return fn(res)
 	})
 }
-
-// Printed gives what SetPrinted kept; nil if there is nothing.
-func (e *Engine) Printed(ctx context.Context, id navvy.JobID) ([]byte, error) {
-	b, err := e.store.Get(ctx, jobKey(tablePrinted, id))
-	if errors.Is(err, navvy.ErrNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("engine: what is printed of job %s: %w", id, err)
-	}
-	d, _ := readRecord(b, tablePrinted, printedVersion, "what is printed of job "+string(id))
-	indexes := d.bytes()
-	return indexes, d.end()
-}
-
-const printedVersion = 1
-
-// SetPrinted keeps which answers of a job its client has printed: a serialized
-// bitmap, which the engine does not look into.
-func (e *Engine) SetPrinted(ctx context.Context, id navvy.JobID, indexes []byte) error {
-	return e.committer.do(ctx, func(t *tx) error {
-		if _, err := t.state(id); err != nil {
-			return err
-		}
-		r := newRecord(tablePrinted, printedVersion, len(indexes)+4)
-		r.bytes(indexes)
-		t.put(jobKey(tablePrinted, id), r.b)
-		return nil
-	})
-}

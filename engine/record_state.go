@@ -95,8 +95,8 @@ func decodeState(b []byte) (State, error) {
 		Total: d.int(), Succeeded: d.int(), Failed: d.int(),
 		Round: d.uint32(), Bytes: d.int(), Why: d.string(), Finished: d.time(), Expires: d.time(),
 	}
-	if s.Pending() < 0 {
-		d.fail("more answers than tasks")
+	if s.Pending() < 0 || s.Succeeded < 0 || s.Failed < 0 {
+		d.fail("its counts cannot be")
 	}
 	return s, d.end()
 }

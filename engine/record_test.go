@@ -47,6 +47,8 @@ var (
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
 )
 
+var samplePrinted = printed{parts: 2, indexes: []byte("bitmap")}
+
 // records are all kinds of stored values: how a sample is written, and read.
 var records = []struct {
 	name   string
@@ -69,6 +71,8 @@ var records = []struct {
 		}
 		return *l, err
 	}, loggedChunk{length: 9, crc: 8}},
+	{"printed-v1", func() []byte { return encodePrinted(samplePrinted) }, func(b []byte) (any, error) { return decodePrinted("0123456789ab", b) }, samplePrinted},
+	{"size-v1", func() []byte { return encodeSize(12345) }, func(b []byte) (any, error) { return decodeSize(b) }, int64(12345)},
 	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
 }
 
@@ -96,7 +100,7 @@ func TestGoldenRecords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(r.want, got, cmp.AllowUnexported(loggedChunk{})); diff != "" {
+			if diff := cmp.Diff(r.want, got, cmp.AllowUnexported(printed{}, loggedChunk{})); diff != "" {
 				t.Fatalf("want -, got +:\n%s", diff)
 			}
 			if encoded := r.encode(); string(encoded) != string(stored) {

@@ -52,6 +52,10 @@ func (e *Engine) Retry(ctx context.Context, id navvy.JobID, sel RetrySelection) 
 	if len(sel.Indexes) > maxRetryIndexes {
 		return 0, State{}, fmt.Errorf("retry of %d named tasks, more than %d at once: %w", len(sel.Indexes), maxRetryIndexes, navvy.ErrInvalid)
 	}
+	ctx = context.WithoutCancel(ctx) // half of a retry is worse than none
+	if err := e.finishRetry(ctx, id); err != nil {
+		return 0, State{}, err
+	}
 	job, before, err := e.Job(ctx, id)
 	if err != nil {
 		return 0, State{}, err
@@ -73,6 +77,9 @@ func (e *Engine) Retry(ctx context.Context, id navvy.JobID, sel RetrySelection) 
 	state, err := e.change(ctx, id, func(t *tx, _ *navvy.Job, state *State) error {
 		if state.Succeeded != before.Succeeded || state.Failed != before.Failed {
 			return fmt.Errorf("job %s was answered in between: %w", id, navvy.ErrConflict)
+		}
+		if state.Ended() {
+			state.Held = false // from before its end; it has meant nothing since
 		}
 		state.Succeeded -= succeeded
 		state.Failed -= failed
@@ -139,11 +146,13 @@ func (e *Engine) selected(ctx context.Context, id navvy.JobID, sel RetrySelectio
 	return nil
 }
 
-// finishRetry moves the results that a decided retry is about to history. It
-// can be run again: what has moved is no longer there.
+// finishRetry moves the results that a decided retry is about to history, if
+// there is one. It can be run again: what has moved is no longer there.
 func (e *Engine) finishRetry(ctx context.Context, id navvy.JobID) error {
 	stored, err := e.store.Get(ctx, jobKey(tableRetry, id))
-	if err != nil {
+	if errors.Is(err, navvy.ErrNotFound) {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("engine: retry of job %s: %w", id, err)
 	}
 	sel, err := decodeRetry(stored)
@@ -175,6 +184,6 @@ func (e *Engine) finishRetry(ctx context.Context, id navvy.JobID) error {
 		return fmt.Errorf("engine: retry of job %s: %w", id, err)
 	}
 	moves.Delete(jobKey(tableRetry, id))
-	moves.Delete(jobKey(tablePrinted, id))
+	moves.DeleteRange(jobKey(tablePrinted, id), driver.PrefixEnd(jobKey(tablePrinted, id)))
 	return flush()
 }

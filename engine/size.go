@@ -32,6 +32,12 @@ func encodeSize(size int64) []byte {
 	return r.b
 }
 
+func decodeSize(b []byte) (int64, error) {
+	d, _ := readRecord(b, tableMeta, sizeVersion, "size of the data")
+	size := d.int()
+	return size, d.end()
+}
+
 // loadSize reads what all jobs take on disk.
 func (c *committer) loadSize(ctx context.Context) error {
 	b, err := c.store.Get(ctx, sizeKey)
@@ -40,9 +46,9 @@ func (c *committer) loadSize(ctx context.Context) error {
 	} else if err != nil {
 		return fmt.Errorf("engine: read the size of the data: %w", err)
 	}
-	d, _ := readRecord(b, tableMeta, sizeVersion, "size of the data")
-	c.size.Store(d.int())
-	return d.end()
+	size, err := decodeSize(b)
+	c.size.Store(size)
+	return err
 }
 
 // Size is about what all jobs take on disk, in bytes.
@@ -77,10 +83,12 @@ func (e *Engine) shrink(ctx context.Context) (removed int, err error) {
 	}
 	for _, id := range read {
 		e.opts.Logger.Info("remove a job early: the data are larger than they may be", "job", id, "size", e.Size(), "bound", e.opts.KeepSize)
-		if err := e.Remove(ctx, id); err != nil && !errors.Is(err, navvy.ErrNotFound) {
+		switch err := e.removeIf(ctx, id, func(s *State) bool { return s.Read }); {
+		case err == nil:
+			removed++
+		case !overtaken(err):
 			return removed, err
 		}
-		removed++
 	}
 	return removed, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/output"
 )
 
@@ -50,6 +52,9 @@ func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submi
 			return nil, "", fmt.Errorf("engine: look up idempotency key %q: %w", job.IdempotencyKey, err)
 		}
 	}
+	if size := len(encodeJob(&job)); size > driver.MaxValue {
+		return nil, "", fmt.Errorf("the command with its environment is %d bytes long, more than %d: %w", size, driver.MaxValue, navvy.ErrInvalid)
+	}
 	s := &Submission{e: e, job: &job, stream: stream}
 	if !job.Detached {
 		s.state.Attached = e.epoch
@@ -69,12 +74,18 @@ func (s *Submission) State() State { return s.state }
 // First is the first chunk of inputs, nil before it is durable.
 func (s *Submission) First() *Chunk { return s.first }
 
+// maxTasks is how many tasks of a job the bitmaps of what is answered can tell apart.
+const maxTasks = math.MaxUint32
+
 // Add takes further inputs and keeps them; whole chunks become durable before it returns.
 func (s *Submission) Add(ctx context.Context, inputs ...[]byte) error {
 	if s.closed {
 		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
 	}
 	for _, in := range inputs {
+		if s.next+int64(len(s.inputs)) == maxTasks {
+			return fmt.Errorf("job %s: more than %d inputs: %w", s.job.ID, maxTasks, navvy.ErrInvalid)
+		}
 		if len(s.inputs) > 0 && (len(s.inputs) == MaxChunkInputs || s.bytes+len(in) > MaxChunkBytes) {
 			if err := s.Flush(ctx); err != nil {
 				return err

@@ -37,11 +37,12 @@ func (m *Manager) pump(ctx context.Context) error {
 		}
 		if read != nil {
 			m.mu.Unlock()
-			err := read(ctx)
+			err := read(context.WithoutCancel(ctx)) // others rely on it
 			m.mu.Lock()
 			if err != nil {
 				m.pumping = false
 				m.mu.Unlock()
+				m.poke() // who left word meanwhile is not forgotten
 				return err
 			}
 		}
@@ -84,7 +85,7 @@ func (m *Manager) assignJobLocked(j *job, room int, now time.Time) (started int,
 			break
 		}
 		if j.stale {
-			return started, func(ctx context.Context) error { return m.reread(ctx, j) }
+			return started, func(ctx context.Context) error { return m.orHold(ctx, j, m.reread(ctx, j)) }
 		}
 		index, ok := j.nextTask(now)
 		if !ok {
@@ -93,11 +94,31 @@ func (m *Manager) assignJobLocked(j *job, room int, now time.Time) (started int,
 		input, ok := j.chunk.Get(index)
 		if !ok {
 			j.putBack(index)
-			return started, func(ctx context.Context) error { return m.readInputs(ctx, j, index) }
+			return started, func(ctx context.Context) error { return m.orHold(ctx, j, m.readInputs(ctx, j, index)) }
 		}
 		m.startLocked(j, s, index, input, now)
 	}
 	return started, nil
+}
+
+// orHold holds a job whose data cannot be read, so that others go on.
+func (m *Manager) orHold(ctx context.Context, j *job, err error) error {
+	if !errors.Is(err, navvy.ErrCorrupt) {
+		return err
+	}
+	m.opts.Logger.Error("a job is held: its data are damaged", "job", j.ID, "error", err)
+	state, holdErr := m.eng.Hold(ctx, j.ID, "its data are damaged (navvy verify says where): "+err.Error())
+	if errors.Is(holdErr, navvy.ErrCorrupt) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		j.held = true // as long as this process lives
+		m.dropLocked(j)
+		return nil
+	}
+	if holdErr == nil {
+		m.took(j.ID, state, nil)
+	}
+	return ignoreGone(holdErr)
 }
 
 // readInputs brings the inputs around index into memory.

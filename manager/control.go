@@ -118,10 +118,12 @@ func (m *Manager) Retry(ctx context.Context, id navvy.JobID, sel engine.RetrySel
 	m.settling.Lock()
 	n, state, err := m.eng.Retry(ctx, id, sel)
 	m.settling.Unlock()
+	if n > 0 {
+		m.took(id, state, func(j *job) { j.stale = true }) // it is decided, whatever came then
+	}
 	if err != nil {
 		return 0, navvy.Status{}, err
 	}
-	m.took(id, state, func(j *job) { j.stale = true })
 	if n > 0 && !state.HeldIn(m.eng.Epoch()) {
 		if err := m.load(ctx, id); err != nil {
 			return 0, navvy.Status{}, err
@@ -134,12 +136,15 @@ func (m *Manager) Retry(ctx context.Context, id navvy.JobID, sel engine.RetrySel
 	return n, st, err
 }
 
-// Remove deletes an ended job. With force it is stopped first.
+// Remove deletes an ended job, when nothing of it runs any more. With force it
+// is stopped first.
 func (m *Manager) Remove(ctx context.Context, id navvy.JobID, force bool) error {
 	if force {
 		if _, err := m.Stop(ctx, id, "removed"); err != nil {
 			return err
 		}
+	}
+	if st, err := m.Status(ctx, id); err == nil && st.State().Final() {
 		if err := m.Await(ctx, id, false); ignoreGone(err) != nil {
 			return err
 		}
@@ -171,13 +176,20 @@ func (m *Manager) AttachClient(job *navvy.Job) (leave func(context.Context) erro
 		if !last || draining {
 			return nil
 		}
-		state, err := m.eng.State(ctx, job.ID)
-		if err != nil || state.Ended() || state.Attached == 0 {
-			return ignoreGone(err)
+		state, err := m.eng.HoldIf(ctx, job.ID, "its client ended", func(state *engine.State) bool {
+			return state.Attached != 0 && !m.isAttached(job.ID) // another client may have come
+		})
+		if err == nil {
+			m.took(job.ID, state, nil)
 		}
-		_, err = m.Hold(ctx, job.ID, "its client ended", false)
 		return ignoreGone(err)
 	}
+}
+
+func (m *Manager) isAttached(id navvy.JobID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.attached[id] > 0
 }
 
 // Active gives the ids of the jobs that are being served, in order of service.

@@ -26,6 +26,7 @@ type Manager struct {
 	order    []*job               // the same, in order of service
 	behind   []byte               // the window has been read up to this position
 	more     bool                 // there may be queued jobs behind it
+	arrived  bool                 // one has come since the queue was last read
 	sessions []*Session
 	reports  []report        // on their way to disk
 	spare    []report        // memory for the next ones
@@ -42,9 +43,11 @@ type Manager struct {
 	// coming are the same jobs, each with the newest state that is known of it.
 	coming  map[navvy.JobID]engine.State
 	signals map[navvy.JobID]*signal
-	watched map[navvy.TaskID]int
-	idle    signal    // fires when something ended
-	expiry  time.Time // when to look for expired jobs
+	// signalsBound is how many signals there may be before some are forgotten.
+	signalsBound int
+	watched      map[navvy.TaskID]int
+	idle         signal    // fires when something ended
+	expiry       time.Time // when to look for expired jobs
 
 	reported chan struct{} // reports are waiting
 	changed  chan struct{} // the next instant may be another one

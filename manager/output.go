@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
@@ -14,7 +15,7 @@ import (
 type live struct {
 	log *output.Log
 	// file is nil as long as the output is short. The log sets it.
-	file *engine.OutputLog
+	file atomic.Pointer[engine.OutputLog]
 }
 
 func newLive(eng *engine.Engine, ref Ref) *live {
@@ -25,7 +26,7 @@ func newLive(eng *engine.Engine, ref Ref) *live {
 		if err != nil {
 			return nil, err
 		}
-		l.file = file
+		l.file.Store(file)
 		return file, nil
 	})
 	return l
@@ -36,7 +37,7 @@ func (a *attempt) log() *engine.OutputLog {
 	if a == nil || a.out == nil {
 		return nil
 	}
-	return a.out.file
+	return a.out.file.Load()
 }
 
 // OutputWriter takes what one attempt writes. It is for one goroutine at a time.
@@ -122,6 +123,9 @@ func (m *Manager) watchedLocked(task navvy.TaskID) bool { return m.watched[task]
 // short goes into the record, however it came.
 func (a *attempt) complete(out *navvy.Output) error {
 	if !out.Logged {
+		if len(out.Inline) > output.InlineLimit || output.UpdateCRC(0, out.Inline) != out.CRC {
+			return fmt.Errorf("output of %s, attempt %s: %d bytes came with the report, and are not what it says: %w", a.task(), a.id, len(out.Inline), navvy.ErrCorrupt)
+		}
 		return nil
 	}
 	var length int64
@@ -132,7 +136,7 @@ func (a *attempt) complete(out *navvy.Output) error {
 	if length != out.Length || crc != out.CRC {
 		return fmt.Errorf("output of %s, attempt %s is not what its worker sent: %w", a.task(), a.id, navvy.ErrCorrupt)
 	}
-	if length > 0 && a.out.file != nil {
+	if length > 0 && a.out.file.Load() != nil {
 		return nil
 	}
 	out.Logged = false

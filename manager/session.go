@@ -37,6 +37,9 @@ const (
 	maxUnsettledBytes = 16 << 20
 )
 
+// maxReason is longer than any reason that is one.
+const maxReason = 64
+
 // Ref names an attempt.
 type Ref struct {
 	Task    navvy.TaskID
@@ -221,6 +224,8 @@ type report struct {
 
 // finishLocked takes a report; a is the attempt if it ran until now.
 func (m *Manager) finishLocked(s *Session, f *Finished, a *attempt) {
+	f.Attempt.Message = navvy.Shorten(f.Attempt.Message)
+	f.Attempt.Reason = f.Attempt.Reason[:min(len(f.Attempt.Reason), maxReason)]
 	r := report{Finished: f, session: s, bytes: len(f.Attempt.Output.Inline) + len(f.Attempt.Message) + 256}
 	r.Attempt.Worker = s.info.Name
 	if a != nil {

@@ -31,14 +31,32 @@ func (m *Manager) settleAll(ctx context.Context) error {
 		if len(reports) == 0 {
 			return nil
 		}
-		if err := m.settle(ctx, reports); err != nil {
-			return err
+		for rest := reports; len(rest) > 0; {
+			n := together(rest)
+			if err := m.settle(ctx, rest[:n]); err != nil {
+				return err
+			}
+			rest = rest[n:]
 		}
 		clear(reports)
 		m.mu.Lock()
 		m.spare = reports[:0]
 		m.mu.Unlock()
 	}
+}
+
+// maxRound bounds the reports of one round, in bytes: far below what a store takes at once.
+const maxRound = 4 << 20
+
+// together is how many of the reports go into one round.
+func together(reports []report) int {
+	bytes := 0
+	for i := range reports {
+		if bytes += reports[i].bytes; bytes > maxRound && i > 0 {
+			return i
+		}
+	}
+	return len(reports)
 }
 
 // settle is one round: judge, write, follow up.

@@ -14,10 +14,28 @@ var errDraining = fmt.Errorf("this navvy is about to end: %w", navvy.ErrUnavaila
 func (m *Manager) signalLocked(id navvy.JobID) *signal {
 	s := m.signals[id]
 	if s == nil {
+		if len(m.signals) >= m.signalsBound {
+			m.shedSignalsLocked()
+		}
 		s = &signal{}
 		m.signals[id] = s
 	}
 	return s
+}
+
+// minSignals is how many signals are kept before any is forgotten.
+const minSignals = 1024
+
+// shedSignalsLocked forgets the signals of jobs that are not served, most of
+// which nobody waits for any more. Who does looks again.
+func (m *Manager) shedSignalsLocked() {
+	for id, s := range m.signals {
+		if m.jobs[id] == nil {
+			s.fire()
+			delete(m.signals, id)
+		}
+	}
+	m.signalsBound = max(minSignals, 2*len(m.signals))
 }
 
 // Changes gives a channel that is closed at the job's next change: a result, a

@@ -30,7 +30,7 @@ func (m *Manager) addLocked(j *job) *job {
 
 // dropLocked forgets a job of which nothing is going on any more, if that is so.
 func (m *Manager) dropLocked(j *job) {
-	if j.busy() || j.serveable() {
+	if j.busy() || j.serveable() || m.jobs[j.ID] != j {
 		return
 	}
 	delete(m.jobs, j.ID)
@@ -64,7 +64,7 @@ func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk
 		inWindow := bytes.Compare(pos, m.behind) <= 0
 		room := !m.more && m.startableLocked() < window
 		if j.Detached && !inWindow && !room {
-			m.more = true
+			m.more, m.arrived = true, true
 			return false
 		}
 		if !fresh {
@@ -107,6 +107,7 @@ func (j *job) begin() {
 func (m *Manager) refill(ctx context.Context) error {
 	m.mu.Lock()
 	after := m.behind
+	m.arrived = false
 	m.mu.Unlock()
 	ids, last, err := m.eng.QueuedAfter(ctx, navvy.DefaultQueue, after, window)
 	if err != nil {
@@ -121,7 +122,7 @@ func (m *Manager) refill(ctx context.Context) error {
 	defer m.mu.Unlock()
 	if bytes.Equal(m.behind, after) {
 		m.behind = last
-		m.more = len(ids) == window
+		m.more = len(ids) == window || m.arrived // behind what was read, perhaps
 	}
 	if !m.more {
 		m.idle.fire()
@@ -142,6 +143,9 @@ func (m *Manager) load(ctx context.Context, id navvy.JobID) error {
 	job, state, err := m.eng.Job(ctx, id)
 	if errors.Is(err, navvy.ErrNotFound) {
 		return nil // removed in between
+	} else if errors.Is(err, navvy.ErrCorrupt) {
+		m.opts.Logger.Error("a job is passed over: its data are damaged", "job", id, "error", err)
+		return nil // others go on; who asks for it is told
 	} else if err != nil {
 		return err
 	}
@@ -188,6 +192,9 @@ func (m *Manager) reread(ctx context.Context, j *job) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.jobs[j.ID] != j {
+		return nil // dropped meanwhile
+	}
 	j.update(state, m.eng.Epoch())
 	j.answered, j.tries, j.stale, j.warned = answered, tried, false, false
 	j.begin()

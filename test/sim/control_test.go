@@ -263,6 +263,7 @@ func (s *sim) retryJob() {
 	if want > 0 {
 		after.round++
 		after.stopped = false
+		after.held = after.held && !j.ended // what held it before its end
 	}
 	j.retry = sel
 	n, _, err := s.mgr.Retry(s.ctx, j.id, engine.RetrySelection{Indexes: slices.Clone(sel.Indexes), Failed: sel.Failed})
@@ -319,7 +320,10 @@ func (s *sim) removeJob() {
 	if j == nil || !s.lookAt(j, false) || !j.sure.exists {
 		return
 	}
-	force := s.mgr.Busy() == 0 && s.chance(50) // else it would wait for what runs
+	if s.mgr.Busy() > 0 {
+		return // it would wait for what runs
+	}
+	force := s.chance(50)
 	err := s.mgr.Remove(s.ctx, j.id, force)
 	s.note("remove %s, force %t: %v", j, force, err)
 	switch s.call("remove", err, navvy.ErrConflict) {
