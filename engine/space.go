@@ -6,6 +6,18 @@ import (
 	"github.com/navvy-run/navvy"
 )
 
+// OutputFits tells whether there is space for output that tasks stream. It is
+// kept off the last half of the reserve: results, and removals that make space,
+// still fit there. If nobody can tell, it fits.
+func (e *Engine) OutputFits() bool {
+	free := e.store.Info().Free
+	if free == nil || e.opts.Reserve < 0 {
+		return true
+	}
+	n, err := free()
+	return err != nil || n >= uint64(e.opts.Reserve)/2
+}
+
 // room refuses new work when the disk is nearly full, while results still fit.
 func (e *Engine) room() error {
 	free := e.store.Info().Free

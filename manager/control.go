@@ -32,7 +32,7 @@ func (m *Manager) stopFailing(ctx context.Context, id navvy.JobID) error {
 		total = -1
 	}
 	if job.MaxFails.Exceeded(state.Failed, total) {
-		_, err := m.Stop(ctx, id, fmt.Sprintf("%d tasks failed, more than --max-fails allows", state.Failed))
+		_, err := m.Stop(ctx, id, fmt.Sprintf("failed tasks: %d, more than --max-fails allows", state.Failed))
 		return ignoreGone(err)
 	}
 	m.mu.Lock()

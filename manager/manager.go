@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -41,8 +42,9 @@ type Manager struct {
 	// submitting counts the jobs whose inputs are coming in.
 	submitting int
 	// coming are the same jobs, each with the newest state that is known of it.
-	coming  map[navvy.JobID]engine.State
-	signals map[navvy.JobID]*signal
+	coming      map[navvy.JobID]engine.State
+	signals     map[navvy.JobID]*signal
+	outputWaits atomic.Int32 // writers of output for which the disk has no space
 	// signalsBound is how many signals there may be before some are forgotten.
 	signalsBound int
 	watched      map[navvy.TaskID]int

@@ -27,6 +27,11 @@ type spied struct {
 	get     func(key []byte)
 	apply   func()
 	scanned func(ctx context.Context, table byte) error
+	free    atomic.Uint64 // bytes on the disk
+}
+
+func (s *spied) Info() driver.Info {
+	return driver.Info{Kind: "spied", Free: func() (uint64, error) { return s.free.Load(), nil }}
 }
 
 func (s *spied) Get(ctx context.Context, key []byte) ([]byte, error) {
@@ -64,6 +69,7 @@ type scene struct {
 func newScene(t *testing.T, opts *manager.Options) *scene {
 	t.Helper()
 	s := &scene{T: t, ctx: t.Context(), store: &spied{Store: memory.New()}}
+	s.store.free.Store(1 << 40)
 	eng, err := engine.Open(s.ctx, s.store, nil)
 	s.must(err)
 	s.mgr = manager.New(eng, opts)
@@ -317,4 +323,42 @@ func (s *scene) damage(table byte, id navvy.JobID) {
 		return nil
 	}))
 	s.must(s.store.Apply(s.ctx, &b))
+}
+
+// Output waits for space on a disk that is nearly full; what is told to stop does not.
+func TestOutputWaitsForSpace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, nil)
+		s.run()
+		id := s.submit(navvy.Job{Detached: true}, 1)
+		a := s.next()[0]
+		out, err := s.mgr.WriteOutput(manager.Ref{Task: navvy.TaskID{Job: id, Index: a.Index}, Attempt: a.Attempt})
+		s.must(err)
+		frames := output.AppendFrame(nil, output.Stdout, make([]byte, 100))
+		appended := make(chan error, 1)
+		send := func() {
+			_, err := out.Append(s.ctx, frames)
+			appended <- err
+		}
+		s.store.free.Store(1 << 20)
+		go send()
+		time.Sleep(time.Hour) //nolint:forbidigo // in a bubble
+		if len(appended) > 0 || !s.mgr.OutputWaits() {
+			t.Fatal("the output does not wait")
+		}
+		s.store.free.Store(1 << 40)
+		s.must(<-appended)
+		if s.mgr.OutputWaits() {
+			t.Error("there is space, and output counts as waiting")
+		}
+		s.store.free.Store(1 << 20)
+		go send()
+		synctest.Wait()
+		_, err = s.mgr.Stop(s.ctx, id, "by hand")
+		s.must(err)
+		if err := <-appended; !errors.Is(err, navvy.ErrExhausted) {
+			t.Errorf("output of a task that is to stop: %v", err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
@@ -41,7 +42,11 @@ func (a *attempt) log() *engine.OutputLog {
 }
 
 // OutputWriter takes what one attempt writes. It is for one goroutine at a time.
-type OutputWriter struct{ out *live }
+type OutputWriter struct {
+	m       *Manager
+	attempt *attempt
+	out     *live
+}
 
 // WriteOutput opens the output of an attempt that runs; ErrLeaseLost if the
 // manager knows of no such attempt.
@@ -52,8 +57,46 @@ func (m *Manager) WriteOutput(ref Ref) (*OutputWriter, error) {
 	if a == nil || a.id != ref.Attempt || m.overdue(a) {
 		return nil, fmt.Errorf("output of %s, attempt %s: %w", ref.Task, ref.Attempt, navvy.ErrLeaseLost)
 	}
-	return &OutputWriter{out: m.liveLocked(a)}, nil
+	return &OutputWriter{m: m, attempt: a, out: m.liveLocked(a)}, nil
 }
+
+// spaceCheck is how often a nearly full disk is looked at for the sake of output.
+const spaceCheck = 250 * time.Millisecond
+
+func (w *OutputWriter) awaitSpace(ctx context.Context) error {
+	m := w.m
+	waits := false
+	defer func() {
+		if waits {
+			m.outputWaits.Add(-1)
+		}
+	}()
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if !m.opts.Full() && m.eng.OutputFits() {
+			return nil
+		}
+		if !waits {
+			waits = true
+			m.outputWaits.Add(1)
+		}
+		m.mu.Lock()
+		stopped := w.attempt.stopped
+		m.mu.Unlock()
+		if stopped {
+			return fmt.Errorf("output of %s: the disk is full: %w", w.attempt.task(), navvy.ErrExhausted)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(spaceCheck):
+		}
+	}
+}
+
+// OutputWaits tells whether tasks wait because the disk has no space for their output.
+func (m *Manager) OutputWaits() bool { return m.outputWaits.Load() > 0 }
 
 func (m *Manager) runningLocked(task navvy.TaskID) *attempt {
 	if j := m.jobs[task.Job]; j != nil {
@@ -69,9 +112,11 @@ func (m *Manager) liveLocked(a *attempt) *live {
 	return a.out
 }
 
-// Append adds frames, which it does not keep, and tells how long the output is now.
+// Append adds frames, which it does not keep, and tells how long the output is
+// now. On a disk that is nearly full it waits for space, until ctx ends or the
+// attempt is told to stop, which is ErrExhausted.
 func (w *OutputWriter) Append(ctx context.Context, frames []byte) (int64, error) {
-	if err := context.Cause(ctx); err != nil {
+	if err := w.awaitSpace(ctx); err != nil {
 		return 0, err
 	}
 	if err := w.out.log.Append(frames); err != nil {

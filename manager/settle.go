@@ -136,7 +136,7 @@ func (m *Manager) finalLocked(r *report) bool {
 	case navvy.OutcomeSucceeded:
 		return true
 	case navvy.OutcomeFailed:
-		return int(t.failed) >= j.Spec.Retry.Max
+		return int(t.failed) >= j.Spec.Retry.Max || r.Attempt.Reason == navvy.ReasonInput // it will never fit
 	case navvy.OutcomeLost:
 		return int(t.lost)+1 >= m.opts.MaxLost
 	default:

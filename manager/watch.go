@@ -70,7 +70,7 @@ func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.St
 	m.mu.Lock()
 	if j := m.jobs[id]; j != nil && !j.stale && !j.state.Removed {
 		defer m.mu.Unlock()
-		return j.Job, j.state.Status(m.eng.Epoch(), int64(len(j.running)+len(j.settling))), m.failure
+		return j.Job, j.state.Status(m.eng.Epoch(), int64(len(j.running))), m.failure
 	}
 	failure := m.failure
 	m.mu.Unlock()

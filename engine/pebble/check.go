@@ -63,7 +63,7 @@ func (s *Store) checkTable(ctx context.Context, path string) error {
 	case err == nil, errors.Is(err, os.ErrNotExist): // replaced meanwhile
 		return nil
 	case lsm.IsCorruptionError(err):
-		return fmt.Errorf("%s: %w: %w", path, navvy.ErrCorrupt, err)
+		return fmt.Errorf("%s: corrupt: %w", path, damaged{err})
 	}
 	return fmt.Errorf("%s: %w: %w", path, navvy.ErrUnavailable, err)
 }

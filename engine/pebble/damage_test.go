@@ -152,6 +152,9 @@ func testDamage(t *testing.T, part string, size int, closed bool) {
 				if !strings.Contains(err.Error(), filepath.Base(file)) {
 					t.Errorf("%s, byte %d: the error does not name the file: %v", file, at, err)
 				}
+				if text := err.Error(); strings.ContainsAny(text, "<\n") {
+					t.Errorf("%s, byte %d: this is for machines: %s", file, at, text)
+				}
 			case err != nil:
 				t.Errorf("%s, byte %d: %v", file, at, err)
 			case n < damageBatches-spared:

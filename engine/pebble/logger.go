@@ -3,8 +3,11 @@ package pebble
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	lsm "github.com/cockroachdb/pebble/v2"
+
+	"github.com/navvy-run/navvy"
 )
 
 // logger hands on what the storage engine logs, and takes its Fatalf for what
@@ -28,15 +31,27 @@ func (l *logger) Fatalf(format string, args ...any) {
 	l.fail(fmt.Errorf(format, args...))
 }
 
+// plain is the text of an error of the storage engine without its own bookkeeping.
+func plain(err error) string {
+	return strings.ReplaceAll(err.Error(), "\n<corruption detail carrier>", "")
+}
+
+// damaged is a corruption that the storage engine has found, in words for people.
+type damaged struct{ err error }
+
+func (d damaged) Error() string   { return plain(d.err) }
+func (d damaged) Unwrap() []error { return []error{navvy.ErrCorrupt, d.err} }
+
 // listener logs what is worth knowing. A corrupted table is no reason to stop
 // the store: the calls that need it say so.
 func (l *logger) listener() *lsm.EventListener {
+	// Errors as text: a log handler would print these with a stack.
 	return &lsm.EventListener{
 		BackgroundError: func(err error) {
-			l.log.Error("storage engine: work in the background failed", "error", err)
+			l.log.Error("storage engine: work in the background failed", "error", plain(err))
 		},
 		DataCorruption: func(info lsm.DataCorruptionInfo) {
-			l.log.Error("storage engine: corrupted file", "path", info.Path, "error", info.Details)
+			l.log.Debug("storage engine: corrupted file", "path", info.Path, "error", plain(info.Details))
 		},
 		WriteStallBegin: func(info lsm.WriteStallBeginInfo) {
 			l.log.Debug("storage engine: writes wait", "reason", info.Reason)

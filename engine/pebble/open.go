@@ -119,7 +119,7 @@ func openError(err error) error {
 	}
 	switch {
 	case lsm.IsCorruptionError(err):
-		return fmt.Errorf("damaged: %w: %w", navvy.ErrCorrupt, err)
+		return fmt.Errorf("damaged: %w", damaged{err})
 	case noSpace(err):
 		return fmt.Errorf("no space left on the disk: free some: %w: %w", navvy.ErrExhausted, err)
 	case errors.Is(err, os.ErrNotExist):

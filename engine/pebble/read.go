@@ -179,7 +179,7 @@ func (s *Store) readError(err error) error {
 		if info := lsm.ExtractDataCorruptionInfo(err); info != nil {
 			place = info.Path
 		}
-		return fmt.Errorf("%s: %w: %w", place, navvy.ErrCorrupt, err)
+		return fmt.Errorf("%s: corrupt: %w", place, damaged{err})
 	}
 	return fmt.Errorf("%s: %w: %w", s.dir, navvy.ErrUnavailable, err)
 }

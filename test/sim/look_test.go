@@ -94,6 +94,7 @@ func (s *sim) adopt(j *job, got face, state *engine.State) bool {
 	if got.exists && got.round > j.sure.round {
 		j.retried(j.sure.round, j.retry)
 	}
+	j.removed = j.removed || j.sure.exists && !got.exists
 	j.sure, j.maybe = got, nil
 	j.ended, j.expires = got.exists && state.Ended(), state.Expires
 	return true

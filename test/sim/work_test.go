@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -53,6 +54,9 @@ func (s *sim) upload(r *run) {
 			end = len(frames)
 		}
 		length, err := r.writer.Append(s.ctx, frames[r.sent:end])
+		if errors.Is(err, navvy.ErrExhausted) && s.filled {
+			return // it was to stop, and did not wait for space; if it goes on it tries again
+		}
 		if s.call("append", err, navvy.ErrClosed) != done {
 			s.mayRefuse(r, "its output")
 			return
