@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
@@ -78,6 +79,18 @@ func (c *Client) ResultBatches(ctx context.Context, id navvy.JobID, o ResultsOpt
 func (c *Client) Printed(ctx context.Context, id navvy.JobID, indexes []byte) error {
 	_, err := c.jobs.Printed(ctx, &navvyv1.PrintedRequest{Id: string(id), Indexes: indexes})
 	return api.FromWire(err)
+}
+
+// MarkRead says that somebody has read all answers of an ended job, which then
+// expires earlier. It does nothing to a job that goes on, or is held.
+func (c *Client) MarkRead(ctx context.Context, id navvy.JobID) error {
+	// Results behind the last possible index are none, and complete.
+	for _, err := range c.ResultBatches(ctx, id, ResultsOptions{From: math.MaxUint32, MarkRead: true}) {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Task is all there is to know about one task.

@@ -134,24 +134,24 @@ func TestAnOversizedStepFailsAlone(t *testing.T) {
 		reached, goOn := s.block()
 		go answer(t, e, job, 0, navvy.Succeeded)
 		<-reached
-		refused, verdict := make(chan error, 1), make(chan engine.Verdict, 1)
+		refused, tooLarge, beside := make(chan error, 1), make(chan engine.Verdict, 1), make(chan engine.Verdict, 1)
 		go func() {
 			_, _, err := e.Retry(t.Context(), job.ID, engine.RetrySelection{Indexes: []int64{0}})
 			refused <- err
 		}()
 		synctest.Wait()
-		go func() { verdict <- e.Answer(t.Context(), []engine.Report{large(job, 2)})[0] }()
+		go func() { tooLarge <- e.Answer(t.Context(), []engine.Report{large(job, 2)})[0] }()
 		synctest.Wait()
-		go func() { verdict <- e.Answer(t.Context(), []engine.Report{report(job, 1, navvy.Succeeded)})[0] }()
+		go func() { beside <- e.Answer(t.Context(), []engine.Report{report(job, 1, navvy.Succeeded)})[0] }()
 		synctest.Wait()
 		goOn()
 		if err := <-refused; err != nil {
 			t.Errorf("a retry beside it: %v", err)
 		}
-		if v := <-verdict; !errors.Is(v.Err, navvy.ErrInvalid) {
+		if v := <-tooLarge; !errors.Is(v.Err, navvy.ErrInvalid) {
 			t.Errorf("a result that is too large: %v", v.Err)
 		}
-		if v := <-verdict; v.Err != nil {
+		if v := <-beside; v.Err != nil {
 			t.Errorf("a result beside it: %v", v.Err)
 		}
 	})

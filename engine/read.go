@@ -142,10 +142,16 @@ func (e *Engine) loggedInputs(ctx context.Context, id navvy.JobID, first int64, 
 		return nil, err
 	}
 	defer log.Close()
-	b := make([]byte, l.length)
-	if n, err := log.ReadAt(b, 0); n < len(b) {
+	// The last byte first: there must be so many before there is room for them.
+	b := make([]byte, 1)
+	n, err := log.ReadAt(b, max(0, l.length-1))
+	if n == 1 {
+		b = make([]byte, l.length)
+		n, err = log.ReadAt(b, 0)
+	}
+	if n < len(b) {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%d of %d bytes: %w", n, len(b), navvy.ErrCorrupt)
+			err = fmt.Errorf("it has fewer than %d bytes: %w", l.length, navvy.ErrCorrupt)
 		}
 		return nil, fmt.Errorf("log of a large input: %w", err)
 	}

@@ -69,7 +69,7 @@ func encodeLoggedChunk(l loggedChunk) []byte {
 func decodeChunk(id navvy.JobID, first int64, b []byte) (*Chunk, *loggedChunk, error) {
 	d, _ := readRecord(b, tableInput, inputVersion, fmt.Sprintf("inputs of job %s from %d", id, first))
 	if form := d.uint(); form == inputLogged {
-		l := &loggedChunk{length: d.int(), crc: d.uint32()}
+		l := &loggedChunk{length: d.length(), crc: d.uint32()}
 		return nil, l, d.end()
 	} else if form != inputInline {
 		d.fail("the form of the chunk is unknown")

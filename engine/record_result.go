@@ -88,12 +88,22 @@ func encodeOutput(e *encoder, o *navvy.Output) {
 	e.bytes(o.Inline)
 }
 
+// length reads a number of bytes.
+func (d *decoder) length() int64 {
+	n := d.int()
+	if n < 0 {
+		d.fail("a length is negative")
+		return 0
+	}
+	return n
+}
+
 func decodeOutput(d *decoder, o *navvy.Output) {
 	o.Logged = d.bool()
-	o.Length = d.int()
+	o.Length = d.length()
 	o.CRC = d.uint32()
-	o.Stdout = d.int()
-	o.Stderr = d.int()
+	o.Stdout = d.length()
+	o.Stderr = d.length()
 	if inline := d.bytes(); len(inline) > 0 {
 		o.Inline = inline
 	}

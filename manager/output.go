@@ -168,7 +168,7 @@ func (m *Manager) watchedLocked(task navvy.TaskID) bool { return m.watched[task]
 // short goes into the record, however it came.
 func (a *attempt) complete(out *navvy.Output) error {
 	if !out.Logged {
-		if len(out.Inline) > output.InlineLimit || output.UpdateCRC(0, out.Inline) != out.CRC {
+		if min(out.Length, out.Stdout, out.Stderr) < 0 || len(out.Inline) > output.InlineLimit || output.UpdateCRC(0, out.Inline) != out.CRC {
 			return fmt.Errorf("output of %s, attempt %s: %d bytes came with the report, and are not what it says: %w", a.task(), a.id, len(out.Inline), navvy.ErrCorrupt)
 		}
 		return nil

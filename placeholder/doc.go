@@ -15,8 +15,8 @@
 // The meanings are GNU parallel's. A field that an input does not have is empty;
 // one that no input can have is an error. Other text in braces stays as it is,
 // but if there are columns, a single word in braces must be one of them. A
-// command that names no input gets it appended, each field as an argument of its
-// own; {#} and {%} do not name the input.
+// command without a placeholder, {#} and {%} counting as such, gets the input
+// appended, each field as an argument of its own.
 //
 // # Arguments and shell lines
 //

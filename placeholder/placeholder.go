@@ -18,7 +18,7 @@ type Options struct {
 	// said. Defaults to 0: not known, or not always the same.
 	Fields int
 	// Stdin says that tasks read their input, so that it is not appended to
-	// a command that does not name it.
+	// a command without a placeholder.
 	Stdin bool
 }
 
@@ -45,10 +45,12 @@ type Template struct {
 
 func newTemplate(args [][]segment, stdin bool) *Template {
 	t := &Template{args: args}
+	holes := false
 	for _, arg := range args {
+		holes = holes || slices.ContainsFunc(arg, func(s segment) bool { return s.ref.source != 0 })
 		t.names = t.names || slices.ContainsFunc(arg, func(s segment) bool { return s.ref.isInput() })
 	}
-	t.appends = !stdin && !t.names
+	t.appends = !stdin && !holes
 	return t
 }
 

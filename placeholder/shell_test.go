@@ -123,7 +123,7 @@ func TestShellLineFields(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{`printf '%s\0' {2} {-1} {1/.} {#}{%} {}`, "it's\x00\x00b\x0072\x00a/b.c it's \x00"},
 		{`printf '%s\0'`, "a/b.c\x00it's\x00\x00"},
-		{`printf '%s\0' {#}`, "7\x00a/b.c\x00it's\x00\x00"},
+		{`printf '%s\0' {#}`, "7\x00"},
 		{`printf '%s\0' "{two words}" {path//} '{path.}'"{path/}"`, "it's\x00a\x00a/bb.c\x00"},
 		{`printf '%s\0' {1}{2}{3}{1.}{2.}{3.}{1/}{2/}{3/}{1//}{2//}{3//}`, "a/b.cit'sa/bit'sb.cit'sa..\x00"}, // more than nine
 	} {

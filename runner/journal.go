@@ -1,10 +1,12 @@
 package runner
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,18 +18,18 @@ import (
 // navvy finds what this one leaves behind if it is killed. It is a fixed number
 // of bytes for each attempt that runs at once, written in place.
 //
-// It survives the death of the process, not a loss of power, and is never
-// flushed: what a journal of processes is for ends with the machine, and a
-// remote kind is also found by its token. All methods may be called at once;
+// It survives the death of the process, not a loss of power, and but for its
+// header is never flushed: what a journal of processes is for ends with the
+// machine, and a remote kind is also found by its token. All methods may be called at once;
 // the file is for one process at a time, which the caller sees to.
 type Journal struct {
 	file *os.File
 	left []Entry
 
 	mu   sync.Mutex
-	free []int // slots that hold nothing
-	next int   // the first slot behind the end of the file
-	seq  uint64
+	free []int  // slots that hold nothing
+	next int    // the first slot behind the end of the file
+	seq  uint64 // no record in the file has a higher one
 }
 
 // Entry is one attempt in a journal.
@@ -67,11 +69,16 @@ func OpenJournal(path string) (*Journal, error) {
 func (j *Journal) load() error {
 	header := make([]byte, slotSize)
 	n, err := j.file.ReadAt(header, 0)
-	if n == 0 && errors.Is(err, io.EOF) {
-		_, err = j.file.WriteAt(journalHeader(), 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err := checkHeader(header[:n]); err != nil {
+	// Zeros are what a loss of power may leave of a header.
+	if len(bytes.Trim(header[:n], "\x00")) == 0 {
+		err = j.begin()
+	} else {
+		err = checkHeader(header[:n])
+	}
+	if err != nil {
 		return err
 	}
 	slot := make([]byte, slotSize)
@@ -84,6 +91,10 @@ func (j *Journal) load() error {
 			return err
 		}
 		clear(slot[n:])
+		// A slot that is free may still hold the handle of its last attempt.
+		if seq, _, ok := decodeHandle(slot); ok {
+			j.seq = max(j.seq, seq)
+		}
 		e, seq, ok := decodeSlot(slot)
 		if !ok {
 			j.free = append(j.free, j.next)
@@ -93,6 +104,18 @@ func (j *Journal) load() error {
 		j.seq = max(j.seq, seq)
 		j.left = append(j.left, e)
 	}
+}
+
+// begin writes the header, durably: a file without one is no journal.
+func (j *Journal) begin() error {
+	if _, err := j.file.WriteAt(journalHeader(), 0); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(j.file.Name()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(j.file.Sync(), dir.Sync(), dir.Close())
 }
 
 // Left is what an earlier process left behind. Each entry stays in the file until it is released.

@@ -104,6 +104,56 @@ func TestJournalBounds(t *testing.T) {
 	left(t, path, good)
 }
 
+// TestJournalStaleHandle leaves the handle of an earlier process in the slot of
+// an attempt whose own was not yet known: it must not pass for that one's.
+func TestJournalStaleHandle(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	j := openJournal(t, path)
+	slot := reserve(t, j, entry(1))
+	if err := j.Set(slot, []byte("of the first")); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Release(slot); err != nil {
+		t.Fatal(err)
+	}
+	second := entry(2)
+	reserve(t, openJournal(t, path), second)
+	left(t, path, second)
+}
+
+// TestJournalZeroHeader opens what a loss of power may leave of a journal that
+// was never flushed. Slots that are there all the same count.
+func TestJournalZeroHeader(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	e := entry(1)
+	reserve(t, openJournal(t, path), e)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(whole[:1024])
+	for name, c := range map[string]struct {
+		content []byte
+		want    []*runner.Entry
+	}{
+		"all zero":       {make([]byte, 4096), nil},
+		"cut short":      {make([]byte, 3), nil},
+		"slots are left": {whole, []*runner.Entry{e}},
+	} {
+		path := filepath.Join(t.TempDir(), "journal")
+		if err := os.WriteFile(path, c.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(name)
+		left(t, path, c.want...)
+		more := entry(2)
+		reserve(t, openJournal(t, path), more)
+		left(t, path, append(c.want, more)...)
+	}
+}
+
 // TestJournalTorn damages each byte of a journal in turn: an intent or a handle
 // may then be missing, but nothing is made up.
 func TestJournalTorn(t *testing.T) {
@@ -157,6 +207,7 @@ func TestJournalForeign(t *testing.T) {
 		"something else": "#!/bin/sh\n",
 		"newer":          "navvy-journal\n\x02\x00\x00\x00",
 		"cut short":      "navvy-journal\n\x01",
+		"zeros before":   strings.Repeat("\x00", 100) + "navvy",
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -27,11 +27,16 @@ func RecoverAll(ctx context.Context, j *Journal, drivers ...driver.Driver) (adop
 		ends  sync.WaitGroup
 		slots = make(chan struct{}, recoverAtOnce)
 	)
+	failed := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		errs = append(errs, err)
+	}
 	for _, e := range j.Left() {
 		d, ok := byKind[e.Kind]
 		switch {
 		case !ok:
-			errs = append(errs, fmt.Errorf("runner: recover %s: this navvy has no driver for kind %q: %w", e.Task, e.Kind, navvy.ErrUnsupported))
+			failed(fmt.Errorf("runner: recover %s: this navvy has no driver for kind %q: %w", e.Task, e.Kind, navvy.ErrUnsupported))
 			continue
 		case d.Capabilities().Adopts:
 			adoptable = append(adoptable, e)
@@ -41,9 +46,7 @@ func RecoverAll(ctx context.Context, j *Journal, drivers ...driver.Driver) (adop
 		ends.Go(func() {
 			defer func() { <-slots }()
 			if err := end(ctx, j, d, &e); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
+				failed(err)
 			}
 		})
 	}

@@ -1,13 +1,17 @@
 package runner_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/output"
 	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/driver/drivertest/remotetest"
 	"github.com/navvy-run/navvy/runner/noop"
@@ -90,6 +94,35 @@ func TestEnd(t *testing.T) {
 	left(t, path)
 	if err := r.End(t.Context(), e); err != nil {
 		t.Errorf("end what has ended: %v", err)
+	}
+}
+
+// unwell is a driver that cannot recover what it started.
+type unwell struct{ driver.Driver }
+
+func (unwell) Recover(context.Context, []byte, *driver.Task) (driver.Execution, error) {
+	return nil, navvy.ErrUnavailable
+}
+
+// TestRecoverErrors has drivers that fail and drivers that are missing, at once:
+// each entry's error is told.
+func TestRecoverErrors(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "journal")
+	journal := openJournal(t, path)
+	const each = 100
+	for i := range 2 * each {
+		e := entry(i)
+		if i%2 == 0 {
+			e.Kind = navvy.KindNoop
+		}
+		reserve(t, journal, e)
+	}
+	_, err := runner.RecoverAll(t.Context(), openJournal(t, path), unwell{noop.Driver{}})
+	for _, want := range []error{navvy.ErrUnavailable, navvy.ErrUnsupported} {
+		if n := strings.Count(fmt.Sprint(err), want.Error()); n != each {
+			t.Errorf("%d errors of %d say %q", n, each, want)
+		}
 	}
 }
 

@@ -116,9 +116,18 @@ func decodeSlot(slot []byte) (e Entry, seq uint64, ok bool) {
 		names[i], rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
 	}
 	e.Task.Job, e.Kind, e.Token = navvy.JobID(names[0]), names[1], names[2]
-	handle, ok := unseal(slot[handleAt:])
-	if ok && len(handle) >= seqSize && u64(handle) == seq && len(handle)-seqSize <= driver.MaxHandle {
-		e.Handle = bytes.Clone(handle[seqSize:])
+	if of, handle, ok := decodeHandle(slot); ok && of == seq {
+		e.Handle = bytes.Clone(handle)
 	}
 	return e, seq, true
+}
+
+// decodeHandle reads the handle in a slot, whosever it is, and the seq of its
+// intent. It returns a part of the slot, and false if there is no whole handle.
+func decodeHandle(slot []byte) (seq uint64, handle []byte, ok bool) {
+	b, ok := unseal(slot[handleAt:])
+	if !ok || len(b) < seqSize || len(b)-seqSize > driver.MaxHandle {
+		return 0, nil, false
+	}
+	return binary.LittleEndian.Uint64(b), b[seqSize:], true
 }

@@ -20,12 +20,17 @@ const (
 	maxResultsBytes = 1 << 20
 )
 
+// bitmap reads a set of indexes from whatever bytes came. The error wraps navvy.ErrInvalid.
 func bitmap(b []byte) (*roaring.Bitmap, error) {
 	set := roaring.New()
 	if len(b) == 0 {
 		return set, nil
 	}
-	if err := set.UnmarshalBinary(b); err != nil {
+	err := set.UnmarshalBinary(b)
+	if err == nil {
+		err = set.Validate() // what is not in order may panic later
+	}
+	if err != nil {
 		return nil, fmt.Errorf("indexes are no roaring bitmap: %v: %w", err, navvy.ErrInvalid) //nolint:errorlint // one cause is enough for the caller
 	}
 	return set, nil

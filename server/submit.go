@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -74,6 +76,9 @@ type incoming struct {
 	sub    *manager.Submission
 	closed bool // sealed, or given up
 
+	// detach ends the client's stay with the job that it waits for; nil if it waits for none.
+	detach func(context.Context) error
+
 	id       navvy.JobID             // once accepted
 	accepted chan struct{}           // closed when the client was told of the id
 	over     chan struct{}           // closed when no more inputs come
@@ -88,7 +93,8 @@ func (in *incoming) run(ctx context.Context) error {
 	defer halt(nil)
 	in.halt = halt
 	if !in.job.Detached {
-		defer in.leave(ctx, in.mgr.AttachClient(in.sub.Job()))
+		in.detach = in.mgr.AttachClient(in.sub.Job())
+		defer func() { in.leave(ctx, in.detach) }()
 		g.Go(func() error { return in.follow(ctx) })
 	}
 	g.Go(func() error {
@@ -136,7 +142,7 @@ func (in *incoming) durable(n int64) error {
 
 // exists answers a submit that makes no new job: the client stays with the first one.
 func (in *incoming) exists(ctx context.Context, id navvy.JobID) error {
-	job, _, err := in.mgr.Job(ctx, id)
+	job, err := in.first(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -147,6 +153,34 @@ func (in *incoming) exists(ctx context.Context, id navvy.JobID) error {
 		return err
 	}
 	return in.follow(ctx)
+}
+
+// first gives the first job with the idempotency key. It must run the same
+// command, or the key was given twice by mistake: ErrConflict. What else the two
+// jobs ask for may differ, and their inputs are not compared.
+func (in *incoming) first(ctx context.Context, id navvy.JobID) (*navvy.Job, error) {
+	job, _, err := in.mgr.Job(ctx, id)
+	if err == nil && !sameWork(&job.Spec, &in.job.Spec) {
+		err = fmt.Errorf("submit: the idempotency key %q is that of job %s, which does something else: %s: %w", in.job.IdempotencyKey, id, workOf(&job.Spec), navvy.ErrConflict)
+	}
+	return job, err
+}
+
+// sameWork tells whether two jobs do the same with an input.
+func sameWork(a, b *navvy.Spec) bool {
+	if a.Command == nil || b.Command == nil {
+		return a.Kind() == b.Kind()
+	}
+	return slices.Equal(a.Command.Args, b.Command.Args) && a.Command.Shell == b.Command.Shell &&
+		a.Command.Stdin == b.Command.Stdin && a.Command.Literal == b.Command.Literal
+}
+
+// workOf names what a job does in a message.
+func workOf(s *navvy.Spec) string {
+	if s.Command == nil {
+		return s.Kind()
+	}
+	return fmt.Sprintf("%.200q", strings.Join(s.Command.Args, " "))
 }
 
 // message is what came from the client.
@@ -253,7 +287,8 @@ func (in *incoming) tell() error {
 	return in.durable(in.sub.State().Total)
 }
 
-// lateExists answers a submit whose idempotency key somebody else took meanwhile.
+// lateExists answers a submit whose idempotency key somebody else took meanwhile:
+// the client stays with that job instead of its own.
 func (in *incoming) lateExists(ctx context.Context) error {
 	sub, id, err := in.mgr.Submit(ctx, in.job, in.header.GetStream())
 	if sub != nil {
@@ -261,6 +296,15 @@ func (in *incoming) lateExists(ctx context.Context) error {
 	}
 	if !errors.Is(err, navvy.ErrExists) || id == "" {
 		return err
+	}
+	job, err := in.first(ctx, id)
+	if err != nil {
+		return err
+	}
+	if in.detach != nil {
+		own := in.detach
+		in.detach = in.mgr.AttachClient(job)
+		in.leave(ctx, own)
 	}
 	return in.accept(id, true)
 }

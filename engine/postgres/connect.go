@@ -95,6 +95,20 @@ func configure(ctx context.Context, conn *pgx.Conn, wait string) error {
 	return err
 }
 
+// Place is where Open would open the store, as its Info tells it; no server is asked.
+// Its errors are those of Open.
+func Place(url string, opts *Options) (string, error) {
+	if err := opts.Validate(); err != nil {
+		return "", err
+	}
+	o := opts.defaults()
+	config, err := parse(url, &o)
+	if err != nil {
+		return "", err
+	}
+	return place(config, o.Schema), nil
+}
+
 // place tells people where the store is.
 func place(config *pgxpool.Config, schema string) string {
 	c := config.ConnConfig

@@ -136,6 +136,9 @@ func TestPlace(t *testing.T) {
 	if place := s.Info().Place; strings.Contains(place, "s3cr3t") || !strings.Contains(place, s.opts.Schema) {
 		t.Errorf("place is %q", place)
 	}
+	if place, err := Place(u.String(), &Options{Schema: s.opts.Schema}); err != nil || place != s.Info().Place {
+		t.Errorf("%q, %v; want %q", place, err, s.Info().Place)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

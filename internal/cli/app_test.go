@@ -102,7 +102,16 @@ func TestHolderDoesNotAnswer(t *testing.T) {
 				run(t, dir.Path(), args...).expect(t, 69,
 					"data directory "+dir.Path()+" is held by process "+us+", which does not answer", "hint: see what it is doing with ps "+us)
 			}
+			if err := os.Mkdir(holder.StoreDir(dir.Path()), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			run(t, dir.Path(), "verify").expect(t, 69, "process "+us+" holds "+dir.Path())
+			// Somebody who has not written its id.
+			if err := os.Truncate(dir.LockPath(), 0); err != nil {
+				t.Fatal(err)
+			}
+			run(t, dir.Path(), "ls").expect(t, 69, "is held by another process, which", "hint: see which one with fuser -v "+dir.LockPath())
+			run(t, dir.Path(), "verify").expect(t, 69, "another process holds "+dir.Path())
 		})
 	}
 }
@@ -192,7 +201,7 @@ func TestParallelism(t *testing.T) {
 	t.Parallel()
 	for text, fine := range map[string]bool{
 		"1": true, "1048576": true, "50%": true, "0.1%": true, "1000%": true, "": true,
-		"0": false, "-1": false, "1.5": false, "0%": false, "-5%": false, "%": false, "NaN%": false, "Inf%": false, "1e9%": false, "1048577": false, "x": false, " 1": false,
+		"0": false, "-1": false, "1.5": false, "0%": false, "-5%": false, "%": false, "NaN%": false, "Inf%": false, "1e9%": false, "1048577": false, "x": false, " 1": false, "+1": false, "+50%": false,
 	} {
 		n, err := parallelism(text)
 		if fine != (err == nil) || fine && (n < 1 || n > 1<<20) {

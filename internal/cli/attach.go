@@ -38,11 +38,14 @@ type attachment struct {
 	conn    atomic.Pointer[conn]
 	current atomic.Pointer[navvy.JobID] // id, for whoever catches signals
 	signals atomic.Int32
+	last    atomic.Int32            // the number of the last signal
 	cancel  context.CancelCauseFunc // ends the attachment as a whole
 	feeding context.Context         //nolint:containedctx // ends when no more inputs are to be read
 	stop    context.CancelFunc      // ends feeding
 	hurry   context.Context         //nolint:containedctx // ends when nothing is to be waited for
 	now     context.CancelFunc      // ends hurry
+	force   context.Context         //nolint:containedctx // ends when what runs is to be killed
+	kill    context.CancelFunc      // ends force
 }
 
 // attach runs or resumes a job to its end, over as many holders as it takes, and
@@ -58,8 +61,9 @@ func (a *app) attach(ctx context.Context, at *attachment) error {
 	ctx, at.cancel = context.WithCancelCause(ctx)
 	defer at.cancel(nil)
 	at.feeding, at.stop = context.WithCancel(ctx)
-	at.hurry, at.now = context.WithCancel(context.WithoutCancel(ctx))
-	defer at.now()
+	at.force, at.kill = context.WithCancel(context.WithoutCancel(ctx))
+	defer at.kill()
+	at.hurry, at.now = context.WithCancel(at.force)
 	defer at.catchSignals(ctx)()
 	err := at.overHolders(ctx)
 	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
@@ -166,20 +170,23 @@ func (at *attachment) answers(ctx context.Context, c *conn) error {
 	if err == nil {
 		err = at.printer.close()
 	}
-	return errors.Join(err, at.printer.keep(context.WithoutCancel(ctx)))
+	if err = errors.Join(err, at.printer.keep(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	return c.MarkRead(ctx, at.id)
 }
 
 func (at *attachment) printAll(ctx context.Context, c *conn) error {
 	o := client.ResultsOptions{
 		Follow: true, AsCompleted: at.print.asCompleted || !at.print.keepOrder, Inputs: at.print.inputs(),
-		Unprinted: !at.all, MarkRead: true,
+		Unprinted: !at.all,
 	}
 	for batch, err := range c.ResultBatches(ctx, at.id, o) {
 		if err != nil {
 			return err
 		}
 		if err := at.printer.batch(ctx, batch); err != nil {
-			return fmt.Errorf("print answers: %w", err)
+			return err
 		}
 		if err := at.printer.keepSoon(ctx); err != nil {
 			return err

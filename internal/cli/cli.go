@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -142,8 +143,6 @@ func (a *app) complain(err error) {
 	a.tell("navvy: %s\n", message)
 	if hint, ok := errors.AsType[*hintError](err); ok {
 		a.tell("hint: %s\n", hint.hint)
-	} else if _, usage := errors.AsType[*usageError](err); usage {
-		a.tell("hint: see navvy help, or --help behind the verb\n")
 	}
 }
 
@@ -184,6 +183,23 @@ func (a *app) dir() (*holder.Dir, error) {
 		return nil, err
 	}
 	return holder.OpenDir(path)
+}
+
+// expectData refuses a data directory that was given by name and is not there:
+// looking does not make it.
+func (a *app) expectData() error {
+	if a.data == "" {
+		return nil
+	}
+	if _, err := os.Stat(a.data); errors.Is(err, fs.ErrNotExist) {
+		return noData(a.data)
+	}
+	return nil
+}
+
+// noData says that nobody has kept anything in a directory.
+func noData(path string) error {
+	return withHint(fmt.Errorf("there is no navvy data in %s: %w", path, navvy.ErrNotFound), "give another directory with --data, or in NAVVY_DATA")
 }
 
 func (a *app) dataPath() (string, error) {

@@ -28,7 +28,8 @@ import (
 type need int
 
 const (
-	needLook   need = iota // to read and to steer; no task runs because of it
+	needLook   need = iota // to read; no task runs because of it
+	needSteer              // the same, and nothing runs that a dead navvy has left
 	needRun                // that tasks run, if need be in this process
 	needBehind             // that tasks run, if need be in a background process
 )
@@ -37,6 +38,7 @@ const (
 type conn struct {
 	*client.Client
 	app    *app
+	need   need
 	holder *holder.Holder   // if this process holds the directory
 	remote *grpc.ClientConn // otherwise
 }
@@ -46,6 +48,11 @@ const handover = 10 * time.Second
 
 // connect reaches the holder of the data directory, or becomes it.
 func (a *app) connect(ctx context.Context, n need) (*conn, error) {
+	if n == needLook || n == needSteer {
+		if err := a.expectData(); err != nil {
+			return nil, err
+		}
+	}
 	dir, err := a.dir()
 	if err != nil {
 		return nil, err
@@ -61,8 +68,7 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 			return c, err
 		}
 		if time.Now().After(until) {
-			return nil, withHint(fmt.Errorf("the data directory %s is held by process %d, which does not answer: %w", dir.Path(), pid, navvy.ErrUnavailable),
-				"see what it is doing with ps %d, or give another directory with --data", pid)
+			return nil, a.silent(dir, pid)
 		}
 		select {
 		case <-ctx.Done():
@@ -72,13 +78,58 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 	}
 }
 
+// silent says that a process has the lock and does not answer; 0 is one that has not
+// written its id.
+func (a *app) silent(dir *holder.Dir, pid int) error {
+	err := fmt.Errorf("the data directory %s is held by %s, which does not answer: %w", dir.Path(), processName(pid), navvy.ErrUnavailable)
+	if pid == 0 {
+		return withHint(err, "see which one with fuser -v %s, or lsof; or give another directory with --data", dir.LockPath())
+	}
+	return withHint(err, "see what it is doing with ps %d, or give another directory with --data", pid)
+}
+
+func processName(pid int) string {
+	if pid == 0 {
+		return "another process"
+	}
+	return fmt.Sprintf("process %d", pid)
+}
+
+// checkStore refuses a holder with another store than the one that was asked for.
+func (c *conn) checkStore(ctx context.Context, dir *holder.Dir) error {
+	at, err := c.app.storeURL()
+	if err != nil || at == "" {
+		return err
+	}
+	asked, err := storePlace(at)
+	if err != nil {
+		return err
+	}
+	m, err := c.Overview(ctx)
+	if err != nil {
+		if c.lost(err) {
+			return nil // whoever calls it finds out
+		}
+		return err
+	}
+	if held := m.GetStore(); held != asked {
+		return withHint(fmt.Errorf("process %d holds %s with the store %s, not with %s: %w", m.GetPid(), dir.Path(), held, asked, navvy.ErrConflict),
+			"wait until it has ended, or give another directory with --data")
+	}
+	return nil
+}
+
 // tryConnect is one try: nil without an error if somebody has the lock and does not serve, now.
 func (a *app) tryConnect(ctx context.Context, cfg holder.Config, n need, until time.Time) (*conn, int, error) {
 	dir := cfg.Dir
 	dialing, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	if remote, err := dir.Dial(dialing); err == nil {
-		return &conn{Client: client.New(remote), app: a, remote: remote}, 0, nil
+		c := &conn{Client: client.New(remote), app: a, need: n, remote: remote}
+		if err := c.checkStore(ctx, dir); err != nil {
+			return nil, 0, errors.Join(err, remote.Close())
+		}
+		return c, 0, nil
 	}
 	lock, pid, err := dir.TryLock()
 	if err != nil || lock == nil {
@@ -91,14 +142,18 @@ func (a *app) tryConnect(ctx context.Context, cfg holder.Config, n need, until t
 		}
 		return nil, 0, nil
 	}
-	if n == needLook {
+	switch n {
+	case needLook:
 		cfg.Runners = nil
+	case needSteer:
+		cfg.RecoverOnly = true
+	case needRun, needBehind:
 	}
 	h, err := holder.Start(ctx, lock, cfg)
 	if err != nil {
 		return nil, 0, err
 	}
-	return &conn{Client: client.New(h.Conn()), app: a, holder: h}, 0, nil
+	return &conn{Client: client.New(h.Conn()), app: a, need: n, holder: h}, 0, nil
 }
 
 func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, error) {
@@ -154,8 +209,8 @@ func (c *conn) leave(ctx context.Context, interrupt bool) error {
 		return c.remote.Close()
 	}
 	left, err := c.holder.Close(ctx, interrupt)
-	if err != nil || !left {
-		return err
+	if err != nil || !left || c.need != needRun {
+		return err // who only looks sets nothing going
 	}
 	dir, err := c.app.dir()
 	if err != nil {
@@ -191,7 +246,7 @@ func (a *app) startBehind(ctx context.Context, dir *holder.Dir) error {
 		args = append(args, "--store", a.store)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Dir, cmd.Env = "/", a.environ()
+	cmd.Dir, cmd.Env = "/", outside(a.environ())
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{tell}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

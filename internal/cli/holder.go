@@ -23,6 +23,7 @@ func newHolder(a *app) *cobra.Command {
 		Use: "holder", Hidden: true, Args: cobra.NoArgs,
 		Short: "hold the data directory in the background until nothing is left to do",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			syscall.CloseOnExec(3) // a task must not keep open what our parent waits for
 			tell := os.NewFile(3, "ready")
 			defer tell.Close()
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)

@@ -37,12 +37,12 @@ func (f *jobFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.name, "name", "", "a name for the job, for people")
 	fs.StringVar(&f.workdir, "workdir", "", "working directory of the tasks (default: this one)")
 	fs.StringVar(&f.timeout, "timeout", "", "end a task that takes longer: 90s, 5m, 2h")
-	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL (default 5s)")
+	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL; 0 for SIGKILL at once (default 5s)")
 	fs.IntVar(&f.retries, "retries", 0, "try a failed task again, so often at most, with growing pauses")
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE in the tasks' environment, or NAME to drop it; may be repeated")
 	fs.StringArrayVar(&f.envFrom, "env-from", nil, "a file of NAME=VALUE lines, for what should not be seen in ps")
 	fs.BoolVarP(&f.detach, "detach", "d", false, "do not wait: print the job's id, and go on in the background")
-	fs.StringVar(&f.key, "idempotency-key", "", "submit once: a repeated call with the same key goes on with the first job")
+	fs.StringVar(&f.key, "idempotency-key", "", "submit once: a repeated call with the same key and command goes on with the first job, whose inputs count")
 	fs.BoolVar(&f.noop, "noop", false, "run nothing at all in place of the command: measures navvy")
 	_ = fs.MarkHidden("noop")
 }
@@ -55,21 +55,28 @@ func (f *jobFlags) addMap(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.shuffle, "shuf", false, "run the tasks in a random order; the answers keep theirs")
 }
 
-// parallelism reads -j.
+// maxParallelism is as many tasks as -j may ask for at once.
+const maxParallelism = 1 << 20
+
+// parallelism reads -j. A sign is refused: GNU parallel's +1 is relative to the cores.
 func parallelism(text string) (int, error) {
 	if text == "" {
 		return runtime.NumCPU(), nil
 	}
+	wrong := usagef("-j %s: want a number of tasks from 1 to %d, or a share of the cores such as 50%%", text, maxParallelism)
+	if strings.HasPrefix(text, "+") {
+		return 0, wrong
+	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		p, err := strconv.ParseFloat(share, 64)
 		if err != nil || !(p > 0 && p <= 100_000) {
-			return 0, usagef("-j %s: want a number of tasks, 1 or more, or a share of the cores such as 50%%", text)
+			return 0, wrong
 		}
 		return max(1, int(math.Round(p/100*float64(runtime.NumCPU())))), nil
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 1<<20 {
-		return 0, usagef("-j %s: want a number of tasks, 1 or more, or a share of the cores such as 50%%", text)
+	if err != nil || n < 1 || n > maxParallelism {
+		return 0, wrong
 	}
 	return n, nil
 }
@@ -124,6 +131,9 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 			return job, err
 		}
 	}
+	if f.grace != "" {
+		job.Spec.Grace = max(job.Spec.Grace, 1) // a zero there means the default
+	}
 	if job.MaxFails, err = maxFails(f.maxFails); err != nil {
 		return job, err
 	}
@@ -171,7 +181,7 @@ func (f *jobFlags) directory() (string, error) {
 // environment is this process's, changed as the flags say: a job keeps it, so
 // that it runs in the same one when it is resumed from elsewhere.
 func (f *jobFlags) environment(a *app) ([]string, error) {
-	env := slices.DeleteFunc(slices.Clone(a.environ()), func(pair string) bool {
+	env := slices.DeleteFunc(outside(a.environ()), func(pair string) bool {
 		return strings.HasPrefix(pair, "=") || !strings.Contains(pair, "=") || strings.HasPrefix(pair, "NAVVY_STORE=")
 	})
 	for _, file := range f.envFrom {

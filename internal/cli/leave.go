@@ -15,17 +15,20 @@ import (
 
 // leave ends the attachment: the job's status becomes the exit code.
 func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err error) error {
-	if errors.Is(err, syscall.EPIPE) {
-		err = at.unread(ctx, c)
+	if _, ok := errors.AsType[*printError](err); ok {
+		err = at.unread(ctx, c, err)
 	}
 	closeErr := at.close(ctx, c)
-	if err != nil {
+	switch {
+	case err != nil && at.force.Err() != nil && at.id != "":
+		at.app.tell("resume with: navvy resume %s\n", at.id)
+		return &exitError{code: at.interrupted()}
+	case err != nil:
 		return err
-	}
-	if closeErr != nil {
+	case closeErr != nil:
 		return closeErr
 	}
-	return at.app.verdict(at.id, &st, int(at.signals.Load()))
+	return at.app.verdict(at.id, &st, at.interrupted())
 }
 
 // close gives the connection up. A holder waits for what it does for others,
@@ -33,6 +36,7 @@ func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err e
 func (at *attachment) close(ctx context.Context, c *conn) error {
 	ctx = context.WithoutCancel(ctx)
 	if c.holder != nil && at.hurry.Err() == nil {
+		_ = c.holder.AwaitCalls(at.hurry) // our own are over: what goes on is others'
 		if busy := c.holder.Busy(); busy > 0 {
 			at.app.say("waiting for other terminals, whose work this process runs (%s); Ctrl-C to leave it to them", count(int64(busy), "task"))
 		}
@@ -41,30 +45,38 @@ func (at *attachment) close(ctx context.Context, c *conn) error {
 	interrupt := at.hurry.Err() != nil
 	if interrupt {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, at.app.patience)
+		ctx, stop = context.WithTimeout(at.force, at.app.patience)
 		defer stop()
 	}
 	return c.leave(ctx, interrupt)
 }
 
-// unread holds the job because whoever read its answers has gone. What is not
-// printed stays to be read.
-func (at *attachment) unread(ctx context.Context, c *conn) error {
+// unread holds the job because its answers cannot be printed: whoever read them has
+// gone, or the disk is full. What is not printed stays to be read.
+func (at *attachment) unread(ctx context.Context, c *conn, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), at.app.patience)
 	defer cancel()
-	over := &exitError{code: exitPipe}
-	if err := c.Hold(ctx, at.id, "nobody reads its answers", true); err != nil {
+	over, why := &exitError{exitCode(cause), cause}, "its answers could not be printed"
+	if errors.Is(cause, syscall.EPIPE) {
+		over, why = &exitError{code: exitPipe}, "nobody reads its answers"
+	}
+	if err := c.Hold(ctx, at.id, why, true); err != nil {
 		return errors.Join(err, over)
 	}
-	st, err := c.Wait(ctx, at.id)
+	st, err := c.Wait(at.hurry, at.id) // what runs ends after its grace
 	if err != nil {
 		return errors.Join(err, over)
 	}
-	if st.Held {
-		at.app.say("nobody reads the answers")
-		at.app.tellHeld(at.id, &st)
+	if !st.Held {
+		return over
 	}
-	return over
+	if over.err == nil {
+		at.app.say("nobody reads the answers")
+	} else {
+		at.app.complain(over.err)
+	}
+	at.app.tellHeld(at.id, &st)
+	return &exitError{code: over.code}
 }
 
 // tellHeld says how to go on with a job that is held.
@@ -81,14 +93,15 @@ func (a *app) tellHeld(id navvy.JobID, st *navvy.Status) {
 }
 
 // verdict turns where the job stands into the exit code, and says what can be done.
-func (a *app) verdict(id navvy.JobID, st *navvy.Status, signals int) error {
+// interrupted is the exit code if a signal has ended it, else 0.
+func (a *app) verdict(id navvy.JobID, st *navvy.Status, interrupted int) error {
 	c := st.Counts
 	exit := &exitError{code: api.ExitFailed}
-	if signals > 0 && (st.Held || st.Cut) {
-		exit.code = api.ExitInterrupted
+	if interrupted > 0 && (st.Held || st.Cut) {
+		exit.code = interrupted
 	}
 	switch {
-	case st.Held && signals > 0:
+	case st.Held && interrupted > 0:
 		a.tellHeld(id, st)
 	case st.Held:
 		exit.err = withHint(fmt.Errorf("job %s is held: %s", id, st.Why), "go on with: navvy resume %s", id)
@@ -106,7 +119,16 @@ func (a *app) verdict(id navvy.JobID, st *navvy.Status, signals int) error {
 	return exit
 }
 
-// catchSignals lets the first Ctrl-C hold the job, and the second end what runs.
+// interrupted is the exit code of who was ended by the last signal; 0 if none came.
+func (at *attachment) interrupted() int {
+	if n := at.last.Load(); n > 0 {
+		return 128 + int(n)
+	}
+	return 0
+}
+
+// catchSignals lets the first Ctrl-C hold the job, the second end what runs, and
+// the third kill it.
 func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -130,27 +152,30 @@ func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
 // caught acts on one signal.
 func (at *attachment) caught(ctx context.Context, s os.Signal) {
 	n := at.signals.Add(1)
+	if number, ok := s.(syscall.Signal); ok {
+		at.last.Store(int32(number))
+	}
 	interrupt := n > 1 || at.interrupt || s != os.Interrupt
 	if interrupt {
 		at.signals.Store(max(n, 2))
+		at.now()
 	}
 	c, id := at.conn.Load(), at.current.Load()
 	switch {
 	case n > 2:
-		os.Exit(api.ExitInterrupted)
+		at.kill()
+		at.cancel(nil)
+		return
 	case id == nil:
-		at.cancel(&exitError{api.ExitInterrupted, errors.New("interrupted before the job was accepted")})
+		at.cancel(&exitError{at.interrupted(), errors.New("interrupted before the job was accepted")})
 		return
 	case c == nil:
-		at.cancel(&exitError{api.ExitInterrupted, withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
+		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
 		return
 	case !interrupt:
 		at.app.say("no further task starts, running ones finish; once more to end them")
 	}
 	at.stop()
-	if interrupt {
-		at.now()
-	}
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, at.app.patience)
 		defer cancel()

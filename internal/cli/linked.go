@@ -31,8 +31,21 @@ func openStore(ctx context.Context, url string, dir *holder.Dir, log *slog.Logge
 	case scheme == "postgres" || scheme == "postgresql":
 		return postgres.Open(ctx, url, &postgres.Options{Logger: log, OnFatal: fatal})
 	default:
-		return nil, fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
+		return nil, noSuchStore(scheme)
 	}
+}
+
+// storePlace tells where the store of a URL is, as a holder of it does.
+func storePlace(url string) (string, error) {
+	if scheme, _, _ := strings.Cut(url, "://"); scheme != "postgres" && scheme != "postgresql" {
+		return "", noSuchStore(scheme)
+	}
+	place, err := postgres.Place(url, nil)
+	return "postgres " + place, err
+}
+
+func noSuchStore(scheme string) error {
+	return fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
 }
 
 // newRunners makes the runners, and ends what a dead predecessor has left.
@@ -48,6 +61,10 @@ func newRunners(ctx context.Context, journal *runner.Journal, log *slog.Logger) 
 	}
 	return list, nil
 }
+
+// outside is env without what a task that navvy runs finds there about itself:
+// what we start or keep from inside one is not a part of it.
+func outside(env []string) []string { return process.WithoutTask(env) }
 
 // templates keeps the parsed command of the job that was seen last.
 type templates struct {

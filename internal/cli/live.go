@@ -21,7 +21,7 @@ type liveOutput struct {
 
 // newLiveOutput prints to our own streams.
 func (a *app) newLiveOutput() *liveOutput {
-	l := &liveOutput{buffers: [2]*bufio.Writer{bufio.NewWriterSize(a.out, 64<<10), bufio.NewWriterSize(a.err, 64<<10)}}
+	l := &liveOutput{buffers: [2]*bufio.Writer{bufio.NewWriterSize(printing{a.out}, 64<<10), bufio.NewWriterSize(printing{a.err}, 64<<10)}}
 	l.through(func(w io.Writer) io.Writer { return w })
 	return l
 }

@@ -40,7 +40,15 @@ as well: --attempt names one, navvy why lists them.`,
 	fs.BoolVarP(&f.follow, "follow", "f", false, "wait for what is still to come")
 	fs.BoolVar(&f.prefix, "prefix", false, "begin each line with the task's address")
 	fs.StringVar(&f.attempt, "attempt", "", "the output of this attempt: NUMBER, or NUMBER.EPOCH as why shows it")
-	fs.IntVar(&f.tail, "tail", -1, "only the last so many lines of each task")
+	f.tail = -1
+	fs.Func("tail", "only the last so many `LINES` of each task", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return errors.New("want a number of lines, 0 or more")
+		}
+		f.tail = int(n)
+		return nil
+	})
 	return cmd
 }
 

@@ -49,7 +49,7 @@ const soon = 3 * 24 * time.Hour
 func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 	out := f.objects(a.out)
 	var rows [][]string
-	var expiring []string
+	var unread expiring
 	n := 0
 	more := false
 	for job, err := range c.Jobs(ctx) {
@@ -60,9 +60,7 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 			break
 		}
 		n++
-		if s := &job.Status; !s.Expires.IsZero() && !s.Read && time.Until(s.Expires) < soon {
-			expiring = append(expiring, string(job.ID))
-		}
+		unread.look(&job)
 		if f.output == "table" {
 			rows = append(rows, jobRow(&job))
 			continue
@@ -71,8 +69,8 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 			return err
 		}
 	}
-	if len(expiring) > 0 {
-		a.say("nobody has read the answers of %s, and they expire within %s; keep them with: navvy results ID > FILE", strings.Join(expiring, ", "), format.Duration(soon))
+	if len(unread.ids) > 0 {
+		a.say("nobody has read the answers of %s, and %s; keep them with: navvy results ID > FILE", strings.Join(unread.ids, ", "), unread.when())
 	}
 	if f.output != "table" {
 		return out.close()
@@ -88,6 +86,37 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 		a.say("there are more: navvy ls --all")
 	}
 	return nil
+}
+
+// expiring are jobs whose answers nobody has read and that expire soon.
+type expiring struct {
+	ids   []string
+	first time.Time // when the first of them expires
+}
+
+// look takes the job in, if it is one of them.
+func (e *expiring) look(j *client.Job) {
+	s := &j.Status
+	if s.Expires.IsZero() || s.Read || time.Until(s.Expires) >= soon {
+		return
+	}
+	e.ids = append(e.ids, string(j.ID))
+	if e.first.IsZero() || s.Expires.Before(e.first) {
+		e.first = s.Expires
+	}
+}
+
+// when says when they expire.
+func (e *expiring) when() string {
+	who := "they expire"
+	if len(e.ids) > 1 {
+		who = "the first of them expires"
+	}
+	left := time.Until(e.first)
+	if left < time.Minute {
+		return who + " any moment now"
+	}
+	return who + " in " + format.Duration(left)
 }
 
 func jobRow(j *client.Job) []string {

@@ -38,9 +38,12 @@ Placeholders in the command stand for the input:
   {/}   its base name          {1}   its first field, {2} the second, {-1} the last
   {//}  its directory          {1/}  the base name of the first field, and so on
   {/.}  base name without extension   {name}  the field of a CSV column
-Without one the input is the last argument. Inputs are passed as arguments: no
-shell sees them. With -S the command is a shell line, and each placeholder's
-value is quoted in it.
+Without any of them the input is the last argument. Inputs are passed as
+arguments: no shell sees them. With -S the command is a shell line, and each
+placeholder's value is quoted in it.
+
+A task lasts until its process group is empty: what it puts into the background
+(sleep 60 &) keeps it running; what setsid detaches leaves it.
 
 The answers are printed in the order of the inputs. All are kept until they
 expire: see navvy results, navvy ls. The first Ctrl-C lets running tasks finish
@@ -58,16 +61,47 @@ and holds the job, the second stops them; navvy resume goes on where it stopped.
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.jobFlags.add(fs)
 	f.addMap(fs)
-	f.printFlags.add(fs)
+	f.printFlags.add(cmd)
 	fs.BoolVarP(&f.shell, "shell", "S", false, "the command is one shell line; placeholders are quoted in it")
 	fs.BoolVar(&f.stdin, "stdin", false, "write each input to the task's standard input")
 	fs.BoolVarP(&f.null, "null", "0", false, "inputs end with a zero byte, not with a line feed")
 	fs.StringArrayVarP(&f.files, "arg-file", "a", nil, "read inputs from this file; several are combined, each with each")
-	fs.StringVar(&f.csv, "csv", "", "inputs are the records of this CSV file (- for standard input); its first line names the columns")
-	fs.StringVar(&f.tsv, "tsv", "", "the same with tabs between the fields")
-	fs.StringVar(&f.colsep, "colsep", "", "split each input into fields at this regular expression")
+	fs.Func("csv", "inputs are the records of this CSV `FILE` (- for standard input); its first line names the columns", once(&f.csv))
+	fs.Func("tsv", "the same with tabs between the fields of the `FILE`", once(&f.tsv))
+	fs.Func("colsep", "split each input into fields at this regular `EXPRESSION`", once(&f.colsep))
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
 	return cmd
+}
+
+// once reads a flag that is given once at most, and never empty.
+func once(to *string) func(string) error {
+	return func(text string) error {
+		switch {
+		case text == "":
+			return errors.New("want something, not nothing")
+		case *to != "":
+			return fmt.Errorf("want one only, there is %s already", *to)
+		}
+		*to = text
+		return nil
+	}
+}
+
+// fielded names the flag that gives inputs fields; empty if they have none.
+func (f *mapFlags) fielded(sources int) string {
+	switch {
+	case f.csv != "":
+		return "--csv"
+	case f.tsv != "":
+		return "--tsv"
+	case f.colsep != "":
+		return "--colsep"
+	case sources > 1 && len(f.files) == sources:
+		return "more than one -a"
+	case sources > 1:
+		return "more than one source (:::, ::::, -a)"
+	}
+	return ""
 }
 
 // sources says where the inputs are.
@@ -94,7 +128,7 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return &usageError{err}
 	}
 	if len(command) == 0 && !f.noop {
-		return usagef("map: there is no command")
+		return withHint(usagef("map: there is no command"), "see navvy map --help")
 	}
 	sources, comma, err := f.sources(behind)
 	if err != nil {
@@ -102,6 +136,9 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	}
 	if err := f.check(); err != nil {
 		return err
+	}
+	if with := f.fielded(len(sources)); f.stdin && with != "" {
+		return usagef("map: --stdin does not go with %s: a task's standard input is one text, not fields", with)
 	}
 	a.quiet = f.quiet
 	in, err := input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: a.in})
@@ -111,6 +148,9 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	defer in.Close()
 	job, template, err := a.mapJob(f, command, in)
 	if err != nil {
+		return err
+	}
+	if err := f.openJoblog(f.detach); err != nil {
 		return err
 	}
 	if f.dryRun {

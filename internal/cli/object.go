@@ -161,7 +161,7 @@ type attemptObject struct {
 	Started   time.Time  `json:"started"`
 	Finished  *time.Time `json:"finished,omitempty"`
 	CPU       float64    `json:"cpu_time"`
-	MaxMemory int64      `json:"max_memory"`
+	MaxMemory *int64     `json:"max_memory"` // bytes; null if the kernel cannot tell
 	Stdout    int64      `json:"stdout_bytes"`
 	Stderr    int64      `json:"stderr_bytes"`
 }
@@ -170,7 +170,10 @@ func newAttemptObject(a *navvy.Attempt) attemptObject {
 	o := attemptObject{
 		ID: a.ID.String(), Reason: string(a.Reason), Message: a.Message, Signal: a.Exit.Signal,
 		Worker: a.Worker, Slot: a.Slot, Started: a.Started, Finished: orNil(a.Finished),
-		CPU: a.Usage.CPU().Seconds(), MaxMemory: a.Usage.MaxRSS, Stdout: a.Output.Stdout, Stderr: a.Output.Stderr,
+		CPU: a.Usage.CPU().Seconds(), Stdout: a.Output.Stdout, Stderr: a.Output.Stderr,
+	}
+	if a.Usage.MaxRSS > 0 {
+		o.MaxMemory = &a.Usage.MaxRSS
 	}
 	if a.Outcome != 0 {
 		o.Outcome = a.Outcome.String()

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
@@ -30,16 +31,25 @@ type printFlags struct {
 	quiet       bool
 	progress    bool
 	joblog      string
+	logFile     *os.File // joblog, once it is open
+	log         *format.Joblog
 }
 
-func (f *printFlags) add(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), json, jsonl or csv")
+func (f *printFlags) add(cmd *cobra.Command) {
+	f.addOutput(cmd)
+	fs := cmd.Flags()
 	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
 	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
 	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
 	fs.BoolVar(&f.quiet, "quiet", false, "say nothing but errors, show no progress")
 	fs.BoolVar(&f.progress, "progress", false, "report progress also where standard error is no terminal")
 	fs.StringVar(&f.joblog, "joblog", "", "append a line for each task to this file, in GNU parallel's columns")
+}
+
+// addOutput declares -o.
+func (f *printFlags) addOutput(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), json, jsonl or csv")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "jsonl", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *printFlags) check() error {
@@ -65,6 +75,30 @@ func (f *printFlags) checkSteering() error {
 	return f.check()
 }
 
+// openJoblog opens the file of --joblog, before anything is done that could not be
+// logged in it.
+func (f *printFlags) openJoblog(detach bool) error {
+	if f.joblog == "" {
+		return nil
+	}
+	if detach {
+		return withHint(usagef("--joblog and --detach exclude each other: nobody would write the log"), "write it later: navvy resume --all --joblog %s ID", f.joblog)
+	}
+	var err error
+	f.logFile, err = os.OpenFile(f.joblog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // others may read it, as any file that a command writes
+	if err != nil {
+		return usagef("--joblog: %w", err)
+	}
+	info, err := f.logFile.Stat()
+	if err == nil {
+		f.log, err = format.NewJoblog(f.logFile, info.Size() == 0)
+	}
+	if err != nil {
+		return usagef("--joblog: %w", err)
+	}
+	return nil
+}
+
 // inputs tells whether answers are needed with their inputs.
 func (f *printFlags) inputs() bool { return f.output != "text" || f.tag || f.joblog != "" }
 
@@ -77,8 +111,8 @@ type printer struct {
 	template *placeholder.Template // for the job log; nil if there is no command
 	out, err *bufio.Writer
 	answers  *format.Answers // for all but text
-	joblog   *format.Joblog
-	logFile  *os.File
+	closed   bool
+	failures int             // tasks that could not say themselves why they failed
 	half     *halfPrinted    // the text under way; nil if there is none
 	seen     *roaring.Bitmap // what was printed
 	printed  *roaring.Bitmap // and what of it the server has not been told of
@@ -91,7 +125,7 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 	p := &printer{
 		kept: time.Now(),
 		app:  a, flags: f, job: job, seen: roaring.New(), printed: roaring.New(),
-		out: bufio.NewWriterSize(a.out, 64<<10), err: bufio.NewWriterSize(a.err, 4<<10),
+		out: bufio.NewWriterSize(printing{a.out}, 64<<10), err: bufio.NewWriterSize(printing{a.err}, 4<<10),
 	}
 	var columns []string
 	if command := job.Spec.Command; command != nil && !command.Literal {
@@ -110,34 +144,22 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 	case "csv":
 		p.answers, err = format.NewAnswers(p.out, format.CSV, columns)
 	}
-	if err != nil || f.joblog == "" {
-		return p, err
-	}
-	return p, p.openJoblog()
+	return p, err
 }
 
-func (p *printer) openJoblog() error {
-	file, err := os.OpenFile(p.flags.joblog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // others may read it, as any file that a command writes
-	if err != nil {
-		return usagef("--joblog: %w", err)
-	}
-	p.logFile = file
-	info, err := file.Stat()
-	if err != nil {
-		return usagef("--joblog: %w", err)
-	}
-	p.joblog, err = format.NewJoblog(file, info.Size() == 0)
-	return err
-}
-
+// close ends what is printed, once.
 func (p *printer) close() error {
+	if p.closed {
+		return nil
+	}
+	p.closed = true
 	var err error
 	if p.answers != nil {
 		err = p.answers.Close()
 	}
-	err = errors.Join(err, p.out.Flush(), p.err.Flush())
-	if p.logFile != nil {
-		err = errors.Join(err, p.logFile.Close())
+	err = cmp.Or(err, p.out.Flush(), p.err.Flush())
+	if file := p.flags.logFile; file != nil {
+		err = errors.Join(err, file.Close())
 	}
 	return err
 }
@@ -151,11 +173,12 @@ func (p *printer) batch(ctx context.Context, answers []client.Answer) error {
 	if p.answers != nil {
 		flushErr = p.answers.Flush()
 	}
-	if flushErr = errors.Join(flushErr, p.out.Flush(), p.err.Flush()); flushErr == nil {
-		p.seen.Or(done)
-		p.printed.Or(done)
+	if flushErr = cmp.Or(flushErr, p.out.Flush(), p.err.Flush()); flushErr != nil {
+		return flushErr
 	}
-	return errors.Join(err, flushErr)
+	p.seen.Or(done)
+	p.printed.Or(done)
+	return err
 }
 
 func (p *printer) each(ctx context.Context, answers []client.Answer, done *roaring.Bitmap) error {
@@ -201,11 +224,11 @@ func (p *printer) keep(ctx context.Context) error {
 }
 
 func (p *printer) answer(ctx context.Context, a *client.Answer) error {
-	if err := p.print(ctx, a); err != nil || p.joblog == nil {
+	if err := p.print(ctx, a); err != nil || p.flags.log == nil {
 		return err
 	}
-	if err := p.joblog.Write(&a.Result, p.command(a)); err != nil {
-		return fmt.Errorf("--joblog: %w", err)
+	if err := p.flags.log.Write(&a.Result, p.command(a)); err != nil {
+		return &printError{fmt.Errorf("--joblog: %w", err)}
 	}
 	return nil
 }
@@ -263,10 +286,28 @@ func (p *printer) text(ctx context.Context, a *client.Answer) error {
 	p.half.end()
 	p.half = nil
 	if a.State == navvy.Failed && a.Reason != navvy.ReasonExit && !p.flags.quiet {
-		_, err := fmt.Fprintf(p.err, "navvy: task %s failed: %s\n", a.Task, a.Message)
-		return err
+		return p.failed(a)
 	}
 	return nil
+}
+
+// failedTold is of how many tasks why they failed is told while answers are printed.
+const failedTold = 5
+
+// failed tells why a task failed, and after some of them only where to look.
+func (p *printer) failed(a *client.Answer) error {
+	text := ""
+	switch p.failures++; {
+	case p.failures <= failedTold:
+		text = fmt.Sprintf("navvy: task %s failed: %s\n", a.Task, a.Message)
+	case p.failures == failedTold+1:
+		text = fmt.Sprintf("navvy: more tasks failed; see navvy why %s\n", a.Task.Job)
+	}
+	if p.failures == 1 && isLine(p.job.Spec.Command, a.Reason) {
+		text += "hint: " + lineHint + "\n"
+	}
+	_, err := p.err.WriteString(text)
+	return err
 }
 
 // begin makes ready to print a task's output.

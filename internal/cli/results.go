@@ -19,8 +19,8 @@ func newResults(a *app) *cobra.Command {
 wrote, or with -o everything about them. It can be called at any time.
 
 In jsonl and csv, duration and cpu_time are seconds, max_memory is bytes. The
-kernel counts a process's peak from that of navvy, which started it: max_memory
-is 0 for tasks that stayed below some tens of megabytes.`,
+kernel counts a process's peak from that of navvy, which started it: max_memory is
+unknown (null, in csv empty) for tasks that stayed below some tens of megabytes.`,
 		Example: `  navvy results 7k2 > answers.txt
   navvy results --failed -o jsonl 7k2
   navvy results --follow 7k2
@@ -45,7 +45,7 @@ is 0 for tasks that stayed below some tens of megabytes.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&f.output, "output", "o", "text", "how answers are printed: text (what the tasks wrote), json, jsonl or csv")
+	f.addOutput(cmd)
 	fs.BoolVarP(&f.keepOrder, "keep-order", "k", true, "print answers in the order of the inputs")
 	fs.BoolVar(&f.asCompleted, "as-completed", false, "print answers as they come")
 	fs.BoolVar(&f.tag, "tag", false, "begin each line with the task's input and a tab")
@@ -56,7 +56,8 @@ is 0 for tasks that stayed below some tens of megabytes.`,
 
 // results prints answers over as many holders as it takes.
 func (a *app) results(ctx context.Context, f *printFlags, prefix string, o client.ResultsOptions) error {
-	single := o.Limit == 1
+	single, mark := o.Limit == 1, o.MarkRead
+	o.MarkRead = false // only when all is printed
 	var p *printer
 	for again := true; again; {
 		err := a.with(ctx, needLook, func(c *conn) error {
@@ -78,7 +79,7 @@ func (a *app) results(ctx context.Context, f *printFlags, prefix string, o clien
 			}
 			p.client = c.Client
 			o.Follow = o.Follow && c.holder == nil // without a holder nothing comes
-			err = p.results(ctx, &o)
+			err = p.results(ctx, &o, mark && (o.Follow || job.Status.State().Final()))
 			again = err != nil && c.lost(err)
 			if again {
 				return nil
@@ -105,8 +106,9 @@ func hasResult(ctx context.Context, c *conn, id navvy.JobID, index int64) error 
 	return nil
 }
 
-// results prints what comes, and moves o.From on as it does.
-func (p *printer) results(ctx context.Context, o *client.ResultsOptions) error {
+// results prints what comes, and moves o.From on as it does. With mark the job then
+// counts as read, if it has ended.
+func (p *printer) results(ctx context.Context, o *client.ResultsOptions, mark bool) error {
 	for batch, err := range p.client.ResultBatches(ctx, p.job.ID, *o) {
 		if err == nil {
 			err = p.batch(ctx, batch)
@@ -118,5 +120,8 @@ func (p *printer) results(ctx context.Context, o *client.ResultsOptions) error {
 			o.From = batch[len(batch)-1].Task.Index + 1
 		}
 	}
-	return p.close()
+	if err := p.close(); err != nil || !mark {
+		return err
+	}
+	return p.client.MarkRead(ctx, p.job.ID)
 }

@@ -37,6 +37,9 @@ A job that has ended already just has its answers printed.`,
 			if err := f.checkSteering(); err != nil {
 				return err
 			}
+			if err := f.openJoblog(detach); err != nil {
+				return err
+			}
 			id, job, err := a.lookUp(cmd.Context(), args[0])
 			if err != nil {
 				return err
@@ -49,7 +52,7 @@ A job that has ended already just has its answers printed.`,
 		},
 	}
 	fs := cmd.Flags()
-	f.add(fs)
+	f.add(cmd)
 	fs.StringVarP(&jobs, "jobs", "j", "", "tasks at once from now on (default: as before)")
 	fs.BoolVar(&all, "all", false, "print all answers, also those that were printed before")
 	fs.BoolVarP(&detach, "detach", "d", false, "go on in the background")

@@ -32,7 +32,7 @@ then goes on as resume does, unless somebody else waits for the job.`,
 		},
 	}
 	fs := cmd.Flags()
-	f.add(fs)
+	f.add(cmd)
 	fs.BoolVar(&failed, "failed", false, "only tasks that failed or were stopped")
 	fs.BoolVarP(&detach, "detach", "d", false, "run them in the background")
 	return cmd
@@ -45,6 +45,9 @@ func (a *app) retry(ctx context.Context, f *printFlags, args []string, failed, d
 	}
 	if failed && len(indexes) > 0 {
 		return usagef("retry: --failed and single tasks exclude each other")
+	}
+	if err := f.openJoblog(detach); err != nil {
+		return err
 	}
 	id, job, err := a.lookUp(ctx, prefix)
 	if err != nil {

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newRoot is the whole tree of verbs.
@@ -14,7 +18,14 @@ func newRoot(a *app) *cobra.Command {
 		Use:   "navvy",
 		Short: "run the same piece of work over any number of inputs, and never lose an answer",
 		Long: `navvy runs a command over any number of inputs, in parallel, and keeps every
-answer on disk: each once, in the order of the inputs, whatever is killed in between.`,
+answer on disk: each once, in the order of the inputs, whatever is killed in between.
+
+Settings in the environment:
+  NAVVY_DATA         the data directory, as --data
+  NAVVY_STORE        the database that takes its place, as --store
+  NAVVY_KEEP_UNREAD  how long answers stay that nobody has read: 36h, 60d (default 30d)
+  NAVVY_KEEP_READ    how long others stay (default 7d)
+  NAVVY_KEEP_SIZE    with more than this in all (500M, 20G), read ones leave earlier`,
 		Example: `  navvy map -j 8 -- ./score.sh {} < inputs.txt > answers.txt
   navvy map -S 'gunzip -c {} | wc -l' ::: *.gz
   navvy run --timeout 1h -- make world
@@ -25,11 +36,7 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 			if len(args) == 0 {
 				return nil
 			}
-			err := usagef("there is no verb %q", args[0])
-			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-				return withHint(err, "did you mean %s?", strings.Join(like, " or "))
-			}
-			return withHint(err, "navvy help lists them")
+			return noVerb(cmd, args[0])
 		},
 		SuggestionsMinimumDistance: 2,
 		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: false},
@@ -38,9 +45,10 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return withHint(&usageError{err}, "see %s --help", cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.Version = versionLine(a) // which makes cobra print it for --version
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version")
 	root.PersistentFlags().StringVar(&a.data, "data", "", "data directory (default $NAVVY_DATA, else $XDG_STATE_HOME/navvy, else ~/.local/state/navvy)")
 	root.PersistentFlags().StringVar(&a.store, "store", "", "keep the data in a database instead: postgres://HOST/DB; with a password, use $NAVVY_STORE")
 	root.AddGroup(
@@ -68,14 +76,48 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 	return root
 }
 
+// noVerb is the error for a word that should be a verb.
+func noVerb(root *cobra.Command, word string) error {
+	err := usagef("there is no verb %q", word)
+	if like := root.SuggestionsFor(word); len(like) > 0 {
+		return withHint(err, "did you mean %s?", strings.Join(like, " or "))
+	}
+	return withHint(err, "navvy help lists them")
+}
+
+// flagError makes a usage error of a mistake in flags. Only who does not know
+// the flags is sent to the help.
+func flagError(cmd *cobra.Command, err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return withHint(&usageError{err}, "see %s --help", cmd.CommandPath())
+	}
+	want := bad.Unwrap()
+	if _, number := errors.AsType[*strconv.NumError](want); number {
+		want = errors.New("want a whole number")
+		if bad.GetFlag().Value.Type() == "bool" {
+			want = errors.New("want true or false")
+		}
+	}
+	return usagef("--%s %s: %w", bad.GetFlag().Name, cmp.Or(bad.GetValue(), `""`), want)
+}
+
 // finish makes mistakes in arguments usage errors, and gives the verbs that
-// cobra brings along the examples that ours have.
+// cobra brings along the examples and the care for arguments that ours have.
 func finish(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "help":
 			cmd.Example = "  navvy help map"
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return noVerb(root, strings.Join(args, " "))
+				}
+				return nil
+			}
+			continue
 		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // one that runs has its arguments checked
 			cmd.Example = "  source <(navvy completion bash)\n  navvy completion zsh > ~/.zfunc/_navvy\n  navvy completion fish > ~/.config/fish/completions/navvy.fish"
 		}
 		check := cmd.Args
@@ -96,8 +138,12 @@ func newVersion(a *app) *cobra.Command {
 		Use: "version", Short: "print the version", Args: cobra.NoArgs,
 		Example: "  navvy version",
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.out, "navvy %s %s %s/%s\n", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(a.out, versionLine(a))
 			return err
 		},
 	}
+}
+
+func versionLine(a *app) string {
+	return fmt.Sprintf("navvy %s %s %s/%s", a.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +23,7 @@ func newRun(a *app) *cobra.Command {
 		Short: "run one command: its output live, its exit code ours",
 		Long: `run runs one command as a job of one task. What it writes appears at once,
 standard output and standard error apart, and stays to be read with navvy logs.
+It lasts until its process group is empty: also what it leaves in the background.
 
 The exit code is the command's own; 124 if it ran into --timeout, 126 if it cannot
 be run, 127 if it is not found, 128 + n if signal n ended it. Ctrl-C ends the
@@ -46,7 +48,7 @@ command and holds the job: navvy resume runs it again.`,
 
 func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) error {
 	if len(command.Args) == 0 && !f.noop {
-		return usagef("run: there is no command")
+		return withHint(usagef("run: there is no command"), "see navvy run --help")
 	}
 	f.jobs = "1"
 	job, err := f.job(a, command)
@@ -77,7 +79,7 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 	if result == nil || job.Detached {
 		return err
 	}
-	return a.runVerdict(result)
+	return a.runVerdict(result, command)
 }
 
 // watchRun passes the output on as it comes, and gives the result; nil if there is none yet.
@@ -97,7 +99,7 @@ func watchRun(ctx context.Context, c *client.Client, id navvy.JobID, live *liveO
 
 // runVerdict turns the task's result into our exit code, and says what the
 // command could not say itself.
-func (a *app) runVerdict(r *navvy.Result) error {
+func (a *app) runVerdict(r *navvy.Result, c *navvy.Command) error {
 	code := r.Exit.ShellCode()
 	switch r.Reason {
 	case "":
@@ -112,5 +114,17 @@ func (a *app) runVerdict(r *navvy.Result) error {
 	default:
 		code = api.ExitCannotRun
 	}
-	return &exitError{code: code, err: errors.New(r.Message)}
+	err := errors.New(r.Message)
+	if isLine(c, r.Reason) {
+		err = withHint(err, lineHint)
+	}
+	return &exitError{code: code, err: err}
+}
+
+// lineHint is for who gives a shell line as the name of a program.
+const lineHint = "did you mean -S, for a shell line?"
+
+// isLine tells whether a program that was not found looks like a shell line.
+func isLine(c *navvy.Command, reason navvy.Reason) bool {
+	return reason == navvy.ReasonNotFound && c != nil && !c.Shell && len(c.Args) > 0 && strings.Contains(c.Args[0], " ")
 }

@@ -50,6 +50,9 @@ func newStatus(a *app) *cobra.Command {
 // job finds a job by the beginning of its id.
 func (c *conn) job(ctx context.Context, prefix string) (client.Job, error) {
 	id, err := c.Find(ctx, prefix)
+	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrNotFound) {
+		return client.Job{}, withHint(err, "navvy ls shows the ids of jobs")
+	}
 	if err != nil {
 		return client.Job{}, err
 	}

@@ -27,7 +27,7 @@ no answer yet is stopped. Answers stay. navvy retry --failed runs the rest again
 			if err := f.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), needLook, func(c *conn) error {
+			return a.with(cmd.Context(), needSteer, func(c *conn) error {
 				return a.each(cmd.Context(), c, f, args, func(job *client.Job) error {
 					if _, err := c.Stop(cmd.Context(), job.ID, why); err != nil {
 						return err
@@ -81,7 +81,7 @@ func newRm(a *app) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return a.with(cmd.Context(), needLook, func(c *conn) error { return a.remove(cmd.Context(), c, f, args, force) })
+			return a.with(cmd.Context(), needSteer, func(c *conn) error { return a.remove(cmd.Context(), c, f, args, force) })
 		},
 	}
 	f.add(cmd)
@@ -246,9 +246,9 @@ func (a *app) explainJob(job *client.Job, shown int) {
 	s := &job.Status
 	switch {
 	case s.Why != "":
-		a.say("job %s is %s: %s", job.ID, stateWord(s), s.Why)
+		a.say("job %s %s: %s", job.ID, stateWord(s), s.Why)
 	case shown == 0:
-		a.say("job %s is %s: all tasks did their work", job.ID, stateWord(s))
+		a.say("job %s %s: all tasks did their work", job.ID, stateWord(s))
 	case s.Counts.Failed > whyTasks:
 		a.say("%d tasks failed; see all with navvy results --failed -o jsonl %s", s.Counts.Failed, job.ID)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/internal/holder"
 )
 
 func newVerify(a *app) *cobra.Command {
@@ -45,6 +48,17 @@ type verifiedObject struct {
 }
 
 func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
+	at, err := a.storeURL()
+	if err != nil {
+		return err
+	}
+	path, err := a.dataPath()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(holder.StoreDir(path)); at == "" && errors.Is(err, fs.ErrNotExist) {
+		return noData(path)
+	}
 	dir, err := a.dir()
 	if err != nil {
 		return err
@@ -54,13 +68,9 @@ func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
 		return err
 	}
 	if lock == nil {
-		return withHint(fmt.Errorf("process %d holds %s: %w", pid, dir.Path(), navvy.ErrUnavailable), "verify it when that process has ended")
+		return withHint(fmt.Errorf("%s holds %s: %w", processName(pid), dir.Path(), navvy.ErrUnavailable), "verify it when that process has ended")
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	at, err := a.storeURL()
-	if err != nil {
-		return err
-	}
 	store, err := openStore(ctx, at, dir, a.logger(), func(bool) {}, func(error) {})
 	if err != nil {
 		return err

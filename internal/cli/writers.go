@@ -42,6 +42,24 @@ func (t *tailer) end() error {
 	return nil
 }
 
+// printing marks the errors of a writer that takes answers.
+type printing struct{ w io.Writer }
+
+// Write passes p on.
+func (t printing) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	if err != nil {
+		err = &printError{err}
+	}
+	return n, err
+}
+
+// printError says that answers cannot be printed: who reads them has gone, or a disk is full.
+type printError struct{ err error }
+
+func (e *printError) Error() string { return "print answers: " + e.err.Error() }
+func (e *printError) Unwrap() error { return e.err }
+
 // tagger begins each line with a tag.
 type tagger struct {
 	w    io.Writer

@@ -103,6 +103,9 @@ func (d *Dir) checkLocal() error {
 // Path is the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
+// LockPath is the file that the holder of the directory has locked.
+func (d *Dir) LockPath() string { return d.join(lockName) }
+
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
 // Lock is the right to hold a data directory, until Unlock or the end of the process.

@@ -32,6 +32,9 @@ type Config struct {
 	OpenStore func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error)
 	// Runners makes what runs tasks; nil for a holder that runs none, and serves nobody else.
 	Runners func(ctx context.Context, journal *runner.Journal) ([]*runner.Runner, error)
+	// RecoverOnly makes the runners, which ends what a dead predecessor left running,
+	// and then is as if there were none.
+	RecoverOnly bool
 	// Engine and Parallelism are passed on.
 	Engine      engine.Options
 	Parallelism int
@@ -45,12 +48,14 @@ type Holder struct {
 	cfg      Config
 	lock     *Lock
 	store    driver.Store
+	shut     func() error // closes the store, once
 	eng      *engine.Engine
 	mgr      *manager.Manager
 	journal  *runner.Journal
 	channel  *inprocgrpc.Channel
 	grpc     *grpc.Server
 	listener *ownListener
+	calls    guests // our own, about jobs
 	full     atomic.Bool
 	wake     atomic.Pointer[manager.Manager] // mgr, for a store that fills up at any time
 
@@ -81,7 +86,7 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	if err != nil {
 		return nil, err // store may be a pointer to nothing
 	}
-	h.store = store
+	h.store, h.shut = store, sync.OnceValue(store.Close)
 	h.eng, err = engine.Open(ctx, h.store, &cfg.Engine)
 	if err != nil {
 		return nil, err
@@ -91,9 +96,10 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	})
 	h.wake.Store(h.mgr)
 	srv := server.New(h.mgr, h.eng, &server.Options{
-		Owner: func(context.Context) string { return cfg.Owner }, Version: cfg.Version, Full: h.full.Load, Logger: cfg.Logger,
+		Owner: func(context.Context) string { return cfg.Owner }, Version: cfg.Version, Logger: cfg.Logger,
+		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() },
 	})
-	h.channel = (&inprocgrpc.Channel{}).WithCloner(sharing{})
+	h.channel = (&inprocgrpc.Channel{}).WithCloner(sharing{}).WithServerStreamInterceptor(h.calls.stream)
 	srv.Register(h.channel)
 	if cfg.Runners == nil {
 		return h, h.run(nil)
@@ -101,6 +107,9 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	runners, err := h.runners(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.RecoverOnly {
+		return h, h.run(nil)
 	}
 	if h.listener, err = cfg.Dir.listen(); err != nil {
 		return nil, err
@@ -225,10 +234,21 @@ func (h *Holder) AwaitIdle(ctx context.Context, quiet time.Duration) error {
 // submits anything and nothing runs. When ctx ends it returns its error.
 func (h *Holder) Drain(ctx context.Context) error { return h.mgr.Drain(ctx, false) }
 
+// AwaitCalls returns when the calls of this process about jobs have ended, also for
+// the server: until then what they did is a part of Busy. When ctx ends it returns its error.
+func (h *Holder) AwaitCalls(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-h.calls.nobody():
+		return nil
+	}
+}
+
 // Busy tells how many tasks and submissions a leaving holder would have to wait for.
 func (h *Holder) Busy() int { return h.mgr.Busy() }
 
-// leaveTimeout bounds the end of calls that others still have open.
+// leaveTimeout bounds the end of calls that are open when all reports are settled.
 const leaveTimeout = 5 * time.Second
 
 // Close leaves: nothing new is started, what runs ends, all reports are settled,
@@ -236,21 +256,32 @@ const leaveTimeout = 5 * time.Second
 // when ctx ends, at once. left says that there are detached jobs to go on with.
 func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err error) {
 	if h.Err() == nil {
-		drainErr := h.mgr.Drain(ctx, interrupt)
-		if drainErr == nil {
-			left, err = h.mgr.Left(ctx)
-		}
+		_ = h.mgr.Drain(ctx, interrupt) // if it fails ctx has ended, and others go on with what is left
+		left, err = h.mgr.Left(context.WithoutCancel(ctx))
 	}
 	h.stopWorker(errLeaving)
+	defer time.AfterFunc(leaveTimeout, h.cut).Stop()
+	defer context.AfterFunc(ctx, h.cut)()
 	if h.grpc != nil {
-		stopped := time.AfterFunc(leaveTimeout, h.grpc.Stop)
 		h.mgr.Leave(errLeaving)
 		h.grpc.GracefulStop()
-		stopped.Stop()
 	}
+	ending, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	_ = h.AwaitCalls(ending) // after that they are cut
 	h.stopServe(errLeaving)
 	_ = h.work.Wait() // failures are kept in h.failed
 	return left, errors.Join(err, h.release())
+}
+
+// cut ends what Close has waited for long enough. A write that waits for space on
+// a full disk, for whomever, is woken by nothing but the end of the store.
+func (h *Holder) cut() {
+	h.stopServe(errLeaving)
+	if h.grpc != nil {
+		h.grpc.Stop()
+	}
+	_ = h.shut() // release tells its error
 }
 
 // release gives back what Start has taken, in reverse.
@@ -260,7 +291,7 @@ func (h *Holder) release() error {
 		errs = append(errs, h.journal.Close())
 	}
 	if h.store != nil {
-		errs = append(errs, h.store.Close())
+		errs = append(errs, h.shut())
 	}
 	if h.grpc != nil {
 		if err := os.Remove(h.cfg.Dir.join(socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {

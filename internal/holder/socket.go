@@ -60,10 +60,7 @@ type ownListener struct {
 	net.Listener
 	uid  int
 	peer func(net.Conn) (uid int, err error)
-
-	mu    sync.Mutex
-	open  int
-	empty chan struct{} // closed when the last connection closes; nil if nobody waits
+	open guests
 }
 
 // Accept waits for the next connection of somebody who may call.
@@ -77,43 +74,16 @@ func (l *ownListener) Accept() (net.Conn, error) {
 			_ = conn.Close() // it is not ours to talk to
 			continue
 		}
-		l.mu.Lock()
-		l.open++
-		l.mu.Unlock()
-		return &countedConn{Conn: conn, closed: sync.OnceFunc(l.closed)}, nil
-	}
-}
-
-func (l *ownListener) closed() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open--; l.open == 0 && l.empty != nil {
-		close(l.empty)
-		l.empty = nil
+		l.open.enter()
+		return &countedConn{Conn: conn, closed: sync.OnceFunc(l.open.exit)}, nil
 	}
 }
 
 // connected is how many connections are open.
-func (l *ownListener) connected() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.open
-}
+func (l *ownListener) connected() int { return l.open.count() }
 
 // nobody gives a channel that is closed once no connection is open.
-func (l *ownListener) nobody() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open == 0 {
-		done := make(chan struct{})
-		close(done)
-		return done
-	}
-	if l.empty == nil {
-		l.empty = make(chan struct{})
-	}
-	return l.empty
-}
+func (l *ownListener) nobody() <-chan struct{} { return l.open.nobody() }
 
 // countedConn tells its listener when it closes.
 type countedConn struct {

@@ -53,7 +53,7 @@ func newRecords(name string, in io.Reader, comma rune, limit int) (*records, err
 	case errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s is empty: its first line must name the columns: %w", name, navvy.ErrInvalid)
 	case err != nil:
-		return nil, r.explain(err)
+		return nil, r.explain(err, nil)
 	}
 	for i, column := range header {
 		if column == "" {
@@ -76,7 +76,7 @@ func (r *records) each(limit int, emit func(fields []string) error) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return r.explain(err)
+			return r.explain(err, fields)
 		}
 		r.line, _ = r.csv.FieldPos(0)
 		if err := emit(fields); err != nil {
@@ -85,8 +85,8 @@ func (r *records) each(limit int, emit func(fields []string) error) error {
 	}
 }
 
-// explain says where an error is.
-func (r *records) explain(err error) error {
+// explain says where an error is; fields are those of the record, if it could be read.
+func (r *records) explain(err error, fields []string) error {
 	parse, ok := errors.AsType[*csv.ParseError](err)
 	switch {
 	case !ok && errors.Is(err, errRecord):
@@ -94,7 +94,7 @@ func (r *records) explain(err error) error {
 	case !ok:
 		return fmt.Errorf("%s: %w", r.name, err)
 	case errors.Is(err, csv.ErrFieldCount):
-		return fmt.Errorf("%s: line %d does not have %d fields, as the first has: %w", r.name, parse.StartLine, len(r.columns), navvy.ErrInvalid)
+		return fmt.Errorf("%s: line %d has a wrong number of fields: %d, but the first line has %d: %w", r.name, parse.StartLine, len(fields), len(r.columns), navvy.ErrInvalid)
 	default:
 		return fmt.Errorf("%s: line %d, column %d: %w: %w", r.name, parse.Line, parse.Column, parse.Err, navvy.ErrInvalid)
 	}

@@ -197,7 +197,7 @@ func TestErrors(t *testing.T) {
 		{":::: @long", Options{MaxInput: 10}, "long: line 2 is longer than 10 bytes", "1"},
 		{":::: @long ::: x", Options{MaxInput: 10}, "long: line 2 is longer than 10 bytes", "1 x"},
 		{":::: @empty", csv, "empty: its first line", ""},
-		{":::: @ragged", csv, "ragged: line 3 does not have 2 fields", "1 2"},
+		{":::: @ragged", csv, "ragged: line 3 has a wrong number of fields: 1, but the first line has 2", "1 2"},
 		{":::: @unnamed", csv, "column 2 has no name", ""},
 		{":::: @twice", csv, `two columns are called "a"`, ""},
 		{":::: @quote", csv, "quote: line 3", ""},

@@ -87,7 +87,7 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 func (d *Driver) environment(t *driver.Task) []string {
 	d.mu.Lock()
 	if d.spec != t.Spec {
-		d.spec, d.base = t.Spec, foreign(t.Spec.Command.Env)
+		d.spec, d.base = t.Spec, WithoutTask(t.Spec.Command.Env)
 	}
 	base := d.base
 	d.mu.Unlock()
@@ -99,14 +99,15 @@ func (d *Driver) environment(t *driver.Task) []string {
 		EnvToken+"="+t.Token)
 }
 
-// foreign is env without what the driver sets, at full capacity.
-func foreign(env []string) []string {
+// WithoutTask is a copy of env without what a task finds there about itself, as
+// something must have it that is to outlive the task which starts it.
+func WithoutTask(env []string) []string {
 	own := []string{EnvJob, EnvIndex, EnvAttempt, EnvSlot, EnvToken}
 	kept := slices.DeleteFunc(slices.Clone(env), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
 		return slices.Contains(own, name)
 	})
-	return slices.Clip(kept)
+	return slices.Clip(kept) // the driver appends to it, more than once
 }
 
 // execution is a process as the contract wants it.

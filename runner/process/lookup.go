@@ -2,7 +2,6 @@ package process
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -104,11 +103,11 @@ func search(key lookupKey) (string, error) {
 		}
 	}
 	if denied != "" {
-		return "", &driver.Refusal{Reason: navvy.ReasonPermission, Message: denied + ": permission denied"}
+		return "", &driver.Refusal{Reason: navvy.ReasonPermission, Message: short(denied) + ": permission denied"}
 	}
 	return "", &driver.Refusal{
 		Reason:  navvy.ReasonNotFound,
-		Message: fmt.Sprintf("%s: command not found in PATH=%s", key.name, key.path),
+		Message: short(key.name) + ": command not found in PATH",
 	}
 }
 

@@ -34,7 +34,7 @@ func parseHandle(handle []byte) (boot string, b Birth, err error) {
 
 // Recover implements driver.Driver. Processes are never adopted: what is left of
 // the attempt is killed, and gone when Recover returns navvy.ErrNotFound. That
-// is its process group; whatever has the attempt's token in its environment,
+// is its process group, if it began in this boot; whatever has the attempt's token in its environment,
 // wherever it went; and the groups that such processes lead. What cannot be
 // proved to be the attempt's is left alone.
 func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
@@ -48,10 +48,11 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		if err != nil {
 			return nil, err
 		}
-		if boot != now {
-			return nil, navvy.ErrNotFound // processes end with the machine
+		// The number of a process means nothing in another boot. The token still
+		// does, and a container may have been told a boot id of its own.
+		if boot == now {
+			birth = b
 		}
-		birth = b
 	}
 	if err := d.endAll(ctx, birth, t.Token); err != nil {
 		return nil, fmt.Errorf("process: end what is left of %s: %w", t.Token, err)

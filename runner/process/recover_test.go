@@ -88,6 +88,20 @@ func TestRecoverOthers(t *testing.T) {
 	}
 }
 
+// TestRecoverOtherBoot has the handle of another boot, as a container's may be:
+// what has the token is still the attempt's.
+func TestRecoverOtherBoot(t *testing.T) {
+	t.Parallel()
+	p := start(t, []string{EnvToken + "=elsewhere"}, "echo; sleep 1000")
+	handle := appendHandle(nil, "00000000-0000-0000-0000-000000000000", Birth{PID: p.pid, Before: p.birth.Before})
+	if _, err := NewDriver(nil).Recover(t.Context(), handle, &driver.Task{Token: "elsewhere"}); !errors.Is(err, navvy.ErrNotFound) {
+		t.Error(err)
+	}
+	if alive(t, p) {
+		t.Error("the process with the attempt's token is alive")
+	}
+}
+
 // TestRecoverGroup has no handle, and a process without the token, which only
 // its group tells to be the attempt's.
 func TestRecoverGroup(t *testing.T) {

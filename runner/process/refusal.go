@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
@@ -24,6 +26,7 @@ func startError(c *Config, program string, err error) error {
 		return refusal
 	}
 	path := inDir(c.Dir, program)
+	program = short(program)
 	var errno syscall.Errno
 	errors.As(err, &errno)
 	switch errno {
@@ -43,7 +46,7 @@ func startError(c *Config, program string, err error) error {
 		}
 		return refuse(navvy.ReasonPermission, "%s: permission denied", program)
 	case syscall.E2BIG:
-		return refuse(navvy.ReasonInput, "%s: arguments and environment are too long for the kernel, %s", program, sizeOf(c))
+		return refuse(navvy.ReasonInput, "%s: arguments and environment are too long for the kernel: %s", program, sizeOf(c))
 	case syscall.ENOEXEC:
 		return refuse(navvy.ReasonStart, "%s: neither a program for this machine nor a script that begins with #!", program)
 	case syscall.ETXTBSY:
@@ -59,7 +62,7 @@ func startError(c *Config, program string, err error) error {
 func zeroByte(program string) error {
 	return &driver.Refusal{
 		Reason:  navvy.ReasonInput,
-		Message: fmt.Sprintf("%q: an argument holds a zero byte, which no process can be given", program),
+		Message: fmt.Sprintf("%s: an argument holds a zero byte, which no process can be given", short(program)),
 	}
 }
 
@@ -104,12 +107,45 @@ func interpreterOf(path string) string {
 	return ""
 }
 
-// sizeOf says how long the arguments of c are, and which is the longest.
+// shown is how much of a program's name a message holds, in bytes.
+const shown = 200
+
+// short is the name of a program for a message, which is kept with the task:
+// quoted, if it is not plain, and cut, if it is long.
+func short(name string) string {
+	whole := len(name)
+	if whole > shown {
+		name = strings.ToValidUTF8(name[:shown], "")
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) }) || !utf8.ValidString(name) {
+		name = strconv.Quote(name)
+	}
+	if whole > shown {
+		name += fmt.Sprintf("… (%d bytes)", whole)
+	}
+	return name
+}
+
+// maxArgument is how long one argument may be, or one variable with its name, in
+// bytes: the kernel's MAX_ARG_STRLEN, 32 pages, less the zero byte at the end.
+var maxArgument = 32*os.Getpagesize() - 1
+
+// sizeOf says how long the arguments of c are, which limit that breaks, and what
+// to do.
 func sizeOf(c *Config) string {
+	for _, pair := range c.Env {
+		if len(pair) > maxArgument {
+			return fmt.Sprintf("a variable of the environment has %d bytes, and %d is the most", len(pair), maxArgument)
+		}
+	}
 	total, longest := 0, 0
 	for _, s := range slices.Concat(c.Args, c.Env) {
 		total += len(s) + 1
 		longest = max(longest, len(s))
 	}
-	return fmt.Sprintf("%d bytes in all, the longest %d", total, longest)
+	size := fmt.Sprintf("%d bytes in all", total)
+	if longest > maxArgument {
+		size = fmt.Sprintf("one argument has %d bytes, and %d is the most", longest, maxArgument)
+	}
+	return size + "; give the input on standard input instead (--stdin)"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,10 @@ func TestRefusals(t *testing.T) {
 		reason navvy.Reason
 		want   string // in the message
 	}{
-		"unknown":        {process.Config{Args: []string{"no-such-program"}, Env: []string{path}}, navvy.ReasonNotFound, "no-such-program"},
+		"unknown":        {process.Config{Args: []string{"no-such-program"}, Env: []string{path}}, navvy.ReasonNotFound, "no-such-program: command not found in PATH"},
+		"a line":         {process.Config{Args: []string{"echo it | cat\n"}, Env: []string{path}}, navvy.ReasonNotFound, `"echo it | cat\n": command not found`},
+		"a long name":    {process.Config{Args: []string{strings.Repeat("ü", 1<<20)}, Env: []string{path}}, navvy.ReasonNotFound, "ü… (2097152 bytes): command not found"},
+		"a long path":    {process.Config{Args: []string{strings.Repeat("/x", 1<<20)}}, navvy.ReasonNotFound, "/x… (2097152 bytes): "},
 		"no file":        {process.Config{Args: []string{"/no/such/program"}}, navvy.ReasonNotFound, "/no/such/program"},
 		"no directory":   {process.Config{Args: []string{"/bin/true"}, Dir: "/no/such/dir"}, navvy.ReasonNotFound, "/no/such/dir"},
 		"no interpreter": {process.Config{Args: []string{badScript}}, navvy.ReasonNotFound, "/no/such/interpreter"},
@@ -47,8 +51,9 @@ func TestRefusals(t *testing.T) {
 		"a directory":    {process.Config{Args: []string{dir}}, navvy.ReasonPermission, "is a directory"},
 		"not executable": {process.Config{Args: []string{plain}}, navvy.ReasonPermission, plain},
 		"in PATH but no": {process.Config{Args: []string{"plain"}, Env: []string{"PATH=" + dir}}, navvy.ReasonPermission, plain},
-		"too long":       {process.Config{Args: []string{"/bin/true", strings.Repeat("x", 200<<10)}}, navvy.ReasonInput, "204800"},
-		"too long env":   {process.Config{Args: []string{"/bin/true"}, Env: []string{"A=" + strings.Repeat("x", 200<<10)}}, navvy.ReasonInput, "204802"},
+		"too long":       {process.Config{Args: []string{"/bin/true", strings.Repeat("x", 200<<10)}}, navvy.ReasonInput, "one argument has 204800 bytes, and 131071 is the most"},
+		"too long env":   {process.Config{Args: []string{"/bin/true"}, Env: []string{"A=" + strings.Repeat("x", 200<<10)}}, navvy.ReasonInput, "a variable of the environment has 204802 bytes"},
+		"too much":       {process.Config{Args: append([]string{"/bin/true"}, slices.Repeat([]string{strings.Repeat("x", 100<<10)}, 100)...)}, navvy.ReasonInput, "10240110 bytes in all; give the input on standard input instead (--stdin)"},
 		"zero byte":      {process.Config{Args: []string{"/bin/true", "a\x00b"}}, navvy.ReasonInput, "zero byte"},
 		"zero in env":    {process.Config{Args: []string{"/bin/true"}, Env: []string{"A=\x00"}}, navvy.ReasonInput, "zero byte"},
 		"zero in name":   {process.Config{Args: []string{"tr\x00ue"}, Env: []string{path}}, navvy.ReasonInput, "zero byte"},
@@ -63,6 +68,9 @@ func TestRefusals(t *testing.T) {
 			}
 			if refusal.Reason != c.reason || !strings.Contains(refusal.Message, c.want) {
 				t.Errorf("refused for %s: %.200q, want %s and %q", refusal.Reason, refusal.Message, c.reason, c.want)
+			}
+			if len(refusal.Message) > 500 {
+				t.Errorf("a message of %d bytes", len(refusal.Message))
 			}
 		})
 	}

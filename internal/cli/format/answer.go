@@ -39,14 +39,15 @@ type Answers struct {
 	buffer   *bufio.Writer
 	json     *json.Encoder
 	csv      *csv.Writer
-	inputs   int // columns of the input, in CSV
+	columns  []string // names of the inputs' fields
+	inputs   int      // columns of the input, in CSV
 	count    int
 }
 
 // NewAnswers makes a writer of answers. columns names the fields of the inputs;
 // in CSV each has a column of its own, and inputs without names share one.
 func NewAnswers(w io.Writer, encoding Encoding, columns []string) (*Answers, error) {
-	a := &Answers{encoding: encoding, buffer: bufio.NewWriterSize(w, 64<<10)}
+	a := &Answers{encoding: encoding, columns: columns, buffer: bufio.NewWriterSize(w, 64<<10)}
 	a.json = json.NewEncoder(a.buffer)
 	a.json.SetEscapeHTML(false)
 	if encoding != CSV {
@@ -85,7 +86,7 @@ func (a *Answers) Write(answer *Answer) error {
 		}
 	case JSONL:
 	}
-	object, err := answer.object()
+	object, err := answer.object(a.columns)
 	if err != nil {
 		return err
 	}
@@ -117,54 +118,72 @@ func (a *Answers) Close() error {
 // object is an answer in JSON. Bytes that are not UTF-8 are in base 64 (RFC 4648,
 // section 4) under another name.
 type object struct {
-	Index        int64    `json:"index"`
-	Input        *string  `json:"input,omitempty"`
-	InputBase64  []byte   `json:"input_base64,omitempty"`
-	Fields       []string `json:"fields,omitempty"` // of an input of several
-	FieldsBase64 [][]byte `json:"fields_base64,omitempty"`
-	State        string   `json:"state"`
-	ExitCode     *int     `json:"exit_code,omitempty"`
-	Signal       int      `json:"signal,omitempty"`
-	Reason       string   `json:"reason,omitempty"`
-	Message      string   `json:"message,omitempty"`
-	Stdout       *string  `json:"stdout,omitempty"`
-	StdoutBase64 []byte   `json:"stdout_base64,omitempty"`
-	Stderr       *string  `json:"stderr,omitempty"`
-	StderrBase64 []byte   `json:"stderr_base64,omitempty"`
-	Duration     float64  `json:"duration"` // seconds
-	Attempts     uint32   `json:"attempts"`
-	Worker       string   `json:"worker"`
-	MaxMemory    int64    `json:"max_memory"` // bytes
-	CPUTime      float64  `json:"cpu_time"`   // seconds
+	Index       int64   `json:"index"`
+	Input       *string `json:"input,omitempty"`
+	InputBase64 []byte  `json:"input_base64,omitempty"`
+	// Of an input of several fields, which Input holds with spaces between them.
+	Fields       []string          `json:"fields,omitempty"`
+	FieldsBase64 [][]byte          `json:"fields_base64,omitempty"`
+	Columns      map[string]string `json:"columns,omitempty"` // by name, if they have names
+	State        string            `json:"state"`
+	ExitCode     *int              `json:"exit_code,omitempty"`
+	Signal       int               `json:"signal,omitempty"`
+	Reason       string            `json:"reason,omitempty"`
+	Message      string            `json:"message,omitempty"`
+	Stdout       *string           `json:"stdout,omitempty"`
+	StdoutBase64 []byte            `json:"stdout_base64,omitempty"`
+	Stderr       *string           `json:"stderr,omitempty"`
+	StderrBase64 []byte            `json:"stderr_base64,omitempty"`
+	Duration     float64           `json:"duration"` // seconds
+	Attempts     uint32            `json:"attempts"`
+	Worker       string            `json:"worker"`
+	MaxMemory    *int64            `json:"max_memory"` // bytes; null if it is not known
+	CPUTime      float64           `json:"cpu_time"`   // seconds
 }
 
-func (a *Answer) object() (*object, error) {
+func (a *Answer) object(columns []string) (*object, error) {
 	r := a.Result
 	o := &object{
 		Index: r.Task.Index, State: r.State.String(), Signal: r.Exit.Signal, Reason: string(r.Reason), Message: r.Message,
-		Duration: seconds(r.Finished.Sub(r.Started)), Attempts: r.Attempts, Worker: r.Worker, MaxMemory: r.Usage.MaxRSS, CPUTime: seconds(r.Usage.CPU()),
+		Duration: seconds(r.Finished.Sub(r.Started)), Attempts: r.Attempts, Worker: r.Worker, CPUTime: seconds(r.Usage.CPU()),
 	}
 	if code, ok := exitCode(r); ok {
 		o.ExitCode = &code
 	}
+	if r.Usage.MaxRSS > 0 {
+		o.MaxMemory = &r.Usage.MaxRSS
+	}
 	o.Stdout, o.StdoutBase64 = text(a.Stdout)
 	o.Stderr, o.StderrBase64 = text(a.Stderr)
+	return o, o.input(a, columns)
+}
+
+// input sets the fields that show the answer's input.
+func (o *object) input(a *Answer, columns []string) error {
 	if a.Format == navvy.InputRaw {
 		o.Input, o.InputBase64 = text(append([]byte{}, a.Input...))
-		return o, nil
+		return nil
 	}
 	fields, err := a.Format.Fields(a.Input)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !slices.ContainsFunc(fields, func(s string) bool { return !utf8.ValidString(s) }) {
-		o.Fields = fields
-		return o, nil
+	o.Input, o.InputBase64 = text([]byte(strings.Join(fields, " ")))
+	if slices.ContainsFunc(fields, func(s string) bool { return !utf8.ValidString(s) }) {
+		for _, field := range fields {
+			o.FieldsBase64 = append(o.FieldsBase64, []byte(field))
+		}
+		return nil
 	}
-	for _, field := range fields {
-		o.FieldsBase64 = append(o.FieldsBase64, []byte(field))
+	o.Fields = fields
+	if len(columns) == 0 {
+		return nil
 	}
-	return o, nil
+	o.Columns = make(map[string]string, len(columns))
+	for i, name := range columns[:min(len(columns), len(fields))] {
+		o.Columns[name] = fields[i]
+	}
+	return nil
 }
 
 // row is an answer in CSV.
@@ -184,15 +203,18 @@ func (a *Answers) row(answer *Answer) ([]string, error) {
 			row[i+1] = fields[i]
 		}
 	}
-	code, signal := "", ""
+	code, signal, memory := "", "", ""
 	if n, ok := exitCode(r); ok {
 		code = strconv.Itoa(n)
 	}
 	if r.Exit.Signal != 0 {
 		signal = strconv.Itoa(r.Exit.Signal)
 	}
+	if r.Usage.MaxRSS > 0 {
+		memory = strconv.FormatInt(r.Usage.MaxRSS, 10)
+	}
 	return append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr),
-		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker, strconv.FormatInt(r.Usage.MaxRSS, 10), decimal(r.Usage.CPU())), nil
+		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker, memory, decimal(r.Usage.CPU())), nil
 }
 
 // text is b as a string if it is UTF-8, and as it is if not.

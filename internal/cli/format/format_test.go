@@ -54,6 +54,7 @@ func answers(inputs ...[]byte) []*Answer {
 	}
 	all[3].Result.Message = "there is no program nope"
 	all[3].Result.Worker = ""
+	all[3].Result.Usage.MaxRSS = 0
 	for i, a := range all {
 		a.Result.Task.Index = int64(i)
 		a.Input = inputs[i]

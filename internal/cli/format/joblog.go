@@ -26,15 +26,22 @@ func NewJoblog(w io.Writer, header bool) (*Joblog, error) {
 
 // Write adds a task: its number counts from 1, the host is its worker (":" where
 // that has no name), what was received is its standard output. A line feed in the
-// command becomes a zero byte, as GNU parallel has it. What was not run, or was
-// lost, has the exit value -1, which no process can have.
+// command becomes a zero byte, as GNU parallel has it. A command that is not found
+// has the exit value 127, one that may not be run 126, as in a shell; what else was
+// not run, or was lost, has -1, which no process can have.
 func (j *Joblog) Write(r *navvy.Result, command string) error {
 	host := r.Worker
 	if host == "" {
 		host = ":"
 	}
 	exit, ok := exitCode(r)
-	if !ok && r.Exit.Signal == 0 {
+	switch {
+	case ok || r.Exit.Signal != 0:
+	case r.Reason == navvy.ReasonNotFound:
+		exit = 127
+	case r.Reason == navvy.ReasonPermission:
+		exit = 126
+	default:
 		exit = -1
 	}
 	start := float64(r.Started.UnixMicro()) / 1e6
