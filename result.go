@@ -61,6 +61,8 @@ const (
 	ReasonStart      Reason = "start"      // the host could not start it for another cause
 	ReasonLost       Reason = "lost"       // its worker died
 	ReasonStopped    Reason = "stopped"    // navvy ended it
+	ReasonOOM        Reason = "oom"        // needed more memory than its limit, and the kernel killed it
+	ReasonOutput     Reason = "output"     // wrote more than its limit
 )
 
 // MaxMessage bounds an attempt's Message, and why a job is held or stopped, in bytes.
@@ -94,10 +96,22 @@ func (e Exit) ShellCode() int {
 	return e.Code
 }
 
-// Usage is what an attempt used, as the kernel counted it.
+// Usage is what an attempt used, as the kernel counted it: of all that it
+// started where the host has control groups, else of its main process and those
+// that it waited for. What is not known is zero.
 type Usage struct {
 	User, System time.Duration
-	MaxRSS       int64 // peak resident memory, in bytes
+	// MaxMemory is the most memory that it had at once, in bytes: with a control
+	// group that of the group, page cache included, else resident memory.
+	MaxMemory int64
+	// Read and Written are bytes that it read from disks and wrote to them.
+	Read, Written int64
+	// Throttled is for how long it wanted to run and Limits.CPUs did not let it.
+	Throttled time.Duration
+	// MaxPIDs is the most processes and threads that it had at once.
+	MaxPIDs int64
+	// OOMKills is how many of its processes were killed because they needed more than Limits.Memory.
+	OOMKills int64
 }
 
 // CPU is user and system time together.

@@ -17,6 +17,15 @@ type Spec struct {
 	// Grace is how long an attempt may take between SIGTERM and SIGKILL. Defaults to DefaultGrace.
 	Grace time.Duration
 	Retry Retry
+
+	// Limits bound what an attempt uses.
+	Limits Limits
+	// Isolate separates an attempt from its host and from other attempts: it has
+	// processes, mounts, a host name, System V IPC, /proc and /tmp of its own, and
+	// no more rights than any program needs; as root also a user id of its own.
+	Isolate bool
+	// Network is NetworkHost or NetworkNone. Defaults to NetworkHost.
+	Network string
 }
 
 // DefaultGrace is what a process gets between SIGTERM and SIGKILL.
@@ -38,7 +47,8 @@ type Command struct {
 	Columns []string
 	// Env is the whole environment, NAME=VALUE each. Nothing is inherited.
 	Env []string
-	// Dir is the absolute working directory.
+	// Dir is the absolute working directory. With Spec.Isolate it may be empty:
+	// a directory of the attempt's own, which is removed after it.
 	Dir string
 }
 
@@ -102,20 +112,26 @@ func (s *Spec) Validate() error {
 	if s.Timeout < 0 || s.Grace < 0 || s.Retry.Max < 0 || s.Retry.Backoff < 0 || s.Retry.BackoffMax < 0 {
 		return fmt.Errorf("spec: timeout, grace and retry cannot be negative: %w", ErrInvalid)
 	}
+	if s.Network != "" && s.Network != NetworkHost && s.Network != NetworkNone {
+		return fmt.Errorf("spec: network %q: want %s or %s: %w", s.Network, NetworkHost, NetworkNone, ErrInvalid)
+	}
+	if err := s.Limits.validate(); err != nil {
+		return fmt.Errorf("spec: %w", err)
+	}
 	if s.Command != nil {
-		return s.Command.validate()
+		return s.Command.validate(s.Isolate)
 	}
 	return nil
 }
 
-func (c *Command) validate() error {
+func (c *Command) validate(isolate bool) error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return fmt.Errorf("spec: the command is empty: %w", ErrInvalid)
 	}
 	if c.Shell && len(c.Args) != 1 {
 		return fmt.Errorf("spec: a shell command is one line, not %d arguments: %w", len(c.Args), ErrInvalid)
 	}
-	if !strings.HasPrefix(c.Dir, "/") {
+	if !strings.HasPrefix(c.Dir, "/") && !(isolate && c.Dir == "") {
 		return fmt.Errorf("spec: working directory %q is not absolute: %w", c.Dir, ErrInvalid)
 	}
 	for _, s := range append(append([]string{c.Dir}, c.Args...), c.Env...) {

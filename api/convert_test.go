@@ -191,7 +191,7 @@ func results() *rapid.Generator[navvy.Result] {
 				Message: rapid.String().Draw(t, "message"), Worker: rapid.String().Draw(t, "worker"), Slot: int(rapid.Int32().Draw(t, "slot")),
 				Exit:    navvy.Exit{Code: int(rapid.Int32().Draw(t, "code")), Signal: int(rapid.Int32().Draw(t, "signal"))},
 				Started: instants().Draw(t, "started"), Finished: instants().Draw(t, "finished"),
-				Usage: navvy.Usage{User: durations().Draw(t, "user"), System: durations().Draw(t, "system"), MaxRSS: rapid.Int64().Draw(t, "rss")},
+				Usage: navvy.Usage{User: durations().Draw(t, "user"), System: durations().Draw(t, "system"), MaxMemory: rapid.Int64().Draw(t, "rss")},
 			},
 		}
 		if rapid.Bool().Draw(t, "wrote") {

@@ -39,7 +39,7 @@ func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 		m.Exit = &navvyv1.Exit{Code: int32(a.Exit.Code), Signal: int32(a.Exit.Signal)}
 	}
 	if a.Usage != (navvy.Usage{}) {
-		m.Usage = &navvyv1.Usage{UserNs: int64(a.Usage.User), SystemNs: int64(a.Usage.System), MaxRss: a.Usage.MaxRSS}
+		m.Usage = &navvyv1.Usage{UserNs: int64(a.Usage.User), SystemNs: int64(a.Usage.System), MaxRss: a.Usage.MaxMemory}
 	}
 	if a.Output.Length > 0 {
 		o := &a.Output
@@ -55,7 +55,7 @@ func ToAttempt(m *navvyv1.Attempt) navvy.Attempt {
 		ID: AttemptID(m), Outcome: navvy.Outcome(m.GetOutcome()), Reason: navvy.Reason(m.GetReason()), Message: m.GetMessage(),
 		Exit:   navvy.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal())},
 		Worker: m.GetWorker(), Slot: int(m.GetSlot()), Started: fromNanos(m.GetStartedNs()), Finished: fromNanos(m.GetFinishedNs()),
-		Usage: navvy.Usage{User: time.Duration(u.GetUserNs()), System: time.Duration(u.GetSystemNs()), MaxRSS: u.GetMaxRss()},
+		Usage: navvy.Usage{User: time.Duration(u.GetUserNs()), System: time.Duration(u.GetSystemNs()), MaxMemory: u.GetMaxRss()},
 		Output: navvy.Output{
 			Inline: o.GetInline(), Logged: o.GetLogged(), Length: o.GetLength(), CRC: o.GetCrc(),
 			Stdout: o.GetStdout(), Stderr: o.GetStderr(),

@@ -61,7 +61,7 @@ func encodeAttemptFields(e *encoder, a *navvy.Attempt) {
 	e.duration(a.Finished.Sub(a.Started))
 	e.duration(a.Usage.User)
 	e.duration(a.Usage.System)
-	e.int(a.Usage.MaxRSS)
+	e.int(a.Usage.MaxMemory)
 	encodeOutput(e, &a.Output)
 }
 
@@ -75,7 +75,7 @@ func decodeAttemptFields(d *decoder, a *navvy.Attempt) {
 	a.Slot = int(d.uint())
 	a.Started = d.time()
 	a.Finished = a.Started.Add(d.duration())
-	a.Usage = navvy.Usage{User: d.duration(), System: d.duration(), MaxRSS: d.int()}
+	a.Usage = navvy.Usage{User: d.duration(), System: d.duration(), MaxMemory: d.int()}
 	decodeOutput(d, &a.Output)
 }
 

@@ -34,7 +34,7 @@ var (
 	sampleAttempt = navvy.Attempt{
 		ID: navvy.AttemptID{Number: 2, Epoch: 7}, Outcome: navvy.OutcomeFailed, Reason: navvy.ReasonExit, Message: "exit code 3",
 		Exit: navvy.Exit{Code: 3, Signal: 9}, Worker: "host", Slot: 4, Started: sampleTime, Finished: sampleTime.Add(time.Second),
-		Usage:  navvy.Usage{User: time.Millisecond, System: 2 * time.Millisecond, MaxRSS: 1 << 20},
+		Usage:  navvy.Usage{User: time.Millisecond, System: 2 * time.Millisecond, MaxMemory: 1 << 20},
 		Output: navvy.Output{Inline: []byte("frames"), Logged: true, Length: 6, CRC: 0xdeadbeef, Stdout: 1, Stderr: 2},
 	}
 	sampleTask   = navvy.TaskID{Job: "0123456789ab", Index: 17}

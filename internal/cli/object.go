@@ -172,8 +172,8 @@ func newAttemptObject(a *navvy.Attempt) attemptObject {
 		Worker: a.Worker, Slot: a.Slot, Started: a.Started, Finished: orNil(a.Finished),
 		CPU: a.Usage.CPU().Seconds(), Stdout: a.Output.Stdout, Stderr: a.Output.Stderr,
 	}
-	if a.Usage.MaxRSS > 0 {
-		o.MaxMemory = &a.Usage.MaxRSS
+	if a.Usage.MaxMemory > 0 {
+		o.MaxMemory = &a.Usage.MaxMemory
 	}
 	if a.Outcome != 0 {
 		o.Outcome = a.Outcome.String()

@@ -235,8 +235,8 @@ func attemptText(at *navvy.Attempt, t *client.Task) string {
 	if at.Worker != "" {
 		parts = append(parts, "on "+at.Worker)
 	}
-	if at.Usage.MaxRSS > 0 {
-		parts = append(parts, fmt.Sprintf("peak memory %s, cpu %s", format.Size(at.Usage.MaxRSS), format.Duration(at.Usage.CPU())))
+	if at.Usage.MaxMemory > 0 {
+		parts = append(parts, fmt.Sprintf("peak memory %s, cpu %s", format.Size(at.Usage.MaxMemory), format.Duration(at.Usage.CPU())))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -115,6 +115,12 @@ type Capabilities struct {
 	Signals bool
 	// Output and Usage say that attempts write output and are measured.
 	Output, Usage bool
+	// Enforces lists what this host can enforce for an attempt. A spec that needs
+	// more is refused by Start, with navvy.ReasonStart.
+	Enforces []navvy.Ability
+	// Lacks says in words why Enforces is not all there is, and what would mend
+	// it; empty if nothing is missing.
+	Lacks string
 }
 
 // MaxHandle bounds a handle, in bytes.

@@ -198,11 +198,11 @@ func TestMaxRSS(t *testing.T) {
 	}
 	const eaten = 400 << 20
 	end := run(t, &process.Config{Args: []string{self}, Env: []string{envEat + "=" + strconv.Itoa(eaten)}})
-	if rss := end.Usage.MaxRSS; end.Exit.Code != 0 || rss < eaten {
+	if rss := end.Usage.MaxMemory; end.Exit.Code != 0 || rss < eaten {
 		t.Errorf("ended as %+v: a process that used %d bytes", end, eaten)
 	}
-	if end := run(t, &process.Config{Args: []string{"/bin/true"}}); end.Usage.MaxRSS != 0 && end.Usage.MaxRSS < eaten {
-		t.Errorf("/bin/true used %d bytes: that is the memory of this test", end.Usage.MaxRSS)
+	if end := run(t, &process.Config{Args: []string{"/bin/true"}}); end.Usage.MaxMemory != 0 && end.Usage.MaxMemory < eaten {
+		t.Errorf("/bin/true used %d bytes: that is the memory of this test", end.Usage.MaxMemory)
 	}
 }
 

@@ -137,7 +137,7 @@ func usageOf(r *unix.Rusage) navvy.Usage {
 	u := navvy.Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano())}
 	var own unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && r.Maxrss > own.Maxrss {
-		u.MaxRSS = r.Maxrss << 10
+		u.MaxMemory = r.Maxrss << 10
 	}
 	return u
 }

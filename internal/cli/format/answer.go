@@ -150,8 +150,8 @@ func (a *Answer) object(columns []string) (*object, error) {
 	if code, ok := exitCode(r); ok {
 		o.ExitCode = &code
 	}
-	if r.Usage.MaxRSS > 0 {
-		o.MaxMemory = &r.Usage.MaxRSS
+	if r.Usage.MaxMemory > 0 {
+		o.MaxMemory = &r.Usage.MaxMemory
 	}
 	o.Stdout, o.StdoutBase64 = text(a.Stdout)
 	o.Stderr, o.StderrBase64 = text(a.Stderr)
@@ -210,8 +210,8 @@ func (a *Answers) row(answer *Answer) ([]string, error) {
 	if r.Exit.Signal != 0 {
 		signal = strconv.Itoa(r.Exit.Signal)
 	}
-	if r.Usage.MaxRSS > 0 {
-		memory = strconv.FormatInt(r.Usage.MaxRSS, 10)
+	if r.Usage.MaxMemory > 0 {
+		memory = strconv.FormatInt(r.Usage.MaxMemory, 10)
 	}
 	return append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr),
 		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker, memory, decimal(r.Usage.CPU())), nil

@@ -44,7 +44,7 @@ func answers(inputs ...[]byte) []*Answer {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 250_000_000, time.UTC)
 	attempt := func(outcome navvy.Outcome, reason navvy.Reason, exit navvy.Exit, took time.Duration) navvy.Attempt {
 		return navvy.Attempt{ID: navvy.AttemptID{Number: 1, Epoch: 1}, Outcome: outcome, Reason: reason, Exit: exit, Worker: "box", Slot: 1,
-			Started: start, Finished: start.Add(took), Usage: navvy.Usage{User: took / 2, System: took / 4, MaxRSS: 12 << 20}, Output: navvy.Output{Stdout: 6}}
+			Started: start, Finished: start.Add(took), Usage: navvy.Usage{User: took / 2, System: took / 4, MaxMemory: 12 << 20}, Output: navvy.Output{Stdout: 6}}
 	}
 	all := []*Answer{
 		{Result: &navvy.Result{State: navvy.Succeeded, Attempts: 1, Attempt: attempt(navvy.OutcomeSucceeded, "", navvy.Exit{}, 1234567*time.Microsecond)}, Stdout: []byte("a <b>\n"), Stderr: []byte{}},
@@ -54,7 +54,7 @@ func answers(inputs ...[]byte) []*Answer {
 	}
 	all[3].Result.Message = "there is no program nope"
 	all[3].Result.Worker = ""
-	all[3].Result.Usage.MaxRSS = 0
+	all[3].Result.Usage.MaxMemory = 0
 	for i, a := range all {
 		a.Result.Task.Index = int64(i)
 		a.Input = inputs[i]
