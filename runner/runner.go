@@ -32,7 +32,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// New returns a runner on a driver, which stays the caller's to close.
+// New returns a runner on a driver, which Close closes.
 func New(d driver.Driver, o *Options) *Runner {
 	if o == nil {
 		o = &Options{}
@@ -43,6 +43,9 @@ func New(d driver.Driver, o *Options) *Runner {
 	}
 	return r
 }
+
+// Close closes the driver. All runs must have ended.
+func (r *Runner) Close() error { return r.driver.Close() }
 
 // Capabilities are the driver's.
 func (r *Runner) Capabilities() driver.Capabilities { return r.caps }

@@ -178,9 +178,11 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
-		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) { return newRunners(ctx, j, log) },
-		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
-		Owner:   owner(), Version: a.version, Logger: log,
+		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
+			return newRunners(ctx, dir, j, log)
+		},
+		Engine: engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
+		Owner:  owner(), Version: a.version, Logger: log,
 	}, nil
 }
 

@@ -2,11 +2,15 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -18,6 +22,7 @@ import (
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
 // What is linked in: the stores and the runners. Nobody else names them.
@@ -49,17 +54,38 @@ func noSuchStore(scheme string) error {
 }
 
 // newRunners makes the runners, and ends what a dead predecessor has left.
-func newRunners(ctx context.Context, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
-	commands := &templates{}
-	drivers := []runnerdriver.Driver{process.NewDriver(&process.Options{Render: commands.render}), noop.Driver{}}
-	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
+func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
+	name, err := groupName(dir.Path())
+	if err != nil {
 		return nil, err
+	}
+	commands := &templates{}
+	processes := process.NewDriver(&process.Options{Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: name})})
+	drivers := []runnerdriver.Driver{processes, noop.Driver{}}
+	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
+		return nil, errors.Join(err, processes.Close())
 	}
 	var list []*runner.Runner
 	for _, d := range drivers {
 		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
 	}
 	return list, nil
+}
+
+// groupName names the place of a data directory's control groups: the same
+// whenever the directory is held, and another for each other directory, also of
+// a container that shows the same path.
+func groupName(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	id := dir
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		id = fmt.Sprintf("%s %d %d", dir, st.Dev, st.Ino)
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "navvy-" + hex.EncodeToString(sum[:6]), nil
 }
 
 // outside is env without what a task that navvy runs finds there about itself:

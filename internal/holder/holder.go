@@ -52,6 +52,7 @@ type Holder struct {
 	eng      *engine.Engine
 	mgr      *manager.Manager
 	journal  *runner.Journal
+	runs     []*runner.Runner
 	channel  *inprocgrpc.Channel
 	grpc     *grpc.Server
 	listener *ownListener
@@ -128,7 +129,8 @@ func (h *Holder) runners(ctx context.Context) ([]*runner.Runner, error) {
 	if h.journal, err = runner.OpenJournal(h.cfg.Dir.join(workerName + "/" + journalName)); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", h.cfg.Dir.path, err)
 	}
-	return h.cfg.Runners(ctx, h.journal)
+	h.runs, err = h.cfg.Runners(ctx, h.journal)
+	return h.runs, err
 }
 
 // run starts what goes on in the background.
@@ -287,6 +289,9 @@ func (h *Holder) cut() {
 // release gives back what Start has taken, in reverse.
 func (h *Holder) release() error {
 	var errs []error
+	for _, r := range h.runs {
+		errs = append(errs, r.Close())
+	}
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())
 	}

@@ -30,6 +30,22 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// TestConformanceInGroups gives each attempt a control group.
+func TestConformanceInGroups(t *testing.T) {
+	t.Parallel()
+	tree(t, navvy.AbilityPIDs)
+	drivertest.Run(t, func(tb testing.TB) drivertest.Harness {
+		return drivertest.Harness{
+			Open: func(tb testing.TB) driver.Driver { return process.NewDriver(&process.Options{Groups: tree(tb)}) },
+			Spec: func(w drivertest.Work) (*navvy.Spec, bool) {
+				spec := specOf(tb, w)
+				spec.Limits.PIDs = 1000
+				return spec, true
+			},
+		}
+	})
+}
+
 // specOf makes a shell script that does the work.
 func specOf(tb testing.TB, w drivertest.Work) *navvy.Spec {
 	tb.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
 // What a task finds in its environment about itself.
@@ -26,11 +27,15 @@ type Options struct {
 	// Render makes the arguments of a task out of its spec's; with
 	// Command.Shell the result is one element, the line. Defaults to the spec's as they are.
 	Render func(t *driver.Task) ([]string, error)
+	// Groups is where attempts with limits get control groups; the driver closes
+	// it. Defaults to none: limits are refused.
+	Groups *cgroup.Tree
 }
 
 // Driver runs the kind command.
 type Driver struct {
 	render func(t *driver.Task) ([]string, error)
+	groups *cgroup.Tree
 
 	mu   sync.Mutex
 	spec *navvy.Spec // of base
@@ -44,19 +49,34 @@ var _ driver.Driver = (*Driver)(nil)
 // NewDriver returns a driver of processes.
 func NewDriver(o *Options) *Driver {
 	d := &Driver{render: func(t *driver.Task) ([]string, error) { return t.Spec.Command.Args, nil }}
-	if o != nil && o.Render != nil {
+	if o == nil {
+		return d
+	}
+	if o.Render != nil {
 		d.render = o.Render
 	}
+	d.groups = o.Groups
 	return d
 }
 
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Kind: navvy.KindCommand, Remains: true, Signals: true, Output: true, Usage: true}
+	c := driver.Capabilities{Kind: navvy.KindCommand, Remains: true, Signals: true, Output: true, Usage: true}
+	if d.groups == nil {
+		c.Lacks = "control groups are not used"
+		return c
+	}
+	c.Enforces, c.Lacks = d.groups.Enforces(), d.groups.Lacks()
+	return c
 }
 
 // Close implements driver.Driver.
-func (d *Driver) Close() error { return nil }
+func (d *Driver) Close() error {
+	if d.groups == nil {
+		return nil
+	}
+	return d.groups.Close()
+}
 
 // Start implements driver.Driver. With Command.Stdin a task reads its input as a
 // file of one line: the bytes of the input, then a newline.
@@ -75,6 +95,9 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 		if !command.Literal {
 			c.Input = append(slices.Clip(t.Input), '\n')
 		}
+	}
+	if len(t.Spec.Needs()) > 0 {
+		c.Limits, c.Groups, c.Name = t.Spec.Limits, d.groups, t.Token
 	}
 	p, err := Start(&c)
 	if err != nil {
@@ -131,7 +154,7 @@ func (e *execution) Handle() []byte {
 // left at its end, also not what left its process group.
 func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 	end, err := e.Process.Wait(ctx)
-	if err == nil && e.stopped.Load() {
+	if err == nil && e.stopped.Load() && e.group == nil {
 		err = e.driver.endAll(ctx, Birth{}, e.token)
 	}
 	return end, err

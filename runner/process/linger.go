@@ -15,6 +15,13 @@ const regroup = time.Second
 // left others behind: it waits for one member after the other to end, and then
 // looks whether there are new ones.
 func (p *Process) linger(ctx context.Context) error {
+	if p.group != nil {
+		if err := p.group.AwaitEmpty(ctx); err != nil {
+			return err
+		}
+		p.markOver()
+		return nil
+	}
 	for !p.groupGone() {
 		members, err := groupMembers(p.pid)
 		if err == nil && len(members) == 0 {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
 // Config says what to run.
@@ -45,19 +46,31 @@ type Config struct {
 	// drops it. One that implements io.ReaderFrom reads by itself. A Write may
 	// block; an error from it drops the rest.
 	Stdout, Stderr io.Writer
+	// Limits bound what the process uses, with all that it starts. What they
+	// need besides Groups is found by trying.
+	Limits navvy.Limits
+	// Groups is where the process gets a control group of its own, which it and
+	// whatever it starts cannot leave: the process is over when the group is
+	// empty, and usage is the group's. Nil: a process group has to do, and
+	// Limits must be empty.
+	Groups *cgroup.Tree
+	// Name is the control group's. No two that run at once may share it. Required with Groups.
+	Name string
 }
 
-// Process is one running process group. Wait is called once; the other methods
+// Process is one running process group, or control group. Wait is called once; the other methods
 // at any time, by any number of goroutines.
 type Process struct {
 	pid   int
 	pidfd int
 	birth Birth
-	out   [2]stream // standard output and standard error
+	out   [2]stream     // standard output and standard error
+	group *cgroup.Group // nil: there is only the process group
 
 	mu      sync.Mutex
 	reaped  bool // the main process has ended and end is known
 	over    bool // the group is empty: its number may belong to somebody else now
+	oom     bool // the kernel killed one for want of memory, and we the others
 	end     driver.End
 	hostErr error // the kernel did not tell how it ended
 }
@@ -70,16 +83,27 @@ func Start(c *Config) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{}
+	if p.group, err = newGroup(c); err != nil {
+		return nil, err
+	}
+	if err := p.start(program, c); err != nil {
+		return nil, errors.Join(err, p.removeGroup())
+	}
+	return p, nil
+}
+
+// start makes the pipes and forks. After an error nothing runs.
+func (p *Process) start(program string, c *Config) error {
 	stdin, err := openInput(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closeInput(c, stdin)
 	files := [3]uintptr{uintptr(stdin)}
 	for i, w := range [2]io.Writer{c.Stdout, c.Stderr} {
 		if files[i+1], err = p.out[i].open(w); err != nil {
 			p.closeStreams()
-			return nil, err
+			return err
 		}
 	}
 	err = p.fork(program, c, files[:])
@@ -94,9 +118,9 @@ func Start(c *Config) (*Process, error) {
 	p.out[1].closeWrite()
 	if err != nil {
 		p.closeStreams()
-		return nil, startError(c, program, err)
+		return startError(c, program, err)
 	}
-	return p, nil
+	return nil
 }
 
 func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
@@ -104,12 +128,16 @@ func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
 	// birth between these two readings of the same clock.
 	p.birth.After = ticks()
 	p.pidfd = -1
-	p.pid, err = syscall.ForkExec(program, c.Args, &syscall.ProcAttr{
-		Dir:   c.Dir,
-		Env:   c.Env,
-		Files: files,
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd},
-	})
+	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd}}
+	fork := func() error {
+		p.pid, err = syscall.ForkExec(program, c.Args, attr)
+		return err
+	}
+	if p.group != nil {
+		err = p.group.Fork(attr.Sys, fork)
+	} else {
+		err = fork()
+	}
 	p.birth.Before = ticks()
 	p.birth.PID = p.pid
 	if err == nil && p.pidfd < 0 {
@@ -139,6 +167,9 @@ func (p *Process) Birth() Birth { return p.birth }
 func (p *Process) Stop(force bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.group != nil {
+		return p.stopGroup(force)
+	}
 	if p.over || p.reaped && p.renumbered() {
 		return nil
 	}
@@ -181,7 +212,7 @@ func (p *Process) reap() bool {
 		p.end = driver.End{Exit: exitOf(status), Usage: usageOf(&usage)}
 	}
 	p.reaped = true
-	p.over = groupEmpty(p.pid)
+	p.over = p.empty()
 	return true
 }
 

@@ -35,8 +35,8 @@ func parseHandle(handle []byte) (boot string, b Birth, err error) {
 // Recover implements driver.Driver. Processes are never adopted: what is left of
 // the attempt is killed, and gone when Recover returns navvy.ErrNotFound. That
 // is its process group, if it began in this boot; whatever has the attempt's token in its environment,
-// wherever it went; and the groups that such processes lead. What cannot be
-// proved to be the attempt's is left alone.
+// wherever it went; the groups that such processes lead; and its control group,
+// which is removed. What cannot be proved to be the attempt's is left alone.
 func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
 	var birth Birth
 	if handle != nil {
@@ -54,10 +54,26 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 			birth = b
 		}
 	}
-	if err := d.endAll(ctx, birth, t.Token); err != nil {
+	err := d.endGroup(ctx, t.Token)
+	if err == nil {
+		err = d.endAll(ctx, birth, t.Token)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("process: end what is left of %s: %w", t.Token, err)
 	}
 	return nil, navvy.ErrNotFound
+}
+
+// endGroup ends the control group of an attempt, if there is one.
+func (d *Driver) endGroup(ctx context.Context, token string) error {
+	if d.groups == nil || token == "" {
+		return nil
+	}
+	g, err := d.groups.Find(token)
+	if err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	return g.End(ctx)
 }
 
 // endAll kills the group that was born as b, unless that is zero, and all that

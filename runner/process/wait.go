@@ -20,8 +20,8 @@ const (
 )
 
 // Wait blocks until the group is empty and all output has been handed on. The
-// usage that it returns is that of the main process and of those of its
-// descendants that were waited for. When ctx ends Wait returns its error, and
+// usage that it returns is that of the control group, or, without one, of the
+// main process and of those of its descendants that were waited for. When ctx ends Wait returns its error, and
 // the process goes on; it may still be stopped. Any other error says that the
 // end is not known.
 func (p *Process) Wait(ctx context.Context) (driver.End, error) {
@@ -29,6 +29,7 @@ func (p *Process) Wait(ctx context.Context) (driver.End, error) {
 		return p.waitLong(ctx)
 	}
 	_ = unix.Close(p.pidfd)
+	p.settle()
 	if p.out[0].waiting()+p.out[1].waiting() == 0 {
 		p.closeStreams()
 		return p.end, p.hostErr
@@ -61,9 +62,13 @@ func (p *Process) waitLong(ctx context.Context) (driver.End, error) {
 	p.out[0].poll()
 	p.out[1].poll()
 	copied := p.copyOut()
-	if err := p.waitGroup(ctx); err != nil {
+	unwatch := p.watchOOM()
+	err := p.waitGroup(ctx)
+	unwatch()
+	if err != nil {
 		return driver.End{}, err
 	}
+	p.settle()
 	p.out[0].drain()
 	p.out[1].drain()
 	return p.finish(ctx, copied)
@@ -118,6 +123,9 @@ func (p *Process) collect(main *pidfd) {
 	_ = main.file.SetReadDeadline(time.Time{}) // which the end of the context had set
 	_ = main.wait(context.Background(), p.reap)
 	main.close()
+	if p.group != nil && p.group.AwaitEmpty(context.Background()) == nil {
+		_ = p.group.Remove()
+	}
 	p.out[0].drain()
 	p.out[1].drain()
 }

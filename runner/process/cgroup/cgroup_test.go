@@ -1,0 +1,226 @@
+package cgroup_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
+)
+
+// TestAbilities holds what is found against what this host is known to have.
+func TestAbilities(t *testing.T) {
+	tree := open(t)
+	t.Logf("%s: enforces %q, lacks %q", tree.Version(), tree.Enforces(), tree.Lacks())
+	for want := range strings.SplitSeq(os.Getenv(envAbilities), ",") {
+		if want != "" && !slices.Contains(tree.Enforces(), navvy.Ability(want)) {
+			t.Errorf("%s is not enforced: %s", want, tree.Lacks())
+		}
+	}
+}
+
+// TestBornInside starts processes that say in which groups they begin.
+func TestBornInside(t *testing.T) {
+	tree := open(t)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 25 {
+				bornInside(t, tree)
+			}
+		})
+	}
+	all.Wait()
+}
+
+var serial struct {
+	sync.Mutex
+	n int
+}
+
+func uniqueName() string {
+	serial.Lock()
+	defer serial.Unlock()
+	serial.n++
+	return "g" + strconv.Itoa(serial.n)
+}
+
+func bornInside(t *testing.T, tree *cgroup.Tree) {
+	g, err := tree.New(uniqueName(), &navvy.Limits{}, "/")
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	c := command("groups")
+	c.SysProcAttr = &syscall.SysProcAttr{}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if err := g.Fork(c.SysProcAttr, c.Start); err != nil {
+		t.Error(err)
+		return
+	}
+	raw := make([]byte, 4096)
+	n, _ := out.Read(raw)
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(string(raw[:n]), "/"+g.Name()+"\n") {
+		t.Errorf("it began outside of %s:\n%s", g.Name(), raw[:n])
+	}
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCores lets a process that wants two cores have a tenth of one, which even
+// a busy machine would give it.
+func TestCores(t *testing.T) {
+	tree := open(t, navvy.AbilityCPUs)
+	const wall = 3 * time.Second
+	r := start(t, tree, navvy.Limits{CPUs: 100}, "/", "spin "+wall.String())
+	r.wait(t)
+	u := r.group.Usage()
+	t.Logf("used %s of %s, throttled for %s", u.CPU(), wall, u.Throttled)
+	if u.CPU() > wall/5 || u.CPU() < wall/40 {
+		t.Errorf("a tenth of a core for %s was %s", wall, u.CPU())
+	}
+	if u.Throttled <= 0 {
+		t.Error("it was not throttled")
+	}
+}
+
+func TestMemory(t *testing.T) {
+	tree := open(t, navvy.AbilityMemory)
+	const limit = 64 << 20
+	fits := start(t, tree, navvy.Limits{Memory: limit}, "/", "eat "+strconv.Itoa(limit/2))
+	fits.wait(t)
+	if u := fits.group.Usage(); u.OOMKills != 0 || u.MaxMemory < limit/2 || u.MaxMemory > limit {
+		t.Errorf("half of the memory: %+v", u)
+	}
+	fails := start(t, tree, navvy.Limits{Memory: limit}, "/", "eat "+strconv.Itoa(limit*2))
+	if err := fails.cmd.Wait(); err == nil {
+		t.Error("twice the memory was had")
+	}
+	// Version 1 counts what was asked for before it refuses.
+	if u := fails.group.Usage(); u.OOMKills == 0 || u.MaxMemory > limit+1<<20 {
+		t.Errorf("twice the memory: %+v", u)
+	}
+}
+
+// TestMemoryOfAll has a child run out of memory: nothing of the group is left.
+func TestMemoryOfAll(t *testing.T) {
+	tree := open(t, navvy.AbilityMemory)
+	const limit = 64 << 20
+	r := start(t, tree, navvy.Limits{Memory: limit}, "/", "child eat "+strconv.Itoa(limit*2))
+	if _, err := r.group.WatchOOM(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.group.AwaitEmpty(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the parent of the process that was killed: %v, %s", err, r.out)
+	}
+}
+
+// TestBomb bounds what a fork bomb can start, and ends all of it.
+func TestBomb(t *testing.T) {
+	tree := open(t, navvy.AbilityPIDs)
+	const limit = 40
+	r := start(t, tree, navvy.Limits{PIDs: limit}, "/", "bomb 200")
+	deadline := time.Now().Add(patience)
+	for r.group.Usage().MaxPIDs < limit && time.Now().Before(deadline) {
+		pause(10 * time.Millisecond)
+	}
+	if n := r.group.Usage().MaxPIDs; n != limit {
+		t.Errorf("%d processes and threads at once, want %d", n, limit)
+	}
+	if err := r.group.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := r.group.AwaitEmpty(within(t)); err != nil {
+		t.Error(err)
+	}
+	if err := r.cmd.Wait(); err == nil {
+		t.Error("the bomb ended well")
+	}
+}
+
+// TestDisk writes with and without a limit of bytes a second.
+func TestDisk(t *testing.T) {
+	tree := open(t, navvy.AbilityWriteBPS)
+	dir := diskDir(t)
+	const limit = 4 << 20 // 8 MiB take two seconds, less what the kernel lets through at first
+	took := func(l navvy.Limits) time.Duration {
+		r := start(t, tree, l, dir, "write "+filepath.Join(dir, "file"))
+		ms, err := strconv.Atoi(r.wait(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := r.group.Usage()
+		t.Logf("%+v: %d ms, %d bytes written", l, ms, u.Written)
+		if l.WriteBPS > 0 && u.Written < 8<<20 {
+			t.Errorf("%d bytes written, want 8 MiB", u.Written)
+		}
+		return time.Duration(ms) * time.Millisecond
+	}
+	free, bound := took(navvy.Limits{}), took(navvy.Limits{WriteBPS: limit})
+	if bound < 1500*time.Millisecond || bound < free {
+		t.Errorf("8 MiB at 4 MiB/s took %s, and %s without a limit", bound, free)
+	}
+}
+
+// diskDir is a directory on a disk; NAVVY_TEST_DISK names one.
+func diskDir(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("NAVVY_TEST_DISK"); dir != "" {
+		return dir
+	}
+	return t.TempDir()
+}
+
+func TestNoDisk(t *testing.T) {
+	tree := open(t, navvy.AbilityWriteBPS)
+	_, err := tree.New("g", &navvy.Limits{WriteBPS: 1 << 20}, "/proc")
+	if !errors.Is(err, navvy.ErrUnsupported) || !strings.Contains(err.Error(), "/proc is on proc") {
+		t.Errorf("a limit of I/O in /proc: %v", err)
+	}
+	if _, err := tree.Find("g"); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("the group that could not be had: %v", err)
+	}
+}
+
+// TestLeft has a tree find what an earlier one of its name has left, running.
+func TestLeft(t *testing.T) {
+	tree := open(t)
+	r := start(t, tree, navvy.Limits{}, "/", "sleep 1m")
+	cgroup.Open(&cgroup.Options{Name: "navvy-test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ToLower(t.Name())})
+	if err := r.cmd.Wait(); err == nil {
+		t.Error("the process was not killed")
+	}
+	if _, err := tree.Find(r.group.Name()); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("its group: %v", err)
+	}
+}
+
+func TestAwaitEmpty(t *testing.T) {
+	tree := open(t)
+	r := start(t, tree, navvy.Limits{}, "/", "sleep 100ms")
+	done := make(chan error)
+	go func() { done <- r.group.AwaitEmpty(within(t)) }()
+	r.wait(t)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

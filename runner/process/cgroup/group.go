@@ -1,0 +1,139 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Group is one control group: a directory in each hierarchy that it takes part
+// in. Its methods may be called at once, but for Remove, which comes last.
+type Group struct {
+	name  string
+	parts []part
+	limit int64 // of memory; 0: none
+}
+
+// part is a group's directory in one hierarchy.
+type part struct {
+	*hierarchy
+	dir string
+}
+
+// New makes a group with the limits; dir is the working directory of what will
+// run in it, whose disks are those that limits of I/O are about. The error wraps
+// navvy.ErrUnsupported if a limit cannot be enforced here. After an error
+// nothing of the group is left.
+func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
+	if err := t.supports(l); err != nil {
+		return nil, err
+	}
+	var on disks
+	if limitsIO(l) {
+		var err error
+		if on, err = disksOf(dir); err != nil {
+			return nil, err
+		}
+	}
+	g := &Group{name: name, limit: l.Memory}
+	for _, h := range t.all {
+		list := settings(h.version, l, on)
+		if !h.joins(list) {
+			continue
+		}
+		p := part{h, filepath.Join(h.place, name)}
+		if err := unix.Mkdir(p.dir, 0o755); err != nil {
+			return nil, errors.Join(fmt.Errorf("cgroup: make %s: %w", p.dir, err), g.Remove())
+		}
+		g.parts = append(g.parts, p)
+		if err := p.set(list); err != nil {
+			return nil, errors.Join(fmt.Errorf("cgroup: %w", err), g.Remove())
+		}
+	}
+	if len(g.parts) == 0 {
+		return nil, fmt.Errorf("cgroup: no groups can be made here: %s: %w", t.Lacks(), navvy.ErrUnsupported)
+	}
+	return g, nil
+}
+
+// supports refuses limits that nothing enforces here.
+func (t *Tree) supports(l *navvy.Limits) error {
+	for _, a := range (&navvy.Spec{Limits: *l}).Needs() {
+		if a != navvy.AbilityUlimits && !slices.Contains(t.enforce, a) {
+			return fmt.Errorf("cgroup: limit %s cannot be enforced on this host: %s: %w", a, t.Lacks(), navvy.ErrUnsupported)
+		}
+	}
+	return nil
+}
+
+// measured are the controllers of version 1 that a group takes part in though it
+// has no limit there, for what they count.
+var measured = []string{"cpuacct", "memory"}
+
+// joins tells whether a group with the settings takes part in the hierarchy.
+func (h *hierarchy) joins(list []setting) bool {
+	return h.version == 2 ||
+		slices.ContainsFunc(list, func(s setting) bool { return h.serves(s.controller) }) ||
+		slices.ContainsFunc(measured, h.serves)
+}
+
+func (p part) set(list []setting) error {
+	for _, s := range list {
+		if !p.serves(s.controller) {
+			continue
+		}
+		if err := s.set(p.dir); err != nil {
+			return fmt.Errorf("limit %s: %w", s.ability, err)
+		}
+	}
+	return nil
+}
+
+// group is a handle on a group of the tree that may be there.
+func (t *Tree) group(name string) *Group {
+	g := &Group{name: name}
+	for _, h := range t.all {
+		if dir := filepath.Join(h.place, name); exists(dir) {
+			g.parts = append(g.parts, part{h, dir})
+		}
+	}
+	return g
+}
+
+// Find returns a group of this tree that is there. The error wraps
+// navvy.ErrNotFound if there is none of that name.
+func (t *Tree) Find(name string) (*Group, error) {
+	g := t.group(name)
+	if len(g.parts) == 0 {
+		return nil, fmt.Errorf("cgroup: group %s: %w", name, navvy.ErrNotFound)
+	}
+	return g, nil
+}
+
+// Name is the group's name in its tree.
+func (g *Group) Name() string { return g.name }
+
+// unified is the group's directory in version 2; empty if it has none.
+func (g *Group) unified() string {
+	for _, p := range g.parts {
+		if p.version == 2 {
+			return p.dir
+		}
+	}
+	return ""
+}
+
+// with returns the group's directory that has the controller; empty if none does.
+func (g *Group) with(controller string) (dir string, version int) {
+	for _, p := range g.parts {
+		if p.serves(controller) {
+			return p.dir, p.version
+		}
+	}
+	return "", 0
+}

@@ -1,0 +1,169 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+)
+
+// newHierarchy makes our directory in a hierarchy, and the controllers of
+// version 2 available below it.
+func newHierarchy(m mount, in map[string]string, o *Options) (*hierarchy, error) {
+	h := &hierarchy{mount: m, home: m.place(in), usable: m.controllers}
+	parent, err := m.parent(in, o.Parent)
+	if err != nil {
+		return nil, err
+	}
+	h.place = filepath.Join(parent, o.Name)
+	if err := makeDir(h.place); err != nil {
+		return nil, denied(parent, err)
+	}
+	if m.version == 1 {
+		return h, nil
+	}
+	if h.usable, err = h.enable(parent); err != nil {
+		_ = unix.Rmdir(h.place)
+		return nil, err
+	}
+	return h, nil
+}
+
+// parent is the directory under which ours is made.
+func (m mount) parent(in map[string]string, wanted string) (string, error) {
+	if wanted != "" {
+		dir := filepath.Join(m.point, wanted)
+		if !exists(dir) {
+			return "", fmt.Errorf("control group %s: does not exist, and navvy is told to work below it: %w", dir, navvy.ErrNotFound)
+		}
+		return dir, nil
+	}
+	own := m.place(in)
+	if filepath.Base(own) == asideName {
+		own = filepath.Dir(own) // from which this process, or the one that started it, has stepped aside
+	}
+	if m.version == 1 || own == m.point || delegated(own) || os.Geteuid() != 0 {
+		return own, nil
+	}
+	// Root in a group that somebody else manages, a login session as a rule.
+	return m.point, nil
+}
+
+// delegated tells whether the group was given to us to manage, as systemd marks it.
+func delegated(dir string) bool {
+	var value [8]byte
+	for _, attr := range []string{"trusted.delegate", "user.delegate"} {
+		if n, err := unix.Getxattr(dir, attr, value[:]); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+// controllersV2 are those controllers of version 2 that we use.
+var controllersV2 = []string{"cpu", "memory", "pids", "io"}
+
+// enable hands the controllers of parent down to our directory and to the groups
+// in it, and returns those that are there.
+func (h *hierarchy) enable(parent string) ([]string, error) {
+	raw, err := read(parent, "cgroup.controllers")
+	if err != nil {
+		return nil, denied(parent, err)
+	}
+	var usable []string
+	for _, c := range controllersV2 {
+		if !slices.ContainsFunc(bytes.Fields(raw), func(f []byte) bool { return string(f) == c }) {
+			continue
+		}
+		err := handDown(parent, c)
+		if errors.Is(err, unix.EBUSY) {
+			// A group with processes of its own hands nothing down.
+			if err = h.stepAside(parent); err == nil {
+				err = handDown(parent, c)
+			}
+		}
+		if err == nil {
+			err = handDown(h.place, c)
+		}
+		if err != nil {
+			return nil, denied(parent, err)
+		}
+		usable = append(usable, c)
+	}
+	return usable, nil
+}
+
+func handDown(dir, controller string) error {
+	raw, err := read(dir, "cgroup.subtree_control")
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(bytes.Fields(raw), func(f []byte) bool { return string(f) == controller }) {
+		return nil
+	}
+	return write(dir, "cgroup.subtree_control", "+"+controller)
+}
+
+// asideName is the group that this process steps into, beside the tree.
+const asideName = "navvy-self"
+
+// stepAside moves this program's processes out of the group that is to hold the
+// tree, into one beside it. Others are not ours to move.
+func (h *hierarchy) stepAside(parent string) error {
+	pids, err := pidsOf(parent)
+	if err != nil {
+		return err
+	}
+	own, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil && exe != own {
+			return fmt.Errorf("other programs run in it (process %d, %s): %w", pid, exe, errShared)
+		}
+	}
+	aside := filepath.Join(parent, asideName)
+	if err := makeDir(aside); err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := write(aside, "cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+var errShared = errors.New("the group is not navvy's alone")
+
+// denied says what keeps navvy from working below a group, and what would mend it.
+func denied(dir string, err error) error {
+	const how = "systemd-run --user --scope -p Delegate=yes navvy …"
+	switch {
+	case errors.Is(err, errShared):
+		return fmt.Errorf("control group %s: %w; start navvy in a group of its own: %s", dir, err, how)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("control group %s: is mounted read-only, as in most containers: %w", dir, navvy.ErrDenied)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("control group %s: belongs to another user; start navvy in a delegated one: %s: %w", dir, how, navvy.ErrDenied)
+	}
+	return fmt.Errorf("control group %s: %w", dir, err)
+}
+
+// makeDir makes a group that may be there already.
+func makeDir(dir string) error {
+	err := unix.Mkdir(dir, 0o755)
+	if err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return nil
+}

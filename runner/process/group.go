@@ -1,0 +1,109 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
+)
+
+// newGroup makes the control group that c asks for; nil if it asks for none. A
+// limit that cannot be enforced is a *driver.Refusal.
+func newGroup(c *Config) (*cgroup.Group, error) {
+	if c.Groups == nil {
+		if needs := (&navvy.Spec{Limits: c.Limits}).Needs(); len(needs) > 0 {
+			return nil, &driver.Refusal{
+				Reason:  navvy.ReasonStart,
+				Message: fmt.Sprintf("limit %s: there are no control groups to enforce it", needs[0]),
+			}
+		}
+		return nil, nil //nolint:nilnil // no group is what was asked for
+	}
+	if refusal := dirError(c.Dir); refusal != nil {
+		return nil, refusal
+	}
+	g, err := c.Groups.New(c.Name, &c.Limits, dirOf(c))
+	if errors.Is(err, navvy.ErrUnsupported) {
+		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: err.Error()}
+	}
+	return g, err
+}
+
+func dirOf(c *Config) string {
+	if c.Dir == "" {
+		return "."
+	}
+	return c.Dir
+}
+
+// empty tells whether nothing is left of the process. mu is held.
+func (p *Process) empty() bool {
+	if p.group != nil {
+		return p.group.Empty()
+	}
+	return groupEmpty(p.pid)
+}
+
+// stopGroup is Stop for a control group. mu is held.
+func (p *Process) stopGroup(force bool) error {
+	if p.over {
+		return nil
+	}
+	if force {
+		return p.group.Kill()
+	}
+	return errors.Join(p.group.Signal(unix.SIGTERM), p.group.Signal(unix.SIGCONT))
+}
+
+// removeGroup removes the control group, if there is one: it is empty.
+func (p *Process) removeGroup() error {
+	if p.group == nil {
+		return nil
+	}
+	return p.group.Remove()
+}
+
+// settle takes what the group has counted, once it is empty, and removes it.
+func (p *Process) settle() {
+	if p.group == nil || p.hostErr != nil {
+		return
+	}
+	u := p.group.Usage()
+	if u.MaxMemory == 0 {
+		u.MaxMemory = p.end.Usage.MaxMemory
+	}
+	if u.CPU() == 0 {
+		u.User, u.System = p.end.Usage.User, p.end.Usage.System
+	}
+	if p.oom {
+		u.OOMKills = max(u.OOMKills, 1)
+	}
+	p.end.Usage = u
+	p.hostErr = p.group.Remove()
+}
+
+// watchOOM ends the rest of the group once one of it was killed for want of
+// memory. It returns what waits for the end of the watch.
+func (p *Process) watchOOM() (stop func()) {
+	if p.group == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		oom, _ := p.group.WatchOOM(ctx) // without the watch the kernel's kill of the one has to do
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.oom = oom
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
