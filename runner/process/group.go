@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,13 +74,10 @@ func (p *Process) settle() {
 	if p.group == nil || p.hostErr != nil {
 		return
 	}
-	u := p.group.Usage()
-	if u.MaxMemory == 0 {
-		u.MaxMemory = p.end.Usage.MaxMemory
-	}
-	if u.CPU() == 0 {
-		u.User, u.System = p.end.Usage.User, p.end.Usage.System
-	}
+	u, own := p.group.Usage(), p.end.Usage
+	u.MaxMemory = cmp.Or(u.MaxMemory, own.MaxMemory)
+	u.User, u.System = cmp.Or(u.User, own.User), cmp.Or(u.System, own.System)
+	u.Read, u.Written = cmp.Or(u.Read, own.Read), cmp.Or(u.Written, own.Written)
 	if p.oom {
 		u.OOMKills = max(u.OOMKills, 1)
 	}
@@ -106,4 +104,13 @@ func (p *Process) watchOOM() (stop func()) {
 		cancel()
 		<-done
 	}
+}
+
+// Meter splits what the process's control group uses among the pieces of work
+// that a long-lived process does. It is nil without a control group.
+func (p *Process) Meter() *cgroup.Meter {
+	if p.group == nil {
+		return nil
+	}
+	return p.group.Meter()
 }

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -23,6 +24,13 @@ func TestMain(m *testing.M) {
 			eaten[i] = 1
 		}
 		os.Exit(int(eaten[0]) - 1)
+	}
+	if os.Getenv(envHalfway) != "" {
+		if err := halfway(); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -138,11 +138,17 @@ func exitOf(status unix.WaitStatus) navvy.Exit {
 	return navvy.Exit{Code: status.ExitStatus()}
 }
 
+// blockSize is what the kernel counts the blocks of a usage in (getrusage(2)).
+const blockSize = 512
+
 // usageOf reads what a process used. The kernel counts its peak memory from that
 // of the process that forked it, so a peak that is no higher than ours says
 // nothing and is left out.
 func usageOf(r *unix.Rusage) navvy.Usage {
-	u := navvy.Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano())}
+	u := navvy.Usage{
+		User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano()),
+		Read: r.Inblock * blockSize, Written: r.Oublock * blockSize,
+	}
 	var own unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && r.Maxrss > own.Maxrss {
 		u.MaxMemory = r.Maxrss << 10

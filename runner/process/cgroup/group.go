@@ -41,9 +41,9 @@ func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
 		}
 	}
 	g := &Group{name: name, limit: l.Memory}
-	for _, h := range t.all {
-		list := settings(h.version, l, on)
-		if !h.joins(list) {
+	join := t.joins(l, on)
+	for i, h := range t.all {
+		if !join[i] {
 			continue
 		}
 		p := part{h, filepath.Join(h.place, name)}
@@ -51,7 +51,7 @@ func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
 			return nil, errors.Join(fmt.Errorf("cgroup: make %s: %w", p.dir, err), g.Remove())
 		}
 		g.parts = append(g.parts, p)
-		if err := p.set(list); err != nil {
+		if err := p.set(settings(h.version, l, on)); err != nil {
 			return nil, errors.Join(fmt.Errorf("cgroup: %w", err), g.Remove())
 		}
 	}
@@ -72,14 +72,23 @@ func (t *Tree) supports(l *navvy.Limits) error {
 }
 
 // measured are the controllers of version 1 that a group takes part in though it
-// has no limit there, for what they count.
-var measured = []string{"cpuacct", "memory"}
+// has no limit there, for what they count, and pids to end it.
+var measured = []string{"cpuacct", "memory", "pids"}
 
-// joins tells whether a group with the settings takes part in the hierarchy.
-func (h *hierarchy) joins(list []setting) bool {
-	return h.version == 2 ||
-		slices.ContainsFunc(list, func(s setting) bool { return h.serves(s.controller) }) ||
-		slices.ContainsFunc(measured, h.serves)
+// joins tells in which hierarchies a group with the limits takes part. Those of
+// version 1 cost a fifth of a millisecond each, so that without a limit there
+// the group is in version 2 alone, if there is one.
+func (t *Tree) joins(l *navvy.Limits, on disks) []bool {
+	join := make([]bool, len(t.all))
+	old := t.unified() == nil
+	for i, h := range t.all {
+		join[i] = h.version == 2 || slices.ContainsFunc(settings(1, l, on), func(s setting) bool { return h.serves(s.controller) })
+		old = old || join[i] && h.version == 1
+	}
+	for i, h := range t.all {
+		join[i] = join[i] || old && slices.ContainsFunc(measured, h.serves)
+	}
+	return join
 }
 
 func (p part) set(list []setting) error {

@@ -1,9 +1,11 @@
 package cgroup_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -27,9 +29,9 @@ const envWork = "NAVVY_TEST_WORK"
 const envAbilities = "NAVVY_TEST_ABILITIES"
 
 func TestMain(m *testing.M) {
-	if work := os.Getenv(envWork); work != "" {
-		name, argument, _ := strings.Cut(work, " ")
-		if err := works[name](os.Stdout, argument); err != nil {
+	if line := os.Getenv(envWork); line != "" {
+		name, argument, _ := strings.Cut(line, " ")
+		if err := work(os.Stdout, name, argument); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -114,4 +116,28 @@ func (r *running) wait(t *testing.T) string {
 		t.Fatalf("%v: %s", err, r.out)
 	}
 	return strings.TrimSpace(r.out.String())
+}
+
+// startHost runs the work host in the group, and returns what it reads from and its answers.
+func startHost(t *testing.T, g *cgroup.Group) (*exec.Cmd, io.WriteCloser, *bufio.Scanner) {
+	t.Helper()
+	c := command("host")
+	c.SysProcAttr = &syscall.SysProcAttr{}
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Fork(c.SysProcAttr, c.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.End(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c, in, bufio.NewScanner(out)
 }

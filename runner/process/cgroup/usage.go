@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"time"
 
@@ -82,15 +83,11 @@ func parseIOStat(raw []byte) (read, written int64) {
 	for line := range bytes.Lines(raw) {
 		for word := range bytes.FieldsSeq(line) {
 			key, value, _ := bytes.Cut(word, []byte("="))
-			n, err := strconv.ParseInt(string(value), 10, 64)
-			if err != nil || n < 0 {
-				continue
-			}
 			switch string(key) {
 			case "rbytes":
-				read += n
+				read = add(read, value)
 			case "wbytes":
-				written += n
+				written = add(written, value)
 			}
 		}
 	}
@@ -104,16 +101,21 @@ func parseServiceBytes(raw []byte) (read, written int64) {
 		if len(words) != 3 {
 			continue
 		}
-		n, err := strconv.ParseInt(string(words[2]), 10, 64)
-		if err != nil || n < 0 {
-			continue
-		}
 		switch string(words[1]) {
 		case "Read":
-			read += n
+			read = add(read, words[2])
 		case "Write":
-			written += n
+			written = add(written, words[2])
 		}
 	}
 	return read, written
+}
+
+// add adds a number in decimal digits; what is none, or would not fit, adds nothing.
+func add(sum int64, digits []byte) int64 {
+	n, err := strconv.ParseInt(string(digits), 10, 64)
+	if err != nil || n < 0 || sum > math.MaxInt64-n {
+		return sum
+	}
+	return sum + n
 }

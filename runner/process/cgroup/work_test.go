@@ -11,20 +11,33 @@ import (
 	"time"
 )
 
-// works are what a process of these tests may do.
-var works = map[string]func(out io.Writer, argument string) error{
-	"nothing": func(io.Writer, string) error { return nil },
-	"sleep":   func(_ io.Writer, s string) error { pause(duration(s)); return nil },
-	"groups": func(out io.Writer, _ string) error {
+// work is what a process of these tests does, by name.
+func work(out io.Writer, name, argument string) error {
+	switch name {
+	case "nothing":
+		return nil
+	case "sleep":
+		pause(duration(argument))
+		return nil
+	case "groups":
 		raw, err := os.ReadFile("/proc/self/cgroup")
 		_, _ = out.Write(raw)
 		return err
-	},
-	"spin":  func(_ io.Writer, s string) error { spin(duration(s)); return nil },
-	"eat":   eat,
-	"child": child,
-	"bomb":  bomb,
-	"write": writeFile,
+	case "spin":
+		spin(duration(argument))
+		return nil
+	case "eat":
+		return eat(argument)
+	case "child":
+		return child(out, argument)
+	case "bomb":
+		return bomb(out, argument)
+	case "write":
+		return writeFile(out, argument)
+	case "host":
+		return host(os.Stdin, out)
+	}
+	return fmt.Errorf("there is no work %q", name)
 }
 
 func duration(s string) time.Duration {
@@ -53,7 +66,7 @@ func spin(d time.Duration) {
 }
 
 // eat uses so many bytes of memory.
-func eat(_ io.Writer, s string) error {
+func eat(s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return err
