@@ -140,5 +140,8 @@ func writePid(f *os.File) error {
 	return err
 }
 
-// Unlock gives the directory free.
-func (l *Lock) Unlock() error { return l.file.Close() }
+// Unlock gives the directory free, at once: closing alone would leave the lock to
+// a process that is being started at this moment, until it has its program.
+func (l *Lock) Unlock() error {
+	return errors.Join(unix.Flock(int(l.file.Fd()), unix.LOCK_UN), l.file.Close())
+}
