@@ -57,7 +57,9 @@ func (c *Client) Get(ctx context.Context, id navvy.JobID) (Job, error) {
 	return toJob(resp), nil
 }
 
-// Jobs gives all jobs, newest first, as they are asked for.
+// Jobs gives all jobs, newest first, as they are asked for. One whose records
+// are damaged comes as its id with an error that wraps ErrCorrupt; the others
+// still follow. Any other error is the last.
 func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 	return func(yield func(Job, error) bool) {
 		page := ""
@@ -68,7 +70,7 @@ func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 				return
 			}
 			for _, m := range resp.GetJobs() {
-				if !yield(toJob(m), nil) {
+				if !yield(toJob(m), damage(m)) {
 					return
 				}
 			}
@@ -78,6 +80,19 @@ func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 		}
 	}
 }
+
+// damage is the error of a job in a list that cannot be read; it has no state.
+func damage(m *navvyv1.JobStatus) error {
+	if m.GetStatus().GetState() != navvyv1.State_STATE_UNSPECIFIED {
+		return nil
+	}
+	return &damageError{why: m.GetStatus().GetWhy()}
+}
+
+type damageError struct{ why string }
+
+func (e *damageError) Error() string { return e.why }
+func (e *damageError) Unwrap() error { return navvy.ErrCorrupt }
 
 // Hold lets no further task of the job start until it is resumed. With
 // interrupt, what runs is ended and will run again.

@@ -20,7 +20,8 @@ type Report struct {
 // Verdict is what became of a report. Err is nil if it is the task's result now;
 // ErrExists if the task has one already, ErrConflict if it was stopped,
 // ErrNotFound if the job is gone: the attempt is then kept as a stale one where there
-// is a job to keep it with. Any other error says that it is open.
+// is a job to keep it with. ErrCorrupt says that the job's state is damaged. Any
+// other error says that it is open.
 type Verdict struct {
 	State State // of the job, afterwards
 	Err   error
@@ -37,7 +38,7 @@ func (e *Engine) Answer(ctx context.Context, reports []Report) []Verdict {
 		for i := range reports {
 			if v := &verdicts[i]; v.Err == nil || refused(v.Err) {
 				v.Err = t.answer(&reports[i])
-				if v.Err != nil && !refused(v.Err) {
+				if v.Err != nil && !ofOne(v.Err) {
 					return v.Err
 				}
 			}
@@ -68,6 +69,10 @@ func (e *Engine) Answer(ctx context.Context, reports []Report) []Verdict {
 func refused(err error) bool {
 	return errors.Is(err, navvy.ErrExists) || errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrNotFound)
 }
+
+// ofOne tells whether a verdict is about one report, so that the others are
+// judged: a decision, or a job whose state is damaged.
+func ofOne(err error) bool { return refused(err) || errors.Is(err, navvy.ErrCorrupt) }
 
 // answer stages one result, or its attempt as a stale one.
 func (t *tx) answer(r *Report) error {
@@ -160,7 +165,8 @@ type Ended struct {
 }
 
 // KeepAttempts makes attempts durable that did not win: failed ones that will be
-// tried again, lost and interrupted ones. Those of a removed job are dropped.
+// tried again, lost and interrupted ones. Those of a removed job are dropped, and
+// of one whose state is damaged.
 func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
 	for i := range ended {
 		err := e.syncOutput(ctx, ended[i].Task, ended[i].Log, &ended[i].Attempt.Output)
@@ -172,7 +178,7 @@ func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
 		kept := map[string]*navvy.Attempt{}
 		for i := range ended {
 			task, a := ended[i].Task, &ended[i].Attempt
-			if _, err := t.state(task.Job); errors.Is(err, navvy.ErrNotFound) {
+			if _, err := t.state(task.Job); errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrCorrupt) {
 				continue
 			} else if err != nil {
 				return err

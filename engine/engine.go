@@ -156,12 +156,27 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 		for _, id := range ids {
-			if err := table.settle(ctx, id); err != nil {
+			err := table.settle(ctx, id)
+			if errors.Is(err, navvy.ErrCorrupt) {
+				err = e.holdDamaged(ctx, id, err)
+			}
+			if err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// holdDamaged holds a job that recovery cannot bring to rights, if it can be
+// held, so that others go on.
+func (e *Engine) holdDamaged(ctx context.Context, id navvy.JobID, why error) error {
+	e.passOver(id, why)
+	_, err := e.Hold(ctx, id, "its data are damaged (navvy verify says where): "+why.Error())
+	if errors.Is(err, navvy.ErrCorrupt) || errors.Is(err, navvy.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // ids are the jobs that a table names, which recovery keeps short.

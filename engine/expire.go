@@ -16,8 +16,9 @@ func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err e
 	if removed, err = e.shrink(ctx); err != nil {
 		return time.Time{}, removed, err
 	}
+	var passed []byte
 	for {
-		id, at, err := e.nextExpiry(ctx)
+		id, at, err := e.nextExpiry(ctx, passed)
 		if err != nil {
 			return time.Time{}, removed, err
 		}
@@ -34,6 +35,9 @@ func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err e
 		switch err := e.removeIf(ctx, id, func(s *State) bool { return !s.Expires.After(now) }); {
 		case err == nil:
 			removed++
+		case errors.Is(err, navvy.ErrCorrupt):
+			e.passOver(id, err)
+			passed = timeKey(tableExpiry, at, id)
 		case !overtaken(err):
 			return time.Time{}, removed, err
 		}
@@ -46,9 +50,19 @@ func overtaken(err error) bool {
 	return errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrConflict)
 }
 
-func (e *Engine) nextExpiry(ctx context.Context) (id navvy.JobID, at time.Time, err error) {
+// passOver says that a job stays as it is, since its data are damaged: somebody
+// must look at it, and others go on.
+func (e *Engine) passOver(id navvy.JobID, err error) {
+	e.opts.Logger.Error("a job is passed over: its data are damaged", "job", id, "error", err)
+}
+
+// nextExpiry is the job that expires first, of those behind the given key; nil: of all.
+func (e *Engine) nextExpiry(ctx context.Context, behind []byte) (id navvy.JobID, at time.Time, err error) {
 	r := driver.Prefix([]byte{tableExpiry})
 	r.Limit = 1
+	if behind != nil {
+		r.Start = append(behind, 0)
+	}
 	err = e.store.Scan(ctx, r, func(key, _ []byte) error {
 		id = keyJob(key)
 		at = time.Unix(0, int64(binary.BigEndian.Uint64(key[1:])))

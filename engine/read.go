@@ -48,17 +48,14 @@ func (e *Engine) State(ctx context.Context, id navvy.JobID) (State, error) {
 }
 
 // Find gives the ids of at most limit jobs that begin with prefix, in byte order.
+// A job whose state is damaged is among them: to read it tells of that.
 func (e *Engine) Find(ctx context.Context, prefix string, limit int) ([]navvy.JobID, error) {
 	if err := navvy.ValidatePrefix(prefix); err != nil {
 		return nil, err
 	}
 	var ids []navvy.JobID
 	err := e.store.Scan(ctx, driver.Prefix(append([]byte{tableState}, prefix...)), func(key, value []byte) error {
-		state, err := decodeState(value)
-		if err != nil {
-			return err
-		}
-		if !state.Removed {
+		if state, err := decodeState(value); err != nil || !state.Removed {
 			ids = append(ids, navvy.JobID(key[1:]))
 		}
 		if len(ids) == limit {

@@ -67,7 +67,7 @@ func (e *Engine) shrink(ctx context.Context) (removed int, err error) {
 	over := e.Size() - e.opts.KeepSize
 	err = e.store.Scan(ctx, driver.Prefix([]byte{tableExpiry}), func(key, _ []byte) error {
 		state, err := e.State(ctx, keyJob(key))
-		if errors.Is(err, navvy.ErrNotFound) || err == nil && !state.Read {
+		if errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrCorrupt) || err == nil && !state.Read {
 			return nil
 		} else if err != nil {
 			return err
@@ -86,6 +86,8 @@ func (e *Engine) shrink(ctx context.Context) (removed int, err error) {
 		switch err := e.removeIf(ctx, id, func(s *State) bool { return s.Read }); {
 		case err == nil:
 			removed++
+		case errors.Is(err, navvy.ErrCorrupt):
+			e.passOver(id, err)
 		case !overtaken(err):
 			return removed, err
 		}

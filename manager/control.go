@@ -24,7 +24,10 @@ func (m *Manager) countFailsLocked(j *job) {
 // has taken that back.
 func (m *Manager) stopFailing(ctx context.Context, id navvy.JobID) error {
 	job, state, err := m.eng.Job(ctx, id)
-	if err != nil {
+	if errors.Is(err, navvy.ErrCorrupt) {
+		m.opts.Logger.Error("a job is passed over: its data are damaged", "job", id, "error", err)
+		return nil
+	} else if err != nil {
 		return ignoreGone(err)
 	}
 	total := state.Total
@@ -137,10 +140,12 @@ func (m *Manager) Retry(ctx context.Context, id navvy.JobID, sel engine.RetrySel
 }
 
 // Remove deletes an ended job, when nothing of it runs any more. With force it
-// is stopped first.
+// is stopped first, and one whose records are damaged goes as well.
 func (m *Manager) Remove(ctx context.Context, id navvy.JobID, force bool) error {
 	if force {
-		if _, err := m.Stop(ctx, id, "removed"); err != nil {
+		if _, err := m.Stop(ctx, id, "removed"); errors.Is(err, navvy.ErrCorrupt) {
+			return m.removeDamaged(ctx, id)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -150,10 +155,31 @@ func (m *Manager) Remove(ctx context.Context, id navvy.JobID, force bool) error 
 		}
 	}
 	err := m.eng.Remove(ctx, id)
-	if errors.Is(err, navvy.ErrConflict) {
+	if errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrCorrupt) {
 		return err // nothing happened
 	}
 	m.took(id, gone, (*job).stopAll)
+	return err
+}
+
+// removeDamaged ends what runs of a job whose records cannot be read, and removes it.
+func (m *Manager) removeDamaged(ctx context.Context, id navvy.JobID) error {
+	m.mu.Lock()
+	if j := m.jobs[id]; j != nil {
+		j.held = true
+		j.stopAll()
+	}
+	m.mu.Unlock()
+	err := m.wait(ctx, func() bool {
+		j := m.jobs[id]
+		return j == nil || !j.busy()
+	})
+	if err == nil {
+		err = m.eng.RemoveDamaged(ctx, id)
+	}
+	if err == nil {
+		m.took(id, gone, nil)
+	}
 	return err
 }
 

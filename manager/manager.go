@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -367,7 +368,7 @@ func (m *Manager) Left(ctx context.Context) (bool, error) {
 		}
 		for _, id := range ids {
 			job, state, err := m.eng.Job(ctx, id)
-			if ignoreGone(err) != nil {
+			if ignoreGone(err) != nil && !errors.Is(err, navvy.ErrCorrupt) {
 				return false, err
 			}
 			if err == nil && job.Detached && !state.Ended() {

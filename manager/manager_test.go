@@ -362,3 +362,43 @@ func TestOutputWaitsForSpace(t *testing.T) {
 		}
 	})
 }
+
+// A job whose state is damaged while it runs ends nobody else: its answers are
+// dropped, and it can be removed, which ends what still runs of it.
+func TestStateDamagedWhileItRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, &manager.Options{Parallelism: 2})
+		s.run()
+		bad, good := s.submit(navvy.Job{}, 2), s.submit(navvy.Job{}, 1)
+		list := s.next()
+		if len(list) != 3 {
+			t.Fatalf("%d tasks start, should be 3", len(list))
+		}
+		var b driver.Batch
+		b.Put(append([]byte("s"), bad...), []byte("no state"))
+		s.must(s.store.Apply(s.ctx, &b))
+		s.report(0, list[0], list[2])
+		synctest.Wait()
+		if st, err := s.mgr.Status(s.ctx, good); err != nil || st.Counts.Succeeded != 1 {
+			t.Errorf("the other job: %+v, %v", st, err)
+		}
+		if err := s.mgr.Remove(s.ctx, bad, false); !errors.Is(err, navvy.ErrCorrupt) {
+			t.Errorf("remove without force: %v", err)
+		}
+		removed := make(chan error, 1)
+		go func() { removed <- s.mgr.Remove(s.ctx, bad, true) }()
+		synctest.Wait()
+		select {
+		case err := <-removed:
+			t.Errorf("removed while a task of it runs: %v", err)
+		default:
+		}
+		s.report(0, list[1])
+		s.must(<-removed)
+		if _, _, err := s.mgr.Job(s.ctx, bad); !errors.Is(err, navvy.ErrNotFound) {
+			t.Errorf("the removed job: %v", err)
+		}
+		s.must(s.mgr.AwaitIdle(s.ctx))
+	})
+}

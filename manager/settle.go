@@ -170,6 +170,10 @@ func (m *Manager) answeredLocked(r *report, v engine.Verdict) error {
 	case errors.Is(v.Err, navvy.ErrConflict), errors.Is(v.Err, navvy.ErrNotFound):
 		j.state.Stopped = true
 		refused = v.Err.Error()
+	case errors.Is(v.Err, navvy.ErrCorrupt):
+		m.opts.Logger.Error("an answer is dropped: the data of its job are damaged", "task", r.Task, "error", v.Err)
+		j.held = true // as long as this process lives
+		refused = v.Err.Error()
 	default:
 		return fmt.Errorf("manager: answer %s: %w", r.Task, v.Err)
 	}

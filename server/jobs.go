@@ -27,9 +27,11 @@ func (s *jobs) Find(ctx context.Context, req *navvyv1.FindRequest) (*navvyv1.Fin
 	}
 	var ids []navvy.JobID
 	for _, id := range found {
-		if _, err := s.own(ctx, string(id)); err == nil {
+		_, err := s.own(ctx, string(id))
+		switch {
+		case err == nil, errors.Is(err, navvy.ErrCorrupt):
 			ids = append(ids, id)
-		} else if !errors.Is(err, navvy.ErrNotFound) {
+		case !errors.Is(err, navvy.ErrNotFound):
 			return nil, s.fail(err)
 		}
 	}
@@ -95,6 +97,8 @@ func (s *jobs) list(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.Lis
 		st, err := s.jobStatus(ctx, id)
 		if errors.Is(err, navvy.ErrNotFound) {
 			continue // removed in between
+		} else if errors.Is(err, navvy.ErrCorrupt) {
+			st = damaged(id, err)
 		} else if err != nil {
 			return nil, err
 		}
@@ -104,6 +108,12 @@ func (s *jobs) list(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.Lis
 		resp.NextPage = strconv.FormatInt(next.UnixNano(), 36)
 	}
 	return resp, nil
+}
+
+// damaged stands in the list for a job whose records cannot be read: its id, and
+// a status that has no state and says why.
+func damaged(id navvy.JobID, err error) *navvyv1.JobStatus {
+	return &navvyv1.JobStatus{Job: &navvyv1.Job{Id: string(id)}, Status: &navvyv1.Status{Why: api.Text(err.Error())}}
 }
 
 // Hold implements the call of that name.
@@ -148,7 +158,7 @@ func (s *jobs) Retry(ctx context.Context, req *navvyv1.RetryRequest) (*navvyv1.R
 // Remove implements the call of that name.
 func (s *jobs) Remove(ctx context.Context, req *navvyv1.RemoveRequest) (*navvyv1.RemoveResponse, error) {
 	id, err := s.own(ctx, req.GetId())
-	if err != nil {
+	if err != nil && !(req.GetForce() && errors.Is(err, navvy.ErrCorrupt)) {
 		return nil, s.fail(err)
 	}
 	if err := s.mgr.Remove(ctx, id, req.GetForce()); err != nil {

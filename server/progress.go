@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -98,14 +99,22 @@ func (s *jobs) resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingSer
 	return s.progress(ctx, id, req.GetProgress(), nil, stream.Send)
 }
 
-// own turns the id of a request into that of a job of the caller; others do not exist.
+// own turns the id of a request into that of a job of the caller; others do not
+// exist. The id comes along with ErrCorrupt, if the job's records are damaged.
 func (s *Server) own(ctx context.Context, id string) (navvy.JobID, error) {
 	job := navvy.JobID(id)
 	if err := job.Validate(); err != nil {
 		return "", err
 	}
 	j, _, err := s.mgr.Job(ctx, job)
-	if err != nil {
+	if errors.Is(err, navvy.ErrCorrupt) {
+		if owns, lookErr := s.eng.Owns(ctx, s.opts.Owner(ctx), job); lookErr != nil {
+			return "", lookErr
+		} else if !owns {
+			return "", notFound(job)
+		}
+		return job, err
+	} else if err != nil {
 		return "", err
 	}
 	if j.Owner != s.opts.Owner(ctx) {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/cli/format"
 )
@@ -20,7 +23,8 @@ func newLs(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [flags]", Short: "list jobs, newest first",
 		Long: `ls lists jobs, newest first: the last 50, or all with --all. It warns of answers
-that nobody has read and that expire soon.`,
+that nobody has read and that expire soon. Of a job whose record is damaged it
+tells the id and what is wrong, and then exits with 65.`,
 		Example: `  navvy ls
   navvy ls --all -o jsonl | jq -r 'select(.failed > 0) | .id'`,
 		Args: cobra.NoArgs,
@@ -50,22 +54,30 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 	out := f.objects(a.out)
 	var rows [][]string
 	var unread expiring
-	n := 0
+	n, broken := 0, 0
 	more := false
 	for job, err := range c.Jobs(ctx) {
-		if err != nil {
+		bad := damagedJob(&job, err)
+		if err != nil && !bad {
 			return err
 		}
 		if more = limit > 0 && n == limit; more {
 			break
 		}
 		n++
-		unread.look(&job)
-		if f.output == "table" {
-			rows = append(rows, jobRow(&job))
-			continue
+		var row []string
+		var object any
+		if bad {
+			broken++
+			a.say("job %s is damaged: %v", job.ID, err)
+			row, object = []string{string(job.ID), "", "damaged"}, damagedObject{job.ID, "damaged", err.Error()}
+		} else {
+			unread.look(&job)
+			row, object = jobRow(&job), newJobObject(&job)
 		}
-		if err := out.add(newJobObject(&job)); err != nil {
+		if f.output == "table" {
+			rows = append(rows, row)
+		} else if err := out.add(object); err != nil {
 			return err
 		}
 	}
@@ -73,7 +85,7 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 		a.say("nobody has read the answers of %s, and %s; keep them with: navvy results ID > FILE", strings.Join(unread.ids, ", "), unread.when())
 	}
 	if f.output != "table" {
-		return out.close()
+		return cmp.Or(out.close(), damageError(broken))
 	}
 	if n == 0 {
 		a.say("there are no jobs yet")
@@ -85,8 +97,30 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 	if more {
 		a.say("there are more: navvy ls --all")
 	}
-	return nil
+	return damageError(broken)
 }
+
+// damagedJob tells whether a job in a list came with an error of its own, and
+// others may follow.
+func damagedJob(j *client.Job, err error) bool { return errors.Is(err, navvy.ErrCorrupt) && j.ID != "" }
+
+// damagedObject is a job that cannot be read, as -o json shows it.
+type damagedObject struct {
+	ID    navvy.JobID `json:"id"`
+	State string      `json:"state"`
+	Error string      `json:"error"`
+}
+
+// damageError ends a list in which so many jobs are damaged; nil if none is.
+func damageError(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return &exitError{api.ExitCorrupt, withHint(fmt.Errorf("damaged jobs: %d", n), damageHint)}
+}
+
+// damageHint is what to do about a damaged job.
+const damageHint = "navvy verify says what is wrong, navvy rm --force ID removes the job with its answers"
 
 // expiring are jobs whose answers nobody has read and that expire soon.
 type expiring struct {
@@ -174,11 +208,16 @@ func (a *app) completeJobs(cmd *cobra.Command, _ []string, prefix string) ([]str
 	var ids []string
 	err := a.with(cmd.Context(), needLook, func(c *conn) error {
 		for job, err := range c.Jobs(cmd.Context()) {
-			if err != nil {
+			bad := damagedJob(&job, err)
+			if err != nil && !bad {
 				return err
 			}
+			about := "damaged"
+			if !bad {
+				about = stateWord(&job.Status) + " " + short(commandOf(&job.Job))
+			}
 			if strings.HasPrefix(string(job.ID), prefix) {
-				ids = append(ids, fmt.Sprintf("%s\t%s %s", job.ID, stateWord(&job.Status), short(commandOf(&job.Job))))
+				ids = append(ids, string(job.ID)+"\t"+about)
 			}
 			if len(ids) == 50 {
 				break

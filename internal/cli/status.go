@@ -49,14 +49,24 @@ func newStatus(a *app) *cobra.Command {
 
 // job finds a job by the beginning of its id.
 func (c *conn) job(ctx context.Context, prefix string) (client.Job, error) {
-	id, err := c.Find(ctx, prefix)
-	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrNotFound) {
-		return client.Job{}, withHint(err, "navvy ls shows the ids of jobs")
-	}
+	id, err := c.find(ctx, prefix)
 	if err != nil {
 		return client.Job{}, err
 	}
-	return c.Get(ctx, id)
+	job, err := c.Get(ctx, id)
+	if errors.Is(err, navvy.ErrCorrupt) {
+		err = withHint(err, damageHint)
+	}
+	return job, err
+}
+
+// find turns the beginning of an id into the whole.
+func (c *conn) find(ctx context.Context, prefix string) (navvy.JobID, error) {
+	id, err := c.Find(ctx, prefix)
+	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrNotFound) {
+		err = withHint(err, "navvy ls shows the ids of jobs")
+	}
+	return id, err
 }
 
 // statusRows are what there is to say about a job, a line each.

@@ -85,7 +85,7 @@ func newRm(a *app) *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop jobs that have not ended")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "stop jobs that have not ended; remove also damaged ones")
 	return cmd
 }
 
@@ -93,23 +93,32 @@ func (a *app) remove(ctx context.Context, c *conn, f *listFlags, prefixes []stri
 	out := f.objects(a.out)
 	defer func() { err = errors.Join(err, out.close()) }()
 	for _, prefix := range prefixes {
-		job, err := c.job(ctx, prefix)
+		id, err := removable(ctx, c, prefix, force)
 		if err != nil {
 			return err
 		}
-		if !force && !job.Status.State().Final() {
-			return withHint(fmt.Errorf("job %s has not ended: %w", job.ID, navvy.ErrConflict), "stop it first, or remove it with --force")
-		}
-		if err := c.Remove(ctx, job.ID, force); err != nil {
+		if err := c.Remove(ctx, id, force); err != nil {
 			return err
 		}
 		if f.output == "table" {
-			a.say("removed job %s", job.ID)
-		} else if err := out.add(map[string]any{"id": job.ID, "removed": true}); err != nil {
+			a.say("removed job %s", id)
+		} else if err := out.add(map[string]any{"id": id, "removed": true}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removable finds a job that has ended, or with force any one, be it damaged.
+func removable(ctx context.Context, c *conn, prefix string, force bool) (navvy.JobID, error) {
+	if force {
+		return c.find(ctx, prefix)
+	}
+	job, err := c.job(ctx, prefix)
+	if err == nil && !job.Status.State().Final() {
+		err = withHint(fmt.Errorf("job %s has not ended: %w", job.ID, navvy.ErrConflict), "stop it first, or remove it with --force")
+	}
+	return job.ID, err
 }
 
 func newWhy(a *app) *cobra.Command {
