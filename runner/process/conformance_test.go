@@ -59,6 +59,23 @@ func specOf(tb testing.TB, w drivertest.Work) *navvy.Spec {
 	case w.Hang:
 		fmt.Fprintf(&script, "trap 'exit %d' TERM\n", w.OnStop)
 	}
+	if w.Hang {
+		// The one that hangs writes: between its fork and its exec a shell's child
+		// would lose the signal that comes in answer to the output.
+		fmt.Fprintf(&script, "(%s exec sleep 1000) &\nwait\n", writes(w))
+	} else {
+		script.WriteString(writes(w))
+	}
+	if w.Signal != 0 {
+		fmt.Fprintf(&script, "kill -%d $$\n", w.Signal)
+	}
+	fmt.Fprintf(&script, "exit %d\n", w.Exit)
+	return shell(script.String())
+}
+
+// writes is the part of a script that writes.
+func writes(w drivertest.Work) string {
+	var script strings.Builder
 	if w.Stdout != "" {
 		fmt.Fprintf(&script, "printf '%s'\n", octal(w.Stdout))
 	}
@@ -68,14 +85,7 @@ func specOf(tb testing.TB, w drivertest.Work) *navvy.Spec {
 	if w.Pattern > 0 {
 		fmt.Fprintf(&script, "yes 0123456789 | head -c %d\n", w.Pattern)
 	}
-	if w.Hang {
-		script.WriteString("sleep 1000 & wait\n")
-	}
-	if w.Signal != 0 {
-		fmt.Fprintf(&script, "kill -%d $$\n", w.Signal)
-	}
-	fmt.Fprintf(&script, "exit %d\n", w.Exit)
-	return shell(script.String())
+	return script.String()
 }
 
 func octal(s string) string {
