@@ -28,6 +28,11 @@ type Limits struct {
 	Ulimits []Ulimit
 }
 
+// Zero tells whether nothing is bounded.
+func (l *Limits) Zero() bool {
+	return l.CPUs|l.CPUShares|l.Memory|l.PIDs|l.ReadBPS|l.WriteBPS|l.ReadIOPS|l.WriteIOPS|l.Output == 0 && len(l.Ulimits) == 0
+}
+
 // Ulimit is one limit of setrlimit(2).
 type Ulimit struct {
 	Name       string // as in UlimitNames
@@ -71,6 +76,15 @@ const (
 	// AbilityNetwork is NetworkNone.
 	AbilityNetwork Ability = "network-none"
 )
+
+// KindAbilities says what a host can enforce for the attempts of one kind.
+type KindAbilities struct {
+	Kind     string
+	Enforces []Ability
+	// Lacks says in words why that is not all there is, and what would mend it;
+	// empty if nothing is missing.
+	Lacks string
+}
 
 // Networks that an attempt may have.
 const (

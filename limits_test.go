@@ -2,6 +2,7 @@ package navvy
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -48,5 +49,25 @@ func TestNeeds(t *testing.T) {
 	}
 	if got := (&Spec{Network: NetworkHost}).Needs(); len(got) != 0 {
 		t.Errorf("a spec without limits needs %q", got)
+	}
+}
+
+func TestZeroLimits(t *testing.T) {
+	t.Parallel()
+	if l := (&Limits{}); !l.Zero() {
+		t.Error("the zero value bounds something")
+	}
+	limits := reflect.TypeFor[Limits]()
+	for field := range limits.Fields() {
+		var l Limits
+		v := reflect.ValueOf(&l).Elem().FieldByIndex(field.Index)
+		if v.Kind() == reflect.Slice {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		} else {
+			v.SetInt(1)
+		}
+		if l.Zero() {
+			t.Errorf("%s does not bound anything", field.Name)
+		}
 	}
 }

@@ -89,7 +89,7 @@ func TestEveryField(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 5 {
+	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 8 {
 		t.Error("spec has another field: is it a kind that this test should know?")
 	}
 	var status navvy.Status
@@ -100,6 +100,12 @@ func TestEveryField(t *testing.T) {
 	var result navvy.Result
 	fill(t, reflect.ValueOf(&result).Elem(), &n)
 	if diff := cmp.Diff(result, viaResult(t, result)); diff != "" {
+		t.Error(diff)
+	}
+	var abilities []navvy.KindAbilities
+	fill(t, reflect.ValueOf(&abilities).Elem(), &n)
+	hello := over(t, &navvyv1.Hello{Abilities: FromAbilities(abilities)})
+	if diff := cmp.Diff(abilities, ToAbilities(hello.GetAbilities())); diff != "" {
 		t.Error(diff)
 	}
 	task, attempt := navvy.TaskID{Job: "job", Index: 5}, navvy.AttemptID{Number: 6, Epoch: 7}
@@ -151,6 +157,19 @@ func instants() *rapid.Generator[time.Time] {
 	return rapid.OneOf(rapid.Just(time.Time{}), rapid.Map(rapid.Int64Range(1, math.MaxInt64), func(n int64) time.Time { return time.Unix(0, n) }))
 }
 
+func limits() *rapid.Generator[navvy.Limits] {
+	return rapid.Custom(func(t *rapid.T) navvy.Limits {
+		var l navvy.Limits
+		for i, v := range []*int64{&l.CPUs, &l.CPUShares, &l.Memory, &l.PIDs, &l.Output, &l.ReadBPS, &l.WriteBPS, &l.ReadIOPS, &l.WriteIOPS} {
+			*v = rapid.Int64().Draw(t, fmt.Sprint("limit ", i))
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "ulimits") {
+			l.Ulimits = append(l.Ulimits, navvy.Ulimit{Name: rapid.String().Draw(t, "name"), Soft: rapid.Uint64().Draw(t, "soft"), Hard: rapid.Uint64().Draw(t, "hard")})
+		}
+		return l
+	})
+}
+
 func jobs() *rapid.Generator[navvy.Job] {
 	return rapid.Custom(func(t *rapid.T) navvy.Job {
 		j := navvy.Job{
@@ -164,6 +183,7 @@ func jobs() *rapid.Generator[navvy.Job] {
 				Retry: navvy.Retry{Max: int(rapid.Int32().Draw(t, "max")), Backoff: durations().Draw(t, "backoff"), BackoffMax: durations().Draw(t, "backoff max")},
 			},
 		}
+		j.Spec.Limits, j.Spec.Isolate, j.Spec.Network = limits().Draw(t, "limits"), rapid.Bool().Draw(t, "isolate"), rapid.String().Draw(t, "network")
 		if rapid.Bool().Draw(t, "limited") {
 			j.MaxFails = &navvy.MaxFails{Count: rapid.Int64().Draw(t, "count"), Percent: rapid.Float64().Draw(t, "percent")}
 		}
@@ -191,7 +211,10 @@ func results() *rapid.Generator[navvy.Result] {
 				Message: rapid.String().Draw(t, "message"), Worker: rapid.String().Draw(t, "worker"), Slot: int(rapid.Int32().Draw(t, "slot")),
 				Exit:    navvy.Exit{Code: int(rapid.Int32().Draw(t, "code")), Signal: int(rapid.Int32().Draw(t, "signal"))},
 				Started: instants().Draw(t, "started"), Finished: instants().Draw(t, "finished"),
-				Usage: navvy.Usage{User: durations().Draw(t, "user"), System: durations().Draw(t, "system"), MaxMemory: rapid.Int64().Draw(t, "rss")},
+				Usage: navvy.Usage{
+					User: durations().Draw(t, "user"), System: durations().Draw(t, "system"), MaxMemory: rapid.Int64().Draw(t, "memory"), Read: rapid.Int64().Draw(t, "read"),
+					Written: rapid.Int64().Draw(t, "written"), Throttled: durations().Draw(t, "throttled"), MaxPIDs: rapid.Int64().Draw(t, "pids"), OOMKills: rapid.Int64().Draw(t, "oom"),
+				},
 			},
 		}
 		if rapid.Bool().Draw(t, "wrote") {

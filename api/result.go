@@ -29,6 +29,21 @@ func AttemptID(m interface {
 	return navvy.AttemptID{Number: m.GetNumber(), Epoch: m.GetEpoch()}
 }
 
+func fromUsage(u *navvy.Usage) *navvyv1.Usage {
+	return &navvyv1.Usage{
+		UserNs: int64(u.User), SystemNs: int64(u.System), MaxMemory: u.MaxMemory, Read: u.Read, Written: u.Written,
+		ThrottledNs: int64(u.Throttled), MaxPids: u.MaxPIDs, OomKills: u.OOMKills,
+	}
+}
+
+func toUsage(m *navvyv1.Usage) navvy.Usage {
+	return navvy.Usage{
+		User: time.Duration(m.GetUserNs()), System: time.Duration(m.GetSystemNs()), MaxMemory: m.GetMaxMemory(),
+		Read: m.GetRead(), Written: m.GetWritten(), Throttled: time.Duration(m.GetThrottledNs()),
+		MaxPIDs: m.GetMaxPids(), OOMKills: m.GetOomKills(),
+	}
+}
+
 // FromAttempt is an attempt as a message, which shares its inline output.
 func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 	m := &navvyv1.Attempt{
@@ -39,7 +54,7 @@ func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 		m.Exit = &navvyv1.Exit{Code: int32(a.Exit.Code), Signal: int32(a.Exit.Signal)}
 	}
 	if a.Usage != (navvy.Usage{}) {
-		m.Usage = &navvyv1.Usage{UserNs: int64(a.Usage.User), SystemNs: int64(a.Usage.System), MaxRss: a.Usage.MaxMemory}
+		m.Usage = fromUsage(&a.Usage)
 	}
 	if a.Output.Length > 0 {
 		o := &a.Output
@@ -50,12 +65,12 @@ func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 
 // ToAttempt reads the message, and shares its inline output.
 func ToAttempt(m *navvyv1.Attempt) navvy.Attempt {
-	e, u, o := m.GetExit(), m.GetUsage(), m.GetOutput()
+	e, o := m.GetExit(), m.GetOutput()
 	return navvy.Attempt{
 		ID: AttemptID(m), Outcome: navvy.Outcome(m.GetOutcome()), Reason: navvy.Reason(m.GetReason()), Message: m.GetMessage(),
 		Exit:   navvy.Exit{Code: int(e.GetCode()), Signal: int(e.GetSignal())},
 		Worker: m.GetWorker(), Slot: int(m.GetSlot()), Started: fromNanos(m.GetStartedNs()), Finished: fromNanos(m.GetFinishedNs()),
-		Usage: navvy.Usage{User: time.Duration(u.GetUserNs()), System: time.Duration(u.GetSystemNs()), MaxMemory: u.GetMaxRss()},
+		Usage: toUsage(m.GetUsage()),
 		Output: navvy.Output{
 			Inline: o.GetInline(), Logged: o.GetLogged(), Length: o.GetLength(), CRC: o.GetCrc(),
 			Stdout: o.GetStdout(), Stderr: o.GetStderr(),

@@ -60,7 +60,7 @@ func fromByteStrings(list [][]byte) []string {
 
 // FromSpec is a spec as a message.
 func FromSpec(s *navvy.Spec) *navvyv1.Spec {
-	m := &navvyv1.Spec{Timeout: duration(s.Timeout), Grace: duration(s.Grace)}
+	m := &navvyv1.Spec{Timeout: duration(s.Timeout), Grace: duration(s.Grace), Limits: fromLimits(&s.Limits), Isolate: s.Isolate, Network: s.Network}
 	if s.Retry != (navvy.Retry{}) {
 		m.Retry = &navvyv1.Retry{Max: int32(s.Retry.Max), Backoff: duration(s.Retry.Backoff), BackoffMax: duration(s.Retry.BackoffMax)}
 	}
@@ -79,7 +79,10 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 
 // ToSpec reads the message; Validate judges it.
 func ToSpec(m *navvyv1.Spec) navvy.Spec {
-	s := navvy.Spec{Timeout: m.GetTimeout().AsDuration(), Grace: m.GetGrace().AsDuration()}
+	s := navvy.Spec{
+		Timeout: m.GetTimeout().AsDuration(), Grace: m.GetGrace().AsDuration(),
+		Limits: toLimits(m.GetLimits()), Isolate: m.GetIsolate(), Network: m.GetNetwork(),
+	}
 	if r := m.GetRetry(); r != nil {
 		s.Retry = navvy.Retry{Max: int(r.GetMax()), Backoff: r.GetBackoff().AsDuration(), BackoffMax: r.GetBackoffMax().AsDuration()}
 	}

@@ -1906,7 +1906,9 @@ type WorkerStatus struct {
 	// The kinds of work it runs.
 	Kinds []string `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
 	// Attempts that it runs now.
-	Running       int64 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	Running int64 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	// What its host can enforce for each kind of work.
+	Abilities     []*Abilities `protobuf:"bytes,4,rep,name=abilities,proto3" json:"abilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1960,6 +1962,13 @@ func (x *WorkerStatus) GetRunning() int64 {
 		return x.Running
 	}
 	return 0
+}
+
+func (x *WorkerStatus) GetAbilities() []*Abilities {
+	if x != nil {
+		return x.Abilities
+	}
+	return nil
 }
 
 var File_navvy_v1_jobs_proto protoreflect.FileDescriptor
@@ -2074,11 +2083,12 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x04full\x18\x05 \x01(\bR\x04full\x12+\n" +
 	"\x06active\x18\x06 \x03(\v2\x13.navvy.v1.JobStatusR\x06active\x120\n" +
 	"\aworkers\x18\a \x03(\v2\x16.navvy.v1.WorkerStatusR\aworkers\x12\x1a\n" +
-	"\bdraining\x18\b \x01(\bR\bdraining\"R\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\"\x85\x01\n" +
 	"\fWorkerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
-	"\arunning\x18\x03 \x01(\x03R\arunning2\xf3\x06\n" +
+	"\arunning\x18\x03 \x01(\x03R\arunning\x121\n" +
+	"\tabilities\x18\x04 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities2\xf3\x06\n" +
 	"\x04Jobs\x12?\n" +
 	"\x06Submit\x12\x17.navvy.v1.SubmitRequest\x1a\x18.navvy.v1.SubmitResponse(\x010\x01\x125\n" +
 	"\x04Find\x12\x15.navvy.v1.FindRequest\x1a\x16.navvy.v1.FindResponse\x120\n" +
@@ -2148,6 +2158,7 @@ var file_navvy_v1_jobs_proto_goTypes = []any{
 	(*Result)(nil),             // 34: navvy.v1.Result
 	(State)(0),                 // 35: navvy.v1.State
 	(*Attempt)(nil),            // 36: navvy.v1.Attempt
+	(*Abilities)(nil),          // 37: navvy.v1.Abilities
 }
 var file_navvy_v1_jobs_proto_depIdxs = []int32{
 	1,  // 0: navvy.v1.SubmitRequest.header:type_name -> navvy.v1.SubmitHeader
@@ -2166,41 +2177,42 @@ var file_navvy_v1_jobs_proto_depIdxs = []int32{
 	32, // 13: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
 	33, // 14: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
 	30, // 15: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
-	0,  // 16: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
-	7,  // 17: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
-	9,  // 18: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
-	10, // 19: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
-	12, // 20: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
-	13, // 21: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
-	15, // 22: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
-	17, // 23: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
-	19, // 24: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
-	21, // 25: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
-	22, // 26: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
-	23, // 27: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
-	24, // 28: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
-	26, // 29: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
-	28, // 30: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
-	5,  // 31: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
-	8,  // 32: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
-	33, // 33: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
-	11, // 34: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
-	32, // 35: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
-	14, // 36: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
-	16, // 37: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
-	18, // 38: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
-	20, // 39: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
-	32, // 40: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
-	32, // 41: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
-	32, // 42: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
-	25, // 43: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
-	27, // 44: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
-	29, // 45: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
-	31, // [31:46] is the sub-list for method output_type
-	16, // [16:31] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	37, // 16: navvy.v1.WorkerStatus.abilities:type_name -> navvy.v1.Abilities
+	0,  // 17: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
+	7,  // 18: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
+	9,  // 19: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
+	10, // 20: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
+	12, // 21: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
+	13, // 22: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
+	15, // 23: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
+	17, // 24: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
+	19, // 25: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
+	21, // 26: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
+	22, // 27: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
+	23, // 28: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
+	24, // 29: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
+	26, // 30: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
+	28, // 31: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
+	5,  // 32: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
+	8,  // 33: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
+	33, // 34: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
+	11, // 35: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
+	32, // 36: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
+	14, // 37: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
+	16, // 38: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
+	18, // 39: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
+	20, // 40: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
+	32, // 41: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
+	32, // 42: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
+	32, // 43: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
+	25, // 44: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
+	27, // 45: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
+	29, // 46: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_jobs_proto_init() }

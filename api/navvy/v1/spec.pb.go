@@ -217,7 +217,13 @@ type Spec struct {
 	// Between the request to end and the kill; 5 s if unset.
 	Grace *durationpb.Duration `protobuf:"bytes,4,opt,name=grace,proto3" json:"grace,omitempty"`
 	// What happens after a failed attempt; each task runs once if unset.
-	Retry         *Retry `protobuf:"bytes,5,opt,name=retry,proto3" json:"retry,omitempty"`
+	Retry *Retry `protobuf:"bytes,5,opt,name=retry,proto3" json:"retry,omitempty"`
+	// What an attempt may use at most; nothing is bounded if unset.
+	Limits *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Separates an attempt from its host and from other attempts.
+	Isolate bool `protobuf:"varint,7,opt,name=isolate,proto3" json:"isolate,omitempty"`
+	// "host" for the network of its host, "none" for a loopback interface only; "host" if unset.
+	Network       string `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +304,27 @@ func (x *Spec) GetRetry() *Retry {
 	return nil
 }
 
+func (x *Spec) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Spec) GetIsolate() bool {
+	if x != nil {
+		return x.Isolate
+	}
+	return false
+}
+
+func (x *Spec) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
 type isSpec_Kind interface {
 	isSpec_Kind()
 }
@@ -315,6 +342,198 @@ type Spec_Noop struct {
 func (*Spec_Command) isSpec_Kind() {}
 
 func (*Spec_Noop) isSpec_Kind() {}
+
+// Limits bound what one attempt may use, with all that it starts. A field that
+// is unset does not bound.
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Processor time, in thousandths of a core.
+	CpusMilli int64 `protobuf:"varint,1,opt,name=cpus_milli,json=cpusMilli,proto3" json:"cpus_milli,omitempty"`
+	// Its share when attempts compete for cores: 2 to 262,144; 1,024 if unset.
+	CpuShares int64 `protobuf:"varint,2,opt,name=cpu_shares,json=cpuShares,proto3" json:"cpu_shares,omitempty"`
+	// Memory in bytes, without swap; who needs more is killed.
+	Memory int64 `protobuf:"varint,3,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Processes and threads at once.
+	Pids int64 `protobuf:"varint,4,opt,name=pids,proto3" json:"pids,omitempty"`
+	// Bytes a second read from each disk behind the working directory.
+	ReadBps int64 `protobuf:"varint,5,opt,name=read_bps,json=readBps,proto3" json:"read_bps,omitempty"`
+	// Bytes a second written to each of them.
+	WriteBps int64 `protobuf:"varint,6,opt,name=write_bps,json=writeBps,proto3" json:"write_bps,omitempty"`
+	// Reads a second.
+	ReadIops int64 `protobuf:"varint,7,opt,name=read_iops,json=readIops,proto3" json:"read_iops,omitempty"`
+	// Writes a second.
+	WriteIops int64 `protobuf:"varint,8,opt,name=write_iops,json=writeIops,proto3" json:"write_iops,omitempty"`
+	// Bytes written to standard output and standard error together.
+	Output int64 `protobuf:"varint,9,opt,name=output,proto3" json:"output,omitempty"`
+	// Limits of each process by itself.
+	Ulimits       []*Ulimit `protobuf:"bytes,10,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Limits) GetCpusMilli() int64 {
+	if x != nil {
+		return x.CpusMilli
+	}
+	return 0
+}
+
+func (x *Limits) GetCpuShares() int64 {
+	if x != nil {
+		return x.CpuShares
+	}
+	return 0
+}
+
+func (x *Limits) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Limits) GetPids() int64 {
+	if x != nil {
+		return x.Pids
+	}
+	return 0
+}
+
+func (x *Limits) GetReadBps() int64 {
+	if x != nil {
+		return x.ReadBps
+	}
+	return 0
+}
+
+func (x *Limits) GetWriteBps() int64 {
+	if x != nil {
+		return x.WriteBps
+	}
+	return 0
+}
+
+func (x *Limits) GetReadIops() int64 {
+	if x != nil {
+		return x.ReadIops
+	}
+	return 0
+}
+
+func (x *Limits) GetWriteIops() int64 {
+	if x != nil {
+		return x.WriteIops
+	}
+	return 0
+}
+
+func (x *Limits) GetOutput() int64 {
+	if x != nil {
+		return x.Output
+	}
+	return 0
+}
+
+func (x *Limits) GetUlimits() []*Ulimit {
+	if x != nil {
+		return x.Ulimits
+	}
+	return nil
+}
+
+// Ulimit is one limit of setrlimit(2).
+type Ulimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit's name in lower case and without RLIMIT_, as in "nofile".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the process may have now; 18,446,744,073,709,551,615 for no bound.
+	Soft uint64 `protobuf:"varint,2,opt,name=soft,proto3" json:"soft,omitempty"`
+	// How far it may raise that by itself.
+	Hard          uint64 `protobuf:"varint,3,opt,name=hard,proto3" json:"hard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ulimit) Reset() {
+	*x = Ulimit{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ulimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ulimit) ProtoMessage() {}
+
+func (x *Ulimit) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
+func (*Ulimit) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Ulimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ulimit) GetSoft() uint64 {
+	if x != nil {
+		return x.Soft
+	}
+	return 0
+}
+
+func (x *Ulimit) GetHard() uint64 {
+	if x != nil {
+		return x.Hard
+	}
+	return 0
+}
 
 // Command runs a program once for each input.
 type Command struct {
@@ -339,7 +558,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +570,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +583,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Command) GetArgs() [][]byte {
@@ -425,7 +644,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +656,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +669,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
 }
 
 // Retry is the policy after a failed attempt.
@@ -468,7 +687,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +699,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +712,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -530,7 +749,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +761,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +774,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -609,7 +828,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +840,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +853,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Job) GetId() string {
@@ -754,7 +973,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +985,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +998,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -844,7 +1063,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1075,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1088,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Status) GetState() State {
@@ -948,7 +1167,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1179,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1192,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1003,7 +1222,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1234,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1247,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1045,22 +1264,32 @@ func (x *Exit) GetSignal() int32 {
 	return 0
 }
 
-// Usage is what an attempt used.
+// Usage is what an attempt used. What is not known is unset.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CPU time in user mode, in nanoseconds.
 	UserNs int64 `protobuf:"varint,1,opt,name=user_ns,json=userNs,proto3" json:"user_ns,omitempty"`
 	// CPU time in the kernel, in nanoseconds.
 	SystemNs int64 `protobuf:"varint,2,opt,name=system_ns,json=systemNs,proto3" json:"system_ns,omitempty"`
-	// Peak resident memory, in bytes.
-	MaxRss        int64 `protobuf:"varint,3,opt,name=max_rss,json=maxRss,proto3" json:"max_rss,omitempty"`
+	// The most memory it had at once, in bytes.
+	MaxMemory int64 `protobuf:"varint,3,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`
+	// Bytes read from disks.
+	Read int64 `protobuf:"varint,4,opt,name=read,proto3" json:"read,omitempty"`
+	// Bytes written to disks.
+	Written int64 `protobuf:"varint,5,opt,name=written,proto3" json:"written,omitempty"`
+	// How long it wanted to run and its limit of processor time did not let it, in nanoseconds.
+	ThrottledNs int64 `protobuf:"varint,6,opt,name=throttled_ns,json=throttledNs,proto3" json:"throttled_ns,omitempty"`
+	// The most processes and threads it had at once.
+	MaxPids int64 `protobuf:"varint,7,opt,name=max_pids,json=maxPids,proto3" json:"max_pids,omitempty"`
+	// How many of its processes were killed because they needed more memory than its limit.
+	OomKills      int64 `protobuf:"varint,8,opt,name=oom_kills,json=oomKills,proto3" json:"oom_kills,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1301,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1314,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -1102,9 +1331,44 @@ func (x *Usage) GetSystemNs() int64 {
 	return 0
 }
 
-func (x *Usage) GetMaxRss() int64 {
+func (x *Usage) GetMaxMemory() int64 {
 	if x != nil {
-		return x.MaxRss
+		return x.MaxMemory
+	}
+	return 0
+}
+
+func (x *Usage) GetRead() int64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *Usage) GetWritten() int64 {
+	if x != nil {
+		return x.Written
+	}
+	return 0
+}
+
+func (x *Usage) GetThrottledNs() int64 {
+	if x != nil {
+		return x.ThrottledNs
+	}
+	return 0
+}
+
+func (x *Usage) GetMaxPids() int64 {
+	if x != nil {
+		return x.MaxPids
+	}
+	return 0
+}
+
+func (x *Usage) GetOomKills() int64 {
+	if x != nil {
+		return x.OomKills
 	}
 	return 0
 }
@@ -1132,7 +1396,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1408,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1421,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Output) GetInline() []byte {
@@ -1213,7 +1477,7 @@ type Attempt struct {
 	// How it ended.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=navvy.v1.Outcome" json:"outcome,omitempty"`
 	// Why it did not succeed, in one word: exit, signal, timeout, not-found,
-	// permission, input, start, lost, stopped.
+	// permission, input, start, lost, stopped, oom, output.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same in words.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
@@ -1237,7 +1501,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1513,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1526,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -1370,7 +1634,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1646,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1659,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -1440,18 +1704,104 @@ func (x *Result) GetInput() []byte {
 	return nil
 }
 
+// Abilities are what a host can enforce for the attempts of one kind.
+type Abilities struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind of work.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Names of limits and of isolation, such as "memory" and "network-none".
+	Enforces []string `protobuf:"bytes,2,rep,name=enforces,proto3" json:"enforces,omitempty"`
+	// Why that is not all there is, and what would mend it, in words; empty if nothing is missing.
+	Lacks         string `protobuf:"bytes,3,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Abilities) Reset() {
+	*x = Abilities{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Abilities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Abilities) ProtoMessage() {}
+
+func (x *Abilities) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
+func (*Abilities) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Abilities) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Abilities) GetEnforces() []string {
+	if x != nil {
+		return x.Enforces
+	}
+	return nil
+}
+
+func (x *Abilities) GetLacks() string {
+	if x != nil {
+		return x.Lacks
+	}
+	return ""
+}
+
 var File_navvy_v1_spec_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x01\n" +
+	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n" +
 	"\x04Spec\x12-\n" +
 	"\acommand\x18\x01 \x01(\v2\x11.navvy.v1.CommandH\x00R\acommand\x12$\n" +
 	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12%\n" +
-	"\x05retry\x18\x05 \x01(\v2\x0f.navvy.v1.RetryR\x05retryB\x06\n" +
-	"\x04kind\"\xa1\x01\n" +
+	"\x05retry\x18\x05 \x01(\v2\x0f.navvy.v1.RetryR\x05retry\x12(\n" +
+	"\x06limits\x18\x06 \x01(\v2\x10.navvy.v1.LimitsR\x06limits\x12\x18\n" +
+	"\aisolate\x18\a \x01(\bR\aisolate\x12\x18\n" +
+	"\anetwork\x18\b \x01(\tR\anetworkB\x06\n" +
+	"\x04kind\"\xaa\x02\n" +
+	"\x06Limits\x12\x1d\n" +
+	"\n" +
+	"cpus_milli\x18\x01 \x01(\x03R\tcpusMilli\x12\x1d\n" +
+	"\n" +
+	"cpu_shares\x18\x02 \x01(\x03R\tcpuShares\x12\x16\n" +
+	"\x06memory\x18\x03 \x01(\x03R\x06memory\x12\x12\n" +
+	"\x04pids\x18\x04 \x01(\x03R\x04pids\x12\x19\n" +
+	"\bread_bps\x18\x05 \x01(\x03R\areadBps\x12\x1b\n" +
+	"\twrite_bps\x18\x06 \x01(\x03R\bwriteBps\x12\x1b\n" +
+	"\tread_iops\x18\a \x01(\x03R\breadIops\x12\x1d\n" +
+	"\n" +
+	"write_iops\x18\b \x01(\x03R\twriteIops\x12\x16\n" +
+	"\x06output\x18\t \x01(\x03R\x06output\x12*\n" +
+	"\aulimits\x18\n" +
+	" \x03(\v2\x10.navvy.v1.UlimitR\aulimits\"D\n" +
+	"\x06Ulimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04soft\x18\x02 \x01(\x04R\x04soft\x12\x12\n" +
+	"\x04hard\x18\x03 \x01(\x04R\x04hard\"\xa1\x01\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04args\x18\x01 \x03(\fR\x04args\x12\x14\n" +
 	"\x05shell\x18\x02 \x01(\bR\x05shell\x12\x14\n" +
@@ -1506,11 +1856,17 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\v2\x10.navvy.v1.StatusR\x06status\"2\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
-	"\x06signal\x18\x02 \x01(\x05R\x06signal\"V\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\"\xe5\x01\n" +
 	"\x05Usage\x12\x17\n" +
 	"\auser_ns\x18\x01 \x01(\x03R\x06userNs\x12\x1b\n" +
-	"\tsystem_ns\x18\x02 \x01(\x03R\bsystemNs\x12\x17\n" +
-	"\amax_rss\x18\x03 \x01(\x03R\x06maxRss\"\x92\x01\n" +
+	"\tsystem_ns\x18\x02 \x01(\x03R\bsystemNs\x12\x1d\n" +
+	"\n" +
+	"max_memory\x18\x03 \x01(\x03R\tmaxMemory\x12\x12\n" +
+	"\x04read\x18\x04 \x01(\x03R\x04read\x12\x18\n" +
+	"\awritten\x18\x05 \x01(\x03R\awritten\x12!\n" +
+	"\fthrottled_ns\x18\x06 \x01(\x03R\vthrottledNs\x12\x19\n" +
+	"\bmax_pids\x18\a \x01(\x03R\amaxPids\x12\x1b\n" +
+	"\toom_kills\x18\b \x01(\x03R\boomKills\"\x92\x01\n" +
 	"\x06Output\x12\x16\n" +
 	"\x06inline\x18\x01 \x01(\fR\x06inline\x12\x16\n" +
 	"\x06logged\x18\x02 \x01(\bR\x06logged\x12\x16\n" +
@@ -1540,7 +1896,11 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x14\n" +
 	"\x05round\x18\x04 \x01(\rR\x05round\x12+\n" +
 	"\aattempt\x18\x05 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\x12\x14\n" +
-	"\x05input\x18\x06 \x01(\fR\x05input*D\n" +
+	"\x05input\x18\x06 \x01(\fR\x05input\"Q\n" +
+	"\tAbilities\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
+	"\benforces\x18\x02 \x03(\tR\benforces\x12\x14\n" +
+	"\x05lacks\x18\x03 \x01(\tR\x05lacks*D\n" +
 	"\vInputFormat\x12\x1c\n" +
 	"\x18INPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13INPUT_FORMAT_FIELDS\x10\x01*}\n" +
@@ -1572,58 +1932,63 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
 	(Outcome)(0),                  // 2: navvy.v1.Outcome
 	(*Spec)(nil),                  // 3: navvy.v1.Spec
-	(*Command)(nil),               // 4: navvy.v1.Command
-	(*Noop)(nil),                  // 5: navvy.v1.Noop
-	(*Retry)(nil),                 // 6: navvy.v1.Retry
-	(*MaxFails)(nil),              // 7: navvy.v1.MaxFails
-	(*Job)(nil),                   // 8: navvy.v1.Job
-	(*Counts)(nil),                // 9: navvy.v1.Counts
-	(*Status)(nil),                // 10: navvy.v1.Status
-	(*JobStatus)(nil),             // 11: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 12: navvy.v1.Exit
-	(*Usage)(nil),                 // 13: navvy.v1.Usage
-	(*Output)(nil),                // 14: navvy.v1.Output
-	(*Attempt)(nil),               // 15: navvy.v1.Attempt
-	(*Result)(nil),                // 16: navvy.v1.Result
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Limits)(nil),                // 4: navvy.v1.Limits
+	(*Ulimit)(nil),                // 5: navvy.v1.Ulimit
+	(*Command)(nil),               // 6: navvy.v1.Command
+	(*Noop)(nil),                  // 7: navvy.v1.Noop
+	(*Retry)(nil),                 // 8: navvy.v1.Retry
+	(*MaxFails)(nil),              // 9: navvy.v1.MaxFails
+	(*Job)(nil),                   // 10: navvy.v1.Job
+	(*Counts)(nil),                // 11: navvy.v1.Counts
+	(*Status)(nil),                // 12: navvy.v1.Status
+	(*JobStatus)(nil),             // 13: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 14: navvy.v1.Exit
+	(*Usage)(nil),                 // 15: navvy.v1.Usage
+	(*Output)(nil),                // 16: navvy.v1.Output
+	(*Attempt)(nil),               // 17: navvy.v1.Attempt
+	(*Result)(nil),                // 18: navvy.v1.Result
+	(*Abilities)(nil),             // 19: navvy.v1.Abilities
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
-	4,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
-	5,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	17, // 2: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	17, // 3: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	6,  // 4: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	17, // 5: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	17, // 6: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	18, // 7: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 8: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 9: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	7,  // 10: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	17, // 11: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 12: navvy.v1.Status.state:type_name -> navvy.v1.State
-	9,  // 13: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	18, // 14: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	18, // 15: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	8,  // 16: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	10, // 17: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 18: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	12, // 19: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	13, // 20: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	14, // 21: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 22: navvy.v1.Result.state:type_name -> navvy.v1.State
-	15, // 23: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	6,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
+	7,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
+	20, // 2: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	20, // 3: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	8,  // 4: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	4,  // 5: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	5,  // 6: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	20, // 7: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	20, // 8: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	21, // 9: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 10: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 11: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	9,  // 12: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	20, // 13: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 14: navvy.v1.Status.state:type_name -> navvy.v1.State
+	11, // 15: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	21, // 16: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	21, // 17: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	10, // 18: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	12, // 19: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 20: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	14, // 21: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	15, // 22: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	16, // 23: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 24: navvy.v1.Result.state:type_name -> navvy.v1.State
+	17, // 25: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -1641,7 +2006,7 @@ func file_navvy_v1_spec_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

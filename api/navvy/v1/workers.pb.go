@@ -170,7 +170,9 @@ type Hello struct {
 	Slots int32 `protobuf:"varint,3,opt,name=slots,proto3" json:"slots,omitempty"`
 	// It keeps reports until they are settled; otherwise it is told only of those
 	// that were refused.
-	Keeps         bool `protobuf:"varint,4,opt,name=keeps,proto3" json:"keeps,omitempty"`
+	Keeps bool `protobuf:"varint,4,opt,name=keeps,proto3" json:"keeps,omitempty"`
+	// What its host can enforce for each kind; a kind that is not named enforces nothing.
+	Abilities     []*Abilities `protobuf:"bytes,5,rep,name=abilities,proto3" json:"abilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +233,13 @@ func (x *Hello) GetKeeps() bool {
 		return x.Keeps
 	}
 	return false
+}
+
+func (x *Hello) GetAbilities() []*Abilities {
+	if x != nil {
+		return x.Abilities
+	}
+	return nil
 }
 
 // Report says how an attempt ended.
@@ -823,12 +832,13 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
-	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\"]\n" +
+	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\"\x90\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x14\n" +
 	"\x05slots\x18\x03 \x01(\x05R\x05slots\x12\x14\n" +
-	"\x05keeps\x18\x04 \x01(\bR\x05keeps\"]\n" +
+	"\x05keeps\x18\x04 \x01(\bR\x05keeps\x121\n" +
+	"\tabilities\x18\x05 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\"]\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12+\n" +
@@ -896,37 +906,39 @@ var file_navvy_v1_workers_proto_goTypes = []any{
 	(*Settled)(nil),             // 9: navvy.v1.Settled
 	(*WriteOutputRequest)(nil),  // 10: navvy.v1.WriteOutputRequest
 	(*WriteOutputResponse)(nil), // 11: navvy.v1.WriteOutputResponse
-	(*Attempt)(nil),             // 12: navvy.v1.Attempt
-	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
-	(*Spec)(nil),                // 14: navvy.v1.Spec
-	(InputFormat)(0),            // 15: navvy.v1.InputFormat
+	(*Abilities)(nil),           // 12: navvy.v1.Abilities
+	(*Attempt)(nil),             // 13: navvy.v1.Attempt
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(*Spec)(nil),                // 15: navvy.v1.Spec
+	(InputFormat)(0),            // 16: navvy.v1.InputFormat
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
 	2,  // 0: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
 	3,  // 1: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
 	0,  // 2: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	12, // 3: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	5,  // 4: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	6,  // 5: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	7,  // 6: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	8,  // 7: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	0,  // 8: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	9,  // 9: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	13, // 10: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	14, // 11: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	15, // 12: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	0,  // 13: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 14: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 15: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 16: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	10, // 17: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	4,  // 18: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	11, // 19: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	18, // [18:20] is the sub-list for method output_type
-	16, // [16:18] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 3: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	13, // 4: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	5,  // 5: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	6,  // 6: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	7,  // 7: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	8,  // 8: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	0,  // 9: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	9,  // 10: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	14, // 11: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	15, // 12: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	16, // 13: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	0,  // 14: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	0,  // 15: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	0,  // 16: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 17: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	10, // 18: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	4,  // 19: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	11, // 20: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	19, // [19:21] is the sub-list for method output_type
+	17, // [17:19] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
