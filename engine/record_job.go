@@ -2,10 +2,15 @@ package engine
 
 import "github.com/navvy-run/navvy"
 
-const jobVersion = 1
+// The versions of the record of a job. 2 ends with what an attempt may use and
+// how it is separated from others.
+const (
+	jobVersionPlain  = 1
+	jobVersionLimits = 2
+)
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersion, 256)
+	e := newRecord(tableJob, jobVersionLimits, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -24,11 +29,12 @@ func encodeJob(j *navvy.Job) []byte {
 	e.bool(j.Detached)
 	e.string(j.IdempotencyKey)
 	encodeSpec(e, &j.Spec)
+	encodeBounds(e, &j.Spec)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, _ := readRecord(b, tableJob, jobVersion, "job")
+	d, version := readRecord(b, tableJob, jobVersionLimits, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -47,6 +53,9 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	j.Detached = d.bool()
 	j.IdempotencyKey = d.string()
 	decodeSpec(d, &j.Spec)
+	if version > jobVersionPlain {
+		decodeBounds(d, &j.Spec)
+	}
 	return j, d.end()
 }
 
@@ -92,4 +101,39 @@ func decodeSpec(d *decoder, s *navvy.Spec) {
 	default:
 		d.fail("the kind of work is unknown")
 	}
+}
+
+// encodeBounds writes what an attempt may use, and how it is separated from others.
+func encodeBounds(e *encoder, s *navvy.Spec) {
+	e.bool(s.Isolate)
+	e.string(s.Network)
+	for _, n := range limitNumbers(&s.Limits) {
+		e.int(*n)
+	}
+	e.uint(uint64(len(s.Limits.Ulimits)))
+	for _, u := range s.Limits.Ulimits {
+		e.string(u.Name)
+		e.uint(u.Soft)
+		e.uint(u.Hard)
+	}
+}
+
+func decodeBounds(d *decoder, s *navvy.Spec) {
+	s.Isolate = d.bool()
+	s.Network = d.string()
+	for _, n := range limitNumbers(&s.Limits) {
+		*n = d.int()
+	}
+	const least = 3 // bytes of a ulimit
+	if n := d.count(least); n > 0 {
+		s.Limits.Ulimits = make([]navvy.Ulimit, n)
+	}
+	for i := range s.Limits.Ulimits {
+		s.Limits.Ulimits[i] = navvy.Ulimit{Name: d.string(), Soft: d.uint(), Hard: d.uint()}
+	}
+}
+
+// limitNumbers are the limits that are one number each, in the order in which they are stored.
+func limitNumbers(l *navvy.Limits) [9]*int64 {
+	return [...]*int64{&l.CPUs, &l.CPUShares, &l.Memory, &l.PIDs, &l.ReadBPS, &l.WriteBPS, &l.ReadIOPS, &l.WriteIOPS, &l.Output}
 }

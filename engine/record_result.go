@@ -2,9 +2,14 @@ package engine
 
 import "github.com/navvy-run/navvy"
 
+// The versions of the records of a result and of an attempt: 2 says more of what
+// the attempt used.
 const (
-	resultVersion  = 1
-	attemptVersion = 1
+	attemptVersionPlain = 1
+	attemptVersionUsage = 2
+
+	resultVersion  = attemptVersionUsage
+	attemptVersion = attemptVersionUsage
 )
 
 // attemptRoom is enough for most records of an attempt, and of a result.
@@ -24,12 +29,12 @@ func appendResult(dst []byte, r *navvy.Result) []byte {
 
 // decodeResult keeps parts of b in the result.
 func decodeResult(task navvy.TaskID, b []byte) (*navvy.Result, error) {
-	d, _ := readRecord(b, tableResult, resultVersion, "result of "+task.String())
+	d, version := readRecord(b, tableResult, resultVersion, "result of "+task.String())
 	r := &navvy.Result{Task: task, State: navvy.State(d.uint()), Attempts: d.uint32(), Round: d.uint32()}
 	if r.State != navvy.Succeeded && r.State != navvy.Failed {
 		d.fail("a result has succeeded or failed")
 	}
-	decodeAttemptFields(d, &r.Attempt)
+	decodeAttemptFields(d, version, &r.Attempt)
 	return r, d.end()
 }
 
@@ -41,9 +46,9 @@ func encodeAttempt(a *navvy.Attempt) []byte {
 
 // decodeAttempt keeps parts of b in the attempt.
 func decodeAttempt(task navvy.TaskID, b []byte) (*navvy.Attempt, error) {
-	d, _ := readRecord(b, tableAttempt, attemptVersion, "attempt of "+task.String())
+	d, version := readRecord(b, tableAttempt, attemptVersion, "attempt of "+task.String())
 	a := &navvy.Attempt{}
-	decodeAttemptFields(d, a)
+	decodeAttemptFields(d, version, a)
 	return a, d.end()
 }
 
@@ -59,13 +64,11 @@ func encodeAttemptFields(e *encoder, a *navvy.Attempt) {
 	e.uint(uint64(a.Slot))
 	e.time(a.Started)
 	e.duration(a.Finished.Sub(a.Started))
-	e.duration(a.Usage.User)
-	e.duration(a.Usage.System)
-	e.int(a.Usage.MaxMemory)
+	encodeUsage(e, &a.Usage)
 	encodeOutput(e, &a.Output)
 }
 
-func decodeAttemptFields(d *decoder, a *navvy.Attempt) {
+func decodeAttemptFields(d *decoder, version byte, a *navvy.Attempt) {
 	a.ID = navvy.AttemptID{Number: d.uint32(), Epoch: d.uint32()}
 	a.Outcome = navvy.Outcome(d.uint())
 	a.Reason = navvy.Reason(d.string())
@@ -75,8 +78,49 @@ func decodeAttemptFields(d *decoder, a *navvy.Attempt) {
 	a.Slot = int(d.uint())
 	a.Started = d.time()
 	a.Finished = a.Started.Add(d.duration())
-	a.Usage = navvy.Usage{User: d.duration(), System: d.duration(), MaxMemory: d.int()}
+	decodeUsage(d, version, &a.Usage)
 	decodeOutput(d, &a.Output)
+}
+
+// usageRest are the parts of a Usage that a record names in the bits of one byte,
+// the first lowest, and then has if they are not zero: most attempts have few of them.
+func usageRest(u *navvy.Usage) [5]*int64 {
+	return [...]*int64{&u.Read, &u.Written, (*int64)(&u.Throttled), &u.MaxPIDs, &u.OOMKills}
+}
+
+func encodeUsage(e *encoder, u *navvy.Usage) {
+	e.duration(u.User)
+	e.duration(u.System)
+	e.int(u.MaxMemory)
+	rest := usageRest(u)
+	named := uint64(0)
+	for i, part := range rest {
+		if *part != 0 {
+			named |= 1 << i
+		}
+	}
+	e.uint(named)
+	for _, part := range rest {
+		if *part != 0 {
+			e.int(*part)
+		}
+	}
+}
+
+func decodeUsage(d *decoder, version byte, u *navvy.Usage) {
+	u.User, u.System, u.MaxMemory = d.duration(), d.duration(), d.int()
+	if version == attemptVersionPlain {
+		return
+	}
+	named, rest := d.uint(), usageRest(u)
+	if named >= 1<<len(rest) {
+		d.fail("it names a use that is unknown")
+	}
+	for i, part := range rest {
+		if named&(1<<i) != 0 {
+			*part = d.int()
+		}
+	}
 }
 
 func encodeOutput(e *encoder, o *navvy.Output) {

@@ -31,11 +31,19 @@ var (
 			},
 		},
 	}
+	sampleLimits = navvy.Limits{
+		CPUs: 1500, CPUShares: 512, Memory: 512 << 20, PIDs: 64, ReadBPS: 1, WriteBPS: 2, ReadIOPS: 3, WriteIOPS: 4, Output: 1 << 30,
+		Ulimits: []navvy.Ulimit{{Name: "nofile", Soft: 1024, Hard: navvy.Unlimited}, {Name: "core"}},
+	}
 	sampleAttempt = navvy.Attempt{
 		ID: navvy.AttemptID{Number: 2, Epoch: 7}, Outcome: navvy.OutcomeFailed, Reason: navvy.ReasonExit, Message: "exit code 3",
 		Exit: navvy.Exit{Code: 3, Signal: 9}, Worker: "host", Slot: 4, Started: sampleTime, Finished: sampleTime.Add(time.Second),
 		Usage:  navvy.Usage{User: time.Millisecond, System: 2 * time.Millisecond, MaxMemory: 1 << 20},
 		Output: navvy.Output{Inline: []byte("frames"), Logged: true, Length: 6, CRC: 0xdeadbeef, Stdout: 1, Stderr: 2},
+	}
+	sampleUsage = navvy.Usage{
+		User: time.Millisecond, System: 2 * time.Millisecond, MaxMemory: 1 << 20,
+		Read: 1 << 33, Written: 4096, Throttled: time.Second, MaxPIDs: 3, OOMKills: 1,
 	}
 	sampleTask   = navvy.TaskID{Job: "0123456789ab", Index: 17}
 	sampleResult = &navvy.Result{Task: sampleTask, State: navvy.Failed, Attempts: 2, Round: 1, Attempt: sampleAttempt}
@@ -47,19 +55,42 @@ var (
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
 )
 
+// sampleJobLimits is sampleJob with what only a newer record has.
+func sampleJobLimits() *navvy.Job {
+	j := *sampleJob
+	j.Spec.Limits, j.Spec.Isolate, j.Spec.Network = sampleLimits, true, navvy.NetworkNone
+	return &j
+}
+
+func sampleAttemptUsage() *navvy.Attempt {
+	a := sampleAttempt
+	a.Usage = sampleUsage
+	return &a
+}
+
+func sampleResultUsage() *navvy.Result {
+	r := *sampleResult
+	r.Attempt = *sampleAttemptUsage()
+	return &r
+}
+
 var samplePrinted = printed{parts: 2, indexes: []byte("bitmap")}
 
-// records are all kinds of stored values: how a sample is written, and read.
+// records are all kinds of stored values: how a sample is written, and read; encode
+// is nil for a version that is only read.
 var records = []struct {
 	name   string
 	encode func() []byte
 	decode func([]byte) (any, error)
 	want   any
 }{
-	{"job-v1", func() []byte { return encodeJob(sampleJob) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
+	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
+	{"job-v2", func() []byte { return encodeJob(sampleJobLimits()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"state-v1", func() []byte { return encodeState(&sampleState) }, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
-	{"result-v1", func() []byte { return appendResult(nil, sampleResult) }, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResult},
-	{"attempt-v1", func() []byte { return encodeAttempt(&sampleAttempt) }, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, &sampleAttempt},
+	{"result-v1", nil, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResult},
+	{"result-v2", func() []byte { return appendResult(nil, sampleResultUsage()) }, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResultUsage()},
+	{"attempt-v1", nil, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, &sampleAttempt},
+	{"attempt-v2", func() []byte { return encodeAttempt(sampleAttemptUsage()) }, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, sampleAttemptUsage()},
 	{"input-v1", func() []byte { return encodeChunk(sampleChunk.Inputs) }, func(b []byte) (any, error) {
 		c, _, err := decodeChunk("0123456789ab", 5, b)
 		return c, err
@@ -76,6 +107,25 @@ var records = []struct {
 	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
 }
 
+// golden reads the file of a record; with -update it makes one that is missing.
+func golden(t testing.TB, name string, encode func() []byte) []byte {
+	t.Helper()
+	path := filepath.Join("testdata", "records", name+".hex")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && *update && encode != nil {
+		text = []byte(hex.EncodeToString(encode()) + "\n")
+		err = os.WriteFile(path, text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stored
+}
+
 // TestGoldenRecords reads the records that earlier builds have written. A file is
 // never changed: a new version of a record gets a new one.
 func TestGoldenRecords(t *testing.T) {
@@ -83,25 +133,16 @@ func TestGoldenRecords(t *testing.T) {
 	for _, r := range records {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			path := filepath.Join("testdata", "records", r.name+".hex")
-			text, err := os.ReadFile(path)
-			if errors.Is(err, os.ErrNotExist) && *update {
-				text = []byte(hex.EncodeToString(r.encode()) + "\n")
-				err = os.WriteFile(path, text, 0o644)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			stored, err := hex.DecodeString(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			stored := golden(t, r.name, r.encode)
 			got, err := r.decode(stored)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(r.want, got, cmp.AllowUnexported(printed{}, loggedChunk{})); diff != "" {
 				t.Fatalf("want -, got +:\n%s", diff)
+			}
+			if r.encode == nil {
+				return
 			}
 			if encoded := r.encode(); string(encoded) != string(stored) {
 				t.Errorf("the newest version is written as %x, and the file has %x", encoded, stored)
@@ -115,9 +156,9 @@ func TestBadRecordsAreRefused(t *testing.T) {
 	for _, r := range records {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			good := r.encode()
+			good := golden(t, r.name, r.encode)
 			newer := append([]byte{}, good...)
-			newer[1]++
+			newer[1] = 99
 			other := append([]byte{}, good...)
 			other[0]++
 			for what, b := range map[string][]byte{
@@ -137,11 +178,26 @@ func TestBadRecordsAreRefused(t *testing.T) {
 	}
 }
 
+// The version after the newest is refused, not only some far one.
+func TestNextVersionsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, r := range records {
+		if r.encode == nil {
+			continue
+		}
+		next := r.encode()
+		next[1]++
+		if _, err := r.decode(next); !errors.Is(err, navvy.ErrCorrupt) {
+			t.Errorf("%s: got %v, want ErrCorrupt", r.name, err)
+		}
+	}
+}
+
 // FuzzRecords gives foreign bytes to every decoder: each refuses them or
 // understands them, and what it understands it can write and read again.
 func FuzzRecords(f *testing.F) {
 	for i, r := range records {
-		f.Add(byte(i), r.encode())
+		f.Add(byte(i), golden(f, r.name, r.encode))
 	}
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		r := records[int(kind)%len(records)]
