@@ -121,8 +121,8 @@ const (
 	minMemory = 1 << 20 // bytes
 )
 
-// validate checks the limits. Its error names the field and wraps ErrInvalid.
-func (l *Limits) validate() error {
+// Validate checks the limits. Its error names the field and wraps ErrInvalid.
+func (l *Limits) Validate() error {
 	for _, f := range [...]struct {
 		name        string
 		value, from int64

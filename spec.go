@@ -115,7 +115,7 @@ func (s *Spec) Validate() error {
 	if s.Network != "" && s.Network != NetworkHost && s.Network != NetworkNone {
 		return fmt.Errorf("spec: network %q: want %s or %s: %w", s.Network, NetworkHost, NetworkNone, ErrInvalid)
 	}
-	if err := s.Limits.validate(); err != nil {
+	if err := s.Limits.Validate(); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
 	if s.Command != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
-	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 // median of measured times; it sorts them.
@@ -154,7 +154,7 @@ func benchOutput(ctx context.Context, b *bench) (*figure, error) {
 	mine, plain := median(ours), median(copies)
 	ratio := plain.Seconds() / mine.Seconds()
 	f := &figure{goal: "at least 0.7 of the copy's speed", ok: ratio >= 0.7}
-	f.add("bytes", float64(size), format.Size(size))
+	f.add("bytes", float64(size), quantity.Size(size))
 	f.addTime("copy_and_sync", plain)
 	f.addTime("navvy", mine)
 	f.addRatio("ratio", ratio)

@@ -19,6 +19,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/internal/input"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 // part is what a process of its own measured, so that its memory is its own.
@@ -102,7 +103,7 @@ func benchSubmit(ctx context.Context, b *bench) (*figure, error) {
 	f := &figure{goal: "at most 1.5 s and 150 MB", ok: p.Seconds <= 1.5 && p.Peak <= 150e6}
 	f.add("inputs", float64(n), format.Count(int64(n)))
 	f.add("seconds", p.Seconds, fmt.Sprintf("%.2f s", p.Seconds))
-	f.add("peak_bytes", float64(p.Peak), format.Size(p.Peak))
+	f.add("peak_bytes", float64(p.Peak), quantity.Size(p.Peak))
 	return f, nil
 }
 
@@ -175,7 +176,7 @@ func benchQueued(ctx context.Context, b *bench) (*figure, error) {
 	f.add("tasks", float64(n), format.Count(int64(n)))
 	f.add("restart_seconds", p.Seconds, fmt.Sprintf("%.3f s", p.Seconds))
 	f.add("first_answer_seconds", p.Next, fmt.Sprintf("%.3f s", p.Next))
-	f.add("resident_bytes", float64(p.Now), format.Size(p.Now))
+	f.add("resident_bytes", float64(p.Now), quantity.Size(p.Now))
 	return f, nil
 }
 
@@ -197,7 +198,7 @@ func benchJobs(ctx context.Context, b *bench) (*figure, error) {
 	f.add("submits_per_second", float64(n)/took.Seconds(), format.Rate(float64(n)/took.Seconds()))
 	f.add("restart_seconds", p.Seconds, fmt.Sprintf("%.3f s", p.Seconds))
 	f.add("first_answer_seconds", p.Next, fmt.Sprintf("%.3f s", p.Next))
-	f.add("resident_bytes", float64(p.Now), format.Size(p.Now))
+	f.add("resident_bytes", float64(p.Now), quantity.Size(p.Now))
 	return f, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"os/signal"
 	"os/user"
@@ -23,6 +22,7 @@ import (
 	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 // app is one run of the command line.
@@ -242,7 +242,7 @@ func (a *app) duration(name string, fallback time.Duration) (time.Duration, erro
 	if text == "" {
 		return fallback, nil
 	}
-	d, err := parseDuration(text)
+	d, err := quantity.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return 0, usagef("%s is %q: want a duration such as 36h or 7d", name, text)
 	}
@@ -255,36 +255,9 @@ func (a *app) size(name string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	n, err := parseSize(text)
+	n, err := quantity.ParseSize(text)
 	if err != nil || n <= 0 {
 		return 0, usagef("%s is %q: want a size such as 500M or 20G", name, text)
 	}
 	return n, nil
-}
-
-// parseSize reads a number of bytes with a binary unit: K, M, G or T, also as KiB or KB.
-func parseSize(text string) (int64, error) {
-	number := strings.TrimRight(strings.ToUpper(text), "IB")
-	shift := 0
-	if i := strings.IndexAny(number, "KMGT"); i == len(number)-1 && i > 0 {
-		shift = 10 * (1 + strings.IndexByte("KMGT", number[i]))
-		number = number[:i]
-	}
-	n, err := strconv.ParseFloat(number, 64)
-	if err != nil || n < 0 || n*float64(int64(1)<<shift) > math.MaxInt64/2 {
-		return 0, fmt.Errorf("%q is no size: %w", text, navvy.ErrInvalid)
-	}
-	return int64(n * float64(int64(1)<<shift)), nil
-}
-
-// parseDuration is time.ParseDuration that knows days, and takes a bare number as seconds.
-func parseDuration(text string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseFloat(days, 64)
-		return time.Duration(n * float64(24*time.Hour)), err
-	}
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.Duration(seconds * float64(time.Second)), nil
-	}
-	return time.ParseDuration(text)
 }

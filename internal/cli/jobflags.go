@@ -12,13 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 // jobFlags are the flags that describe a job, for map and run.
 type jobFlags struct {
+	limitFlags
 	name, workdir, key string
 	timeout, grace     string
 	retries            int
@@ -33,9 +36,11 @@ type jobFlags struct {
 }
 
 // add declares what map and run share.
-func (f *jobFlags) add(fs *pflag.FlagSet) {
+func (f *jobFlags) add(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	f.limitFlags.add(cmd)
 	fs.StringVar(&f.name, "name", "", "a name for the job, for people")
-	fs.StringVar(&f.workdir, "workdir", "", "working directory of the tasks (default: this one)")
+	fs.StringVarP(&f.workdir, "workdir", "w", "", "working directory of the tasks (default: this one; with --isolate one of each task's own)")
 	fs.StringVar(&f.timeout, "timeout", "", "end a task that takes longer: 90s, 5m, 2h")
 	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL; 0 for SIGKILL at once (default 5s)")
 	fs.IntVar(&f.retries, "retries", 0, "try a failed task again, so often at most, with growing pauses")
@@ -107,7 +112,7 @@ func durationFlag(name, text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, err := parseDuration(text)
+	d, err := quantity.ParseDuration(text)
 	if err != nil || d < 0 {
 		return 0, usagef("--%s %s: want a duration such as 1.5s, 10m or 2h", name, text)
 	}
@@ -143,6 +148,7 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 	if f.shuffle {
 		job.Shuffle = rand.Uint64() | 1
 	}
+	f.bound(&job.Spec)
 	if f.noop {
 		job.Spec.Noop = &navvy.Noop{}
 		return job, nil
@@ -153,12 +159,18 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 	if c.Dir, err = f.directory(); err != nil {
 		return job, err
 	}
+	if c.Dir == "" {
+		err = ownDirectory(c)
+	}
 	job.Spec.Command = c
-	return job, nil
+	return job, err
 }
 
-// directory is where the tasks run.
+// directory is where the tasks run; empty if each has a directory of its own.
 func (f *jobFlags) directory() (string, error) {
+	if f.workdir == "" && f.isolate {
+		return "", nil
+	}
 	if f.workdir == "" {
 		dir, err := os.Getwd()
 		if err != nil {
@@ -176,6 +188,23 @@ func (f *jobFlags) directory() (string, error) {
 		return "", usagef("--workdir %s: this is no directory", f.workdir)
 	}
 	return dir, nil
+}
+
+// ownDirectory prepares a command for tasks with a directory of their own: a
+// program that is named by a relative path is the one that is here.
+func ownDirectory(c *navvy.Command) error {
+	if c.Shell || len(c.Args) == 0 || filepath.IsAbs(c.Args[0]) || !strings.Contains(c.Args[0], "/") || strings.HasPrefix(c.Args[0], "{") {
+		return nil
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("working directory: %w", err)
+	}
+	if !c.Literal && strings.Contains(here, "{") {
+		return withHint(usagef("%s is in %s, and braces would be taken for a placeholder", c.Args[0], here), "give --workdir, or go to another directory")
+	}
+	c.Args = slices.Concat([]string{filepath.Join(here, c.Args[0])}, c.Args[1:])
+	return nil
 }
 
 // environment is this process's, changed as the flags say: a job keeps it, so

@@ -45,6 +45,12 @@ placeholder's value is quoted in it.
 A task lasts until its process group is empty: what it puts into the background
 (sleep 60 &) keeps it running; what setsid detaches leaves it.
 
+Limits go for each task with all that it starts. Where this machine cannot enforce
+one, the job is refused: navvy status says what it can. With --isolate a task runs
+in an empty directory of its own, which goes with it, unless --workdir names one;
+a program named by a relative path is still the one that is here, while paths in
+arguments and shell lines are those that the task sees.
+
 The answers are printed in the order of the inputs. All are kept until they
 expire: see navvy results, navvy ls. The first Ctrl-C lets running tasks finish
 and holds the job, the second stops them; navvy resume goes on where it stopped.`,
@@ -54,12 +60,13 @@ and holds the job, the second stops them; navvy resume goes on where it stopped.
   navvy map --colsep , -- echo {2} {1} < pairs.txt
   navvy map --stdin -- wc -w < lines.txt
   navvy map -d --name nightly --retries 3 -a urls.txt -- curl -fsS -o {#}.html {}
+  navvy map --memory 512M --pids-limit 64 --timeout 5m -- ./convert {} ::: *.raw
   navvy map -o jsonl -- ./score.sh < inputs.txt | jq .stdout`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runMap(cmd.Context(), f, args) },
 	}
 	fs := cmd.Flags()
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
-	f.jobFlags.add(fs)
+	f.jobFlags.add(cmd)
 	f.addMap(fs)
 	f.printFlags.add(cmd)
 	fs.BoolVarP(&f.shell, "shell", "S", false, "the command is one shell line; placeholders are quoted in it")
@@ -170,7 +177,7 @@ func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job
 	if job.Spec.Command == nil {
 		return job, nil, nil
 	}
-	template, err := placeholder.Parse(command, placeholderOptions(c, in.Fields()))
+	template, err := placeholder.Parse(c.Args, placeholderOptions(c, in.Fields()))
 	if err != nil {
 		return job, nil, &usageError{err}
 	}

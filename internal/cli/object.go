@@ -110,6 +110,10 @@ type jobObject struct {
 	Accepted  time.Time   `json:"accepted"`
 	Finished  *time.Time  `json:"finished,omitempty"`
 	Expires   *time.Time  `json:"expires,omitempty"`
+
+	Limits  *limitsObject `json:"limits,omitempty"`
+	Isolate bool          `json:"isolate,omitempty"`
+	Network string        `json:"network,omitempty"`
 }
 
 func newJobObject(j *client.Job) jobObject {
@@ -119,6 +123,7 @@ func newJobObject(j *client.Job) jobObject {
 		Total: c.Total(), Queued: c.Queued, Running: c.Running, Succeeded: c.Succeeded, Failed: c.Failed, Stopped: c.Stopped,
 		Why: s.Why, Owner: j.Owner, Command: commandOf(&j.Job), Read: s.Read,
 		Accepted: j.Accepted, Finished: orNil(s.Finished), Expires: orNil(s.Expires),
+		Limits: newLimitsObject(&j.Spec.Limits), Isolate: j.Spec.Isolate, Network: j.Spec.Network,
 	}
 }
 

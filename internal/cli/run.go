@@ -27,10 +27,17 @@ It lasts until its process group is empty: also what it leaves in the background
 
 The exit code is the command's own; 124 if it ran into --timeout, 126 if it cannot
 be run, 127 if it is not found, 128 + n if signal n ended it. Ctrl-C ends the
-command and holds the job: navvy resume runs it again.`,
+command and holds the job: navvy resume runs it again.
+
+Limits go for each task with all that it starts. Where this machine cannot enforce
+one, the job is refused: navvy status says what it can. With --isolate a task runs
+in an empty directory of its own, which goes with it, unless --workdir names one;
+a program named by a relative path is still the one that is here, while paths in
+arguments and shell lines are those that the task sees.`,
 		Example: `  navvy run --timeout 1h -- make world
   navvy run --retries 5 -- curl -fsS https://example.com/data
   navvy run --stdin -- psql mydb < query.sql
+  navvy run --cpus 1.5 --memory 512M --isolate --network none -- ./untrusted
   id=$(navvy run -d -- ./nightly.sh); navvy logs -f $id`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.quiet = quiet
@@ -39,7 +46,7 @@ command and holds the job: navvy resume runs it again.`,
 	}
 	fs := cmd.Flags()
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
-	f.add(fs)
+	f.add(cmd)
 	fs.BoolVarP(&shell, "shell", "S", false, "the command is one shell line")
 	fs.BoolVar(&stdin, "stdin", false, "keep our standard input and give it to the command")
 	fs.BoolVar(&quiet, "quiet", false, "say nothing but errors")

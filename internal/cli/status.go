@@ -15,6 +15,7 @@ import (
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 func newStatus(a *app) *cobra.Command {
@@ -81,6 +82,7 @@ func statusRows(j *client.Job) [][]string {
 	if command := j.Spec.Command; command != nil {
 		rows = append(rows, []string{"directory", command.Dir})
 	}
+	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)})
 	if j.Parallelism > 0 {
 		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
 	}
@@ -153,7 +155,7 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	}
 	glance := [][]string{{"version", o.Version}, {"store", o.Store}, {"held by", holder}}
 	if o.Free > 0 {
-		glance = append(glance, []string{"free", format.Size(int64(o.Free))})
+		glance = append(glance, []string{"free", quantity.Size(int64(o.Free))})
 	}
 	if o.Full {
 		glance = append(glance, []string{"disk", "FULL: answers wait, nothing new starts"})

@@ -11,6 +11,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 func newStop(a *app) *cobra.Command {
@@ -245,7 +246,7 @@ func attemptText(at *navvy.Attempt, t *client.Task) string {
 		parts = append(parts, "on "+at.Worker)
 	}
 	if at.Usage.MaxMemory > 0 {
-		parts = append(parts, fmt.Sprintf("peak memory %s, cpu %s", format.Size(at.Usage.MaxMemory), format.Duration(at.Usage.CPU())))
+		parts = append(parts, fmt.Sprintf("peak memory %s, cpu %s", quantity.Size(at.Usage.MaxMemory), format.Duration(at.Usage.CPU())))
 	}
 	return strings.Join(parts, ", ")
 }

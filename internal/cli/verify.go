@@ -14,6 +14,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/quantity"
 )
 
 func newVerify(a *app) *cobra.Command {
@@ -106,7 +107,7 @@ func (a *app) showVerified(f *listFlags, o *verifiedObject) error {
 	}
 	return format.Table(a.out, nil, [][]string{
 		{"jobs", format.Count(o.Jobs)}, {"inputs", format.Count(o.Inputs)}, {"results", format.Count(o.Results)},
-		{"attempts", format.Count(o.Attempts)}, {"logs", fmt.Sprintf("%s, %s", format.Count(o.Logs), format.Size(o.LogBytes))},
+		{"attempts", format.Count(o.Attempts)}, {"logs", fmt.Sprintf("%s, %s", format.Count(o.Logs), quantity.Size(o.LogBytes))},
 		{"problems", format.Count(int64(len(o.Problems)))},
 	})
 }

@@ -58,8 +58,9 @@ func TestLightPackages(t *testing.T) {
 		"":               {},
 		"placeholder":    {},
 		"output":         {},
+		"quantity":       {},
 		"runner/driver":  {},
-		"runner":         {module + "/output", module + "/placeholder", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
+		"runner":         {module + "/output", module + "/placeholder", module + "/quantity", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
 		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", "golang.org/x/sys"},
 	} {
 		t.Run("navvy/"+pkg, func(t *testing.T) {

@@ -33,22 +33,6 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// Size writes a number of bytes in binary units: 512 B, 1.5 KiB, 12 MiB.
-func Size(bytes int64) string {
-	if bytes < 1024 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	value, unit := float64(bytes), 0
-	for value >= 1023.95 && unit < 6 {
-		value /= 1024
-		unit++
-	}
-	if value < 9.95 {
-		return fmt.Sprintf("%.1f %ciB", value, "BKMGTPE"[unit])
-	}
-	return fmt.Sprintf("%.0f %ciB", value, "BKMGTPE"[unit])
-}
-
 // Count writes a whole number with a comma between thousands.
 func Count(n int64) string {
 	digits := strconv.FormatInt(n, 10)

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/quantity"
+)
+
+// limitsObject are limits as -o json shows them; what has none is left out.
+type limitsObject struct {
+	CPUs      float64  `json:"cpus,omitempty"`
+	CPUShares int64    `json:"cpu_shares,omitempty"`
+	Memory    int64    `json:"memory,omitempty"` // bytes
+	PIDs      int64    `json:"pids,omitempty"`
+	ReadBPS   int64    `json:"read_bps,omitempty"`
+	WriteBPS  int64    `json:"write_bps,omitempty"`
+	ReadIOPS  int64    `json:"read_iops,omitempty"`
+	WriteIOPS int64    `json:"write_iops,omitempty"`
+	Output    int64    `json:"output,omitempty"` // bytes
+	Ulimits   []string `json:"ulimits,omitempty"`
+}
+
+func newLimitsObject(l *navvy.Limits) *limitsObject {
+	if l.Zero() {
+		return nil
+	}
+	return &limitsObject{
+		CPUs: float64(l.CPUs) / 1000, CPUShares: l.CPUShares, Memory: l.Memory, PIDs: l.PIDs,
+		ReadBPS: l.ReadBPS, WriteBPS: l.WriteBPS, ReadIOPS: l.ReadIOPS, WriteIOPS: l.WriteIOPS,
+		Output: l.Output, Ulimits: ulimitWords(l),
+	}
+}
+
+func ulimitWords(l *navvy.Limits) []string {
+	var words []string
+	for _, u := range l.Ulimits {
+		words = append(words, quantity.Ulimit(u))
+	}
+	return words
+}
+
+// limitsText is what bounds the attempts of a job, for people; empty if nothing does.
+func limitsText(l *navvy.Limits) string {
+	perSecond := func(n int64) string { return quantity.Size(n) + "/s" }
+	var parts []string
+	for _, p := range []struct {
+		n     int64
+		name  string
+		write func(int64) string
+	}{
+		{l.CPUs, "cpus", quantity.CPUs}, {l.CPUShares, "cpu shares", format.Count}, {l.Memory, "memory", quantity.Size}, {l.PIDs, "processes", format.Count},
+		{l.ReadBPS, "reads", perSecond}, {l.WriteBPS, "writes", perSecond},
+		{l.ReadIOPS, "reads", func(n int64) string { return format.Count(n) + "/s" }},
+		{l.WriteIOPS, "writes", func(n int64) string { return format.Count(n) + "/s" }},
+		{l.Output, "output", quantity.Size},
+	} {
+		if p.n != 0 {
+			parts = append(parts, p.name+" "+p.write(p.n))
+		}
+	}
+	return strings.Join(append(parts, ulimitWords(l)...), ", ")
+}
+
+// isolationText is how the attempts of a job are separated from others; empty if they are not.
+func isolationText(s *navvy.Spec) string {
+	var parts []string
+	if s.Isolate {
+		parts = append(parts, "isolated")
+	}
+	if s.Network == navvy.NetworkNone {
+		parts = append(parts, "no network")
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+)
+
+func limitedJob() *client.Job {
+	return &client.Job{Job: navvy.Job{ID: "0123456789ab", Spec: navvy.Spec{
+		Command: &navvy.Command{Args: []string{"true"}}, Isolate: true, Network: navvy.NetworkNone,
+		Limits: navvy.Limits{
+			CPUs: 1500, CPUShares: 512, Memory: 512 << 20, PIDs: 64, ReadBPS: 50 << 20, WriteBPS: 20 << 20, ReadIOPS: 500, WriteIOPS: 1000,
+			Output: 1 << 30, Ulimits: []navvy.Ulimit{{Name: "nofile", Soft: 1024, Hard: navvy.Unlimited}, {Name: "core"}},
+		},
+	}}}
+}
+
+func TestLimitsAreShown(t *testing.T) {
+	t.Parallel()
+	rows := map[string]string{}
+	for _, row := range statusRows(limitedJob()) {
+		rows[row[0]] = row[1]
+	}
+	want := "cpus 1.5, cpu shares 512, memory 512 MiB, processes 64, reads 50 MiB/s, writes 20 MiB/s, reads 500/s, writes 1,000/s, output 1.0 GiB, nofile=1024:unlimited, core=0"
+	if rows["limits"] != want || rows["isolation"] != "isolated, no network" {
+		t.Errorf("%q, %q", rows["limits"], rows["isolation"])
+	}
+	b, err := json.Marshal(newJobObject(limitedJob()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	wantJSON := map[string]any{
+		"cpus": 1.5, "cpu_shares": 512.0, "memory": 536870912.0, "pids": 64.0, "read_bps": 52428800.0, "write_bps": 20971520.0,
+		"read_iops": 500.0, "write_iops": 1000.0, "output": 1073741824.0, "ulimits": []any{"nofile=1024:unlimited", "core=0"},
+	}
+	if diff := cmp.Diff(wantJSON, got["limits"]); diff != "" || got["isolate"] != true || got["network"] != "none" {
+		t.Errorf("%s\n%s", b, diff)
+	}
+	for _, row := range statusRows(&client.Job{}) {
+		if row[0] == "limits" || row[0] == "isolation" {
+			t.Errorf("a job without limits shows %q", row)
+		}
+	}
+}
+
+// A program that is named by a relative path is the one that is here, also when
+// its tasks run in directories of their own.
+func TestOwnDirectory(t *testing.T) {
+	t.Parallel()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		command navvy.Command
+		want    string
+	}{
+		{"relative", navvy.Command{Args: []string{"./tool", "./x"}}, filepath.Join(here, "tool")},
+		{"above", navvy.Command{Args: []string{"../bin/tool"}}, filepath.Join(filepath.Dir(here), "bin/tool")},
+		{"in PATH", navvy.Command{Args: []string{"tool"}}, "tool"},
+		{"absolute", navvy.Command{Args: []string{"/bin/tool"}}, "/bin/tool"},
+		{"the input", navvy.Command{Args: []string{"{}/x"}}, "{}/x"},
+		{"shell", navvy.Command{Args: []string{"./tool x"}, Shell: true}, "./tool x"},
+	} {
+		given := tc.command.Args[0]
+		args := tc.command.Args
+		if err := ownDirectory(&tc.command); err != nil || tc.command.Args[0] != tc.want || args[0] != given {
+			t.Errorf("%s: %q, %v, want %q", tc.name, tc.command.Args, err, tc.want)
+		}
+	}
+}
