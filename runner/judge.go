@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/quantity"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -36,12 +37,27 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 		return navvy.OutcomeLost, navvy.ReasonStart, err.Error()
 	case err != nil:
 		return navvy.OutcomeLost, navvy.ReasonLost, "how it ended is not known: " + err.Error()
+	case end.Usage.OOMKills > 0 && end.Exit != (navvy.Exit{}):
+		return navvy.OutcomeFailed, navvy.ReasonOOM, outOfMemory(x.task.Spec, &end.Usage)
 	case end.Exit.Signal != 0:
 		return navvy.OutcomeFailed, navvy.ReasonSignal, "killed by " + signalName(end.Exit.Signal)
 	case end.Exit.Code != 0:
 		return navvy.OutcomeFailed, navvy.ReasonExit, "exit code " + strconv.Itoa(end.Exit.Code)
 	}
 	return navvy.OutcomeSucceeded, "", ""
+}
+
+// outOfMemory says what an attempt had and was not to have more of. Spec is nil, or
+// without a limit, where somebody else's was reached.
+func outOfMemory(spec *navvy.Spec, u *navvy.Usage) string {
+	message := "out of memory: the kernel killed it"
+	if spec != nil && spec.Limits.Memory > 0 {
+		message = "out of memory: needed more than its limit of " + quantity.Size(spec.Limits.Memory)
+	}
+	if u.MaxMemory > 0 {
+		message += fmt.Sprintf(" (peak %s)", quantity.Size(u.MaxMemory))
+	}
+	return message
 }
 
 func lostOutput(err error) string { return fmt.Sprintf("its output could not be kept: %s", err) }

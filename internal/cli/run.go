@@ -117,7 +117,9 @@ func (a *app) runVerdict(r *navvy.Result, c *navvy.Command) error {
 		code = api.ExitTimeout
 	case navvy.ReasonNotFound:
 		code = api.ExitNotFound
-	case navvy.ReasonSignal:
+	case navvy.ReasonSignal, navvy.ReasonOOM:
+	case navvy.ReasonOutput:
+		code = max(code, 1) // it may have ended well when it was asked to
 	default:
 		code = api.ExitCannotRun
 	}
