@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -78,6 +80,25 @@ func TestOwnDirectory(t *testing.T) {
 		args := tc.command.Args
 		if err := ownDirectory(&tc.command); err != nil || tc.command.Args[0] != tc.want || args[0] != given {
 			t.Errorf("%s: %q, %v, want %q", tc.name, tc.command.Args, err, tc.want)
+		}
+	}
+}
+
+func TestUsageInWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		usage navvy.Usage
+		want  string
+	}{
+		{navvy.Usage{}, ""},
+		{navvy.Usage{User: time.Second, System: 200 * time.Millisecond}, "cpu 1.2s (user 1.0s, system 200ms)"},
+		{
+			navvy.Usage{User: time.Second, MaxMemory: 512 << 20, Read: 1 << 20, Written: 4096, Throttled: 3 * time.Second, MaxPIDs: 12, OOMKills: 1},
+			"peak memory 512 MiB, cpu 1.0s (user 1.0s, system 0s), throttled for 3.0s, read 1.0 MiB, wrote 4.0 KiB to disk, at most 12 threads at once, 1 kill for want of memory",
+		},
+	} {
+		if got := strings.Join(usageWords(&c.usage), ", "); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
 }

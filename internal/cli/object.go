@@ -13,6 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/placeholder"
 )
 
@@ -169,13 +170,14 @@ type attemptObject struct {
 	MaxMemory *int64     `json:"max_memory"` // bytes; null if the kernel cannot tell
 	Stdout    int64      `json:"stdout_bytes"`
 	Stderr    int64      `json:"stderr_bytes"`
+	format.Usage
 }
 
 func newAttemptObject(a *navvy.Attempt) attemptObject {
 	o := attemptObject{
 		ID: a.ID.String(), Reason: string(a.Reason), Message: a.Message, Signal: a.Exit.Signal,
 		Worker: a.Worker, Slot: a.Slot, Started: a.Started, Finished: orNil(a.Finished),
-		CPU: a.Usage.CPU().Seconds(), Stdout: a.Output.Stdout, Stderr: a.Output.Stderr,
+		CPU: a.Usage.CPU().Seconds(), Stdout: a.Output.Stdout, Stderr: a.Output.Stderr, Usage: format.NewUsage(&a.Usage),
 	}
 	if a.Usage.MaxMemory > 0 {
 		o.MaxMemory = &a.Usage.MaxMemory

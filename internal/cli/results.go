@@ -18,9 +18,12 @@ func newResults(a *app) *cobra.Command {
 		Long: `results prints answers, each once, in the order of the inputs: what the tasks
 wrote, or with -o everything about them. It can be called at any time.
 
-In jsonl and csv, duration and cpu_time are seconds, max_memory is bytes. The
-kernel counts a process's peak from that of navvy, which started it: max_memory is
-unknown (null, in csv empty) for tasks that stayed below some tens of megabytes.`,
+In jsonl and csv, duration and what ends in _time are seconds, max_memory and what
+ends in _bytes are bytes; what is not known is null, in csv empty. Where tasks run
+in control groups (see navvy status), all that a task started is counted. Elsewhere
+it is its main process and those that it waited for; then the kernel counts a peak
+from that of navvy, which started it, so that max_memory is unknown for tasks that
+stayed below some tens of megabytes, and max_pids and oom_kills for all.`,
 		Example: `  navvy results 7k2 > answers.txt
   navvy results --failed -o jsonl 7k2
   navvy results --follow 7k2

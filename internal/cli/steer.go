@@ -245,10 +245,25 @@ func attemptText(at *navvy.Attempt, t *client.Task) string {
 	if at.Worker != "" {
 		parts = append(parts, "on "+at.Worker)
 	}
-	if at.Usage.MaxMemory > 0 {
-		parts = append(parts, fmt.Sprintf("peak memory %s, cpu %s", quantity.Size(at.Usage.MaxMemory), format.Duration(at.Usage.CPU())))
+	return strings.Join(append(parts, usageWords(&at.Usage)...), ", ")
+}
+
+// usageWords is what an attempt used, as far as it is known and not nothing.
+func usageWords(u *navvy.Usage) []string {
+	var words []string
+	add := func(n int64, format string, args ...any) {
+		if n > 0 {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
 	}
-	return strings.Join(parts, ", ")
+	add(u.MaxMemory, "peak memory %s", quantity.Size(u.MaxMemory))
+	add(int64(u.CPU()), "cpu %s (user %s, system %s)", format.Duration(u.CPU()), format.Duration(u.User), format.Duration(u.System))
+	add(int64(u.Throttled), "throttled for %s", format.Duration(u.Throttled))
+	add(u.Read, "read %s", quantity.Size(u.Read))
+	add(u.Written, "wrote %s to disk", quantity.Size(u.Written))
+	add(u.MaxPIDs, "at most %s at once", count(u.MaxPIDs, "thread"))
+	add(u.OOMKills, "%s for want of memory", count(u.OOMKills, "kill"))
+	return words
 }
 
 // explainJob says about the job what its tasks do not.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/navvy-run/navvy"
@@ -62,7 +61,8 @@ func NewAnswers(w io.Writer, encoding Encoding, columns []string) (*Answers, err
 		header = append(header, "input."+name)
 	}
 	a.inputs = len(header) - 1
-	return a, a.csv.Write(append(header, "state", "exit_code", "signal", "reason", "stdout", "stderr", "duration", "attempts", "worker", "max_memory", "cpu_time"))
+	header = append(header, "state", "exit_code", "signal", "reason", "stdout", "stderr", "duration", "attempts", "worker")
+	return a, a.csv.Write(append(header, usageColumns...))
 }
 
 // Write adds an answer. The error is the underlying writer's, or wraps
@@ -139,13 +139,14 @@ type object struct {
 	Worker       string            `json:"worker"`
 	MaxMemory    *int64            `json:"max_memory"` // bytes; null if it is not known
 	CPUTime      float64           `json:"cpu_time"`   // seconds
+	Usage
 }
 
 func (a *Answer) object(columns []string) (*object, error) {
 	r := a.Result
 	o := &object{
 		Index: r.Task.Index, State: r.State.String(), Signal: r.Exit.Signal, Reason: string(r.Reason), Message: r.Message,
-		Duration: seconds(r.Finished.Sub(r.Started)), Attempts: r.Attempts, Worker: r.Worker, CPUTime: seconds(r.Usage.CPU()),
+		Duration: seconds(r.Finished.Sub(r.Started)), Attempts: r.Attempts, Worker: r.Worker, CPUTime: seconds(r.Usage.CPU()), Usage: NewUsage(&r.Usage),
 	}
 	if code, ok := exitCode(r); ok {
 		o.ExitCode = &code
@@ -196,25 +197,23 @@ func (a *Answers) row(answer *Answer) ([]string, error) {
 	if a.inputs == 1 {
 		fields = []string{strings.Join(fields, " ")}
 	}
-	row := append(make([]string, 0, a.inputs+12), strconv.FormatInt(r.Task.Index, 10))
+	row := append(make([]string, 0, a.inputs+10+len(usageColumns)), strconv.FormatInt(r.Task.Index, 10))
 	for i := range a.inputs {
 		row = append(row, "")
 		if i < len(fields) {
 			row[i+1] = fields[i]
 		}
 	}
-	code, signal, memory := "", "", ""
+	code, signal := "", ""
 	if n, ok := exitCode(r); ok {
 		code = strconv.Itoa(n)
 	}
 	if r.Exit.Signal != 0 {
 		signal = strconv.Itoa(r.Exit.Signal)
 	}
-	if r.Usage.MaxMemory > 0 {
-		memory = strconv.FormatInt(r.Usage.MaxMemory, 10)
-	}
-	return append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr),
-		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker, memory, decimal(r.Usage.CPU())), nil
+	row = append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr),
+		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker)
+	return append(row, usageRow(&r.Usage)...), nil
 }
 
 // text is b as a string if it is UTF-8, and as it is if not.
@@ -243,9 +242,3 @@ func exitCode(r *navvy.Result) (int, bool) {
 		return r.Exit.Code, true
 	}
 }
-
-// seconds is d to the microsecond.
-func seconds(d time.Duration) float64 { return d.Round(time.Microsecond).Seconds() }
-
-// decimal is d in seconds with as many digits as it needs, at most six.
-func decimal(d time.Duration) string { return strconv.FormatFloat(seconds(d), 'f', -1, 64) }

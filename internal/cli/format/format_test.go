@@ -55,6 +55,9 @@ func answers(inputs ...[]byte) []*Answer {
 	all[3].Result.Message = "there is no program nope"
 	all[3].Result.Worker = ""
 	all[3].Result.Usage.MaxMemory = 0
+	group := &all[1].Result.Usage // as a control group counts
+	group.Read, group.Throttled, group.MaxPIDs = 4096, 1500*time.Millisecond, 3
+	all[2].Result.Usage.Written, all[2].Result.Usage.OOMKills = 1<<40, 2
 	for i, a := range all {
 		a.Result.Task.Index = int64(i)
 		a.Input = inputs[i]
