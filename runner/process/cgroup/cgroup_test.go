@@ -3,6 +3,7 @@ package cgroup_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -59,7 +60,7 @@ func bornInside(t *testing.T, tree *cgroup.Tree) {
 		t.Error(err)
 		return
 	}
-	c := command("groups")
+	c := exec.Command("cat", "/proc/self/cgroup")
 	c.SysProcAttr = &syscall.SysProcAttr{}
 	out, err := c.StdoutPipe()
 	if err != nil {
@@ -75,7 +76,7 @@ func bornInside(t *testing.T, tree *cgroup.Tree) {
 	if err := c.Wait(); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(string(raw[:n]), "/"+g.Name()+"\n") {
+	if got := strings.Count(string(raw[:n]), "/"+g.Name()+"\n"); got != g.Parts() {
 		t.Errorf("it began outside of %s:\n%s", g.Name(), raw[:n])
 	}
 	if err := g.Remove(); err != nil {

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // work is what a process of these tests does, by name.
@@ -19,10 +20,6 @@ func work(out io.Writer, name, argument string) error {
 	case "sleep":
 		pause(duration(argument))
 		return nil
-	case "groups":
-		raw, err := os.ReadFile("/proc/self/cgroup")
-		_, _ = out.Write(raw)
-		return err
 	case "spin":
 		spin(duration(argument))
 		return nil
@@ -65,18 +62,20 @@ func spin(d time.Duration) {
 	<-done
 }
 
-// eat uses so many bytes of memory.
+// eat uses so many bytes of memory, of which the race detector keeps no shadow.
 func eat(s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return err
 	}
-	eaten := make([]byte, n)
+	eaten, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
 	for i := 0; i < n; i += 4096 {
 		eaten[i] = 1
 	}
-	runtime.KeepAlive(eaten)
-	return nil
+	return unix.Munmap(eaten)
 }
 
 // child runs this binary again, with other work, waits for it, and then stays
