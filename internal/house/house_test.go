@@ -61,7 +61,7 @@ func TestLightPackages(t *testing.T) {
 		"quantity":       {},
 		"runner/driver":  {},
 		"runner":         {module + "/output", module + "/placeholder", module + "/quantity", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
-		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", "golang.org/x/sys"},
+		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", module + "/runner/process", "golang.org/x/sys"},
 	} {
 		t.Run("navvy/"+pkg, func(t *testing.T) {
 			t.Parallel()

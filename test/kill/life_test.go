@@ -31,6 +31,7 @@ type life struct {
 	dir      string // all that belongs to this life
 	inputs   int
 	retries  bool
+	limited  bool // tasks have control groups
 	id       string
 	sessions []string // files of what was printed, in order
 	seen     map[int]string
@@ -54,6 +55,7 @@ func newLife(t *testing.T, seed uint64, b breaks) *life {
 	l := &life{breaks: b, t: t, rng: rand.New(rand.NewPCG(seed, 0)), seen: map[int]string{}}
 	l.inputs = 30 + l.rng.IntN(150)
 	l.retries = l.rng.IntN(5) == 0
+	l.limited = l.rng.IntN(2) == 0 && canLimit()
 	return l
 }
 
@@ -129,6 +131,9 @@ func (l *life) begin() {
 	args := []string{"map", "--quiet", "--name", "life", "-j", fmt.Sprint(1 + l.rng.IntN(6))}
 	if l.retries {
 		args = append(args, "--retries", "2")
+	}
+	if l.limited {
+		args = append(args, "--pids-limit", "200")
 	}
 	work := []string{"--", os.Args[0], "{}"}
 	switch {
@@ -295,6 +300,7 @@ func (l *life) finish() {
 	}
 	l.checkPrinted()
 	l.checkGone()
+	l.checkGroups()
 	if code := l.await(l.start("verify", "verify")); code != 0 {
 		l.violate(errVerify, "%s", l.read("verify"))
 	}

@@ -68,6 +68,7 @@ func task(dir, arg string) int {
 		return 96
 	}
 	runs := leave(file+runsOf, "x")
+	noteGroup(dir)
 	if n%5 == 0 {
 		child := exec.Command("sleep", "60")
 		child.ExtraFiles = []*os.File{lock}
