@@ -53,19 +53,8 @@ func (c *committer) do(ctx context.Context, s step) error {
 	if c.leading {
 		p.lead, p.done = make(chan struct{}), make(chan struct{})
 		c.mu.Unlock()
-		select {
-		case <-p.done:
-			return p.err
-		case <-p.lead:
-		case <-ctx.Done():
-			if c.takeBack(p) {
-				return context.Cause(ctx)
-			}
-			select {
-			case <-p.done:
-				return p.err
-			case <-p.lead:
-			}
+		if lead, err := c.await(ctx, p); !lead {
+			return err
 		}
 	} else {
 		c.leading = true
@@ -73,6 +62,25 @@ func (c *committer) do(ctx context.Context, s step) error {
 	}
 	c.commit(context.WithoutCancel(ctx), p)
 	return p.err
+}
+
+// await returns when the turn of a waiting step has come: to lead, or else with
+// what became of it.
+func (c *committer) await(ctx context.Context, p *pending) (lead bool, err error) {
+	over := ctx.Done()
+	for {
+		select {
+		case <-p.done:
+			return false, p.err
+		case <-p.lead:
+			return true, nil
+		case <-over:
+			if c.takeBack(p) {
+				return false, context.Cause(ctx)
+			}
+			over = nil // its turn has come
+		}
+	}
 }
 
 // takeBack removes a step from the queue. It is false if its turn has come.

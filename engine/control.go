@@ -50,12 +50,7 @@ func (e *Engine) HoldIf(ctx context.Context, id navvy.JobID, why string, fits fu
 // HoldAbandoned is Hold for a job whose client was attached in an earlier epoch,
 // and has not come back meanwhile. It does nothing to others.
 func (e *Engine) HoldAbandoned(ctx context.Context, id navvy.JobID, why string) (State, error) {
-	return e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
-		if !state.Held && state.HeldIn(e.epoch) {
-			hold(t, job, state, why)
-		}
-		return nil
-	})
+	return e.HoldIf(ctx, id, why, func(state *State) bool { return state.HeldIn(e.epoch) })
 }
 
 func hold(t *tx, job *navvy.Job, state *State, why string) {

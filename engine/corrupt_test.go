@@ -6,7 +6,6 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
-	"github.com/navvy-run/navvy/engine/memory"
 )
 
 func TestNegativeLengthsAreRefused(t *testing.T) {
@@ -28,12 +27,7 @@ func TestNegativeLengthsAreRefused(t *testing.T) {
 // may not be so much memory.
 func TestALogShorterThanItsRecordIsCorrupt(t *testing.T) {
 	t.Parallel()
-	store := memory.New()
-	defer store.Close()
-	e, err := Open(t.Context(), store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, store := openMemory(t)
 	s, _, err := e.Submit(t.Context(), navvy.Job{Owner: "ann", Detached: true, Spec: navvy.Spec{Noop: &navvy.Noop{}}}, false)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,18 @@ import (
 	"github.com/navvy-run/navvy/engine/memory"
 )
 
+// openMemory is an engine on an empty store, which is closed when the test ends.
+func openMemory(t *testing.T) (*Engine, driver.Store) {
+	t.Helper()
+	store := memory.New()
+	t.Cleanup(func() { _ = store.Close() })
+	e, err := Open(t.Context(), store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, store
+}
+
 // damage flips a byte of a stored record.
 func damage(t *testing.T, store driver.Store, table byte, id navvy.JobID) {
 	t.Helper()
@@ -162,12 +174,7 @@ func checkDamaged(t *testing.T, e *Engine, id navvy.JobID) {
 // What comes in for a damaged job does not hinder what comes with it.
 func TestAnAnswerToADamagedJob(t *testing.T) {
 	t.Parallel()
-	store := memory.New()
-	defer store.Close()
-	e, err := Open(t.Context(), store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, store := openMemory(t)
 	bad, good := accept(t, e, 0), accept(t, e, 0)
 	damage(t, store, tableState, bad.ID)
 	v := e.Answer(t.Context(), []Report{succeeded(bad, 0), succeeded(good, 0)})
@@ -192,12 +199,7 @@ func TestAnAnswerToADamagedJob(t *testing.T) {
 // all the same, and holds that job if it can.
 func TestRecoveryPassesADamagedJobOver(t *testing.T) {
 	t.Parallel()
-	store := memory.New()
-	defer store.Close()
-	e, err := Open(t.Context(), store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, store := openMemory(t)
 	half, open := accept(t, e, 1), accept(t, e, 0)
 	var b driver.Batch
 	b.Put(jobKey(tableRetry, half.ID), []byte("no retry"))
@@ -206,7 +208,8 @@ func TestRecoveryPassesADamagedJobOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	damage(t, store, tableState, open.ID)
-	if e, err = Open(t.Context(), store, nil); err != nil {
+	e, err := Open(t.Context(), store, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if state, err := e.State(t.Context(), half.ID); err != nil || !state.Held {

@@ -124,14 +124,22 @@ func (s *spied) block() (reached <-chan struct{}, goOn func()) {
 	return at, func() { close(until) }
 }
 
+// slow is an engine with a job of so many tasks, whose next commit blocks once it is
+// durable: reached is closed then, and goOn lets it return.
+func slow(t *testing.T, tasks int) (e *engine.Engine, job *navvy.Job, reached <-chan struct{}, goOn func()) {
+	t.Helper()
+	s := &spied{Store: memory.New()}
+	e = open(t, s)
+	job = submit(t, e, noop, tasks)
+	reached, goOn = s.block()
+	return e, job, reached, goOn
+}
+
 // A step that no store takes fails alone, not those that are committed with it.
 func TestAnOversizedStepFailsAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &spied{Store: memory.New()}
-		e := open(t, s)
-		job := submit(t, e, noop, 3)
-		reached, goOn := s.block()
+		e, job, reached, goOn := slow(t, 3)
 		go answer(t, e, job, 0, navvy.Succeeded)
 		<-reached
 		refused, tooLarge, beside := make(chan error, 1), make(chan engine.Verdict, 1), make(chan engine.Verdict, 1)
@@ -167,10 +175,7 @@ func large(job *navvy.Job, index int64) engine.Report {
 func TestAWaitingStepIsTakenBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &spied{Store: memory.New()}
-		e := open(t, s)
-		job := submit(t, e, noop, 1)
-		reached, goOn := s.block()
+		e, job, reached, goOn := slow(t, 1)
 		go func() {
 			if err := e.SetPrinted(t.Context(), job.ID, []byte("first")); err != nil {
 				t.Error(err)

@@ -34,10 +34,10 @@ func (s *Store) apply(ctx context.Context, b *driver.Batch) error {
 	if err := b.Validate(); err != nil {
 		return err
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return err
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := s.disk.space.admit(ctx, b.Size()); err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (s *Store) commit(ctx context.Context, b *driver.Batch, batch *lsm.Batch) (
 		s.last.Store(c)
 		s.hand(c)
 		<-s.turn
-		return nil, c, s.failure()
+		return nil, c, s.life.Failure()
 	}
 	<-s.turn
 	return failed, last, errors.Join(err, batch.Close())
@@ -130,7 +130,7 @@ func (s *Store) commitOnFull(ctx context.Context, batch *lsm.Batch) (failed [][]
 	snapshot := s.db.NewSnapshot()
 	s.before.set(c, snapshot)
 	s.last.Store(c)
-	s.calls.Go(func() {
+	s.life.Go(func() {
 		s.hand(c)
 		<-c.done
 		s.before.set(nil, nil)
@@ -187,12 +187,12 @@ func (s *Store) durable(ctx context.Context, c *commit) error {
 			return fmt.Errorf("not known to be durable: %w: %w", navvy.ErrUnavailable, ctx.Err())
 		}
 	}
-	return s.failure()
+	return s.life.Failure()
 }
 
 // sealLog ends the log with a mark which proves that all of it was durable.
 func (s *Store) sealLog() error {
-	if s.number == 0 || s.failure() != nil {
+	if s.number == 0 || s.life.Failure() != nil {
 		return nil
 	}
 	batch := s.db.NewBatch()

@@ -17,10 +17,10 @@ import (
 // commits while it reads the newest log, not while it reads the tables. Output
 // logs have no checksums of their own.
 func (s *Store) check(ctx context.Context) error {
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("pebble: check: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := s.checkAll(ctx); err != nil {
 		return fmt.Errorf("pebble: check: %w", err)
 	}

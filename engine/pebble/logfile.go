@@ -34,10 +34,10 @@ func (w *logWriter) append(p []byte) error {
 	if w.file == nil {
 		return navvy.ErrClosed
 	}
-	if err := s.begin(context.Background()); err != nil {
+	if err := s.life.Begin(context.Background()); err != nil {
 		return err
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := s.disk.space.admit(context.Background(), len(p)); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (w *logWriter) append(p []byte) error {
 	if _, err := w.file.Write(p); err != nil {
 		return err
 	}
-	return s.failure()
+	return s.life.Failure()
 }
 
 func (w *logWriter) Sync() error {
@@ -62,10 +62,10 @@ func (w *logWriter) sync() error {
 	if w.file == nil {
 		return navvy.ErrClosed
 	}
-	if err := s.begin(context.Background()); err != nil {
+	if err := s.life.Begin(context.Background()); err != nil {
 		return err
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := w.file.SyncData(); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (w *logWriter) sync() error {
 		}
 		w.placed = true
 	}
-	return s.failure()
+	return s.life.Failure()
 }
 
 func (w *logWriter) Close() error {
@@ -102,10 +102,10 @@ func (r *logReader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("pebble: read log %s at %d: %w", r.name, off, navvy.ErrInvalid)
 	}
-	if err := r.store.begin(context.Background()); err != nil {
+	if err := r.store.life.Begin(context.Background()); err != nil {
 		return 0, fmt.Errorf("pebble: read log %s: %w", r.name, err)
 	}
-	defer r.store.calls.Done()
+	defer r.store.life.Done()
 	n, err := r.file.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("pebble: read log %s: %w: %w", r.name, navvy.ErrUnavailable, err)

@@ -84,13 +84,13 @@ func (s *Store) CreateLog(ctx context.Context, name string) (driver.LogWriter, e
 	if err := driver.CheckLogName(name); err != nil {
 		return nil, fmt.Errorf("pebble: create log: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("pebble: create log %s: %w", name, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	file, err := s.logs.create(s.logs.path(name))
 	if err == nil {
-		err = s.failure()
+		err = s.life.Failure()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pebble: create log %s: %w", name, err)
@@ -125,10 +125,10 @@ func (s *Store) OpenLog(ctx context.Context, name string) (driver.LogReader, err
 	if err := driver.CheckLogName(name); err != nil {
 		return nil, fmt.Errorf("pebble: open log: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("pebble: open log %s: %w", name, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	file, err := s.disk.Open(s.logs.path(name))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -146,10 +146,10 @@ func (s *Store) DropLogs(ctx context.Context, prefix string) error {
 	if err := driver.CheckLogName(prefix); err != nil {
 		return fmt.Errorf("pebble: drop logs: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("pebble: drop logs %s: %w", prefix, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := s.logs.drop(prefix); err != nil {
 		return fmt.Errorf("pebble: drop logs %s: %w", prefix, err)
 	}
@@ -161,7 +161,7 @@ func (l *logs) drop(prefix string) error {
 	for _, path := range moved {
 		l.empty(path)
 	}
-	return errors.Join(err, l.store.failure())
+	return errors.Join(err, l.store.life.Failure())
 }
 
 // unlink moves what the prefix names to the trash, durably, and removes the

@@ -10,6 +10,7 @@ import (
 	lsm "github.com/cockroachdb/pebble/v2"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine/driver"
 )
 
 // Open opens the store in the directory, which it makes if only its parent is
@@ -25,13 +26,13 @@ func Open(dir string, opts *Options) (*Store, error) {
 		opts:    opts.defaults(),
 		turn:    make(chan struct{}, 1),
 		commits: make(chan *commit, 1024),
-		gone:    make(chan struct{}),
 	}
 	// Names must stay good if the process changes its directory.
 	s.dir = dir
 	if abs, err := filepath.Abs(dir); err == nil {
 		s.dir = abs
 	}
+	s.life = driver.NewLife(s.dir, s.windUp)
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("pebble: open %s: %w", s.dir, openError(err))
 	}
@@ -82,11 +83,9 @@ func (s *Store) start() (err error) {
 		return err
 	}
 	s.disk.space.bePatient()
-	s.mu.Lock()
-	s.opened = true
-	s.mu.Unlock()
+	s.opened.Store(true)
 	// From here on a failure ends the store; this is one that came before.
-	if err := s.failure(); err != nil {
+	if err := s.life.Failure(); err != nil {
 		return err
 	}
 	s.syncing.Go(s.awaitSyncs)
@@ -102,8 +101,8 @@ func (s *Store) abandon(err error) error {
 	if s.db != nil {
 		err = errors.Join(err, s.db.Close())
 	}
-	if cause := s.cause.Load(); cause != nil {
-		err = *cause // and all else followed from it
+	if cause := s.life.Cause(); cause != nil {
+		err = cause // and all else followed from it
 	}
 	return errors.Join(err, s.lock.Close())
 }

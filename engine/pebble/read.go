@@ -15,10 +15,10 @@ import (
 
 // Get implements driver.Store.
 func (s *Store) Get(ctx context.Context, key []byte) ([]byte, error) {
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("pebble: get: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	var value []byte
 	err := s.see(ctx, func(r lsm.Reader) (err error) {
 		value, err = s.get(r, key)
@@ -34,7 +34,7 @@ func (s *Store) Get(ctx context.Context, key []byte) ([]byte, error) {
 // durable when it returns.
 func (s *Store) see(ctx context.Context, f func(r lsm.Reader) error) error {
 	if done, err := s.before.see(f); done {
-		return errors.Join(err, s.failure())
+		return errors.Join(err, s.life.Failure())
 	}
 	err := f(s.db)
 	// All that can have been seen was begun before now.
@@ -91,10 +91,10 @@ func (s *Store) get(r lsm.Reader, key []byte) ([]byte, error) {
 
 // Scan implements driver.Store.
 func (s *Store) Scan(ctx context.Context, r driver.Range, fn func(key, value []byte) error) error {
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("pebble: scan: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	fnErr, err := s.scan(ctx, r, fn)
 	switch {
 	case errors.Is(fnErr, driver.ErrStop):
@@ -148,7 +148,7 @@ func (s *Store) each(ctx context.Context, it *lsm.Iterator, r driver.Range, fn f
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("%w: %w", navvy.ErrUnavailable, err)
 		}
-		if err := s.gave(); err != nil {
+		if err := s.life.Over(); err != nil {
 			return nil, err
 		}
 		value, err := it.ValueAndErr()
@@ -166,12 +166,12 @@ func (s *Store) each(ctx context.Context, it *lsm.Iterator, r driver.Range, fn f
 		return nil, s.readError(err)
 	}
 	// What a failed store lost in the meantime looks like the end.
-	return nil, s.failure()
+	return nil, s.life.Failure()
 }
 
 // readError gives an error of reading its sentinel.
 func (s *Store) readError(err error) error {
-	if failure := s.failure(); failure != nil {
+	if failure := s.life.Failure(); failure != nil {
 		return failure
 	}
 	if lsm.IsCorruptionError(err) {

@@ -7,7 +7,6 @@
 package pebble
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -40,15 +39,9 @@ type Store struct {
 	commits chan *commit
 	syncing sync.WaitGroup
 
-	mu      sync.RWMutex // guards opened and ended
-	opened  bool
-	ended   bool // no new call may begin
-	calls   sync.WaitGroup
-	cause   atomic.Pointer[error] // why the store has failed
-	closing atomic.Bool
-	ending  sync.Once
-	gone    chan struct{} // closed when everything is released
-	result  error         // of closing, to be read after gone
+	life   *driver.Life
+	opened atomic.Bool
+	result error // of closing, to be read when life has ended
 }
 
 var _ driver.Store = (*Store)(nil)
@@ -79,83 +72,38 @@ func (s *Store) free() (uint64, error) {
 // Close implements driver.Store. If the disk is full it does not wait for
 // space: calls that do so fail, and nothing that was acknowledged is lost.
 func (s *Store) Close() error {
-	if s.closing.Swap(true) {
+	if !s.life.Close() {
 		return fmt.Errorf("pebble: close %s: %w", s.dir, navvy.ErrClosed)
 	}
 	s.disk.space.stop()
-	s.end()
-	<-s.gone
+	s.life.End()
+	s.life.AwaitEnd()
 	return s.result
-}
-
-// begin admits one call, which must end with s.calls.Done.
-func (s *Store) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", navvy.ErrUnavailable, err)
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.ended {
-		return s.gave()
-	}
-	s.calls.Add(1)
-	return nil
-}
-
-// gave tells why the store takes no calls; nil if it does.
-func (s *Store) gave() error {
-	if s.closing.Load() {
-		return navvy.ErrClosed
-	}
-	return s.failure()
-}
-
-// failure is the error of a failed store, else nil.
-func (s *Store) failure() error {
-	if cause := s.cause.Load(); cause != nil {
-		return fmt.Errorf("store in %s has failed: %w: %w", s.dir, navvy.ErrUnavailable, *cause)
-	}
-	return nil
 }
 
 // fail is called once, by the disk, with why the store has failed.
 func (s *Store) fail(cause error) {
-	s.cause.Store(&cause)
-	s.mu.RLock()
-	opened := s.opened
-	s.mu.RUnlock()
-	if !opened {
+	if !s.life.Fail(cause) || !s.opened.Load() {
 		return // Open looks at the cause
 	}
 	s.opts.Logger.Error("store has failed", "place", s.dir, "error", cause)
-	if !s.closing.Load() {
-		go s.opts.OnFatal(fmt.Errorf("pebble: %w", s.failure()))
+	if !s.life.Closing() {
+		go s.opts.OnFatal(fmt.Errorf("pebble: %w", s.life.Failure()))
 	}
 	// A failed store lets go of everything at once, so that the storage engine
 	// does not go on working for nothing. This may be one of its goroutines.
-	s.end()
-}
-
-// end makes the store take no calls and winds it up behind the caller's back.
-func (s *Store) end() {
-	s.ending.Do(func() {
-		s.mu.Lock()
-		s.ended = true
-		s.mu.Unlock()
-		go s.windUp()
-	})
+	s.life.End()
 }
 
 // windUp releases everything when the calls under way have ended.
 func (s *Store) windUp() {
-	defer close(s.gone)
 	s.disk.space.stop()
-	s.calls.Wait()
+	s.life.AwaitCalls()
 	close(s.commits)
 	s.syncing.Wait()
 	s.logs.close()
 	err := errors.Join(s.closeEngine(), s.lock.Close())
-	if failure := s.failure(); failure != nil {
+	if failure := s.life.Failure(); failure != nil {
 		err = failure
 	}
 	if err != nil {

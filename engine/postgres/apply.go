@@ -53,10 +53,10 @@ func (s *Store) Apply(ctx context.Context, b *driver.Batch) error {
 	if err := b.Validate(); err != nil {
 		return fmt.Errorf("postgres: apply: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("postgres: apply: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	// If ctx ends the call may return while the job still is to be done.
 	steps, conditions := stepsOf(b), conditionsOf(b)
 	run := func(to *pgx.Batch) {

@@ -21,10 +21,10 @@ func (s *Store) CreateLog(ctx context.Context, name string) (driver.LogWriter, e
 	if err := driver.CheckLogName(name); err != nil {
 		return nil, fmt.Errorf("postgres: create log: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("postgres: create log %s: %w", name, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	err := s.do(ctx, &job{run: func(b *pgx.Batch) { b.Queue(s.sql.createLog, name) }})
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == "23505" { // unique_violation
 		return nil, fmt.Errorf("postgres: create log %s: %w", name, navvy.ErrExists)
@@ -56,10 +56,10 @@ func (s *Store) OpenLog(ctx context.Context, name string) (driver.LogReader, err
 	if err := driver.CheckLogName(name); err != nil {
 		return nil, fmt.Errorf("postgres: open log: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("postgres: open log %s: %w", name, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	id, err := s.findLog(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: open log %s: %w", name, err)
@@ -72,10 +72,10 @@ func (s *Store) DropLogs(ctx context.Context, prefix string) error {
 	if err := driver.CheckLogName(prefix); err != nil {
 		return fmt.Errorf("postgres: drop logs: %w", err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("postgres: drop logs %s: %w", prefix, err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if err := s.do(ctx, &job{run: func(b *pgx.Batch) { b.Queue(s.sql.dropLogs, prefix) }}); err != nil {
 		return fmt.Errorf("postgres: drop logs %s: %w", prefix, known(err))
 	}
@@ -156,10 +156,10 @@ func (w *logWriter) call(f func(ctx context.Context) error) error {
 	if w.closed {
 		return navvy.ErrClosed
 	}
-	if err := w.store.begin(context.Background()); err != nil {
+	if err := w.store.life.Begin(context.Background()); err != nil {
 		return err
 	}
-	defer w.store.calls.Done()
+	defer w.store.life.Done()
 	if w.err != nil {
 		return w.err
 	}
@@ -193,10 +193,10 @@ func (r *logReader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("postgres: read log %s at %d: %w", r.name, off, navvy.ErrInvalid)
 	}
-	if err := r.store.begin(context.Background()); err != nil {
+	if err := r.store.life.Begin(context.Background()); err != nil {
 		return 0, fmt.Errorf("postgres: read log %s: %w", r.name, err)
 	}
-	defer r.store.calls.Done()
+	defer r.store.life.Done()
 	n, err := r.readAt(p, off)
 	if err != nil {
 		return n, fmt.Errorf("postgres: read log %s at %d: %w", r.name, off, r.store.readError(r.store.ctx, err))

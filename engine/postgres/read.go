@@ -14,10 +14,10 @@ import (
 
 // Get implements driver.Store.
 func (s *Store) Get(ctx context.Context, key []byte) ([]byte, error) {
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return nil, fmt.Errorf("postgres: get: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	if key == nil {
 		key = []byte{} // not NULL
 	}
@@ -56,10 +56,10 @@ const (
 
 // Scan implements driver.Store.
 func (s *Store) Scan(ctx context.Context, r driver.Range, fn func(key, value []byte) error) error {
-	if err := s.begin(ctx); err != nil {
+	if err := s.life.Begin(ctx); err != nil {
 		return fmt.Errorf("postgres: scan: %w", err)
 	}
-	defer s.calls.Done()
+	defer s.life.Done()
 	inner, cancel := s.within(ctx)
 	defer cancel()
 	c := &caller{store: s, ctx: inner, fn: fn}
@@ -84,7 +84,7 @@ type caller struct {
 }
 
 func (c *caller) call(key, value []byte) error {
-	if err := c.store.gave(); err != nil {
+	if err := c.store.life.Over(); err != nil {
 		return err
 	}
 	if err := c.ctx.Err(); err != nil {

@@ -44,13 +44,7 @@ type Store struct {
 	last    atomic.Pointer[job] // the newest that may have changed something
 	long    chan struct{}       // scans that hold a connection while they call back
 
-	mu      sync.RWMutex // guards ended
-	ended   bool         // no new call may begin
-	calls   sync.WaitGroup
-	cause   atomic.Pointer[error] // why the store has failed
-	closing atomic.Bool
-	ending  sync.Once
-	gone    chan struct{} // closed when everything is released
+	life *driver.Life
 }
 
 var _ driver.Store = (*Store)(nil)
@@ -76,8 +70,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	s := &Store{
 		opts: o, place: place(config, o.Schema), sql: statementsFor(o.Schema),
 		jobs: make(chan *job, 64), written: make(chan *job, 64),
-		long: make(chan struct{}, o.Connections/2), gone: make(chan struct{}),
+		long: make(chan struct{}, o.Connections/2),
 	}
+	s.life = driver.NewLife(s.place, s.windUp)
 	if err := s.open(ctx, config); err != nil {
 		return nil, fmt.Errorf("postgres: open %s: %w", s.place, known(err))
 	}
@@ -139,75 +134,34 @@ func (s *Store) Info() driver.Info { return driver.Info{Kind: "postgres", Place:
 
 // Close implements driver.Store. It must not be called by a callback of Scan.
 func (s *Store) Close() error {
-	if s.closing.Swap(true) {
+	if !s.life.Close() {
 		return fmt.Errorf("postgres: close %s: %w", s.place, navvy.ErrClosed)
 	}
-	s.end()
-	<-s.gone
-	if err := s.failure(); err != nil {
+	s.life.End()
+	s.life.AwaitEnd()
+	if err := s.life.Failure(); err != nil {
 		return fmt.Errorf("postgres: close: %w", err)
-	}
-	return nil
-}
-
-// begin admits one call, which must end with s.calls.Done.
-func (s *Store) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%w: %w", navvy.ErrUnavailable, err)
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.ended {
-		return s.gave()
-	}
-	s.calls.Add(1)
-	return nil
-}
-
-// gave tells why the store takes no calls; nil if it does.
-func (s *Store) gave() error {
-	if s.closing.Load() {
-		return navvy.ErrClosed
-	}
-	return s.failure()
-}
-
-// failure is the error of a failed store, else nil.
-func (s *Store) failure() error {
-	if cause := s.cause.Load(); cause != nil {
-		return fmt.Errorf("store in %s has failed: %w: %w", s.place, navvy.ErrUnavailable, *cause)
 	}
 	return nil
 }
 
 // fail ends the store: the lock is lost, or it is open what was stored.
 func (s *Store) fail(cause error) {
-	if !s.cause.CompareAndSwap(nil, &cause) {
+	if !s.life.Fail(cause) {
 		return
 	}
-	if !s.closing.Load() {
+	if !s.life.Closing() {
 		s.opts.Logger.Error("store has failed", "place", s.place, "error", cause)
-		go s.opts.OnFatal(fmt.Errorf("postgres: %w", s.failure()))
+		go s.opts.OnFatal(fmt.Errorf("postgres: %w", s.life.Failure()))
 	}
 	s.cancel()
-	s.end()
-}
-
-// end makes the store take no calls and winds it up behind the caller's back.
-func (s *Store) end() {
-	s.ending.Do(func() {
-		s.mu.Lock()
-		s.ended = true
-		s.mu.Unlock()
-		go s.windUp()
-	})
+	s.life.End()
 }
 
 // windUp releases everything when the calls under way have ended.
 func (s *Store) windUp() {
-	defer close(s.gone)
 	timer := time.AfterFunc(closeWait, s.cancel)
-	s.calls.Wait()
+	s.life.AwaitCalls()
 	close(s.jobs)
 	s.work.Wait()
 	timer.Stop()
@@ -217,7 +171,7 @@ func (s *Store) windUp() {
 
 // readError gives an error of reading its sentinel.
 func (s *Store) readError(ctx context.Context, err error) error {
-	if failure := s.failure(); failure != nil {
+	if failure := s.life.Failure(); failure != nil {
 		return failure
 	}
 	if s.ctx.Err() != nil {

@@ -35,7 +35,7 @@ func (s *Store) do(ctx context.Context, j *job) error {
 	case <-ctx.Done():
 		return s.readError(ctx, ctx.Err())
 	}
-	if err := s.failure(); err != nil {
+	if err := s.life.Failure(); err != nil {
 		return err
 	}
 	return j.err
@@ -91,7 +91,7 @@ func (s *Store) ping() {
 // transact runs a job as one transaction, in one round trip. It either takes
 // effect or is refused; if neither is certain the store has failed.
 func (s *Store) transact(j *job, later bool) {
-	if s.failure() != nil {
+	if s.life.Failure() != nil {
 		return
 	}
 	if j.run == nil {
@@ -137,7 +137,7 @@ func (s *Store) sync() {
 				more = false
 			}
 		}
-		if pending && s.failure() == nil {
+		if pending && s.life.Failure() == nil {
 			// A commit that waits for the disk waits for all that came before it.
 			if _, err := s.syncer.Exec(s.ctx, s.sql.flush); err != nil {
 				s.fail(err)
@@ -158,5 +158,5 @@ func (s *Store) durable(ctx context.Context) error {
 			return s.readError(ctx, ctx.Err())
 		}
 	}
-	return s.failure()
+	return s.life.Failure()
 }

@@ -71,20 +71,27 @@ func TestAmbiguous(t *testing.T) {
 	t.Error("no two ids begin alike")
 }
 
+// lockedDir is a new data directory that this process has locked.
+func lockedDir(t *testing.T) (*holder.Dir, *holder.Lock) {
+	t.Helper()
+	dir, err := holder.OpenDir(t.TempDir() + "/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, _, err := dir.TryLock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, lock
+}
+
 // Who holds the data and does not answer is named, and not waited for for ever.
 func TestHolderDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for name, listen := range map[string]bool{"no socket": false, "a silent socket": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, err := holder.OpenDir(t.TempDir() + "/data")
-			if err != nil {
-				t.Fatal(err)
-			}
-			lock, _, err := dir.TryLock()
-			if err != nil {
-				t.Fatal(err)
-			}
+			dir, lock := lockedDir(t)
 			defer func() {
 				if err := lock.Unlock(); err != nil {
 					t.Error(err)
@@ -119,14 +126,7 @@ func TestHolderDoesNotAnswer(t *testing.T) {
 // Who is about to leave, or to begin serving, is waited for.
 func TestWaitsForHolder(t *testing.T) {
 	t.Parallel()
-	dir, err := holder.OpenDir(t.TempDir() + "/data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock, _, err := dir.TryLock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir, lock := lockedDir(t)
 	time.AfterFunc(5*time.Millisecond, func() {
 		if err := lock.Unlock(); err != nil {
 			t.Error(err)

@@ -47,15 +47,20 @@ func (l *liveOutput) sink() client.OutputSink {
 			l.stderr.forget()
 			return nil
 		},
-		Write: func(s output.Stream, p []byte) error {
-			w := &l.stdout
-			if s == output.Stderr {
-				w = &l.stderr
-			}
-			_, err := w.Write(p)
-			return err
-		},
+		Write: to(&l.stdout, &l.stderr),
 		Flush: l.flush,
+	}
+}
+
+// to gives a function that writes each stream to its own writer.
+func to(stdout, stderr io.Writer) func(output.Stream, []byte) error {
+	return func(s output.Stream, p []byte) error {
+		w := stdout
+		if s == output.Stderr {
+			w = stderr
+		}
+		_, err := w.Write(p)
+		return err
 	}
 }
 

@@ -74,6 +74,12 @@ func (a *app) logs(ctx context.Context, f *logsFlags, arg string) error {
 		return usagef("logs: --attempt goes with one task: ID/INDEX")
 	}
 	l := &logPrinter{app: a, flags: f, single: index >= 0, next: max(index, 0)}
+	return a.overHolders(ctx, prefix, func(c *conn, job *client.Job) error { return l.print(ctx, c, job) })
+}
+
+// overHolders calls fn with a job, and again with the next holder if one goes away
+// meanwhile: fn goes on where it was.
+func (a *app) overHolders(ctx context.Context, prefix string, fn func(*conn, *client.Job) error) error {
 	for again := true; again; {
 		err := a.with(ctx, needLook, func(c *conn) error {
 			again = false
@@ -82,7 +88,7 @@ func (a *app) logs(ctx context.Context, f *logsFlags, arg string) error {
 				return err
 			}
 			prefix = string(job.ID)
-			err = l.print(ctx, c, &job)
+			err = fn(c, &job)
 			if again = err != nil && c.lost(err); again {
 				return nil // the next holder knows the rest
 			}

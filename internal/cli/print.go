@@ -52,18 +52,20 @@ func (f *printFlags) addOutput(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "jsonl", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// answerFormats are those that -o knows, beside text.
+var answerFormats = map[string]format.Encoding{"json": format.JSON, "jsonl": format.JSONL, "csv": format.CSV}
+
 func (f *printFlags) check() error {
-	switch f.output {
-	case "text":
+	_, known := answerFormats[f.output]
+	switch {
+	case f.output == "text":
 		return nil
-	case "json", "jsonl", "csv":
-		if f.tag {
-			return usagef("--tag goes with -o text only")
-		}
-		return nil
-	default:
+	case !known:
 		return usagef("-o %s: want text, json, jsonl or csv", f.output)
+	case f.tag:
+		return usagef("--tag goes with -o text only")
 	}
+	return nil
 }
 
 // checkSteering is check for verbs that steer a job and then print its answers:
@@ -135,15 +137,12 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 			return nil, err
 		}
 	}
-	var err error
-	switch f.output {
-	case "json":
-		p.answers, err = format.NewAnswers(p.out, format.JSON, columns)
-	case "jsonl":
-		p.answers, err = format.NewAnswers(p.out, format.JSONL, columns)
-	case "csv":
-		p.answers, err = format.NewAnswers(p.out, format.CSV, columns)
+	kind, ok := answerFormats[f.output]
+	if !ok {
+		return p, nil // text
 	}
+	var err error
+	p.answers, err = format.NewAnswers(p.out, kind, columns)
 	return p, err
 }
 
@@ -335,14 +334,7 @@ func (p *printer) tag(a *client.Answer) string {
 
 // read gives an answer's output to two writers.
 func (p *printer) read(ctx context.Context, a *client.Answer, stdout, stderr io.Writer) error {
-	write := func(s output.Stream, b []byte) error {
-		w := stdout
-		if s == output.Stderr {
-			w = stderr
-		}
-		_, err := w.Write(b)
-		return err
-	}
+	write := to(stdout, stderr)
 	if a.Output.Logged {
 		return p.client.Output(ctx, a.Task, client.OutputOptions{Attempt: a.ID}, client.OutputSink{Write: write})
 	}

@@ -62,38 +62,21 @@ func (a *app) results(ctx context.Context, f *printFlags, prefix string, o clien
 	single, mark := o.Limit == 1, o.MarkRead
 	o.MarkRead = false // only when all is printed
 	var p *printer
-	for again := true; again; {
-		err := a.with(ctx, needLook, func(c *conn) error {
-			again = false
-			job, err := c.job(ctx, prefix)
-			if err != nil {
+	return a.overHolders(ctx, prefix, func(c *conn, job *client.Job) (err error) {
+		if single {
+			if err := hasResult(ctx, c, job.ID, o.From); err != nil {
 				return err
 			}
-			prefix = string(job.ID)
-			if single {
-				if err := hasResult(ctx, c, job.ID, o.From); err != nil {
-					return err
-				}
-			}
-			if p == nil {
-				if p, err = newPrinter(a, f, &job.Job); err != nil {
-					return err
-				}
-			}
-			p.client = c.Client
-			o.Follow = o.Follow && c.holder == nil // without a holder nothing comes
-			err = p.results(ctx, &o, mark && (o.Follow || job.Status.State().Final()))
-			again = err != nil && c.lost(err)
-			if again {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return nil
+		if p == nil {
+			if p, err = newPrinter(a, f, &job.Job); err != nil {
+				return err
+			}
+		}
+		p.client = c.Client
+		o.Follow = o.Follow && c.holder == nil // without a holder nothing comes
+		return p.results(ctx, &o, mark && (o.Follow || job.Status.State().Final()))
+	})
 }
 
 // hasResult tells why there is no answer to print, if so.

@@ -45,20 +45,28 @@ func testRead(t *testing.T, c *client.Client, id navvy.JobID) {
 	}
 }
 
-// A stream runs tasks while inputs come, and tells of its progress meanwhile.
-func testStream(t *testing.T, c *client.Client) {
-	sub, err := c.Submit(t.Context(), navvy.Job{Spec: shell("echo $1")}, client.SubmitOptions{Stream: true, Progress: true})
+// stream begins a job to which more inputs come than these, and stays with it
+// until the test ends.
+func stream(t *testing.T, c *client.Client, job navvy.Job, list ...string) (navvy.JobID, *client.Submission) {
+	t.Helper()
+	sub, err := c.Submit(t.Context(), job, client.SubmitOptions{Stream: true, Progress: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sub.Close()
-	if err := sub.Send(inputs("a", "b")); err != nil {
+	t.Cleanup(sub.Close)
+	if err := sub.Send(inputs(list...)); err != nil {
 		t.Fatal(err)
 	}
 	id, _, err := sub.Accepted(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return id, sub
+}
+
+// A stream runs tasks while inputs come, and tells of its progress meanwhile.
+func testStream(t *testing.T, c *client.Client) {
+	id, sub := stream(t, c, navvy.Job{Spec: shell("echo $1")}, "a", "b")
 	for st, err := range sub.Progress(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
@@ -83,18 +91,7 @@ func testStream(t *testing.T, c *client.Client) {
 
 // A stream that is cut keeps what was sent; its job is held, and goes on to there.
 func testCut(t *testing.T, c *client.Client) {
-	sub, err := c.Submit(t.Context(), navvy.Job{Parallelism: 1, Spec: shell("echo $1")}, client.SubmitOptions{Stream: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sub.Close()
-	if err := sub.Send(inputs("a", "b")); err != nil {
-		t.Fatal(err)
-	}
-	id, _, err := sub.Accepted(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, sub := stream(t, c, navvy.Job{Parallelism: 1, Spec: shell("echo $1")}, "a", "b")
 	if err := sub.Cut(); err != nil {
 		t.Fatal(err)
 	}
