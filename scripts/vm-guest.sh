@@ -97,6 +97,8 @@ in_group() (
 	exec "$@"
 )
 
+uptime_now() { cut -d ' ' -f 1 /proc/uptime; }
+
 mounts
 mount_cgroups
 if [ "$vm_cgroup" = v2 ]; then
@@ -117,9 +119,9 @@ fi
 ran=0
 for test in /tests/*; do
 	name=${test##*/}
-	echo "navvy-vm: begin ${name#*-}"
+	echo "navvy-vm: begin ${name#*-} $(uptime_now)"
 	in_group "$test" -test.v -test.timeout=2m "$@"
-	echo "navvy-vm: end $?"
+	echo "navvy-vm: end $? $(uptime_now)"
 	ran=$((ran + 1))
 done
 echo "navvy-vm: done $ran"

@@ -222,18 +222,18 @@ make_initrd() {
 verdict() {
 	awk -v verbose="$1" '
 		{ sub(/\r+$/, "") }
-		/^navvy-vm: begin / { name = $3; passed = skipped = failed = 0 }
+		/^navvy-vm: begin / { name = $3; begun = $4; passed = skipped = failed = 0 }
 		/^--- PASS/ { passed++ }
 		/^--- SKIP/ { skipped++ }
 		/^--- FAIL/ { failed++ }
 		/^navvy-vm: end / {
-			printf "vm.sh: %s: %d passed, %d skipped, %d failed, exit code %d\n", name, passed, skipped, failed, $3
+			printf "vm.sh: %s: %d passed, %d skipped, %d failed, exit code %d (%d s, booted in %d s)\n", name, passed, skipped, failed, $3, $4 - begun, begun
 			ended++
 			if ($3 != 0) bad = 1
 			if (passed + failed == 0) { print "vm.sh: " name " ran no test"; bad = 1 }
 		}
 		/^navvy-vm: done / { done = $3 }
-		/^navvy-vm: (begin|end|done) / { next }
+		/^navvy-vm: (begin|end|done) |^\[ *[0-9.]+\] reboot: / { next }
 		/^(=== |PASS$| *--- PASS)/ { if (verbose == "") next }
 		{ print; fflush() }
 		END {

@@ -11,6 +11,10 @@ import (
 // looked at again: a member that leaves its group tells nobody.
 const regroup = time.Second
 
+// lastLook is how many looks in a row have to find nobody alive, if none of them
+// can be sure: on a host where processes come and go all the time.
+const lastLook = 10
+
 // linger waits until the group is empty, after its main process has ended and
 // left others behind: it waits for one member after the other to end, and then
 // looks whether there are new ones.
@@ -22,18 +26,36 @@ func (p *Process) linger(ctx context.Context) error {
 		p.markOver()
 		return nil
 	}
-	for !p.groupGone() {
-		members, err := groupMembers(p.pid)
-		if err == nil && len(members) == 0 {
+	var before roster
+	for looks := 0; !p.groupGone(); {
+		now, err := rosterOf(p.pid)
+		if err != nil || len(now.members) > 0 {
+			looks = 0
+			if err := p.waitMembers(ctx, now.members); err != nil {
+				return err
+			}
+			continue
+		}
+		if looks++; now.nobodySince(before) || looks == lastLook {
 			// Only zombies, which their parent does not collect: they run and write nothing.
 			p.markOver()
 			return nil
 		}
-		if err := p.waitMembers(ctx, members); err != nil {
+		before = now
+		if err := pause(ctx, time.Millisecond<<looks); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 func (p *Process) groupGone() bool {

@@ -100,17 +100,46 @@ func pids() ([]int, error) {
 	return list, nil
 }
 
-// groupMembers lists the processes of a group that have not ended.
-func groupMembers(pgid int) ([]int, error) {
+// roster is what one look at /proc finds of a process group. The look takes a
+// while: who is listed may end before its turn, after a fork of one who is not.
+type roster struct {
+	members []int          // have not ended
+	ended   map[int]uint64 // zombies, by their start time
+	missed  bool           // somebody, of whatever group, was listed and then gone
+}
+
+// rosterOf looks at a process group.
+func rosterOf(pgid int) (roster, error) {
 	all, err := pids()
 	if err != nil {
-		return nil, err
+		return roster{}, err
 	}
-	members := all[:0]
+	r := roster{members: all[:0], ended: make(map[int]uint64)}
 	for _, pid := range all {
-		if s, err := readStat(pid); err == nil && s.group == pgid && !s.ended() {
-			members = append(members, pid)
+		switch s, err := readStat(pid); {
+		case err != nil:
+			r.missed = true
+		case s.group != pgid:
+		case s.ended():
+			r.ended[pid] = s.start
+		default:
+			r.members = append(r.members, pid)
 		}
 	}
-	return members, nil
+	return r, nil
+}
+
+// nobodySince tells whether this look, and the one before it, prove that nobody
+// of the group is alive: each that could have forked was seen to have ended
+// before this look began.
+func (r roster) nobodySince(before roster) bool {
+	if len(r.members) > 0 || r.missed {
+		return false
+	}
+	for pid, start := range r.ended {
+		if s, ok := before.ended[pid]; !ok || s != start {
+			return false
+		}
+	}
+	return true
 }

@@ -44,11 +44,11 @@ func start(t *testing.T, env []string, script string) *Process {
 // alive tells whether the group of p still has a process that has not ended.
 func alive(t *testing.T, p *Process) bool {
 	t.Helper()
-	members, err := groupMembers(p.pid)
+	group, err := rosterOf(p.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(members) > 0
+	return len(group.members) > 0
 }
 
 // TestRecoverOthers hands in handles that name a running process which is not
