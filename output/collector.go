@@ -25,6 +25,8 @@ type Collector struct {
 	sink           Sink
 	live           atomic.Bool // somebody watches: hand on each piece as it comes
 	stdout, stderr Writer
+	limit          int64  // of the payload bytes of both streams together; 0 for none
+	over           func() // called once, when there are more
 
 	// mu is held while the sink takes frames: that keeps them in order, and a
 	// stream that has more to say waits for it.
@@ -35,6 +37,7 @@ type Collector struct {
 	bytes   [Stderr + 1]int64 // payload bytes of each stream
 	logged  bool              // the sink has been given frames
 	closed  bool
+	full    bool  // there was more than the limit
 	err     error // why the output is given up
 }
 
@@ -45,6 +48,15 @@ func NewCollector(sink Sink) *Collector {
 	c.stdout, c.stderr = Writer{c: c, stream: Stdout}, Writer{c: c, stream: Stderr}
 	return c
 }
+
+// Limit bounds the payload of both streams together, in bytes. What goes beyond is
+// dropped, each Write of it fails with ErrLimit, and at the first one over is
+// called, which must not wait for the writer. That there was too much makes the
+// output no less complete. Limit is called before anything is written.
+func (c *Collector) Limit(bytes int64, over func()) { c.limit, c.over = bytes, over }
+
+// ErrLimit says that there is more output than it may be. It wraps navvy.ErrExhausted.
+var ErrLimit = fmt.Errorf("output: more than its limit: %w", navvy.ErrExhausted)
 
 // Stdout is the writer of the attempt's standard output.
 func (c *Collector) Stdout() *Writer { return &c.stdout }
@@ -88,25 +100,35 @@ func (c *Collector) Finish() (navvy.Output, error) {
 // addFrame takes one frame: room for a header, then the payload. It belongs to
 // the caller again afterwards.
 func (c *Collector) addFrame(s Stream, frame []byte) error {
-	PutHeader(frame, s, len(frame)-HeaderSize)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	payload, tooMuch := c.within(frame[HeaderSize:])
+	if len(payload) == 0 {
+		return tooMuch
+	}
+	frame = frame[:HeaderSize+len(payload)]
+	PutHeader(frame, s, len(payload))
 	keep, err := c.makeRoom(len(frame))
 	if err != nil {
 		return err
 	}
 	c.count(s, frame)
-	if !keep {
-		return c.upload(frame)
+	if keep {
+		c.pending = append(c.pending, frame...)
+	} else if err := c.upload(frame); err != nil {
+		return err
 	}
-	c.pending = append(c.pending, frame...)
-	return nil
+	return tooMuch
 }
 
 // addCopy takes a payload of at most middleBuffer bytes.
 func (c *Collector) addCopy(s Stream, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	payload, tooMuch := c.within(payload)
+	if len(payload) == 0 {
+		return tooMuch
+	}
 	keep, err := c.makeRoom(HeaderSize + len(payload))
 	if err != nil {
 		return err
@@ -117,7 +139,26 @@ func (c *Collector) addCopy(s Stream, payload []byte) error {
 	if !keep {
 		c.flush()
 	}
-	return c.err
+	if c.err != nil {
+		return c.err
+	}
+	return tooMuch
+}
+
+// within is as much of a payload as the limit allows, with ErrLimit if that is not all.
+func (c *Collector) within(payload []byte) ([]byte, error) {
+	if c.limit <= 0 {
+		return payload, nil
+	}
+	room := c.limit - c.bytes[Stdout] - c.bytes[Stderr]
+	if int64(len(payload)) <= room {
+		return payload, nil
+	}
+	if !c.full && !c.closed {
+		c.full = true
+		c.over()
+	}
+	return payload[:room], ErrLimit
 }
 
 // makeRoom sees to it that a frame of n bytes may follow, and tells whether it is

@@ -27,6 +27,8 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 		return navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"
 	case x.why == causeOutput:
 		return navvy.OutcomeLost, navvy.ReasonLost, lostOutput(x.detail)
+	case x.tooMuch:
+		return navvy.OutcomeFailed, navvy.ReasonOutput, "wrote more than its limit of " + quantity.Size(x.task.Spec.Limits.Output)
 	}
 	refusal := end.Refusal
 	if refusal != nil || errors.As(err, &refusal) {

@@ -28,6 +28,7 @@ type Run struct {
 	phase     phase
 	why       cause
 	detail    error // what lies behind why, if it is causeOutput
+	tooMuch   bool  // it wrote more than its limit, whether it could still be stopped or not
 	timer     *time.Timer
 	forced    time.Time // when the stop was first forced
 }
@@ -51,6 +52,7 @@ const (
 	causeStopped
 	causeTimeout
 	causeOutput
+	causeTooMuch
 )
 
 // Do runs the attempt and returns how it ended.
@@ -210,6 +212,14 @@ func (s watchedSink) Upload(frames []byte) error {
 		return s.run.giveUpOutput(err)
 	}
 	return nil
+}
+
+// tooMuchOutput ends a run that writes more than its limit.
+func (x *Run) tooMuchOutput() {
+	x.mu.Lock()
+	x.tooMuch = true
+	x.mu.Unlock()
+	go x.stop(causeTooMuch, false) // as in giveUpOutput
 }
 
 func (x *Run) giveUpOutput(err error) error {

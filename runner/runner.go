@@ -65,6 +65,9 @@ func (r *Runner) Prepare(t *Task) *Run {
 	x := &Run{runner: r, task: t.Task}
 	if r.caps.Output {
 		x.output = output.NewCollector(watchedSink{t.Sink, x})
+		if t.Spec != nil && t.Spec.Limits.Output > 0 {
+			x.output.Limit(t.Spec.Limits.Output, x.tooMuchOutput)
+		}
 		x.task.Stdout, x.task.Stderr = x.output.Stdout(), x.output.Stderr()
 	}
 	return x
