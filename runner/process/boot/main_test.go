@@ -37,17 +37,17 @@ func perform(act, arg string) int {
 	case "die":
 		sig, _ := strconv.Atoi(arg)
 		_ = unix.Kill(os.Getpid(), unix.Signal(sig))
-		select {}
+		_ = unix.Pause()
 	case "look": // what does a task see of its process?
 		blocked, _ := os.ReadFile("/proc/thread-self/status")
 		files, _ := filepath.Glob("/proc/self/fd/*")
-		fmt.Fprintln(os.Stdout, os.Getpid(), os.Getppid(), len(os.Args), os.Args[1:], mask(blocked), len(files))
+		_, _ = fmt.Fprintln(os.Stdout, os.Getpid(), os.Getppid(), len(os.Args), os.Args[1:], mask(blocked), len(files))
 		return 0
 	case "wait": // for a signal, and tell it
 		return await()
 	case "hang":
-		fmt.Fprintln(os.Stdout, "hanging")
-		select {}
+		_, _ = fmt.Fprintln(os.Stdout, "hanging")
+		_ = unix.Pause() // an empty select is a deadlock to Go, which ends the program
 	case "leave": // a daemon behind, with two forks between
 		return leave(arg)
 	}
@@ -66,9 +66,9 @@ func mask(status []byte) string {
 func await() int {
 	c := make(chan os.Signal, 8)
 	signal.Notify(c, unix.SIGTERM, unix.SIGUSR1, unix.SIGHUP)
-	fmt.Fprintln(os.Stdout, "waiting")
+	_, _ = fmt.Fprintln(os.Stdout, "waiting")
 	sig := <-c
-	fmt.Fprintln(os.Stdout, "got", sig)
+	_, _ = fmt.Fprintln(os.Stdout, "got", sig)
 	return int(sig.(syscall.Signal))
 }
 
@@ -85,7 +85,7 @@ func leave(arg string) int {
 		Env: []string{envAct + "=" + act}, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		fmt.Fprintln(os.Stdout, err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		return 98
 	}
 	return 7
