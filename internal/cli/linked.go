@@ -60,7 +60,9 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, l
 		return nil, err
 	}
 	commands := &templates{}
-	processes := process.NewDriver(&process.Options{Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: name})})
+	processes := process.NewDriver(&process.Options{
+		Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: name}), Logger: log,
+	})
 	drivers := []runnerdriver.Driver{processes, noop.Driver{}}
 	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
 		return nil, errors.Join(err, processes.Close())

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,12 +31,15 @@ type Options struct {
 	// Groups is where attempts with limits get control groups; the driver closes
 	// it. Defaults to none: limits are refused.
 	Groups *cgroup.Tree
+	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
+	Logger *slog.Logger
 }
 
 // Driver runs the kind command.
 type Driver struct {
 	render func(t *driver.Task) ([]string, error)
 	groups *cgroup.Tree
+	log    *slog.Logger
 
 	mu   sync.Mutex
 	spec *navvy.Spec // of base
@@ -48,12 +52,18 @@ var _ driver.Driver = (*Driver)(nil)
 
 // NewDriver returns a driver of processes.
 func NewDriver(o *Options) *Driver {
-	d := &Driver{render: func(t *driver.Task) ([]string, error) { return t.Spec.Command.Args, nil }}
+	d := &Driver{
+		render: func(t *driver.Task) ([]string, error) { return t.Spec.Command.Args, nil },
+		log:    slog.New(slog.DiscardHandler),
+	}
 	if o == nil {
 		return d
 	}
 	if o.Render != nil {
 		d.render = o.Render
+	}
+	if o.Logger != nil {
+		d.log = o.Logger
 	}
 	d.groups = o.Groups
 	return d
@@ -154,6 +164,9 @@ func (e *execution) Handle() []byte {
 // left at its end, also not what left its process group.
 func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 	end, err := e.Process.Wait(ctx)
+	if e.leftErr != nil {
+		e.driver.log.Warn("a control group is left until the next start", "attempt", e.token, "err", e.leftErr)
+	}
 	if err == nil && e.stopped.Load() && e.group == nil {
 		err = e.driver.endAll(ctx, Birth{}, e.token)
 	}

@@ -82,7 +82,9 @@ func (p *Process) settle() {
 		u.OOMKills = max(u.OOMKills, 1)
 	}
 	p.end.Usage = u
-	p.hostErr = p.group.Remove()
+	// What can't be removed, because somebody else has entered it, is no reason
+	// to lose an answer: the next tree of its name clears it away.
+	p.leftErr = p.group.Remove()
 }
 
 // watchOOM ends the rest of the group once one of it was killed for want of

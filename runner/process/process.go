@@ -73,6 +73,7 @@ type Process struct {
 	oom     bool // the kernel killed one for want of memory, and we the others
 	end     driver.End
 	hostErr error // the kernel did not tell how it ended
+	leftErr error // the control group could not be removed
 }
 
 // Start begins a process. What keeps it from running by the fault of c is a

@@ -185,6 +185,37 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// TestThrottledEnd kills a writer that would need minutes for what it has begun to sync.
+func TestThrottledEnd(t *testing.T) {
+	tree := open(t, navvy.AbilityWriteBPS, navvy.AbilityCPUs)
+	dir := diskDir(t)
+	file := filepath.Join(dir, uniqueName())
+	t.Cleanup(func() { _ = os.Remove(file) })
+	r := start(t, tree, navvy.Limits{WriteBPS: 32 << 10, CPUs: 500}, dir, "write "+file)
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
+			break
+		}
+		pause(10 * time.Millisecond)
+	}
+	pause(time.Second) // it waits for the disk, for 30 s a megabyte
+	begun := time.Now()
+	if err := r.group.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.group.AwaitEmpty(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("ended after %s", time.Since(begun))
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("its end took %s, as long as the disk did", took)
+	}
+	if err := r.cmd.Wait(); err == nil {
+		t.Error("the writer came to its end")
+	}
+}
+
 // diskDir is a directory on a disk; NAVVY_TEST_DISK names one.
 func diskDir(t *testing.T) string {
 	t.Helper()

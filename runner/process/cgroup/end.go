@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
 )
 
 // Kill kills all processes in the group and below it, also those that are just
-// being born. It does not wait for their end.
+// being born. It does not wait for their end, but lifts what would make them wait
+// for it.
 func (g *Group) Kill() error {
+	for _, p := range g.parts {
+		p.lift()
+	}
 	if dir := g.unified(); dir != "" {
 		err := write(dir, "cgroup.kill", "1")
 		if err == nil || !gone(err) {
@@ -28,7 +35,46 @@ func (g *Group) Kill() error {
 		// Who can't multiply can be killed one by one. A limit below what is there is allowed.
 		_ = write(dir, "pids.max", "0")
 	}
-	return g.Signal(unix.SIGKILL)
+	// Who was being born at the first pass is there at the second.
+	return errors.Join(g.Signal(unix.SIGKILL), g.Signal(unix.SIGKILL))
+}
+
+// lift ends the throttling of processors and disks, in which a process that is
+// killed has to wait its turn to die: a writer of megabytes at kilobytes a second
+// for minutes. What can't be lifted makes the end slower, no less sure.
+func (p part) lift() {
+	if p.serves("cpu") {
+		if p.version == 2 {
+			_ = write(p.dir, "cpu.max", "max")
+		} else {
+			_ = write(p.dir, "cpu.cfs_quota_us", "-1")
+		}
+	}
+	if p.serves("io") {
+		raw, _ := read(p.dir, "io.max")
+		for _, disk := range disksIn(raw) {
+			_ = write(p.dir, "io.max", disk+" rbps=max wbps=max riops=max wiops=max")
+		}
+	}
+	if p.serves("blkio") {
+		every := navvy.Limits{ReadBPS: 1, WriteBPS: 1, ReadIOPS: 1, WriteIOPS: 1}
+		for _, s := range ioV1(&every, disks{""}) {
+			raw, _ := read(p.dir, s.file)
+			for _, disk := range disksIn(raw) {
+				_ = write(p.dir, s.file, disk+" 0")
+			}
+		}
+	}
+}
+
+// disksIn lists the disks that lines "8:0 …" begin with.
+func disksIn(raw []byte) (list disks) {
+	for line := range bytes.Lines(raw) {
+		if disk, _, ok := bytes.Cut(line, []byte(" ")); ok && bytes.Contains(disk, []byte(":")) {
+			list = append(list, string(disk))
+		}
+	}
+	return list
 }
 
 // Signal sends a signal to all processes in the group.

@@ -62,13 +62,19 @@ func Open(o *Options) *Tree {
 		t.lack(err.Error())
 		return t
 	}
+	var refused error
 	for _, m := range list {
 		h, err := newHierarchy(m, in, o)
 		if err != nil {
-			t.lack(err.Error())
+			if refused == nil { // the others are refused for the same reason
+				refused = err
+			}
 			continue
 		}
 		t.all = append(t.all, h)
+	}
+	if refused != nil {
+		t.lack(refused.Error())
 	}
 	t.clear()
 	t.find()
