@@ -17,25 +17,35 @@ import (
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
-// envHalfway makes the test binary, started again, do what TestHalfway wants.
-const envHalfway = "NAVVY_TEST_HALFWAY"
+// envAlone makes the test binary, started again, run one of alone.
+const envAlone = "NAVVY_TEST_ALONE"
+
+// alone are tests that need a process of their own, whose files and children
+// they can count. An error is a failure.
+var alone = map[string]func() error{"halfway": halfway, "leftovers": leftovers}
+
+// runAlone runs one of alone.
+func runAlone(t *testing.T, name string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self)
+	c.Env = append(os.Environ(), envAlone+"="+name)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Logf("%s", out)
+}
 
 // TestHalfway lets a start fail at each step that opens something, in a process
 // of its own that may open one file more at each try: no failure leaves anything.
 func TestHalfway(t *testing.T) {
 	t.Parallel()
 	tree(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.CommandContext(t.Context(), self)
-	c.Env = []string{path, envHalfway + "=1"}
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Logf("%s", out)
+	runAlone(t, "halfway")
 }
 
 // halfway is the process of TestHalfway.

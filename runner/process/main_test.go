@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(int(eaten[0]) - 1)
 	}
-	if os.Getenv(envHalfway) != "" {
-		if err := halfway(); err != nil {
+	if do := alone[os.Getenv(envAlone)]; do != nil {
+		if err := do(); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
