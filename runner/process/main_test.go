@@ -6,11 +6,11 @@ import (
 	"os"
 	"strconv"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/process"
 )
 
@@ -35,9 +35,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// patience bounds each wait of these tests.
-const patience = 20 * time.Second
-
 // run runs a process to its end.
 func run(t *testing.T, c *process.Config) driver.End {
 	t.Helper()
@@ -50,7 +47,7 @@ func run(t *testing.T, c *process.Config) driver.End {
 
 func wait(t *testing.T, p *process.Process) driver.End {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), drivertest.Patience)
 	defer cancel()
 	end, err := p.Wait(ctx)
 	if err != nil {

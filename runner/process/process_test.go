@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/process"
 )
 
@@ -156,7 +157,7 @@ func TestLeavesGroup(t *testing.T) {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Errorf("the one that left is gone: %v", err)
 			}
-			if end.Exit.Code != 0 || time.Since(begun) > patience/2 {
+			if end.Exit.Code != 0 || time.Since(begun) > drivertest.Patience/2 {
 				t.Errorf("ended as %+v after %s", end, time.Since(begun))
 			}
 		})
@@ -275,7 +276,7 @@ func TestAbandoned(t *testing.T) {
 		t.Error(err)
 	}
 	for begun := time.Now(); syscall.Kill(p.Pid(), 0) == nil; {
-		if time.Since(begun) > patience {
+		if time.Since(begun) > drivertest.Patience {
 			t.Fatal("a zombie is left")
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells when a zombie is collected

@@ -8,12 +8,12 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/driver/drivertest"
 )
 
 // start starts a script that writes a line when all its processes are there,
@@ -152,7 +152,7 @@ func TestStopSweeps(t *testing.T) {
 					_ = execution.Stop(context.Background(), force)
 				}
 			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), drivertest.Patience)
 			defer cancel()
 			if _, err := execution.Wait(ctx); err != nil {
 				t.Error(err)

@@ -60,7 +60,7 @@ func testUsage(t *testing.T, h Harness) {
 		t.Skip("the driver measures nothing")
 	}
 	a := start(t, d, h, Work{Pattern: 10 << 20})
-	if u := a.end(t).Usage; u.CPU() <= 0 || u.CPU() > patience {
+	if u := a.end(t).Usage; u.CPU() <= 0 || u.CPU() > Patience {
 		t.Errorf("used %+v", u)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,8 +78,15 @@ func Run(t *testing.T, harness func(t testing.TB) Harness) {
 	}
 }
 
-// patience bounds each wait of the suite.
-const patience = 20 * time.Second
+// Patience bounds each wait of the suite and of the drivers' own tests. In a
+// virtual machine the processor may be emulated, and shared besides.
+var Patience = func() time.Duration {
+	const patience = 20 * time.Second
+	if os.Getenv("NAVVY_TEST_VM") != "" {
+		return 5 * patience
+	}
+	return patience
+}()
 
 // attempt is one attempt under test.
 type attempt struct {
@@ -131,7 +139,7 @@ func (a *attempt) start(t *testing.T, d driver.Driver) {
 // end waits for the end, which must come.
 func (a *attempt) end(t *testing.T) driver.End {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	end, err := a.execution.Wait(ctx)
 	if err != nil {
@@ -168,7 +176,7 @@ func (w *waiting) result(t *testing.T) (driver.End, error) {
 	select {
 	case <-w.done:
 		return w.end, w.err
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatal("the attempt does not end")
 		return driver.End{}, nil
 	}
@@ -216,7 +224,7 @@ func (s *sink) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.first:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		t.Fatal("no output comes")
 	}
 }
