@@ -104,6 +104,9 @@ type Status struct {
 	// Cut says that the submitter vanished before its last input: the rest was never accepted.
 	Cut bool
 	Why string // why the job is held, stopped or cut; empty otherwise
+	// Waiting says what no worker that there is can do that the job asks for, so
+	// that nothing of it can start; empty if it can.
+	Waiting string
 	// Finished is when the last task ended; zero before.
 	Finished time.Time
 	// Read says that somebody has read all answers, which lets them expire earlier.

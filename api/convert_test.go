@@ -257,7 +257,7 @@ func TestRandomStatus(t *testing.T) {
 		s := navvy.Status{
 			Counts: navvy.Counts{Queued: count.Draw(t, "queued"), Running: count.Draw(t, "running"), Succeeded: count.Draw(t, "succeeded"), Failed: count.Draw(t, "failed"), Stopped: count.Draw(t, "stopped")},
 			Open:   rapid.Bool().Draw(t, "open"), Held: rapid.Bool().Draw(t, "held"), Cut: rapid.Bool().Draw(t, "cut"), Read: rapid.Bool().Draw(t, "read"),
-			Why: rapid.String().Draw(t, "why"), Finished: instants().Draw(t, "finished"), Expires: instants().Draw(t, "expires"),
+			Why: rapid.String().Draw(t, "why"), Waiting: rapid.String().Draw(t, "waiting"), Finished: instants().Draw(t, "finished"), Expires: instants().Draw(t, "expires"),
 		}
 		if diff := cmp.Diff(s, viaStatus(t, s)); diff != "" {
 			t.Fatal(diff)

@@ -134,7 +134,7 @@ func FromStatus(s *navvy.Status) *navvyv1.Status {
 			Queued: s.Counts.Queued, Running: s.Counts.Running, Succeeded: s.Counts.Succeeded,
 			Failed: s.Counts.Failed, Stopped: s.Counts.Stopped,
 		},
-		Open: s.Open, Held: s.Held, Cut: s.Cut, Why: Text(s.Why),
+		Open: s.Open, Held: s.Held, Cut: s.Cut, Why: Text(s.Why), Waiting: Text(s.Waiting),
 		Finished: timestamp(s.Finished), Read: s.Read, Expires: timestamp(s.Expires),
 	}
 }
@@ -147,7 +147,7 @@ func ToStatus(m *navvyv1.Status) navvy.Status {
 			Queued: c.GetQueued(), Running: c.GetRunning(), Succeeded: c.GetSucceeded(),
 			Failed: c.GetFailed(), Stopped: c.GetStopped(),
 		},
-		Open: m.GetOpen(), Held: m.GetHeld(), Cut: m.GetCut(), Why: m.GetWhy(),
+		Open: m.GetOpen(), Held: m.GetHeld(), Cut: m.GetCut(), Why: m.GetWhy(), Waiting: m.GetWaiting(),
 		Finished: fromTimestamp(m.GetFinished()), Read: m.GetRead(), Expires: fromTimestamp(m.GetExpires()),
 	}
 }

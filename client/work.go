@@ -26,6 +26,8 @@ type WorkerInfo struct {
 	Name  string
 	Kinds []string // the kinds of work that it runs
 	Slots int      // how many attempts it takes at once; 0 leaves it to the server
+	// Abilities are what its host enforces for each kind.
+	Abilities []navvy.KindAbilities
 }
 
 // AttemptRef names an attempt wherever it is.
@@ -93,7 +95,7 @@ func (w *Workers) Work(ctx context.Context, info WorkerInfo) (*Session, error) {
 	if err != nil {
 		return nil, api.FromWire(err)
 	}
-	hello := &navvyv1.Hello{Name: info.Name, Kinds: info.Kinds, Slots: int32(info.Slots)}
+	hello := &navvyv1.Hello{Name: info.Name, Kinds: info.Kinds, Slots: int32(info.Slots), Abilities: api.FromAbilities(info.Abilities)}
 	if err := sent(stream.Send(&navvyv1.WorkRequest{Hello: hello})); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 type job struct {
 	*navvy.Job
 	pos   []byte
+	kind  string     // of work
+	needs abilitySet // what a host must enforce
 	state engine.State
 	held  bool // as of this epoch
 	stale bool // what follows must be read anew: a retry has rearranged the results
@@ -59,7 +61,7 @@ func (a *attempt) task() navvy.TaskID { return navvy.TaskID{Job: a.job.ID, Index
 
 func newJob(j *navvy.Job, state engine.State, epoch uint32) *job {
 	return &job{
-		Job: j, pos: engine.Position(j), state: state, held: state.HeldIn(epoch),
+		Job: j, pos: engine.Position(j), kind: j.Spec.Kind(), needs: setOf(j.Spec.Needs()), state: state, held: state.HeldIn(epoch),
 		answered: roaring.New(), waiting: map[int64]*waiter{}, tries: map[int64]tries{},
 		running: map[int64]*attempt{}, settling: map[int64]*attempt{},
 	}

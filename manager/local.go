@@ -23,7 +23,7 @@ func (m *Manager) sharedRoomLocked() int {
 func (m *Manager) chooseLocked(j *job) *Session {
 	var best *Session
 	for _, s := range m.sessions {
-		if s.takesLocked(j.Spec.Kind()) && (best == nil || s.running < best.running) {
+		if s.takesLocked(j) && (best == nil || s.running < best.running) {
 			best = s
 		}
 	}

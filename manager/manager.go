@@ -49,7 +49,8 @@ type Manager struct {
 	// signalsBound is how many signals there may be before some are forgotten.
 	signalsBound int
 	watched      map[navvy.TaskID]int
-	idle         signal    // fires when something ended
+	idle         signal // fires when something ended
+	local        func() *host
 	expiry       time.Time // when to look for expired jobs
 
 	reported chan struct{} // reports are waiting
@@ -74,6 +75,10 @@ type Options struct {
 	Jitter func(longest time.Duration) time.Duration
 	// Full tells whether the disk is full, so that nothing new is started. Defaults to never.
 	Full func() bool
+	// Local tells what this process can enforce, where no workers but its own will
+	// come: a job that needs more is refused. It is called once, when it is first
+	// needed. Defaults to nil: workers may come that can do more.
+	Local func() []navvy.KindAbilities
 }
 
 const defaultMaxLost = 3
@@ -98,6 +103,9 @@ func (o *Options) withDefaults() Options {
 	if d.Jitter == nil {
 		d.Jitter = halfJitter
 	}
+	if d.Local != nil {
+		d.Local = sync.OnceValue(d.Local)
+	}
 	if d.Full == nil {
 		d.Full = func() bool { return false }
 	}
@@ -106,8 +114,9 @@ func (o *Options) withDefaults() Options {
 
 // New makes a manager of all jobs that eng holds. Nothing is read before a worker comes.
 func New(eng *engine.Engine, opts *Options) *Manager {
+	o := opts.withDefaults()
 	return &Manager{
-		eng: eng, opts: opts.withDefaults(), more: true,
+		eng: eng, opts: o, more: true, local: sync.OnceValue(o.localHost),
 		jobs: map[navvy.JobID]*job{}, attached: map[navvy.JobID]int{}, signals: map[navvy.JobID]*signal{},
 		coming:   map[navvy.JobID]engine.State{},
 		watched:  map[navvy.TaskID]int{},
@@ -274,7 +283,7 @@ func (m *Manager) idleLocked() bool {
 		return false
 	}
 	for _, j := range m.jobs {
-		if j.serveable() {
+		if j.serveable() && (m.opts.Local == nil || m.unfitLocked(j.kind, j.needs) == "") {
 			return false
 		}
 	}
@@ -371,7 +380,7 @@ func (m *Manager) Left(ctx context.Context) (bool, error) {
 			if ignoreGone(err) != nil && !errors.Is(err, navvy.ErrCorrupt) {
 				return false, err
 			}
-			if err == nil && job.Detached && !state.Ended() {
+			if err == nil && job.Detached && !state.Ended() && m.refuse(&job.Spec) == nil {
 				return true, nil
 			}
 		}

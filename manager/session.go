@@ -16,12 +16,15 @@ type Worker struct {
 	Kinds []string // the kinds of work that it runs
 	Slots int      // how many attempts it takes at once; 0 leaves it to the manager
 	Keeps bool     // it keeps reports until they are settled; otherwise it is told only of refused ones
+	// Abilities are what its host enforces for each kind; a kind that is not named enforces nothing.
+	Abilities []navvy.KindAbilities
 }
 
 // Session is a connected worker. Its methods may be called at once.
 type Session struct {
 	m       *Manager
 	info    Worker
+	host    host
 	running int // attempts that it runs
 	// unsettled are its attempts whose reports are not on disk; the bound keeps
 	// a full disk from filling memory.
@@ -83,9 +86,10 @@ func (w *Work) empty() bool {
 
 // Attach begins a worker's session; Close ends it.
 func (m *Manager) Attach(info Worker) *Session {
-	s := &Session{m: m, info: info, ready: make(chan struct{}, 1)}
+	s := &Session{m: m, info: info, host: newHost(info.Name, info.Kinds, info.Abilities), ready: make(chan struct{}, 1)}
 	m.mu.Lock()
 	m.sessions = append(m.sessions, s)
+	m.otherWorkersLocked()
 	m.mu.Unlock()
 	m.poke()
 	return s
@@ -132,8 +136,8 @@ func (s *Session) wake() {
 	}
 }
 
-func (s *Session) takesLocked(kind string) bool {
-	return slices.Contains(s.info.Kinds, kind) &&
+func (s *Session) takesLocked(j *job) bool {
+	return s.host.fits(j.kind, j.needs) &&
 		(s.info.Slots == 0 || s.running < s.info.Slots) &&
 		s.unsettled < maxUnsettled && s.unsettledBytes < maxUnsettledBytes
 }
@@ -254,6 +258,7 @@ func (s *Session) Close() {
 	s.m.mu.Lock()
 	s.closed = true
 	s.m.sessions = slices.DeleteFunc(s.m.sessions, func(o *Session) bool { return o == s })
+	s.m.otherWorkersLocked()
 	for _, j := range s.m.order {
 		for _, a := range j.inOrder(func(a *attempt) bool { return a.session == s }) {
 			s.m.loseLocked(a, "its worker left")

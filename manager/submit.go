@@ -17,7 +17,7 @@ type Submission struct {
 }
 
 // Submit begins a submission; see engine.Submit. A manager that is about to
-// leave refuses with ErrUnavailable.
+// leave refuses with ErrUnavailable, one that could never run the job with ErrUnsupported.
 func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
 	m.mu.Lock()
 	leaving := m.leaving
@@ -34,6 +34,10 @@ func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Subm
 	if s.Submission, id, err = m.eng.Submit(ctx, job, stream); err != nil {
 		s.end()
 		return nil, id, err
+	}
+	if err := m.refuse(&s.Job().Spec); err != nil {
+		s.end()
+		return nil, "", errors.Join(err, s.Submission.Abort(ctx, err.Error()))
 	}
 	m.mu.Lock()
 	m.coming[id] = engine.State{}

@@ -70,7 +70,9 @@ func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.St
 	m.mu.Lock()
 	if j := m.jobs[id]; j != nil && !j.stale && !j.state.Removed {
 		defer m.mu.Unlock()
-		return j.Job, j.state.Status(m.eng.Epoch(), int64(len(j.running))), m.failure
+		st := j.state.Status(m.eng.Epoch(), int64(len(j.running)))
+		m.waitsLocked(&st, j.kind, j.needs)
+		return j.Job, st, m.failure
 	}
 	failure := m.failure
 	m.mu.Unlock()
@@ -81,7 +83,18 @@ func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.St
 	if err != nil {
 		return nil, navvy.Status{}, err
 	}
-	return job, state.Status(m.eng.Epoch(), 0), nil
+	st := state.Status(m.eng.Epoch(), 0)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waitsLocked(&st, job.Spec.Kind(), setOf(job.Spec.Needs()))
+	return job, st, nil
+}
+
+// waitsLocked says what keeps a job from going on that nothing but a worker can change.
+func (m *Manager) waitsLocked(st *navvy.Status, kind string, needs abilitySet) {
+	if needs != 0 && !st.Held && !st.State().Final() {
+		st.Waiting = m.unfitLocked(kind, needs)
+	}
 }
 
 // Settled tells whether nothing of the job goes on or will: it has ended, or is

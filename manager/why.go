@@ -25,6 +25,8 @@ func (m *Manager) Why(task navvy.TaskID, st *navvy.Status) (running *navvy.Attem
 		return nil, "the job was stopped: " + st.Why
 	case st.Held:
 		return nil, "the job is held: " + st.Why
+	case st.Waiting != "":
+		return nil, st.Waiting
 	case m.draining:
 		return nil, "navvy is about to end"
 	case len(m.sessions) == 0:

@@ -40,15 +40,29 @@ func (m *Manager) dropLocked(j *job) {
 	m.idle.fire()
 }
 
+// maxUnfit is how many jobs that no worker can run may be in memory beside the window.
+const maxUnfit = 16 * window
+
 // startableLocked counts the jobs in the window that still have tasks to start.
+// Those that no worker can run are not to keep others out.
 func (m *Manager) startableLocked() int {
-	n := 0
+	n, unfit := 0, 0
 	for _, j := range m.order {
-		if j.startable() {
-			n++
+		if !j.startable() {
+			continue
 		}
+		if j.needs != 0 && unfit < maxUnfit && !m.anyFitsLocked(j) {
+			unfit++
+			continue
+		}
+		n++
 	}
 	return n
+}
+
+// anyFitsLocked tells whether some worker could run tasks of the job.
+func (m *Manager) anyFitsLocked(j *job) bool {
+	return slices.ContainsFunc(m.sessions, func(s *Session) bool { return s.host.fits(j.kind, j.needs) })
 }
 
 // accepted takes up a job that is fresh, having just become visible, or whose

@@ -207,7 +207,7 @@ func (s *jobs) Overview(ctx context.Context, _ *navvyv1.OverviewRequest) (*navvy
 	info := s.eng.Info()
 	resp := &navvyv1.OverviewResponse{
 		Version: s.opts.Version, Pid: int64(os.Getpid()), Store: info.Kind + " " + info.Place,
-		Full: s.opts.Full(), Draining: s.mgr.Draining(),
+		Full: s.opts.Full(), Draining: s.mgr.Draining(), Abilities: api.FromAbilities(s.mgr.Local()),
 	}
 	if info.Free != nil {
 		free, err := info.Free()
@@ -225,7 +225,9 @@ func (s *jobs) Overview(ctx context.Context, _ *navvyv1.OverviewRequest) (*navvy
 		}
 	}
 	for _, w := range s.mgr.Workers() {
-		resp.Workers = append(resp.Workers, &navvyv1.WorkerStatus{Name: w.Name, Kinds: w.Kinds, Running: int64(w.Running)})
+		resp.Workers = append(resp.Workers, &navvyv1.WorkerStatus{
+			Name: w.Name, Kinds: w.Kinds, Running: int64(w.Running), Abilities: api.FromAbilities(w.Abilities),
+		})
 	}
 	return resp, nil
 }

@@ -14,12 +14,14 @@ import (
 )
 
 // progress sends where the job stands until nothing of it goes on; the last
-// status always, earlier ones if they are wanted, at most one each progressEvery.
+// status always, earlier ones if they are wanted, at most one each progressEvery,
+// and those that say what keeps it from going on.
 // As long as inputs come in, the job goes on, unless it is stopped; in is nil if none do.
 func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *incoming, send func(*navvyv1.Status) error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	due := true
+	waiting := "" // what the client was last told that the job waits for
 	for {
 		over := in.coming()
 		changed := s.mgr.Changes(id)
@@ -27,15 +29,12 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *in
 		if err != nil {
 			return err
 		}
-		if over != nil && !st.Finished.IsZero() {
-			in.halt(errHalted)
-		}
-		settled = settled && over == nil
-		if settled || wanted && due {
+		settled = !in.goesOn(over, &st) && settled
+		if settled || wanted && due || st.Waiting != waiting {
 			if err := send(api.FromStatus(&st)); err != nil || settled {
 				return err
 			}
-			due = false
+			due, waiting = false, st.Waiting
 			timer.Reset(progressEvery)
 		}
 		select {
@@ -47,6 +46,15 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *in
 		case <-changed:
 		}
 	}
+}
+
+// goesOn tells whether inputs still come, until over is closed; those of a job that
+// has ended nobody wants.
+func (in *incoming) goesOn(over <-chan struct{}, st *navvy.Status) bool {
+	if over != nil && !st.Finished.IsZero() {
+		in.halt(errHalted)
+	}
+	return over != nil
 }
 
 // coming gives a channel that is closed when no more inputs come; nil if none do.

@@ -38,7 +38,10 @@ func (s *workers) work(stream workStream) error {
 	if hello == nil {
 		return fmt.Errorf("work: the first message is no hello: %w", navvy.ErrInvalid)
 	}
-	session := s.mgr.Attach(manager.Worker{Name: hello.GetName(), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots()), Keeps: hello.GetKeeps()})
+	session := s.mgr.Attach(manager.Worker{
+		Name: hello.GetName(), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots()), Keeps: hello.GetKeeps(),
+		Abilities: api.ToAbilities(hello.GetAbilities()),
+	})
 	defer session.Close()
 	welcome := &navvyv1.Welcome{}
 	if lease := s.mgr.Lease(); lease > 0 {

@@ -62,8 +62,10 @@ func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worke
 func (w *Worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	info := client.WorkerInfo{Name: w.opts.Name, Slots: w.opts.Slots}
-	for kind := range w.runners {
+	for kind, r := range w.runners {
 		info.Kinds = append(info.Kinds, kind)
+		caps := r.Capabilities()
+		info.Abilities = append(info.Abilities, caps.Abilities())
 	}
 	session, err := w.server.Work(ctx, info)
 	if err == nil {

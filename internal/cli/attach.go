@@ -56,7 +56,7 @@ func (a *app) attach(ctx context.Context, at *attachment) error {
 		at.current.Store(&at.id)
 	}
 	if at.job != nil && at.job.Detached {
-		return a.detach(ctx, at)
+		return at.hinted(a.detach(ctx, at))
 	}
 	ctx, at.cancel = context.WithCancelCause(ctx)
 	defer at.cancel(nil)
@@ -68,6 +68,14 @@ func (a *app) attach(ctx context.Context, at *attachment) error {
 	err := at.overHolders(ctx)
 	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
 		return cause // a signal before the job was accepted
+	}
+	return at.hinted(err)
+}
+
+// hinted says where to look if a new job asks for more than can be done.
+func (at *attachment) hinted(err error) error {
+	if at.job != nil && at.id == "" && errors.Is(err, navvy.ErrUnsupported) {
+		return withHint(err, "navvy status shows which limits this machine can enforce")
 	}
 	return err
 }
@@ -130,6 +138,7 @@ func (at *attachment) session(ctx context.Context, c *conn) (navvy.Status, error
 			if err != nil {
 				return err
 			}
+			at.app.sayWaiting(at.id, &last, &st)
 			last = st
 			bar.show(&st)
 		}

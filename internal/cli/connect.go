@@ -181,8 +181,9 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
 			return newRunners(ctx, dir, j, log)
 		},
-		Engine: engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
-		Owner:  owner(), Version: a.version, Logger: log,
+		Abilities: abilities,
+		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
+		Owner:     owner(), Version: a.version, Logger: log,
 	}, nil
 }
 

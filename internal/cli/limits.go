@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/quantity"
 )
@@ -73,4 +74,39 @@ func isolationText(s *navvy.Spec) string {
 		parts = append(parts, "no network")
 	}
 	return strings.Join(parts, ", ")
+}
+
+// abilitiesObject is what a host enforces for one kind of work, as -o json shows it.
+type abilitiesObject struct {
+	Kind     string   `json:"kind"`
+	Enforces []string `json:"enforces"`
+	Lacks    string   `json:"lacks,omitempty"` // why that is not all
+}
+
+func newAbilities(list []*navvyv1.Abilities) []abilitiesObject {
+	objects := make([]abilitiesObject, len(list))
+	for i, a := range list {
+		objects[i] = abilitiesObject{Kind: a.GetKind(), Enforces: append([]string{}, a.GetEnforces()...), Lacks: a.GetLacks()}
+	}
+	return objects
+}
+
+// abilityRows say for people which limits are enforced, and why not all. A no-op
+// uses nothing that could be bounded.
+func abilityRows(host string, list []abilitiesObject) [][]string {
+	var rows [][]string
+	for _, a := range list {
+		if a.Kind == navvy.KindNoop {
+			continue
+		}
+		enforces := "none"
+		if len(a.Enforces) > 0 {
+			enforces = strings.Join(a.Enforces, ", ")
+		}
+		rows = append(rows, []string{"limits", host + a.Kind + ": " + enforces})
+		if a.Lacks != "" {
+			rows = append(rows, []string{"", "no others: " + a.Lacks})
+		}
+	}
+	return rows
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,19 +54,39 @@ func noSuchStore(scheme string) error {
 	return fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
 }
 
+// newDrivers lists the kinds of work that there are. Control groups are made in
+// the place of that name.
+func newDrivers(place string, log *slog.Logger) []runnerdriver.Driver {
+	commands := &templates{}
+	return []runnerdriver.Driver{
+		process.NewDriver(&process.Options{Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}), Logger: log}),
+		noop.Driver{},
+	}
+}
+
+// abilities is what the runners would enforce on this machine, if they were made.
+func abilities() []navvy.KindAbilities {
+	var list []navvy.KindAbilities
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), nil) {
+		caps := d.Capabilities()
+		list = append(list, caps.Abilities())
+		_ = d.Close() // nothing was started
+	}
+	return list
+}
+
 // newRunners makes the runners, and ends what a dead predecessor has left.
 func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
-	name, err := groupName(dir.Path())
+	place, err := groupName(dir.Path())
 	if err != nil {
 		return nil, err
 	}
-	commands := &templates{}
-	processes := process.NewDriver(&process.Options{
-		Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: name}), Logger: log,
-	})
-	drivers := []runnerdriver.Driver{processes, noop.Driver{}}
+	drivers := newDrivers(place, log)
 	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
-		return nil, errors.Join(err, processes.Close())
+		for _, d := range drivers {
+			err = errors.Join(err, d.Close())
+		}
+		return nil, err
 	}
 	var list []*runner.Runner
 	for _, d := range drivers {

@@ -105,6 +105,7 @@ type jobObject struct {
 	Failed    int64       `json:"failed"`
 	Stopped   int64       `json:"stopped"`
 	Why       string      `json:"why,omitempty"`
+	Waiting   string      `json:"waiting,omitempty"`
 	Owner     string      `json:"owner"`
 	Command   string      `json:"command"`
 	Read      bool        `json:"read"`
@@ -122,7 +123,7 @@ func newJobObject(j *client.Job) jobObject {
 	return jobObject{
 		ID: j.ID, Name: j.Name, State: s.State().String(), Held: s.Held, Open: s.Open, Cut: s.Cut, Detached: j.Detached,
 		Total: c.Total(), Queued: c.Queued, Running: c.Running, Succeeded: c.Succeeded, Failed: c.Failed, Stopped: c.Stopped,
-		Why: s.Why, Owner: j.Owner, Command: commandOf(&j.Job), Read: s.Read,
+		Why: s.Why, Waiting: s.Waiting, Owner: j.Owner, Command: commandOf(&j.Job), Read: s.Read,
 		Accepted: j.Accepted, Finished: orNil(s.Finished), Expires: orNil(s.Expires),
 		Limits: newLimitsObject(&j.Spec.Limits), Isolate: j.Spec.Isolate, Network: j.Spec.Network,
 	}

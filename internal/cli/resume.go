@@ -72,10 +72,11 @@ func (a *app) lookUp(ctx context.Context, prefix string) (navvy.JobID, client.Jo
 // resumeBehind frees the job for a background process.
 func (a *app) resumeBehind(ctx context.Context, f *printFlags, id navvy.JobID, parallel int) error {
 	return a.with(ctx, needBehind, func(c *conn) error {
-		for _, err := range c.Resume(ctx, id, client.ResumeOptions{Parallelism: parallel}) {
+		for st, err := range c.Resume(ctx, id, client.ResumeOptions{Parallelism: parallel}) {
 			if err != nil {
 				return err
 			}
+			a.sayWaiting(id, &navvy.Status{}, &st)
 		}
 		if f.output != "json" && f.output != "jsonl" {
 			_, err := fmt.Fprintln(a.out, id)

@@ -74,7 +74,7 @@ func (c *conn) find(ctx context.Context, prefix string) (navvy.JobID, error) {
 func statusRows(j *client.Job) [][]string {
 	s, c := &j.Status, j.Status.Counts
 	rows := [][]string{
-		{"job", string(j.ID)}, {"name", j.Name}, {"state", stateWord(s)}, {"why", s.Why},
+		{"job", string(j.ID)}, {"name", j.Name}, {"state", stateWord(s)}, {"why", s.Why}, {"waits", s.Waiting},
 		{"tasks", done(s) + " done"}, {"queued", blankZero(c.Queued)}, {"running", blankZero(c.Running)},
 		{"succeeded", blankZero(c.Succeeded)}, {"failed", blankZero(c.Failed)}, {"stopped", blankZero(c.Stopped)},
 		{"command", commandOf(&j.Job)},
@@ -114,12 +114,15 @@ type overviewObject struct {
 	Draining bool           `json:"draining"`
 	Active   []jobObject    `json:"active"`
 	Workers  []workerObject `json:"workers"`
+	// Abilities are those of this machine, where no workers but its own will come.
+	Abilities []abilitiesObject `json:"abilities,omitempty"`
 }
 
 type workerObject struct {
-	Name    string   `json:"name"`
-	Kinds   []string `json:"kinds"`
-	Running int64    `json:"running"`
+	Name      string            `json:"name"`
+	Kinds     []string          `json:"kinds"`
+	Running   int64             `json:"running"`
+	Abilities []abilitiesObject `json:"abilities"`
 }
 
 func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
@@ -129,7 +132,7 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	}
 	o := overviewObject{
 		Version: m.GetVersion(), Store: m.GetStore(), Free: m.GetFree(), Full: m.GetFull(), Draining: m.GetDraining(),
-		Active: []jobObject{}, Workers: []workerObject{},
+		Active: []jobObject{}, Workers: []workerObject{}, Abilities: newAbilities(m.GetAbilities()),
 	}
 	if c.remote != nil {
 		o.Holder = m.GetPid()
@@ -141,11 +144,25 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 		rows = append(rows, jobRow(&job))
 	}
 	for _, w := range m.GetWorkers() {
-		o.Workers = append(o.Workers, workerObject{Name: w.GetName(), Kinds: w.GetKinds(), Running: w.GetRunning()})
+		o.Workers = append(o.Workers, workerObject{
+			Name: w.GetName(), Kinds: w.GetKinds(), Running: w.GetRunning(), Abilities: newAbilities(w.GetAbilities()),
+		})
 	}
 	if f.output != "table" {
 		return f.one(a.out, o)
 	}
+	glance := o.glance()
+	if err := format.Table(a.out, nil, glance); err != nil || len(rows) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	return format.Table(a.out, jobHeader, rows)
+}
+
+// glance is the whole but its jobs, a line each.
+func (o *overviewObject) glance() [][]string {
 	holder := "nobody: no task runs now"
 	if o.Holder != 0 {
 		holder = fmt.Sprintf("process %d", o.Holder)
@@ -163,13 +180,12 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	for _, w := range o.Workers {
 		glance = append(glance, []string{"worker", fmt.Sprintf("%s, %d running", w.Name, w.Running)})
 	}
-	if err := format.Table(a.out, nil, glance); err != nil || len(rows) == 0 {
-		return err
+	for _, w := range o.Workers {
+		if len(o.Abilities) == 0 {
+			glance = append(glance, abilityRows(w.Name+", ", w.Abilities)...)
+		}
 	}
-	if _, err := fmt.Fprintln(a.out); err != nil {
-		return err
-	}
-	return format.Table(a.out, jobHeader, rows)
+	return append(glance, abilityRows("", o.Abilities)...)
 }
 
 var jobHeader = []string{"ID", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "AGE", "TOOK", "COMMAND"}
@@ -223,6 +239,25 @@ func (a *app) waitAll(ctx context.Context, f *listFlags, prefixes []string) erro
 	return nil
 }
 
+// await is client.Wait that tells what keeps the job from going on.
+func (a *app) await(ctx context.Context, c *conn, id navvy.JobID) (last navvy.Status, err error) {
+	for st, err := range c.Watch(ctx, id, false) {
+		if err != nil {
+			return navvy.Status{}, err
+		}
+		a.sayWaiting(id, &last, &st)
+		last = st
+	}
+	return last, nil
+}
+
+// sayWaiting says why nothing of a job can start, where that is news.
+func (a *app) sayWaiting(id navvy.JobID, before, now *navvy.Status) {
+	if now.Waiting != "" && now.Waiting != before.Waiting {
+		a.say("job %s waits: %s", id, now.Waiting)
+	}
+}
+
 // wait follows a job over as many holders as it takes. Its error is the job's
 // verdict; the job is nil if there is none.
 func (a *app) wait(ctx context.Context, prefix string) (*client.Job, error) {
@@ -239,7 +274,7 @@ func (a *app) wait(ctx context.Context, prefix string) (*client.Job, error) {
 				again = false
 				return nil
 			}
-			job.Status, err = c.Wait(ctx, job.ID)
+			job.Status, err = a.await(ctx, c, job.ID)
 			if again = err != nil && c.lost(err); again {
 				return nil
 			}

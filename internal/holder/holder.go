@@ -32,6 +32,9 @@ type Config struct {
 	OpenStore func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error)
 	// Runners makes what runs tasks; nil for a holder that runs none, and serves nobody else.
 	Runners func(ctx context.Context, journal *runner.Journal) ([]*runner.Runner, error)
+	// Abilities tells what the runners enforce, without making them, for a holder
+	// that runs nothing. Defaults to nothing known.
+	Abilities func() []navvy.KindAbilities
 	// RecoverOnly makes the runners, which ends what a dead predecessor left running,
 	// and then is as if there were none.
 	RecoverOnly bool
@@ -56,7 +59,8 @@ type Holder struct {
 	channel  *inprocgrpc.Channel
 	grpc     *grpc.Server
 	listener *ownListener
-	calls    guests // our own, about jobs
+	calls    guests           // our own, about jobs
+	running  []*runner.Runner // nil if it runs nothing
 	full     atomic.Bool
 	wake     atomic.Pointer[manager.Manager] // mgr, for a store that fills up at any time
 
@@ -93,7 +97,7 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 		return nil, err
 	}
 	h.mgr = manager.New(h.eng, &manager.Options{
-		Clock: cfg.Engine.Clock, Logger: cfg.Logger, Parallelism: cfg.Parallelism, Full: h.full.Load,
+		Clock: cfg.Engine.Clock, Logger: cfg.Logger, Parallelism: cfg.Parallelism, Full: h.full.Load, Local: h.abilities,
 	})
 	h.wake.Store(h.mgr)
 	srv := server.New(h.mgr, h.eng, &server.Options{
@@ -109,6 +113,7 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	if err != nil {
 		return nil, err
 	}
+	h.running = runners
 	if cfg.RecoverOnly {
 		return h, h.run(nil)
 	}
@@ -131,6 +136,19 @@ func (h *Holder) runners(ctx context.Context) ([]*runner.Runner, error) {
 	}
 	h.runs, err = h.cfg.Runners(ctx, h.journal)
 	return h.runs, err
+}
+
+// abilities is what this process can enforce: no other one works for a holder.
+func (h *Holder) abilities() []navvy.KindAbilities {
+	if h.running == nil && h.cfg.Abilities != nil {
+		return h.cfg.Abilities()
+	}
+	var list []navvy.KindAbilities
+	for _, r := range h.running {
+		caps := r.Capabilities()
+		list = append(list, caps.Abilities())
+	}
+	return list
 }
 
 // run starts what goes on in the background.

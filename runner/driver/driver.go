@@ -123,6 +123,11 @@ type Capabilities struct {
 	Lacks string
 }
 
+// Abilities are what the driver enforces, as a worker tells its server.
+func (c *Capabilities) Abilities() navvy.KindAbilities {
+	return navvy.KindAbilities{Kind: c.Kind, Enforces: c.Enforces, Lacks: c.Lacks}
+}
+
 // MaxHandle bounds a handle, in bytes.
 const MaxHandle = 400
 

@@ -150,7 +150,8 @@ type SubmitHeader struct {
 	// Tasks may start before the last input has come. Otherwise nothing of the
 	// job is visible, and nothing is kept, before the seal.
 	Stream bool `protobuf:"varint,2,opt,name=stream,proto3" json:"stream,omitempty"`
-	// Send each change of the status, at most some ten a second; otherwise only the last.
+	// Send each change of the status, at most some ten a second; otherwise only the
+	// last, and those that say what it waits for.
 	Progress      bool `protobuf:"varint,3,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -751,7 +752,8 @@ type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Send each change, at most some ten a second; otherwise only the last status.
+	// Send each change, at most some ten a second; otherwise only the last status,
+	// and those that say what it waits for.
 	Progress      bool `protobuf:"varint,2,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1422,7 +1424,8 @@ type ResumeRequest struct {
 	Attach bool `protobuf:"varint,2,opt,name=attach,proto3" json:"attach,omitempty"`
 	// Change the cap of tasks at once; unset leaves it.
 	Parallelism int32 `protobuf:"varint,3,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
-	// Send each change of the status; otherwise only the first and the last.
+	// Send each change of the status; otherwise only the first and the last, and
+	// those that say what it waits for.
 	Progress      bool `protobuf:"varint,4,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1807,7 +1810,9 @@ type OverviewResponse struct {
 	// Workers.
 	Workers []*WorkerStatus `protobuf:"bytes,7,rep,name=workers,proto3" json:"workers,omitempty"`
 	// The server is about to leave.
-	Draining      bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
+	// What its own process can enforce, where no workers but its own will come.
+	Abilities     []*Abilities `protobuf:"bytes,9,rep,name=abilities,proto3" json:"abilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1896,6 +1901,13 @@ func (x *OverviewResponse) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *OverviewResponse) GetAbilities() []*Abilities {
+	if x != nil {
+		return x.Abilities
+	}
+	return nil
 }
 
 // WorkerStatus is a worker at a glance.
@@ -2074,7 +2086,7 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x10\n" +
 	"\x0eRemoveResponse\"\x11\n" +
-	"\x0fOverviewRequest\"\xf7\x01\n" +
+	"\x0fOverviewRequest\"\xaa\x02\n" +
 	"\x10OverviewResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x14\n" +
@@ -2083,7 +2095,8 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x04full\x18\x05 \x01(\bR\x04full\x12+\n" +
 	"\x06active\x18\x06 \x03(\v2\x13.navvy.v1.JobStatusR\x06active\x120\n" +
 	"\aworkers\x18\a \x03(\v2\x16.navvy.v1.WorkerStatusR\aworkers\x12\x1a\n" +
-	"\bdraining\x18\b \x01(\bR\bdraining\"\x85\x01\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\x121\n" +
+	"\tabilities\x18\t \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\"\x85\x01\n" +
 	"\fWorkerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
@@ -2177,42 +2190,43 @@ var file_navvy_v1_jobs_proto_depIdxs = []int32{
 	32, // 13: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
 	33, // 14: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
 	30, // 15: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
-	37, // 16: navvy.v1.WorkerStatus.abilities:type_name -> navvy.v1.Abilities
-	0,  // 17: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
-	7,  // 18: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
-	9,  // 19: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
-	10, // 20: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
-	12, // 21: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
-	13, // 22: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
-	15, // 23: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
-	17, // 24: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
-	19, // 25: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
-	21, // 26: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
-	22, // 27: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
-	23, // 28: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
-	24, // 29: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
-	26, // 30: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
-	28, // 31: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
-	5,  // 32: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
-	8,  // 33: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
-	33, // 34: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
-	11, // 35: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
-	32, // 36: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
-	14, // 37: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
-	16, // 38: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
-	18, // 39: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
-	20, // 40: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
-	32, // 41: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
-	32, // 42: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
-	32, // 43: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
-	25, // 44: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
-	27, // 45: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
-	29, // 46: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	37, // 16: navvy.v1.OverviewResponse.abilities:type_name -> navvy.v1.Abilities
+	37, // 17: navvy.v1.WorkerStatus.abilities:type_name -> navvy.v1.Abilities
+	0,  // 18: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
+	7,  // 19: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
+	9,  // 20: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
+	10, // 21: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
+	12, // 22: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
+	13, // 23: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
+	15, // 24: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
+	17, // 25: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
+	19, // 26: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
+	21, // 27: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
+	22, // 28: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
+	23, // 29: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
+	24, // 30: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
+	26, // 31: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
+	28, // 32: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
+	5,  // 33: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
+	8,  // 34: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
+	33, // 35: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
+	11, // 36: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
+	32, // 37: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
+	14, // 38: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
+	16, // 39: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
+	18, // 40: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
+	20, // 41: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
+	32, // 42: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
+	32, // 43: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
+	32, // 44: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
+	25, // 45: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
+	27, // 46: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
+	29, // 47: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
+	33, // [33:48] is the sub-list for method output_type
+	18, // [18:33] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_jobs_proto_init() }

@@ -1056,7 +1056,10 @@ type Status struct {
 	// All its answers were read.
 	Read bool `protobuf:"varint,8,opt,name=read,proto3" json:"read,omitempty"`
 	// When it will be removed; unset before it ended.
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`
+	Expires *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`
+	// What it asks for and no worker that there is can enforce, so that nothing of
+	// it can start; empty if it can.
+	Waiting       string `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1152,6 +1155,13 @@ func (x *Status) GetExpires() *timestamppb.Timestamp {
 		return x.Expires
 	}
 	return nil
+}
+
+func (x *Status) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
 }
 
 // JobStatus is a job and where it stands.
@@ -1840,7 +1850,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\arunning\x18\x02 \x01(\x03R\arunning\x12\x1c\n" +
 	"\tsucceeded\x18\x03 \x01(\x03R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x18\n" +
-	"\astopped\x18\x05 \x01(\x03R\astopped\"\xa7\x02\n" +
+	"\astopped\x18\x05 \x01(\x03R\astopped\"\xc1\x02\n" +
 	"\x06Status\x12%\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x0f.navvy.v1.StateR\x05state\x12(\n" +
 	"\x06counts\x18\x02 \x01(\v2\x10.navvy.v1.CountsR\x06counts\x12\x12\n" +
@@ -1850,7 +1860,9 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x03why\x18\x06 \x01(\tR\x03why\x126\n" +
 	"\bfinished\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x12\x12\n" +
 	"\x04read\x18\b \x01(\bR\x04read\x124\n" +
-	"\aexpires\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"V\n" +
+	"\aexpires\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\tR\awaiting\"V\n" +
 	"\tJobStatus\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.navvy.v1.JobR\x03job\x12(\n" +
 	"\x06status\x18\x02 \x01(\v2\x10.navvy.v1.StatusR\x06status\"2\n" +
