@@ -23,6 +23,7 @@ type Sink interface {
 // it hands them to a Sink. All methods may be called at once.
 type Collector struct {
 	sink           Sink
+	log            *Log        // where everything goes at once, which then keeps the checksum; nil if there is none
 	live           atomic.Bool // somebody watches: hand on each piece as it comes
 	stdout, stderr Writer
 	limit          int64  // of the payload bytes of both streams together; 0 for none
@@ -58,6 +59,22 @@ func (c *Collector) Limit(bytes int64, over func()) { c.limit, c.over = bytes, o
 // ErrLimit says that there is more output than it may be. It wraps navvy.ErrExhausted.
 var ErrLimit = fmt.Errorf("output: more than its limit: %w", navvy.ErrExhausted)
 
+// Capture returns a collector that appends each piece to a log as it comes, so
+// that readers of the log follow it. The log is empty and gets nothing else; the
+// caller finishes it behind the collector.
+func Capture(log *Log) *Collector {
+	c := NewCollector(logSink{log})
+	c.log = log
+	c.live.Store(true)
+	return c
+}
+
+// logSink is a log as a sink.
+type logSink struct{ log *Log }
+
+// Upload implements Sink.
+func (s logSink) Upload(frames []byte) error { return s.log.Append(frames) }
+
 // Stdout is the writer of the attempt's standard output.
 func (c *Collector) Stdout() *Writer { return &c.stdout }
 
@@ -89,6 +106,9 @@ func (c *Collector) Finish() (navvy.Output, error) {
 		c.flush()
 	}
 	c.closed = true
+	if c.log != nil {
+		_, c.crc = c.log.Sum()
+	}
 	out := navvy.Output{Logged: c.logged, Length: c.length, CRC: c.crc, Stdout: c.bytes[Stdout], Stderr: c.bytes[Stderr]}
 	if !c.logged {
 		out.Inline = c.pending
@@ -177,7 +197,9 @@ func (c *Collector) makeRoom(n int) (keep bool, err error) {
 }
 
 func (c *Collector) count(s Stream, frame []byte) {
-	c.crc = UpdateCRC(c.crc, frame)
+	if c.log == nil {
+		c.crc = UpdateCRC(c.crc, frame)
+	}
 	c.length += int64(len(frame))
 	c.bytes[s] += int64(len(frame) - HeaderSize)
 }

@@ -3,7 +3,13 @@
 // log of them that one writer appends to and any number of readers read from
 // byte 0, live or later; and the reading of one stream out of both.
 //
-// It knows nothing of where logs are kept: a Log spills to whatever File it is given.
+// A Log lies in memory (NewLog), in a file (Create), or spills to whatever File it
+// is given, as the engine's do. Capture puts a process's two streams into one, its
+// Reader follows it, and Copy makes two streams again of what any reader gives,
+// also one of the file that a log has left.
+//
+// What two pipes hold when somebody comes to read them has no order any more:
+// pieces are in order as far as they were read in order.
 package output
 
 import (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/navvy-run/navvy"
@@ -26,10 +27,11 @@ type File interface {
 
 // Log is the frames of one attempt, from byte 0 on: appended once, by one writer,
 // and read by any number of readers, each at its own offset, while it grows and
-// afterwards. Its first bytes, up to InlineLimit, stay in memory, everything is
-// in a File once it is longer. A reader that waits costs a goroutine of its
-// caller, one that does not read costs nothing, and none slows the writer down,
-// but for the Sync that a File may need to show its last bytes.
+// afterwards. The first bytes of a log of NewLog, up to InlineLimit, stay in
+// memory, everything is in a File once it is longer. A reader that waits costs a
+// goroutine of its caller and is woken when the log grows, one that does not read
+// costs nothing, and none slows the writer down, but for the Sync that a File may
+// need to show its last bytes.
 // Append, Sync and Finish are for one goroutine at a time, the others for all.
 type Log struct {
 	create func() (File, error)
@@ -49,8 +51,25 @@ type Log struct {
 	grown  chan struct{} // closed when there is more to read, or nothing more; nil if nobody waits
 }
 
-// NewLog returns an empty log. create makes its file, once, when it is needed.
-func NewLog(create func() (File, error)) *Log { return &Log{create: create} }
+// NewLog returns an empty log. create makes its file, once, when it is needed; if
+// it is nil everything stays in memory.
+func NewLog(create func() (File, error)) *Log {
+	if create == nil {
+		create = func() (File, error) { return &memory{}, nil }
+	}
+	return &Log{create: create}
+}
+
+// Create returns an empty log in a new file, which from its first byte on holds
+// all that was appended, and can be read like any other when the log is no more:
+// see Copy. There must be no such file yet: the error wraps fs.ErrExist.
+func Create(path string) (*Log, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("output: create the log: %w", err)
+	}
+	return &Log{file: disk{file}}, nil
+}
 
 // Append adds p, which it does not keep. After an error the log has ended with it.
 func (l *Log) Append(p []byte) error {
@@ -59,6 +78,7 @@ func (l *Log) Append(p []byte) error {
 	if l.ended {
 		return fmt.Errorf("output: append to a log that has ended: %w", navvy.ErrClosed)
 	}
+	crc := UpdateCRC(l.crc, p) // which only we change
 	inHead := l.file == nil && l.length+int64(len(p)) <= InlineLimit
 	if !inHead {
 		err := l.spill()
@@ -77,7 +97,7 @@ func (l *Log) Append(p []byte) error {
 		l.head = append(l.head, p...)
 	}
 	l.length += int64(len(p))
-	l.crc = UpdateCRC(l.crc, p)
+	l.crc = crc
 	l.broadcast()
 	return nil
 }
@@ -171,35 +191,83 @@ func (l *Log) Sum() (length int64, crc uint32) {
 	return l.length, l.crc
 }
 
-// Read fills p with what the log holds from byte off on: at least one byte, if
+// Wait returns how many bytes lie in the log from byte off on: at least one, if
 // need be one that it waits for. It returns io.EOF at the end of a log that has
 // ended, or the error that it ended with, and the error of ctx if that ends first.
+func (l *Log) Wait(ctx context.Context, off int64) (int64, error) {
+	v, err := l.await(ctx, off)
+	return v.rest, err
+}
+
+// Read fills p with what the log holds from byte off on: at least one byte, if
+// need be one that it waits for. Its errors are those of Wait, or say that the
+// file cannot be read.
 func (l *Log) Read(ctx context.Context, p []byte, off int64) (int, error) {
+	if len(p) == 0 && off >= 0 {
+		return 0, nil
+	}
+	v, err := l.await(ctx, off)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(v.head) > 0:
+		return copy(p, v.head), nil
+	default:
+		return l.readFile(v.file, p[:min(int64(len(p)), v.rest)], off)
+	}
+}
+
+// view is what there is of a log from an offset on.
+type view struct {
+	head []byte // the first bytes of it, if they are in memory; they never change
+	file File
+	rest int64 // how many bytes there are
+}
+
+// await is Wait, with what there is.
+func (l *Log) await(ctx context.Context, off int64) (view, error) {
 	if off < 0 {
-		return 0, fmt.Errorf("output: read the log at byte %d: %w", off, navvy.ErrInvalid)
+		return view{}, fmt.Errorf("output: read the log at byte %d: %w", off, navvy.ErrInvalid)
 	}
 	for {
 		l.mu.RLock()
-		n := 0
+		v, grown, ended, err := view{file: l.file, rest: l.length - off}, l.grown, l.ended, l.err
 		if off < int64(len(l.head)) {
-			n = copy(p, l.head[off:])
+			v.head = l.head[off:]
 		}
-		file, rest, ended, err := l.file, l.length-off, l.ended, l.err
 		l.mu.RUnlock()
 		switch {
-		case n > 0 || len(p) == 0:
-			return n, nil
-		case rest > 0:
-			return l.readFile(file, p[:min(int64(len(p)), rest)], off)
+		case v.rest > 0:
+			return v, nil
 		case ended && err != nil:
-			return 0, err
+			return view{}, err
 		case ended:
-			return 0, io.EOF
+			return view{}, io.EOF
+		case grown == nil:
+			if grown = l.promise(off); grown == nil {
+				continue
+			}
 		}
-		if err := l.wait(ctx, off); err != nil {
-			return 0, err
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return view{}, ctx.Err()
 		}
 	}
+}
+
+// promise gives the channel that is closed when there is more; nil if there is
+// already more than off, or nothing more will come.
+func (l *Log) promise(off int64) chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.length > off || l.ended {
+		return nil
+	}
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return l.grown
 }
 
 // readFile reads bytes that have been appended to the file.
@@ -228,24 +296,4 @@ func (l *Log) show(off int64) error {
 		return nil
 	}
 	return l.sync()
-}
-
-// wait blocks until there is more than off, or nothing more.
-func (l *Log) wait(ctx context.Context, off int64) error {
-	l.mu.Lock()
-	if l.length > off || l.ended {
-		l.mu.Unlock()
-		return nil
-	}
-	if l.grown == nil {
-		l.grown = make(chan struct{})
-	}
-	grown := l.grown
-	l.mu.Unlock()
-	select {
-	case <-grown:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -148,13 +148,16 @@ func (r *outputReader) live(ctx context.Context, log *output.Log) error {
 		if !r.follow {
 			reading, cancel = context.WithTimeout(ctx, wait)
 		}
-		buf := make([]byte, piece)
-		n, err := log.Read(reading, buf, r.off)
+		rest, err := log.Wait(reading, r.off) // who waits holds no memory
 		cancel()
-		r.off += int64(n)
-		if n > 0 {
-			if err := r.send(&navvyv1.ReadOutputResponse{Frames: buf[:n]}); err != nil {
-				return err
+		if err == nil {
+			buf := make([]byte, min(piece, rest))
+			var n int
+			if n, err = log.Read(ctx, buf, r.off); n > 0 {
+				r.off += int64(n)
+				if err := r.send(&navvyv1.ReadOutputResponse{Frames: buf[:n]}); err != nil {
+					return err
+				}
 			}
 		}
 		if err != nil {

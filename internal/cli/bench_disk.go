@@ -153,7 +153,7 @@ func benchOutput(ctx context.Context, b *bench) (*figure, error) {
 	}
 	mine, plain := median(ours), median(copies)
 	ratio := plain.Seconds() / mine.Seconds()
-	f := &figure{goal: "at least 0.7 of the copy's speed", ok: ratio >= 0.7}
+	f := &figure{goal: "at least 0.8 of the copy's speed", ok: ratio >= 0.8}
 	f.add("bytes", float64(size), quantity.Size(size))
 	f.addTime("copy_and_sync", plain)
 	f.addTime("navvy", mine)
