@@ -13,6 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
@@ -27,7 +28,7 @@ func tree(t testing.TB, needs ...navvy.Ability) *cgroup.Tree {
 	})
 	t.Cleanup(func() {
 		err := groups.Close()
-		for begun := time.Now(); err != nil && time.Since(begun) < patience; err = groups.Close() {
+		for begun := time.Now(); err != nil && time.Since(begun) < drivertest.Patience; err = groups.Close() {
 			time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells when what nobody waits for is collected
 		}
 		if err != nil {
@@ -162,7 +163,7 @@ func TestManyStarts(t *testing.T) {
 				_ = p.Stop(i%4 == 0)
 				_ = p.Stop(true)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+			ctx, cancel := context.WithTimeout(context.Background(), 3*drivertest.Patience)
 			defer cancel()
 			_, err = p.Wait(ctx)
 			ends <- err
