@@ -114,7 +114,11 @@ func (p *Process) waitGroup(ctx context.Context) error {
 	if p.isOver() {
 		return nil
 	}
-	return p.linger(ctx)
+	err := p.linger(ctx)
+	if err != nil && p.group != nil {
+		go p.collectGroup() //nolint:gosec // it outlives ctx on purpose
+	}
+	return err
 }
 
 // collect takes the end of a process that nobody waits for any more, so that it
@@ -123,11 +127,16 @@ func (p *Process) collect(main *pidfd) {
 	_ = main.file.SetReadDeadline(time.Time{}) // which the end of the context had set
 	_ = main.wait(context.Background(), p.reap)
 	main.close()
-	if p.group != nil && p.group.AwaitEmpty(context.Background()) == nil {
-		_ = p.group.Remove()
-	}
+	p.collectGroup()
 	p.out[0].drain()
 	p.out[1].drain()
+}
+
+// collectGroup removes the control group of a process that nobody waits for any more.
+func (p *Process) collectGroup() {
+	if p.group != nil && p.group.AwaitEmpty(context.Background()) == nil {
+		_ = p.group.Remove() // else the next tree of its name clears it away
+	}
 }
 
 // exitOf reads how a process ended.

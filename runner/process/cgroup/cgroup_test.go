@@ -249,6 +249,17 @@ func TestLeft(t *testing.T) {
 	}
 }
 
+// TestSwept has a tree go on whose place was taken for a dead one's.
+func TestSwept(t *testing.T) {
+	tree := open(t)
+	if err := tree.Close(); err != nil { // as the other one does it
+		t.Fatal(err)
+	}
+	if got := start(t, tree, navvy.Limits{}, "/", "nothing").wait(t); got != "" {
+		t.Errorf("it printed %q", got)
+	}
+}
+
 func TestAwaitEmpty(t *testing.T) {
 	tree := open(t)
 	r := start(t, tree, navvy.Limits{}, "/", "sleep 100ms")

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/navvy-run/navvy"
 )
 
@@ -46,10 +44,11 @@ func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
 		if !join[i] {
 			continue
 		}
-		p := part{h, filepath.Join(h.place, name)}
-		if err := unix.Mkdir(p.dir, 0o755); err != nil {
-			return nil, errors.Join(fmt.Errorf("cgroup: make %s: %w", p.dir, err), g.Remove())
+		dir, err := h.makeGroup(name)
+		if err != nil {
+			return nil, errors.Join(err, g.Remove())
 		}
+		p := part{h, dir}
 		g.parts = append(g.parts, p)
 		if err := p.set(settings(h.version, l, on)); err != nil {
 			return nil, errors.Join(fmt.Errorf("cgroup: %w", err), g.Remove())

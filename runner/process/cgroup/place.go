@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,23 +19,70 @@ import (
 // newHierarchy makes our directory in a hierarchy, and the controllers of
 // version 2 available below it.
 func newHierarchy(m mount, in map[string]string, o *Options) (*hierarchy, error) {
-	h := &hierarchy{mount: m, home: m.place(in), usable: m.controllers}
+	h := &hierarchy{mount: m, home: m.place(in)}
 	parent, err := m.parent(in, o.Parent)
 	if err != nil {
 		return nil, err
 	}
 	h.place = filepath.Join(parent, o.Name)
-	if err := makeDir(h.place); err != nil {
-		return nil, denied(parent, err)
-	}
-	if m.version == 1 {
-		return h, nil
-	}
-	if h.usable, err = h.enable(parent); err != nil {
+	h.sweep(parent)
+	h.usable, err = h.makePlace()
+	if err != nil {
 		_ = unix.Rmdir(h.place)
 		return nil, err
 	}
 	return h, nil
+}
+
+// sweepTries is how often our directory is made again, if others that sweep
+// think it a dead one's.
+const sweepTries = 5
+
+// makePlace makes our directory, and returns the controllers that groups in it can have.
+func (h *hierarchy) makePlace() (usable []string, err error) {
+	parent := filepath.Dir(h.place)
+	for range sweepTries {
+		if err = makeDir(h.place); err != nil {
+			return nil, denied(parent, err)
+		}
+		if h.version == 1 {
+			return h.controllers, nil
+		}
+		if usable, err = h.enable(parent); !gone(err) {
+			break
+		}
+	}
+	return usable, err
+}
+
+// sweep removes the empty places of trees whose process was killed, and whose
+// name nobody has come back to: those beside ours with the same first words. A
+// living tree makes its place again when it needs it.
+func (h *hierarchy) sweep(parent string) {
+	family := h.place[:strings.LastIndex(h.place, "-")+1]
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if dir := filepath.Join(parent, e.Name()); family != "" && strings.HasPrefix(dir, family) {
+			_ = unix.Rmdir(dir) // which the kernel refuses if there is anything in it
+		}
+	}
+}
+
+// makeGroup makes a directory in our own.
+func (h *hierarchy) makeGroup(name string) (dir string, err error) {
+	dir = filepath.Join(h.place, name)
+	for range sweepTries {
+		if err = unix.Mkdir(dir, 0o755); err != unix.ENOENT {
+			break
+		}
+		if _, err := h.makePlace(); err != nil {
+			return "", err
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("cgroup: make %s: %w", dir, err)
+	}
+	return dir, nil
 }
 
 // parent is the directory under which ours is made.

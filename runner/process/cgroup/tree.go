@@ -18,7 +18,8 @@ import (
 // Options configure Open.
 type Options struct {
 	// Name is that of the directory which holds this tree's groups. One tree on
-	// the host may have it at a time, which the caller sees to. Required.
+	// the host may have it at a time, which the caller sees to. Up to its last "-"
+	// it is the name of a family, whose empty directories are swept away. Required.
 	Name string
 	// Parent is the group below which the tree is made, from the top of each
 	// hierarchy, as /batch; it must exist. Defaults to this process's own group
@@ -157,9 +158,9 @@ var probes = navvy.Limits{CPUs: 1000, CPUShares: navvy.DefaultCPUShares, Memory:
 // find makes a group and gives it every limit that there is.
 func (t *Tree) find() {
 	for _, h := range t.all {
-		dir := filepath.Join(h.place, "probe")
-		if err := makeDir(dir); err != nil {
-			t.lack(denied(dir, err).Error())
+		dir, err := h.makeGroup("probe")
+		if err != nil {
+			t.lack(denied(h.place, err).Error())
 			continue
 		}
 		failed := map[navvy.Ability]bool{}
