@@ -1,0 +1,68 @@
+package isolate
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Box says how an attempt is to be set apart.
+type Box struct {
+	// Isolate gives it processes, mounts, a host name, System V IPC and message
+	// queues, /proc, /tmp, /var/tmp and /dev/shm of its own, no rights that a
+	// program does not need, and a filter of system calls.
+	Isolate bool
+	// UID is the user and the group that it runs as, if Isolate is set; the
+	// caller must be root. Defaults to the caller's.
+	UID int
+	// Network is navvy.NetworkNone or navvy.NetworkHost. Defaults to the host's.
+	Network string
+	// Ulimits are set in it, before it gives up the right to raise them.
+	Ulimits []navvy.Ulimit
+	// Dir is its working directory, absolute. One under a directory that Isolate
+	// hides is there all the same, with what is in it. Defaults to the one that it is started in.
+	Dir string
+	// Private makes the directory that it is started in, which may be in a place
+	// that it cannot reach, its working directory and its home, at WorkDir. Only with Isolate, and not with Dir.
+	Private bool
+	// Program is the program that it runs, if that has an absolute path: under a
+	// directory that Isolate hides, this one file is there all the same.
+	Program string
+	// Hostname defaults to DefaultHostname. Only with Isolate.
+	Hostname string
+}
+
+// DefaultHostname is the name of the host that an isolated attempt sees.
+const DefaultHostname = "navvy"
+
+// WorkDir is where an isolated attempt sees its private working directory.
+const WorkDir = "/tmp/work"
+
+// maxHostname is the kernel's, in bytes.
+const maxHostname = 64
+
+// Empty tells whether a process needs nothing of this package.
+func (b *Box) Empty() bool {
+	return !b.Isolate && b.Network != navvy.NetworkNone && len(b.Ulimits) == 0
+}
+
+// validate finds what makes no sense. Its error wraps navvy.ErrInvalid.
+func (b *Box) validate() error {
+	switch {
+	case !b.Isolate && (b.Private || b.UID != 0 || b.Hostname != ""):
+		return fmt.Errorf("isolate: a private directory, a user or a host name need isolation: %w", navvy.ErrInvalid)
+	case b.Private && b.Dir != "":
+		return fmt.Errorf("isolate: working directory %s and a private one: %w", b.Dir, navvy.ErrInvalid)
+	case b.Dir != "" && !filepath.IsAbs(b.Dir):
+		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
+	case b.UID < 0 || int64(b.UID) >= 1<<32-1:
+		return fmt.Errorf("isolate: there is no user %d: %w", b.UID, navvy.ErrInvalid)
+	case len(b.Hostname) > maxHostname:
+		return fmt.Errorf("isolate: host name %q is longer than %d bytes: %w", b.Hostname, maxHostname, navvy.ErrInvalid)
+	case strings.ContainsRune(b.Dir+b.Program+b.Hostname, 0):
+		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname}, navvy.ErrInvalid)
+	}
+	return nil
+}

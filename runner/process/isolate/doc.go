@@ -1,0 +1,2 @@
+// Package isolate sets Linux processes apart from their host and from each other.
+package isolate

@@ -1,0 +1,199 @@
+package isolate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/process/boot"
+)
+
+// hidden is a directory of the host that an isolated attempt does not see: an
+// empty one in memory takes its place.
+type hidden struct {
+	path string // free of symbolic links
+	size string // the most that it may hold, of the host's memory
+}
+
+// findHidden are the directories that all users of the host write to. All
+// together they hold less than the memory.
+func findHidden() []hidden {
+	var list []hidden
+	for _, d := range []hidden{{"/tmp", "50%"}, {"/var/tmp", "20%"}, {"/dev/shm", "20%"}} {
+		real, err := filepath.EvalSymlinks(d.path)
+		if err != nil || real == "/" {
+			continue
+		}
+		if info, err := os.Stat(real); err != nil || !info.IsDir() {
+			continue
+		}
+		if !slices.ContainsFunc(list, func(o hidden) bool { return within(real, o.path) }) {
+			list = append(list, hidden{real, d.size})
+		}
+	}
+	return list
+}
+
+// within tells whether path is dir or below it.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, dir+"/")
+}
+
+// kept is something below a hidden directory that the attempt sees all the same.
+type kept struct {
+	name   string // for errors
+	source string
+	target string
+	file   bool
+}
+
+// mounts adds the calls that give an attempt the file system that it sees, and
+// returns the working directory that it has there.
+func (h *Host) mounts(p *boot.Program, b *Box) (dir string, err error) {
+	keep, err := h.keep(b)
+	if err != nil {
+		return "", err
+	}
+	p.Before = append(p.Before, closeRest()...)
+	for _, k := range keep {
+		// Held by a descriptor, until the place where it was is hidden.
+		at := unix.AT_FDCWD
+		p.Before = append(p.Before, call(k.name, unix.SYS_OPEN_TREE, boot.Int(at), boot.Text(k.source),
+			boot.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)))
+	}
+	p.Before = append(p.Before, call("mount /proc", unix.SYS_MOUNT, boot.Text("proc"), boot.Text("/proc"), boot.Text("proc"),
+		boot.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), boot.Int(0)))
+	for _, d := range h.hidden {
+		p.Before = append(p.Before, call("mount "+d.path, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(d.path), boot.Text("tmpfs"),
+			boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+d.size)))
+	}
+	if h.mqueue {
+		p.Before = append(p.Before, call("mount /dev/mqueue", unix.SYS_MOUNT, boot.Text("mqueue"), boot.Text("/dev/mqueue"), boot.Text("mqueue"),
+			boot.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), boot.Int(0)))
+	}
+	for i, k := range keep {
+		p.Before = append(p.Before, h.place(k, firstFD+i)...)
+	}
+	if b.Private {
+		return WorkDir, nil
+	}
+	return b.Dir, nil
+}
+
+// keep lists what the user named in hidden directories.
+func (h *Host) keep(b *Box) ([]kept, error) {
+	var keep []kept
+	if b.Private {
+		if !h.hides(filepath.Dir(WorkDir)) {
+			return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
+		}
+		keep = append(keep, kept{name: "private directory", source: ".", target: WorkDir})
+	}
+	if b.Dir != "" {
+		if real, err := filepath.EvalSymlinks(b.Dir); err == nil && h.below(real) {
+			info, err := os.Stat(real)
+			noDir := err == nil && !info.IsDir() // which is found out later, and told
+			keep = append(keep, kept{name: dirCall + b.Dir, source: real, target: real, file: noDir})
+		}
+	}
+	if filepath.IsAbs(b.Program) {
+		real, err := filepath.EvalSymlinks(b.Program)
+		if err != nil || slices.ContainsFunc(keep, func(k kept) bool { return within(real, k.target) }) {
+			return keep, nil // what is wrong with it shows when it is executed
+		}
+		if h.below(real) {
+			keep = append(keep, kept{name: "program " + b.Program, source: real, target: real, file: true})
+		}
+		if link := filepath.Clean(b.Program); link != real && h.below(link) && h.below(real) {
+			keep = append(keep, kept{name: "program " + b.Program, source: real, target: link, file: true})
+		}
+	}
+	return keep, nil
+}
+
+// below tells whether path is below a hidden directory, and not one itself:
+// who names /tmp means whatever /tmp there is.
+func (h *Host) below(path string) bool {
+	return slices.ContainsFunc(h.hidden, func(d hidden) bool { return path != d.path && within(path, d.path) })
+}
+
+func (h *Host) hides(path string) bool {
+	return slices.ContainsFunc(h.hidden, func(d hidden) bool { return path == d.path })
+}
+
+// place puts what descriptor fd holds at its target, with the directories that lead there.
+func (h *Host) place(k kept, fd int) []boot.Call {
+	var calls []boot.Call
+	at := unix.AT_FDCWD
+	mkdir := func(path string) {
+		calls = append(calls, ignoring(unix.EEXIST, call("make "+path, unix.SYS_MKDIRAT, boot.Int(at), boot.Text(path), boot.Int(0o755))))
+	}
+	for i, c := range k.target {
+		if c == '/' && h.below(k.target[:i]) {
+			mkdir(k.target[:i])
+		}
+	}
+	if k.file {
+		calls = append(calls, ignoring(unix.EEXIST, call("make "+k.target, unix.SYS_MKNODAT, boot.Int(at), boot.Text(k.target), boot.Int(unix.S_IFREG|0o600), boot.Int(0))))
+	} else {
+		mkdir(k.target)
+	}
+	return append(calls, call(k.name, unix.SYS_MOVE_MOUNT, boot.Int(fd), boot.Text(""), boot.Int(at), boot.Text(k.target), boot.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)))
+}
+
+// findMqueue tells whether the host has a file system of message queues, which
+// would show the host's in the attempt.
+func findMqueue() bool {
+	var queues, dev unix.Stat_t
+	return unix.Stat("/dev/mqueue", &queues) == nil && unix.Stat("/dev", &dev) == nil && queues.Dev != dev.Dev
+}
+
+// loopback brings the loopback interface up: a new network namespace has nothing else.
+func loopback() []boot.Call {
+	request := make([]byte, unix.SizeofSockaddrAny) // larger than struct ifreq, netdevice(7)
+	copy(request, "lo")
+	binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP)
+	const name = "bring the loopback interface up"
+	return append(closeRest(),
+		call(name, unix.SYS_SOCKET, boot.Int(unix.AF_INET), boot.Int(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), boot.Int(0)),
+		call(name, unix.SYS_IOCTL, boot.Int(firstFD), boot.Int(unix.SIOCSIFFLAGS), boot.Bytes(request)),
+		call(name, unix.SYS_CLOSE, boot.Int(firstFD)))
+}
+
+// identity is a map of a user namespace with one entry, user_namespaces(7).
+func identity(id int) string { return fmt.Sprintf("%d %d 1", id, id) }
+
+// masks hides or protects what user 0 could harm the host with although it has
+// no capabilities: files that are its own. Others cannot write to any of it,
+// and are spared the mounts, which cost more than all else.
+func masks() []boot.Call {
+	var calls []boot.Call
+	add := func(name, source, target, kind string, flags uintptr, options string) {
+		calls = append(calls, ignoring(unix.ENOENT, call(name+" "+target, unix.SYS_MOUNT,
+			boot.Text(source), boot.Text(target), boot.Text(kind), boot.Int(flags), boot.Text(options))))
+	}
+	for _, file := range []string{"kcore", "keys", "timer_list", "latency_stats", "sched_debug", "sysrq-trigger", "kmsg", "interrupts"} {
+		add("hide", "/dev/null", "/proc/"+file, "", unix.MS_BIND, "")
+	}
+	const sealed = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	for _, dir := range []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"} {
+		add("hide", "tmpfs", dir, "tmpfs", sealed, "size=0")
+	}
+	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"} {
+		add("protect", dir, dir, "", unix.MS_BIND|unix.MS_REC, "")
+	}
+	readOnly := boot.Words(boot.Int(unix.MOUNT_ATTR_RDONLY), boot.Int(0), boot.Int(0), boot.Int(0)) // struct mount_attr
+	const sizeofAttr = 32
+	at := unix.AT_FDCWD
+	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/sys"} {
+		calls = append(calls, ignoring(unix.ENOENT, call("protect "+dir, unix.SYS_MOUNT_SETATTR,
+			boot.Int(at), boot.Text(dir), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))))
+	}
+	return calls
+}

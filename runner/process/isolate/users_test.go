@@ -1,0 +1,4 @@
+package isolate_test
+
+func holdUsers(string) int { return 0 }
+func asNobody(string) int  { return 0 }
