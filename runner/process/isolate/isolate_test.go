@@ -92,7 +92,6 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-
 func TestHostname(t *testing.T) {
 	t.Parallel()
 	if v := look(t, isolate.Box{Isolate: true, Hostname: "other"}); v.Host != "other" {

@@ -99,7 +99,7 @@ func launch(tb testing.TB, p *isolate.Plan, program, dir, act string) *attempt {
 	}
 	defer w.Close()
 	_ = r.SetReadDeadline(time.Now().Add(patience))
-	tb.Cleanup(func() { _ = r.Close() })
+	tb.Cleanup(func() { _ = r.Close() }) // twice is once
 	sys := &syscall.SysProcAttr{Setpgid: true}
 	p.Set(sys)
 	env := p.Env([]string{envAct + "=" + act, "HOME=/root", "TMPDIR=/elsewhere"})

@@ -107,7 +107,7 @@ func (h *Host) isolate(p *boot.Program, b *Box, rootless bool) error {
 	p.After = append(p.After, h.dropRights(b.UID)...)
 	p.After = append(p.After, changeDir(dir)...)
 	p.After = append(p.After, filter()...)
-	p.Settle = initRights()
+	p.Settle = initRights(b.UID)
 	return nil
 }
 

@@ -47,12 +47,16 @@ func (h *Host) dropRights(uid int) []boot.Call {
 		noNewPrivileges())
 }
 
-// initRights are the calls by which the init gives up all rights but to signal
-// processes of another user than its own.
-func initRights() []boot.Call {
+// initRights are the calls by which the init gives up all rights, but to signal
+// processes of another user than its own if there are such.
+func initRights(uid int) []boot.Call {
+	var kept uint32
+	if uid != 0 {
+		kept = 1 << unix.CAP_KILL
+	}
 	return []boot.Call{
 		call("clear ambient capabilities", unix.SYS_PRCTL, boot.Int(unix.PR_CAP_AMBIENT), boot.Int(unix.PR_CAP_AMBIENT_CLEAR_ALL), boot.Int(0), boot.Int(0), boot.Int(0)),
-		capset("drop capabilities", 1<<unix.CAP_KILL),
+		capset("drop capabilities", kept),
 		noNewPrivileges(),
 	}
 }
