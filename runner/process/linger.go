@@ -11,10 +11,6 @@ import (
 // looked at again: a member that leaves its group tells nobody.
 const regroup = time.Second
 
-// lastLook is how many looks in a row have to find nobody alive, if none of them
-// can be sure: on a host where processes come and go all the time.
-const lastLook = 10
-
 // linger waits until the group is empty, after its main process has ended and
 // left others behind: it waits for one member after the other to end, and then
 // looks whether there are new ones.
@@ -26,27 +22,61 @@ func (p *Process) linger(ctx context.Context) error {
 		p.markOver()
 		return nil
 	}
-	var before roster
-	for looks := 0; !p.groupGone(); {
+	var v vigil
+	for !p.groupGone() {
 		now, err := rosterOf(p.pid)
-		if err != nil || len(now.members) > 0 {
-			looks = 0
-			if err := p.waitMembers(ctx, now.members); err != nil {
-				return err
-			}
-			continue
-		}
-		if looks++; now.nobodySince(before) || looks == lastLook {
+		switch {
+		case err != nil || len(now.members) > 0:
+			v = vigil{}
+			err = p.waitMembers(ctx, now.members)
+		case v.over(now):
 			// Only zombies, which their parent does not collect: they run and write nothing.
 			p.markOver()
 			return nil
+		default:
+			err = pause(ctx, time.Millisecond<<v.looks)
 		}
-		before = now
-		if err := pause(ctx, time.Millisecond<<looks); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// vigil is a row of looks at a group that found nobody alive. One alone proves
+// nothing: who is listed may end before its turn, after a fork of one who is not.
+type vigil struct {
+	looks      int
+	last, stay map[int]uint64 // the zombies of the last look, and those of all
+}
+
+// lastLook is how many looks have to find the same zombie, if none can be sure:
+// on some hosts processes come and go all the time.
+const lastLook = 10
+
+// over adds a look, and tells whether nobody is alive: each that could have
+// forked was seen to have ended before the look began.
+func (v *vigil) over(now roster) bool {
+	sure := v.looks > 0 && !now.missed && len(common(now.ended, v.last)) == len(now.ended)
+	if v.looks == 0 {
+		v.stay = now.ended
+	}
+	v.last, v.stay = now.ended, common(now.ended, v.stay)
+	v.looks++
+	if len(v.stay) == 0 {
+		v.looks = 0 // the group is not empty, and not because of a zombie: somebody escapes the looks
+	}
+	return sure || v.looks == lastLook
+}
+
+func common(a, b map[int]uint64) map[int]uint64 {
+	both := make(map[int]uint64)
+	for pid, start := range a {
+		if s, ok := b[pid]; ok && s == start {
+			both[pid] = start
+		}
+	}
+	return both
 }
 
 func pause(ctx context.Context, d time.Duration) error {

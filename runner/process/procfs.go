@@ -100,8 +100,7 @@ func pids() ([]int, error) {
 	return list, nil
 }
 
-// roster is what one look at /proc finds of a process group. The look takes a
-// while: who is listed may end before its turn, after a fork of one who is not.
+// roster is what one look at /proc finds of a process group.
 type roster struct {
 	members []int          // have not ended
 	ended   map[int]uint64 // zombies, by their start time
@@ -127,19 +126,4 @@ func rosterOf(pgid int) (roster, error) {
 		}
 	}
 	return r, nil
-}
-
-// nobodySince tells whether this look, and the one before it, prove that nobody
-// of the group is alive: each that could have forked was seen to have ended
-// before this look began.
-func (r roster) nobodySince(before roster) bool {
-	if len(r.members) > 0 || r.missed {
-		return false
-	}
-	for pid, start := range r.ended {
-		if s, ok := before.ended[pid]; !ok || s != start {
-			return false
-		}
-	}
-	return true
 }
