@@ -5,18 +5,23 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME ?= 60s
 BENCH ?= .
 PKG ?= ./...
+VM_PKG ?= ./runner/process/...
+VM_HOSTS ?= root user v1 hybrid systemd-hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check bench lint generate fuzz
+.PHONY: help build test test-vm check bench lint generate fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, static: bin/navvy
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/navvy ./cmd/navvy
 
 test: ## the fast tests
 	go test $(PKG)
+
+test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HOSTS, VM_ARGS)
+	NAVVY_VM_PACKAGES='$(VM_PKG)' NAVVY_VM_HOSTS='$(VM_HOSTS)' scripts/test-vm.sh -- $(VM_ARGS)
 
 check: ## exactly what CI runs
 	scripts/check.sh

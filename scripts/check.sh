@@ -3,7 +3,8 @@
 #
 # Tests that need PostgreSQL get its URL in NAVVY_TEST_POSTGRES. If that is not
 # set, a private one is started and stopped again; where that is impossible the
-# tests skip on a laptop, and with CI set the check fails.
+# tests skip on a laptop, and with CI set the check fails. The same holds for
+# QEMU and a kernel, which vm.sh fetches.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,6 +40,18 @@ race() {
 	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 10m ./...
 }
 
+limits() {
+	if ! scripts/vm.sh install; then
+		if [[ -n ${CI:-} ]]; then
+			echo 'check: there is no virtual machine, and CI must not skip its tests' >&2
+			return 1
+		fi
+		echo 'check: there is no virtual machine: the tests of cgroup v2 and v1 skip' >&2
+		return
+	fi
+	make test-vm >&2
+}
+
 # harness looks for broken promises with fresh seeds; a failure prints its seed.
 harness() {
 	NAVVY_CRASH_TIME=90s go test -count=1 -v -run TestPromises ./test/... >&2
@@ -56,6 +69,7 @@ step 'lint' make lint
 step 'tests of the tools' go -C tools test ./...
 step 'PostgreSQL' postgres
 step 'tests with the race detector' race
+step 'process limits in a virtual machine (cgroup v2, v1, hybrid)' limits
 step 'crash harness, fresh seeds, 90 s each' harness
 step 'fuzz targets, 3000 inputs each' scripts/fuzz.sh 3000x
 printf '== all is well (%d s)\n' "$SECONDS" >&2

@@ -12,14 +12,14 @@ vm_cgroup=v2 vm_user='' vm_group='' vm_shell=''
 
 mounts() {
 	mount -t proc proc /proc
-	mount -t sysfs sys /sys
-	mount -t devtmpfs dev /dev
+	mount -t sysfs sysfs /sys
+	mount -t devtmpfs devtmpfs /dev
 	mkdir -p /dev/pts /dev/shm /dev/mqueue
 	mount -t devpts -o ptmxmode=666 devpts /dev/pts
-	mount -t tmpfs -o mode=1777 shm /dev/shm
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 	mount -t mqueue mqueue /dev/mqueue
-	mount -t tmpfs -o mode=1777 tmp /tmp
-	mount -t tmpfs -o mode=755 run /run
+	mount -t tmpfs -o mode=1777 tmpfs /tmp
+	mount -t tmpfs -o mode=755 tmpfs /run
 	mount -t ext4 /dev/vdb /mnt
 	chmod 1777 /mnt
 	ln -s /proc/self/fd /dev/fd
@@ -84,6 +84,13 @@ delegate() {
 		echo '+cpu +memory +pids +io' >app.slice/cgroup.subtree_control"
 }
 
+# quote prints words for a shell.
+quote() {
+	for word in "$@"; do
+		printf "'%s' " "$(printf %s "$word" | sed "s/'/'\\\\''/g")"
+	done
+}
+
 # in_group runs a command as the user and in the group that are wanted.
 in_group() (
 	if [ -n "$vm_group" ]; then
@@ -91,8 +98,7 @@ in_group() (
 	fi
 	if [ -n "$vm_user" ]; then
 		export HOME=/home/navvy USER=navvy XDG_RUNTIME_DIR=/run/user/1000
-		# shellcheck disable=SC2016 # the inner shell expands it
-		exec su -m -s /bin/sh navvy -c 'exec "$0" "$@"' "$@"
+		exec su -m -s /bin/sh navvy -c "exec $(quote "$@")" # it takes arguments for its own options
 	fi
 	exec "$@"
 )
@@ -109,6 +115,7 @@ if [ "$vm_cgroup" = v2 ]; then
 		vm_group=$delegated
 	fi
 fi
+mount --make-rshared / # as systemd does: isolation has to undo it
 cd /mnt || exit
 
 if [ -n "$vm_shell" ]; then
@@ -120,7 +127,7 @@ ran=0
 for test in /tests/*; do
 	name=${test##*/}
 	echo "navvy-vm: begin ${name#*-} $(uptime_now)"
-	in_group "$test" -test.v -test.timeout=2m "$@"
+	in_group "$test" -test.v -test.timeout=4m "$@"
 	echo "navvy-vm: end $? $(uptime_now)"
 	ran=$((ran + 1))
 done

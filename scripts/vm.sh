@@ -22,6 +22,7 @@
 #   --cpus N           processors (2)
 #   --memory MB        memory (1024)
 #   --timeout SECONDS  for the whole boot (300)
+#   --kernel-log       print the kernel's messages too
 #
 # Test binaries are static (CGO_ENABLED=0 go test -c). They start in /mnt, an ext4
 # file system on a disk of its own; /dev/vda is a blank disk, /tmp a tmpfs, and the
@@ -32,7 +33,7 @@
 set -euo pipefail
 
 usage() {
-	sed -n '2,36s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,37s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 }
 
@@ -244,13 +245,14 @@ verdict() {
 }
 
 boot() {
-	local cgroup=v2 user='' group='' cpus=2 memory=1024 timeout=300 verbose='' shell=''
+	local cgroup=v2 user='' group='' cpus=2 memory=1024 timeout=300 verbose='' shell='' loglevel=1
 	local environment=() files=() binaries=() args=()
 	[[ $1 == run ]] || shell=yes
 	shift
 	while [[ $# -gt 0 ]]; do
 		case $1 in
 		--user) user=yes && shift && continue ;;
+		--kernel-log) loglevel=7 && shift && continue ;;
 		--) shift && args=("$@") && break ;;
 		--*) [[ $# -gt 1 ]] || usage ;;
 		*) binaries+=("$1") && shift && continue ;;
@@ -285,7 +287,7 @@ start_guest() {
 	truncate -s 512M "$dir"/{blank,mnt,root}.img
 	mke2fs -q -t ext4 "$dir/mnt.img"
 	mke2fs -q -t ext4 -E root_owner=0:0 -d "$dir/root" "$dir/root.img"
-	local append='console=ttyS0 loglevel=1 panic=-1 mitigations=off tsc=reliable random.trust_cpu=on'
+	local append="console=ttyS0 loglevel=$loglevel panic=-1 mitigations=off tsc=reliable random.trust_cpu=on"
 	[[ $cgroup != v2 ]] || append+=' cgroup_no_v1=all'
 	local qemu=(qemu-system-x86_64 -M q35 -accel "$accel" -cpu max -smp "$cpus" -m "$memory"
 		-nodefaults -no-reboot -display none

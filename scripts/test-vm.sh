@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# test-vm.sh [-- ARG...]: run the tests of the packages that depend on the kernel's
+# control groups in virtual machines, one for each kind of host, with ARGs for the
+# test binaries, as in -test.run=TestMemory or -test.v.
+#
+# NAVVY_VM_PACKAGES   the packages (./runner/process/...)
+# NAVVY_VM_HOSTS      the kinds of hosts (all):
+#   root     cgroup v2, as root
+#   user     cgroup v2, as a user in a delegated group, as in a systemd user session
+#   v1, hybrid, systemd-v1, systemd-hybrid
+#            as vm.sh describes them, as root; with -test.short, which leaves out
+#            what does not depend on the kind of host
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[[ ${1:-} != -- ]] || shift
+
+read -ra packages <<<"${NAVVY_VM_PACKAGES:-./runner/process/...}"
+read -ra hosts <<<"${NAVVY_VM_HOSTS:-root user v1 hybrid systemd-hybrid}"
+
+scripts/vm.sh install
+
+dir=$(mktemp -d -t navvy-test-vm.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+binaries=()
+while read -r package; do
+	binary=$dir/$(sed 's|.*/navvy/||; s|/|-|g' <<<"$package")
+	CGO_ENABLED=0 GOARCH=amd64 go test -c -vet=off -ldflags '-s -w' -o "$binary" "$package"
+	binaries+=("$binary")
+done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${packages[@]}")
+
+failed=()
+for host in "${hosts[@]}"; do
+	case $host in
+	root) options=() args=() ;;
+	user) options=(--user) args=() ;;
+	*) options=(--cgroup "$host") args=(-test.short) ;;
+	esac
+	printf -- '-- %s (after %d s)\n' "$host" "$SECONDS"
+	scripts/vm.sh run "${options[@]}" "${binaries[@]}" -- "${args[@]}" "$@" || failed+=("$host")
+done
+if [[ ${#failed[@]} -gt 0 ]]; then
+	printf 'test-vm: failed on: %s\n' "${failed[*]}" >&2
+	exit 1
+fi
