@@ -695,7 +695,8 @@ func (x *ListRequest) GetPage() string {
 // ListResponse is a page of jobs.
 type ListResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// Newest first. A job whose records are damaged comes with its id and without
+	// a state; Why says what is wrong with it.
 	Jobs []*JobStatus `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	// For the next page; empty on the last.
 	NextPage      string `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
