@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // What is linked in: the stores and the runners. Nobody else names them.
@@ -55,11 +56,15 @@ func noSuchStore(scheme string) error {
 }
 
 // newDrivers lists the kinds of work that there are. Control groups are made in
-// the place of that name.
-func newDrivers(place string, log *slog.Logger) []runnerdriver.Driver {
-	commands := &templates{}
+// the place of that name, private directories in work.
+func newDrivers(place, work string, log *slog.Logger) []runnerdriver.Driver {
+	commands, isolation := &templates{}, isolate.Open()
+	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
 	return []runnerdriver.Driver{
-		process.NewDriver(&process.Options{Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}), Logger: log}),
+		process.NewDriver(&process.Options{
+			Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}),
+			Isolation: isolation, Work: work, Logger: log,
+		}),
 		noop.Driver{},
 	}
 }
@@ -67,7 +72,7 @@ func newDrivers(place string, log *slog.Logger) []runnerdriver.Driver {
 // abilities is what the runners would enforce on this machine, if they were made.
 func abilities() []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), "", nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started
@@ -81,7 +86,7 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, l
 	if err != nil {
 		return nil, err
 	}
-	drivers := newDrivers(place, log)
+	drivers := newDrivers(place, dir.WorkDir(), log)
 	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
 		for _, d := range drivers {
 			err = errors.Join(err, d.Close())

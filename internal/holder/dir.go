@@ -20,12 +20,16 @@ const (
 	storeName   = "store"
 	workerName  = "worker"
 	journalName = "journal"
+	workName    = "work"
 	// LogName is where a background holder logs.
 	LogName = "holder.log"
 )
 
 // StoreDir is where the embedded store lies in a data directory.
 func StoreDir(dir string) string { return filepath.Join(dir, storeName) }
+
+// WorkDir is where private directories of attempts are made, in a data directory.
+func (d *Dir) WorkDir() string { return d.join(workerName + "/" + workName) }
 
 // Dir is a data directory that this process may use.
 type Dir struct {

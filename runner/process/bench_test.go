@@ -10,6 +10,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/process"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // BenchmarkStart measures the time from start to exit of /bin/true against a
@@ -23,8 +24,11 @@ func BenchmarkStart(b *testing.B) {
 		needs  []navvy.Ability
 		limits navvy.Limits
 		group  bool
+		box    *isolate.Box
 	}{
 		"none":      {},
+		"ulimit":    {box: &isolate.Box{Ulimits: []navvy.Ulimit{{Name: "nofile", Soft: 100, Hard: 100}}}},
+		"isolated":  {group: true, box: &isolate.Box{Isolate: true, UID: isolate.FirstUID, Dir: "/"}},
 		"group":     {group: true},
 		"group-pid": {group: true, needs: []navvy.Ability{navvy.AbilityPIDs}, limits: navvy.Limits{PIDs: 100}},
 		"group-all": {
@@ -36,6 +40,12 @@ func BenchmarkStart(b *testing.B) {
 			config := process.Config{Args: []string{program}, Limits: bm.limits}
 			if bm.group {
 				config.Groups = tree(b, bm.needs...)
+			}
+			if bm.box != nil {
+				var err error
+				if config.Plan, err = isolate.Open().Plan(*bm.box); err != nil {
+					b.Skip(err)
+				}
 			}
 			var plain, ours time.Duration
 			for i := range b.N {

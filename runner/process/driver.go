@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // What a task finds in its environment about itself.
@@ -31,6 +33,11 @@ type Options struct {
 	// Groups is where attempts with limits get control groups; the driver closes
 	// it. Defaults to none: limits are refused.
 	Groups *cgroup.Tree
+	// Isolation is what this host can isolate, and Work a directory for the
+	// private directories of attempts, made if need be. Defaults to none: isolation
+	// and ulimits are refused.
+	Isolation *isolate.Host
+	Work      string
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
 	Logger *slog.Logger
 }
@@ -39,6 +46,7 @@ type Options struct {
 type Driver struct {
 	render func(t *driver.Task) ([]string, error)
 	groups *cgroup.Tree
+	boxes  *boxes // nil: none
 	log    *slog.Logger
 
 	mu   sync.Mutex
@@ -66,26 +74,43 @@ func NewDriver(o *Options) *Driver {
 		d.log = o.Logger
 	}
 	d.groups = o.Groups
+	if o.Isolation != nil {
+		d.boxes = newBoxes(o.Isolation, o.Work)
+	}
 	return d
 }
 
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
 	c := driver.Capabilities{Kind: navvy.KindCommand, Remains: true, Signals: true, Output: true, Usage: true}
-	if d.groups == nil {
-		c.Lacks = "control groups are not used"
-		return c
+	var lacks []string
+	add := func(enforces []navvy.Ability, lack string) {
+		c.Enforces = append(c.Enforces, enforces...)
+		if lack != "" {
+			lacks = append(lacks, lack)
+		}
 	}
-	c.Enforces, c.Lacks = d.groups.Enforces(), d.groups.Lacks()
+	if d.groups != nil {
+		add(d.groups.Enforces(), d.groups.Lacks())
+	} else {
+		add(nil, "control groups are not used")
+	}
+	if d.boxes != nil {
+		add(d.boxes.host.Abilities(), d.boxes.host.Lacks())
+	} else {
+		add(nil, "isolation is not used")
+	}
+	c.Lacks = strings.Join(lacks, "; ")
 	return c
 }
 
 // Close implements driver.Driver.
 func (d *Driver) Close() error {
-	if d.groups == nil {
-		return nil
+	err := d.boxes.close()
+	if d.groups != nil {
+		err = errors.Join(err, d.groups.Close())
 	}
-	return d.groups.Close()
+	return err
 }
 
 // Start implements driver.Driver. With Command.Stdin a task reads its input as a
@@ -109,11 +134,15 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 	if len(t.Spec.Needs()) > 0 {
 		c.Limits, c.Groups, c.Name = t.Spec.Limits, d.groups, t.Token
 	}
-	p, err := Start(&c)
+	leave, err := d.boxes.enter(t, &c)
 	if err != nil {
 		return nil, err
 	}
-	return &execution{Process: p, driver: d, token: t.Token}, nil
+	p, err := Start(&c)
+	if err != nil {
+		return nil, errors.Join(err, leave())
+	}
+	return &execution{Process: p, driver: d, token: t.Token, leave: leave}, nil
 }
 
 // environment is the whole environment of a task.
@@ -148,6 +177,7 @@ type execution struct {
 	*Process
 	driver  *Driver
 	token   string
+	leave   func() error
 	stopped atomic.Bool
 }
 
@@ -164,11 +194,15 @@ func (e *execution) Handle() []byte {
 // left at its end, also not what left its process group.
 func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 	end, err := e.Process.Wait(ctx)
-	if e.leftErr != nil {
-		e.driver.log.Warn("a control group is left until the next start", "attempt", e.token, "err", e.leftErr)
+	if err != nil && !e.isOver() {
+		return end, err
 	}
-	if err == nil && e.stopped.Load() && e.group == nil {
+	if err == nil && e.stopped.Load() && e.group == nil && !e.init() {
 		err = e.driver.endAll(ctx, Birth{}, e.token)
+	}
+	// What cannot be removed is no reason to lose an answer: the next start clears it away.
+	if left := errors.Join(e.leftErr, e.leave()); left != nil {
+		e.driver.log.Warn("something of an attempt is left until the next start", "attempt", e.token, "err", left)
 	}
 	return end, err
 }

@@ -44,6 +44,9 @@ func dirOf(c *Config) string {
 
 // empty tells whether nothing is left of the process. mu is held.
 func (p *Process) empty() bool {
+	if p.init() {
+		return p.reaped
+	}
 	if p.group != nil {
 		return p.group.Empty()
 	}
@@ -52,9 +55,6 @@ func (p *Process) empty() bool {
 
 // stopGroup is Stop for a control group. mu is held.
 func (p *Process) stopGroup(force bool) error {
-	if p.over {
-		return nil
-	}
 	if force {
 		return p.group.Kill()
 	}
@@ -71,7 +71,7 @@ func (p *Process) removeGroup() error {
 
 // settle takes what the group has counted, once it is empty, and removes it.
 func (p *Process) settle() {
-	if p.group == nil || p.hostErr != nil {
+	if p.group == nil {
 		return
 	}
 	u, own := p.group.Usage(), p.end.Usage

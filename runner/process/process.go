@@ -19,13 +19,13 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // Config says what to run.
@@ -56,16 +56,20 @@ type Config struct {
 	Groups *cgroup.Tree
 	// Name is the control group's. No two that run at once may share it. Required with Groups.
 	Name string
+	// Plan sets the process apart from its host, and sets its ulimits. It may be
+	// shared by any number of processes. Nil: neither.
+	Plan *isolate.Plan
 }
 
-// Process is one running process group, or control group. Wait is called once; the other methods
-// at any time, by any number of goroutines.
+// Process is one running process, with all that belongs to it. Wait is called
+// once; the other methods at any time, by any number of goroutines.
 type Process struct {
 	pid   int
 	pidfd int
 	birth Birth
 	out   [2]stream     // standard output and standard error
 	group *cgroup.Group // nil: there is only the process group
+	boot  *booted       // nil: it was started without a plan
 
 	mu      sync.Mutex
 	reaped  bool // the main process has ended and end is known
@@ -124,31 +128,6 @@ func (p *Process) start(program string, c *Config) error {
 	return nil
 }
 
-func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
-	// Nothing is read from /proc at a start: the kernel stamps the process's
-	// birth between these two readings of the same clock.
-	p.birth.After = ticks()
-	p.pidfd = -1
-	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd}}
-	fork := func() error {
-		p.pid, err = syscall.ForkExec(program, c.Args, attr)
-		return err
-	}
-	if p.group != nil {
-		err = p.group.Fork(attr.Sys, fork)
-	} else {
-		err = fork()
-	}
-	p.birth.Before = ticks()
-	p.birth.PID = p.pid
-	if err == nil && p.pidfd < 0 {
-		_ = p.Stop(true)
-		_, _ = syscall.Wait4(p.pid, nil, 0, nil)
-		return fmt.Errorf("process: this kernel has no pidfd, Linux 5.4 is the oldest that does: %w", navvy.ErrUnsupported)
-	}
-	return err
-}
-
 func (p *Process) closeStreams() {
 	for i := range p.out {
 		p.out[i].close()
@@ -168,21 +147,15 @@ func (p *Process) Birth() Birth { return p.birth }
 func (p *Process) Stop(force bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.group != nil {
+	switch {
+	case p.over:
+		return nil
+	case p.group != nil && (force || !p.init()):
 		return p.stopGroup(force)
-	}
-	if p.over || p.reaped && p.renumbered() {
+	case p.reaped && p.renumbered():
 		return nil
 	}
-	sig := unix.SIGTERM
-	if force {
-		sig = unix.SIGKILL
-	}
-	err := unix.Kill(-p.pid, sig)
-	if err == nil && !force {
-		err = unix.Kill(-p.pid, unix.SIGCONT)
-	}
-	switch err {
+	switch err := p.signal(force); err {
 	case nil, unix.ESRCH:
 		return nil
 	case unix.EPERM:
@@ -190,6 +163,23 @@ func (p *Process) Stop(force bool) error {
 	default:
 		return fmt.Errorf("process: end group %d: %w", p.pid, err)
 	}
+}
+
+// signal signals the process group, or the init, which passes it on to all there
+// are. mu is held.
+func (p *Process) signal(force bool) error {
+	to, sig := -p.pid, unix.SIGTERM
+	if p.init() {
+		to = p.pid
+	}
+	if force {
+		sig = unix.SIGKILL
+	}
+	err := unix.Kill(to, sig)
+	if err == nil && !force && !p.init() {
+		err = unix.Kill(to, unix.SIGCONT)
+	}
+	return err
 }
 
 // reap takes the exit of the main process, if it has ended, and sees whether
@@ -211,6 +201,7 @@ func (p *Process) reap() bool {
 		return false
 	default:
 		p.end = driver.End{Exit: exitOf(status), Usage: usageOf(&usage)}
+		p.hostErr = p.boot.tell(&p.end)
 	}
 	p.reaped = true
 	p.over = p.empty()

@@ -251,7 +251,8 @@ func TestDependencies(t *testing.T) {
 	}
 	allowed := []string{
 		"github.com/navvy-run/navvy", "github.com/navvy-run/navvy/runner/driver",
-		"github.com/navvy-run/navvy/runner/process", "github.com/navvy-run/navvy/runner/process/cgroup", "golang.org/x/sys/unix",
+		"github.com/navvy-run/navvy/runner/process", "github.com/navvy-run/navvy/runner/process/boot",
+		"github.com/navvy-run/navvy/runner/process/cgroup", "github.com/navvy-run/navvy/runner/process/isolate", "golang.org/x/sys/unix",
 	}
 	for dep := range strings.FieldsSeq(string(out)) {
 		if !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+dep+" ") {

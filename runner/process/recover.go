@@ -58,6 +58,9 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	if err == nil {
 		err = d.endAll(ctx, birth, t.Token)
 	}
+	if err == nil {
+		err = d.boxes.clear(t.Token)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("process: end what is left of %s: %w", t.Token, err)
 	}

@@ -85,8 +85,11 @@ func (h *Host) allows(b *Box) error {
 var abilities = []navvy.Ability{navvy.AbilityUlimits, navvy.AbilityIsolate, navvy.AbilityUser, navvy.AbilityNetwork}
 
 // find tries what the host allows: as root, and where that has not the right,
-// in a user namespace.
+// in a user namespace. A host that allows all of it is found out by one process.
 func (h *Host) find() findings {
+	if h.uid == 0 && h.try(Box{Isolate: true, UID: FirstUID, Network: navvy.NetworkNone}, false) == nil {
+		return findings{abilities: abilities}
+	}
 	boxes := map[navvy.Ability]Box{
 		navvy.AbilityUlimits: {},
 		navvy.AbilityIsolate: {Isolate: true},

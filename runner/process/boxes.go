@@ -1,0 +1,154 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process/isolate"
+)
+
+// boxes are where a driver's isolated attempts run: their users, their private
+// directories, and the plan of the job that was seen last.
+type boxes struct {
+	host  *isolate.Host
+	work  string
+	users func() (*isolate.Users, error)
+	dirs  func() (*isolate.WorkDirs, error)
+
+	mu   sync.Mutex
+	of   planned
+	plan *isolate.Plan
+}
+
+// planned is what a plan is for.
+type planned struct {
+	spec    *navvy.Spec
+	uid     int
+	program string // if it has an absolute path
+}
+
+func newBoxes(host *isolate.Host, work string) *boxes {
+	return &boxes{
+		host:  host,
+		work:  work,
+		users: sync.OnceValues(func() (*isolate.Users, error) { return isolate.OpenUsers(isolate.DefaultUsersDir) }),
+		dirs:  sync.OnceValues(func() (*isolate.WorkDirs, error) { return isolate.OpenWorkDirs(work) }),
+	}
+}
+
+// boxed tells whether the spec needs a plan.
+func boxed(s *navvy.Spec) bool {
+	return s.Isolate || s.Network == navvy.NetworkNone || len(s.Limits.Ulimits) > 0
+}
+
+// enter gives an attempt what its spec asks for of isolation, in c. leave takes
+// it back, when nothing of the attempt is left; it is never nil.
+func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error) {
+	leave = func() error { return nil }
+	if !boxed(t.Spec) {
+		return leave, nil
+	}
+	if b == nil {
+		return leave, &driver.Refusal{Reason: navvy.ReasonStart, Message: "isolation and ulimits are not used here"}
+	}
+	uid := 0
+	if t.Spec.Isolate && b.host.Users() {
+		users, err := b.users()
+		if err != nil {
+			return leave, err
+		}
+		var release func()
+		if uid, release, err = users.Acquire(t.ID.Job); err != nil {
+			return leave, err
+		}
+		leave = func() error { release(); return nil }
+	}
+	if t.Spec.Isolate && t.Spec.Command.Dir == "" {
+		made, err := b.workDir(t.Token, uid, c)
+		if err != nil {
+			return leave, errors.Join(err, leave())
+		}
+		release := leave
+		leave = func() error { return errors.Join(made.Remove(t.Token), release()) }
+	}
+	if c.Plan, err = b.planFor(t.Spec, uid, c.Args); err != nil {
+		return leave, errors.Join(err, leave())
+	}
+	return leave, nil
+}
+
+// workDir makes the private directory of an attempt, and c start in it.
+func (b *boxes) workDir(token string, uid int, c *Config) (*isolate.WorkDirs, error) {
+	dirs, err := b.dirs()
+	if err != nil {
+		return nil, err
+	}
+	c.Dir, err = dirs.Make(token, uid)
+	return dirs, err
+}
+
+// planFor returns the plan of such attempts. Those of a job are alike, as a rule.
+func (b *boxes) planFor(spec *navvy.Spec, uid int, args []string) (*isolate.Plan, error) {
+	of := planned{spec: spec, uid: uid}
+	if len(args) > 0 && filepath.IsAbs(args[0]) {
+		of.program = args[0]
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.plan != nil && b.of == of {
+		return b.plan, nil
+	}
+	plan, err := b.host.Plan(isolate.Box{
+		Isolate: spec.Isolate, UID: uid, Network: spec.Network, Ulimits: spec.Limits.Ulimits,
+		Dir: spec.Command.Dir, Private: spec.Isolate && spec.Command.Dir == "", Program: of.program,
+	})
+	switch {
+	case errors.Is(err, navvy.ErrUnsupported):
+		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: err.Error()}
+	case errors.Is(err, navvy.ErrInvalid):
+		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: err.Error()}
+	case err != nil:
+		return nil, err
+	}
+	// The one before may be in use: it goes with the last who holds it.
+	b.of, b.plan = of, plan
+	return plan, nil
+}
+
+// clear removes what an attempt of an earlier process has left.
+func (b *boxes) clear(token string) error {
+	if b == nil || token == "" || !b.used() {
+		return nil
+	}
+	dirs, err := b.dirs()
+	if err != nil {
+		return err
+	}
+	return dirs.Remove(token)
+}
+
+// close removes what is left of private directories, when nothing runs any more.
+func (b *boxes) close() error {
+	if b == nil || !b.used() {
+		return nil
+	}
+	dirs, err := b.dirs()
+	if err != nil {
+		return err
+	}
+	tokens, err := dirs.List()
+	for _, token := range tokens {
+		err = errors.Join(err, dirs.Remove(token))
+	}
+	return err
+}
+
+// used tells whether there have ever been private directories.
+func (b *boxes) used() bool {
+	_, err := os.Lstat(b.work)
+	return err == nil
+}
