@@ -223,7 +223,7 @@ make_initrd() {
 verdict() {
 	awk -v verbose="$1" '
 		{ sub(/\r+$/, "") }
-		/^navvy-vm: begin / { name = $3; begun = $4; passed = skipped = failed = 0 }
+		/^navvy-vm: begin / { up = 1; name = $3; begun = $4; passed = skipped = failed = 0 }
 		/^--- PASS/ { passed++ }
 		/^--- SKIP/ { skipped++ }
 		/^--- FAIL/ { failed++ }
@@ -238,6 +238,7 @@ verdict() {
 		/^(=== |PASS$| *--- PASS)/ { if (verbose == "") next }
 		{ print; fflush() }
 		END {
+			if (!up) { print "vm.sh: the guest did not come up"; exit 75 }
 			if (done == "") { print "vm.sh: the guest died or ran out of time"; exit 125 }
 			exit bad || done != ended
 		}
@@ -277,7 +278,7 @@ boot() {
 }
 
 start_guest() {
-	local accel dir serial=stdio limit=(timeout --foreground "$timeout")
+	local accel dir limit=(timeout "$timeout")
 	accel=$(accelerator)
 	dir=$(mktemp -d "${TMPDIR:-/tmp}/navvy-vm.XXXXXX")
 	# shellcheck disable=SC2064 # the directory as it is now
@@ -296,11 +297,36 @@ start_guest() {
 		qemu+=(-drive "file=$dir/$d.img,format=raw,if=none,id=$d,cache=unsafe" -device "virtio-blk-pci,drive=$d")
 	done
 	if [[ -n $shell ]]; then
-		serial=mon:stdio
-		"${qemu[@]}" -serial $serial
+		"${qemu[@]}" -serial mon:stdio
 		return
 	fi
-	"${limit[@]}" "${qemu[@]}" -serial $serial </dev/null 2>&1 | verdict "$verbose"
+	local code
+	for _ in 1 2; do
+		code=0
+		watched "$dir/log" "${limit[@]}" "${qemu[@]}" -serial stdio </dev/null 2>&1 | tee "$dir/log" | verdict "$verbose" || code=$?
+		[[ $code -eq 75 ]] || break
+	done
+	return $code
+}
+
+# watched runs a guest and ends it if it has not come up after a minute: an
+# emulated processor now and then stands still while the kernel boots.
+watched() {
+	local log=$1 pid
+	shift
+	: >"$log"
+	"$@" &
+	pid=$!
+	trap 'kill $pid 2>/dev/null || true' EXIT
+	for _ in {1..60}; do
+		sleep 1
+		if ! kill -0 $pid 2>/dev/null || grep -q '^navvy-vm: begin' "$log"; then
+			wait $pid
+			return
+		fi
+	done
+	kill $pid
+	wait $pid
 }
 
 case ${1:-} in
