@@ -92,7 +92,7 @@ func TestRecoverOthers(t *testing.T) {
 // what has the token is still the attempt's.
 func TestRecoverOtherBoot(t *testing.T) {
 	t.Parallel()
-	p := start(t, []string{EnvToken + "=elsewhere"}, "echo; sleep 1000")
+	p := start(t, []string{EnvToken + "=elsewhere"}, "sleep 1000 & echo; wait")
 	handle := appendHandle(nil, "00000000-0000-0000-0000-000000000000", Birth{PID: p.pid, Before: p.birth.Before})
 	if _, err := NewDriver(nil).Recover(t.Context(), handle, &driver.Task{Token: "elsewhere"}); !errors.Is(err, navvy.ErrNotFound) {
 		t.Error(err)
@@ -106,7 +106,7 @@ func TestRecoverOtherBoot(t *testing.T) {
 // its group tells to be the attempt's.
 func TestRecoverGroup(t *testing.T) {
 	t.Parallel()
-	p := start(t, []string{EnvToken + "=leads"}, "env -i sleep 1000 & echo; sleep 1000")
+	p := start(t, []string{EnvToken + "=leads"}, "env -i sleep 1000 & echo; wait")
 	if _, err := NewDriver(nil).Recover(t.Context(), nil, &driver.Task{Token: "leads"}); !errors.Is(err, navvy.ErrNotFound) {
 		t.Error(err)
 	}
@@ -215,7 +215,7 @@ func TestRenderError(t *testing.T) {
 // TestCensus sees that those who ask while a census is taken share the next.
 func TestCensus(t *testing.T) {
 	t.Parallel()
-	p := start(t, []string{EnvToken + "=census"}, "echo; sleep 1000")
+	p := start(t, []string{EnvToken + "=census"}, "sleep 1000 & echo; wait")
 	var c census
 	got := make(chan []int)
 	for range 20 {
@@ -228,7 +228,7 @@ func TestCensus(t *testing.T) {
 		}()
 	}
 	for range 20 {
-		if pids := <-got; len(pids) != 2 && len(pids) != 1 { // the shell may become sleep itself
+		if pids := <-got; len(pids) != 2 && len(pids) != 1 { // in its exec a process has no environment
 			t.Errorf("the census of group %d found %v", p.pid, pids)
 		}
 	}
