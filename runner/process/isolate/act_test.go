@@ -68,7 +68,7 @@ func lookAround() view {
 	v.Session, _ = unix.Getsid(0)
 	v.Host, _ = os.Hostname()
 	v.Dir, _ = os.Getwd()
-	for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm", "."} {
+	for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm", "/dev", "."} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue
@@ -107,7 +107,7 @@ func lookAround() view {
 	for _, ns := range []string{"pid", "mnt", "ipc", "uts", "net", "user"} {
 		v.Namespaces[ns], _ = os.Readlink("/proc/self/ns/" + ns)
 	}
-	for _, path := range []string{"/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run"} {
+	for _, path := range []string{"/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run", "/sys/kernel/uevent_helper"} {
 		if f, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
 			v.Writable = append(v.Writable, path)
 			_ = f.Close()

@@ -46,13 +46,12 @@ func filter() []boot.Call {
 // instructions are the filter's. A call of another architecture (of 32 bits)
 // ends the process: it would find other calls behind the numbers.
 func instructions() []unix.SockFilter {
-	head := []unix.SockFilter{
+	return slices.Concat([]unix.SockFilter{
 		load(atArch),
 		jump(unix.BPF_JEQ, architecture, 1, 0),
 		answer(kill),
 		load(atNumber),
-	}
-	return append(head, tree(ranges())...)
+	}, tree(ranges()))
 }
 
 // lastKnown is the newest call that the list judges, of Linux 6.17.

@@ -55,10 +55,13 @@ type kept struct {
 
 // mounts adds the calls that give an attempt the file system that it sees, and
 // returns the working directory that it has there.
-func (h *Host) mounts(p *boot.Program, b *Box) (dir string, err error) {
+func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err error) {
 	keep, err := h.keep(b)
 	if err != nil {
 		return "", err
+	}
+	if asRoot {
+		keep = append(keep, devices()...)
 	}
 	p.Before = append(p.Before, closeRest()...)
 	for _, k := range keep {
@@ -69,6 +72,9 @@ func (h *Host) mounts(p *boot.Program, b *Box) (dir string, err error) {
 	}
 	p.Before = append(p.Before, call("mount /proc", unix.SYS_MOUNT, boot.Text("proc"), boot.Text("/proc"), boot.Text("proc"),
 		boot.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), boot.Int(0)))
+	if asRoot {
+		p.Before = append(p.Before, privateDev(h.mqueue)...)
+	}
 	for _, d := range h.hidden {
 		p.Before = append(p.Before, call("mount "+d.path, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(d.path), boot.Text("tmpfs"),
 			boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+d.size)))
@@ -79,6 +85,9 @@ func (h *Host) mounts(p *boot.Program, b *Box) (dir string, err error) {
 	}
 	for i, k := range keep {
 		p.Before = append(p.Before, h.place(k, firstFD+i)...)
+	}
+	if asRoot {
+		p.Before = append(p.Before, masks()...)
 	}
 	if b.Private {
 		return WorkDir, nil
@@ -168,32 +177,3 @@ func loopback() []boot.Call {
 
 // identity is a map of a user namespace with one entry, user_namespaces(7).
 func identity(id int) string { return fmt.Sprintf("%d %d 1", id, id) }
-
-// masks hides or protects what user 0 could harm the host with although it has
-// no capabilities: files that are its own. Others cannot write to any of it,
-// and are spared the mounts, which cost more than all else.
-func masks() []boot.Call {
-	var calls []boot.Call
-	add := func(name, source, target, kind string, flags uintptr, options string) {
-		calls = append(calls, ignoring(unix.ENOENT, call(name+" "+target, unix.SYS_MOUNT,
-			boot.Text(source), boot.Text(target), boot.Text(kind), boot.Int(flags), boot.Text(options))))
-	}
-	for _, file := range []string{"kcore", "keys", "timer_list", "latency_stats", "sched_debug", "sysrq-trigger", "kmsg", "interrupts"} {
-		add("hide", "/dev/null", "/proc/"+file, "", unix.MS_BIND, "")
-	}
-	const sealed = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	for _, dir := range []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"} {
-		add("hide", "tmpfs", dir, "tmpfs", sealed, "size=0")
-	}
-	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"} {
-		add("protect", dir, dir, "", unix.MS_BIND|unix.MS_REC, "")
-	}
-	readOnly := boot.Words(boot.Int(unix.MOUNT_ATTR_RDONLY), boot.Int(0), boot.Int(0), boot.Int(0)) // struct mount_attr
-	const sizeofAttr = 32
-	at := unix.AT_FDCWD
-	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/sys"} {
-		calls = append(calls, ignoring(unix.ENOENT, call("protect "+dir, unix.SYS_MOUNT_SETATTR,
-			boot.Int(at), boot.Text(dir), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))))
-	}
-	return calls
-}

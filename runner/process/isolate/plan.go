@@ -94,12 +94,9 @@ func (h *Host) isolate(p *boot.Program, b *Box, rootless bool) error {
 	if b.Network == navvy.NetworkNone {
 		p.Before = append(p.Before, loopback()...)
 	}
-	dir, err := h.mounts(p, b)
+	dir, err := h.mounts(p, b, b.UID == 0 && h.uid == 0 && !rootless)
 	if err != nil {
 		return err
-	}
-	if b.UID == 0 && h.uid == 0 && !rootless {
-		p.Before = append(p.Before, masks()...)
 	}
 	p.After = append(p.After,
 		call("restore the umask", unix.SYS_UMASK, boot.Int(h.umask)),

@@ -22,7 +22,7 @@ const nobody = 65534
 func TestWithoutRoot(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	dir, err := os.MkdirTemp("", "navvy-test-")
+	dir, err := os.MkdirTemp("", "navvy-test-") //nolint:usetesting // others cannot reach what t.TempDir makes
 	if err != nil {
 		t.Fatal(err)
 	}

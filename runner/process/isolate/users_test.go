@@ -94,39 +94,46 @@ func holdUsers(arg string) int {
 	return 0
 }
 
-// Two processes never give out the same user; and those of one that was killed
-// are free again.
-func TestUsersAreExclusiveOnTheHost(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "users")
+// another starts a process that takes n users, and returns them.
+func another(t *testing.T, dir string, n int) (p *os.Process, taken map[int]bool) {
+	t.Helper()
 	in, inWrite, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer inWrite.Close()
+	t.Cleanup(func() { _ = inWrite.Close() })
 	out, outWrite, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	other, err := os.StartProcess(self(t), []string{"other"}, &os.ProcAttr{
-		Env: []string{envAct + "=uid " + dir + " 5"}, Files: []*os.File{in, outWrite, os.Stderr},
+	p, err = os.StartProcess(self(t), []string{"another"}, &os.ProcAttr{
+		Env: []string{fmt.Sprintf("%s=uid %s %d", envAct, dir, n)}, Files: []*os.File{in, outWrite, os.Stderr},
 	})
 	_, _ = in.Close(), outWrite.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs := make(map[int]bool)
-	for lines := bufio.NewScanner(out); len(theirs) < 5 && lines.Scan(); {
+	taken = make(map[int]bool)
+	for lines := bufio.NewScanner(out); len(taken) < n && lines.Scan(); {
 		uid, err := strconv.Atoi(lines.Text())
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs[uid] = true
+		taken[uid] = true
 	}
-	if len(theirs) != 5 {
-		t.Fatal("the other process has users", theirs)
+	if len(taken) != n {
+		t.Fatal("the other process has users", taken)
 	}
+	return p, taken
+}
+
+// Two processes never give out the same user; and those of one that was killed
+// are free again.
+func TestUsersAreExclusiveOnTheHost(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "users")
+	other, theirs := another(t, dir, 5)
 	u := openUsers(t, dir, 8)
 	for i := range 3 {
 		uid, release, err := u.Acquire(navvy.JobID(strconv.Itoa(i)))
