@@ -62,6 +62,9 @@ func TestLightPackages(t *testing.T) {
 		"runner/driver":  {},
 		"runner":         {module + "/output", module + "/placeholder", module + "/quantity", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
 		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", module + "/runner/process", "golang.org/x/sys"},
+
+		"runner/process/boot":    {"golang.org/x/sys"},
+		"runner/process/isolate": {module + "/runner/driver", module + "/runner/process/boot", "golang.org/x/sys"},
 	} {
 		t.Run("navvy/"+pkg, func(t *testing.T) {
 			t.Parallel()
