@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,7 +104,7 @@ func launch(tb testing.TB, p *isolate.Plan, program, dir, act string) *attempt {
 	sys := &syscall.SysProcAttr{Setpgid: true}
 	p.Set(sys)
 	env := p.Env([]string{envAct + "=" + act, "HOME=/root", "TMPDIR=/elsewhere"})
-	pid, err := syscall.ForkExec(p.Path(), p.Args(program, []string{"task", "an argument"}), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(p.Path(), p.Args(program, []string{filepath.Base(program), "an argument"}), &syscall.ProcAttr{
 		Dir: dir, Env: env, Files: []uintptr{0, w.Fd(), w.Fd(), s.File()}, Sys: sys,
 	})
 	if err != nil {

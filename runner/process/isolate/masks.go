@@ -28,12 +28,12 @@ func devices() []kept {
 }
 
 // privateDev is a /dev of its own. The devices are put there later.
-func privateDev(mqueue bool) []boot.Call {
+func (h *Host) privateDev() []boot.Call {
 	at := unix.AT_FDCWD
 	calls := []boot.Call{call("mount /dev", unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text("/dev"), boot.Text("tmpfs"),
 		boot.Int(unix.MS_NOSUID|unix.MS_NOEXEC), boot.Text("mode=755,size=64k"))}
 	dirs := []string{"/dev/pts", "/dev/shm"}
-	if mqueue {
+	if h.mqueue {
 		dirs = append(dirs, "/dev/mqueue")
 	}
 	for _, dir := range dirs {
@@ -41,6 +41,9 @@ func privateDev(mqueue bool) []boot.Call {
 	}
 	for link, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"} {
 		calls = append(calls, call("make /dev/"+link, unix.SYS_SYMLINKAT, boot.Text(to), boot.Int(at), boot.Text("/dev/"+link)))
+	}
+	if !h.hides("/dev/shm") {
+		calls = append(calls, mountEmpty(hidden{"/dev/shm", "20%"}))
 	}
 	return append(calls, call("mount /dev/pts", unix.SYS_MOUNT, boot.Text("devpts"), boot.Text("/dev/pts"), boot.Text("devpts"),
 		boot.Int(unix.MS_NOSUID|unix.MS_NOEXEC), boot.Text("newinstance,ptmxmode=0666,mode=0620")))
@@ -53,22 +56,23 @@ func masks() []boot.Call {
 		calls = append(calls, ignoring(unix.ENOENT, call(name+" "+target, unix.SYS_MOUNT,
 			boot.Text(source), boot.Text(target), boot.Text(kind), boot.Int(flags), boot.Text(options))))
 	}
-	for _, file := range []string{"kcore", "keys", "timer_list", "latency_stats", "sched_debug", "sysrq-trigger", "kmsg", "interrupts"} {
+	for _, file := range []string{"kcore", "keys", "timer_list", "latency_stats", "sched_debug", "kmsg", "interrupts"} {
 		add("hide", "/dev/null", "/proc/"+file, "", unix.MS_BIND, "")
 	}
 	const sealed = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	for _, dir := range []string{"/proc/acpi", "/proc/asound", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"} {
 		add("hide", "tmpfs", dir, "tmpfs", sealed, "size=0")
 	}
-	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"} {
-		add("protect", dir, dir, "", unix.MS_BIND|unix.MS_REC, "")
+	protected := []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+	for _, path := range protected {
+		add("protect", path, path, "", unix.MS_BIND|unix.MS_REC, "")
 	}
 	readOnly := boot.Words(boot.Int(unix.MOUNT_ATTR_RDONLY), boot.Int(0), boot.Int(0), boot.Int(0)) // struct mount_attr
 	const sizeofAttr = 32
 	at := unix.AT_FDCWD
-	for _, dir := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/sys"} {
-		calls = append(calls, ignoring(unix.ENOENT, call("protect "+dir, unix.SYS_MOUNT_SETATTR,
-			boot.Int(at), boot.Text(dir), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))))
+	for _, path := range append(protected, "/sys") {
+		calls = append(calls, ignoring(unix.ENOENT, call("protect "+path, unix.SYS_MOUNT_SETATTR,
+			boot.Int(at), boot.Text(path), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))))
 	}
 	return calls
 }

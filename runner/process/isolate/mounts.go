@@ -73,11 +73,10 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 	p.Before = append(p.Before, call("mount /proc", unix.SYS_MOUNT, boot.Text("proc"), boot.Text("/proc"), boot.Text("proc"),
 		boot.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), boot.Int(0)))
 	if asRoot {
-		p.Before = append(p.Before, privateDev(h.mqueue)...)
+		p.Before = append(p.Before, h.privateDev()...)
 	}
 	for _, d := range h.hidden {
-		p.Before = append(p.Before, call("mount "+d.path, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(d.path), boot.Text("tmpfs"),
-			boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+d.size)))
+		p.Before = append(p.Before, mountEmpty(d))
 	}
 	if h.mqueue {
 		p.Before = append(p.Before, call("mount /dev/mqueue", unix.SYS_MOUNT, boot.Text("mqueue"), boot.Text("/dev/mqueue"), boot.Text("mqueue"),
@@ -93,6 +92,12 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 		return WorkDir, nil
 	}
 	return b.Dir, nil
+}
+
+// mountEmpty puts an empty directory in the place of one that is hidden.
+func mountEmpty(d hidden) boot.Call {
+	return call("mount "+d.path, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(d.path), boot.Text("tmpfs"),
+		boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+d.size))
 }
 
 // keep lists what the user named in hidden directories.
