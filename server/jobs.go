@@ -208,6 +208,7 @@ func (s *jobs) Overview(ctx context.Context, _ *navvyv1.OverviewRequest) (*navvy
 	resp := &navvyv1.OverviewResponse{
 		Version: s.opts.Version, Pid: int64(os.Getpid()), Store: info.Kind + " " + info.Place,
 		Full: s.opts.Full(), Draining: s.mgr.Draining(), Abilities: api.FromAbilities(s.mgr.Local()),
+		Policy: api.Text(s.opts.Policy.File()), Role: string(s.opts.Role(ctx)),
 	}
 	if info.Free != nil {
 		free, err := info.Free()

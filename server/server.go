@@ -16,6 +16,7 @@ import (
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/policy"
 )
 
 // Server serves one manager and its engine. Its methods may be called at once.
@@ -29,6 +30,10 @@ type Server struct {
 type Options struct {
 	// Owner names the user behind a call. Defaults to one user, "local".
 	Owner func(context.Context) string
+	// Policy says what jobs may use. Defaults to none: whatever they ask for.
+	Policy *policy.Policy
+	// Role is that of the user behind a call. Defaults to policy.User for everybody.
+	Role func(context.Context) policy.Role
 	// Version is what Overview tells.
 	Version string
 	// Full tells whether the disk is full. Defaults to never.
@@ -45,6 +50,9 @@ func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	}
 	if s.opts.Owner == nil {
 		s.opts.Owner = func(context.Context) string { return "local" }
+	}
+	if s.opts.Role == nil {
+		s.opts.Role = func(context.Context) policy.Role { return policy.User }
 	}
 	if s.opts.Full == nil {
 		s.opts.Full = func() bool { return false }

@@ -45,6 +45,9 @@ func (s *jobs) submit(stream submitStream) error {
 	if header.GetStream() && job.Shuffle != 0 {
 		return fmt.Errorf("submit: tasks cannot run in a random order before all of them are known: %w", navvy.ErrInvalid)
 	}
+	if err := s.opts.Policy.Apply(s.opts.Role(stream.Context()), &job.Spec); err != nil {
+		return err
+	}
 	in := &incoming{jobs: s, stream: stream, header: header, job: job, accepted: make(chan struct{}), over: make(chan struct{})}
 	sub, id, err := s.mgr.Submit(stream.Context(), job, header.GetStream())
 	switch {

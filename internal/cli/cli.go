@@ -40,9 +40,10 @@ type app struct {
 	terminal *os.File // standard error, if it is one
 	screen   *screen  // what it shows
 
-	data  string // --data
-	store string // --store
-	quiet bool
+	data   string // --data
+	store  string // --store
+	policy string // --policy
+	quiet  bool
 }
 
 // gcPercent lets garbage grow to some times of what is in use before it is

@@ -57,7 +57,10 @@ func (a *app) connect(ctx context.Context, n need) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := a.holderConfig(dir, a.logger()) // wrong settings are an error also when somebody else is the holder
+	cfg, err := a.holderConfig(dir, a.logger())          // wrong settings are an error also when somebody else is the holder
+	if err == nil && (n == needRun || n == needBehind) { // who accepts no jobs can be used without a policy
+		cfg.Policy, err = a.loadPolicy(dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +129,14 @@ func (a *app) tryConnect(ctx context.Context, cfg holder.Config, n need, until t
 	defer cancel()
 	if remote, err := dir.Dial(dialing); err == nil {
 		c := &conn{Client: client.New(remote), app: a, need: n, remote: remote}
-		if err := c.checkStore(ctx, dir); err != nil {
+		err := c.checkStore(ctx, dir)
+		if err == nil && (n == needRun || n == needBehind) {
+			err = c.checkPolicy(ctx, dir, until)
+		}
+		if errors.Is(err, errOtherPolicy) {
+			return nil, 0, remote.Close()
+		}
+		if err != nil {
 			return nil, 0, errors.Join(err, remote.Close())
 		}
 		return c, 0, nil
@@ -247,6 +257,13 @@ func (a *app) startBehind(ctx context.Context, dir *holder.Dir) error {
 	args := []string{"holder", "--data", dir.Path()}
 	if a.store != "" {
 		args = append(args, "--store", a.store)
+	}
+	path, err := a.policyPath()
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		args = append(args, "--policy", path)
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir, cmd.Env = "/", outside(a.environ())

@@ -77,6 +77,9 @@ func (a *app) becomeHolder(ctx context.Context, log *slog.Logger) (*holder.Holde
 		return nil, fmt.Errorf("process %d: %w", pid, errHeld)
 	}
 	cfg, err := a.holderConfig(dir, log)
+	if err == nil {
+		cfg.Policy, err = a.loadPolicy(dir)
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}

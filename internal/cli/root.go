@@ -23,6 +23,7 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 Settings in the environment:
   NAVVY_DATA         the data directory, as --data
   NAVVY_STORE        the database that takes its place, as --store
+  NAVVY_POLICY       a file that bounds what jobs may use, as --policy
   NAVVY_KEEP_UNREAD  how long answers stay that nobody has read: 36h, 60d (default 30d)
   NAVVY_KEEP_READ    how long others stay (default 7d)
   NAVVY_KEEP_SIZE    with more than this in all (500M, 20G), read ones leave earlier`,
@@ -49,8 +50,7 @@ Settings in the environment:
 	root.Version = versionLine(a) // which makes cobra print it for --version
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.Flags().Bool("version", false, "print the version")
-	root.PersistentFlags().StringVar(&a.data, "data", "", "data directory (default $NAVVY_DATA, else $XDG_STATE_HOME/navvy, else ~/.local/state/navvy)")
-	root.PersistentFlags().StringVar(&a.store, "store", "", "keep the data in a database instead: postgres://HOST/DB; with a password, use $NAVVY_STORE")
+	a.globalFlags(root.PersistentFlags())
 	root.AddGroup(
 		&cobra.Group{ID: "work", Title: "Running work:"},
 		&cobra.Group{ID: "look", Title: "Looking and steering:"},
@@ -74,6 +74,13 @@ Settings in the environment:
 	root.InitDefaultCompletionCmd()
 	finish(root)
 	return root
+}
+
+// globalFlags declares the flags that all verbs have.
+func (a *app) globalFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&a.data, "data", "", "data directory (default $NAVVY_DATA, else $XDG_STATE_HOME/navvy, else ~/.local/state/navvy)")
+	fs.StringVar(&a.store, "store", "", "keep the data in a database instead: postgres://HOST/DB; with a password, use $NAVVY_STORE")
+	fs.StringVar(&a.policy, "policy", "", "bound what jobs may use by this file (default $NAVVY_POLICY, else policy.yaml in the data directory)")
 }
 
 // noVerb is the error for a word that should be a verb.

@@ -114,6 +114,8 @@ type overviewObject struct {
 	Draining bool           `json:"draining"`
 	Active   []jobObject    `json:"active"`
 	Workers  []workerObject `json:"workers"`
+	Policy   string         `json:"policy,omitempty"` // the file
+	Role     string         `json:"role,omitempty"`   // ours in it
 	// Abilities are those of this machine, where no workers but its own will come.
 	Abilities []abilitiesObject `json:"abilities,omitempty"`
 }
@@ -133,6 +135,10 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	o := overviewObject{
 		Version: m.GetVersion(), Store: m.GetStore(), Free: m.GetFree(), Full: m.GetFull(), Draining: m.GetDraining(),
 		Active: []jobObject{}, Workers: []workerObject{}, Abilities: newAbilities(m.GetAbilities()),
+		Policy: m.GetPolicy(),
+	}
+	if o.Policy != "" {
+		o.Role = m.GetRole()
 	}
 	if c.remote != nil {
 		o.Holder = m.GetPid()
@@ -185,7 +191,11 @@ func (o *overviewObject) glance() [][]string {
 			glance = append(glance, abilityRows(w.Name+", ", w.Abilities)...)
 		}
 	}
-	return append(glance, abilityRows("", o.Abilities)...)
+	glance = append(glance, abilityRows("", o.Abilities)...)
+	if o.Policy != "" {
+		glance = append(glance, []string{"policy", fmt.Sprintf("%s, as role %s", o.Policy, o.Role)})
+	}
+	return glance
 }
 
 var jobHeader = []string{"ID", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "AGE", "TOOK", "COMMAND"}

@@ -19,6 +19,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/policy"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/worker"
@@ -42,6 +43,7 @@ type Config struct {
 	Engine      engine.Options
 	Parallelism int
 	Owner       string
+	Policy      *policy.Policy // what new jobs may use; nil for all
 	Version     string
 	Logger      *slog.Logger
 }
@@ -101,7 +103,9 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 	})
 	h.wake.Store(h.mgr)
 	srv := server.New(h.mgr, h.eng, &server.Options{
-		Owner: func(context.Context) string { return cfg.Owner }, Version: cfg.Version, Logger: cfg.Logger,
+		Owner:  func(context.Context) string { return cfg.Owner },
+		Policy: cfg.Policy, Role: func(context.Context) policy.Role { return cfg.Policy.Local() },
+		Version: cfg.Version, Logger: cfg.Logger,
 		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() },
 	})
 	h.channel = (&inprocgrpc.Channel{}).WithCloner(sharing{}).WithServerStreamInterceptor(h.calls.stream)

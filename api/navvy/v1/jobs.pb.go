@@ -1813,7 +1813,11 @@ type OverviewResponse struct {
 	// The server is about to leave.
 	Draining bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
 	// What its own process can enforce, where no workers but its own will come.
-	Abilities     []*Abilities `protobuf:"bytes,9,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	Abilities []*Abilities `protobuf:"bytes,9,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	// The file with the policy that new jobs are bound to; empty if there is none.
+	Policy string `protobuf:"bytes,10,opt,name=policy,proto3" json:"policy,omitempty"`
+	// The caller's role in it.
+	Role          string `protobuf:"bytes,11,opt,name=role,proto3" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1909,6 +1913,20 @@ func (x *OverviewResponse) GetAbilities() []*Abilities {
 		return x.Abilities
 	}
 	return nil
+}
+
+func (x *OverviewResponse) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *OverviewResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
 }
 
 // WorkerStatus is a worker at a glance.
@@ -2087,7 +2105,7 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x10\n" +
 	"\x0eRemoveResponse\"\x11\n" +
-	"\x0fOverviewRequest\"\xaa\x02\n" +
+	"\x0fOverviewRequest\"\xd6\x02\n" +
 	"\x10OverviewResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x14\n" +
@@ -2097,7 +2115,10 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x06active\x18\x06 \x03(\v2\x13.navvy.v1.JobStatusR\x06active\x120\n" +
 	"\aworkers\x18\a \x03(\v2\x16.navvy.v1.WorkerStatusR\aworkers\x12\x1a\n" +
 	"\bdraining\x18\b \x01(\bR\bdraining\x121\n" +
-	"\tabilities\x18\t \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\"\x85\x01\n" +
+	"\tabilities\x18\t \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\x12\x16\n" +
+	"\x06policy\x18\n" +
+	" \x01(\tR\x06policy\x12\x12\n" +
+	"\x04role\x18\v \x01(\tR\x04role\"\x85\x01\n" +
 	"\fWorkerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
