@@ -69,7 +69,8 @@ func TestOutOfMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				d := &wrapped{Driver: noop.Driver{}, start: func(context.Context, *driver.Task) (driver.Execution, error) {
+				able := func(c *driver.Capabilities) { c.Enforces = []navvy.Ability{navvy.AbilityMemory} }
+				d := &wrapped{Driver: noop.Driver{}, caps: able, start: func(context.Context, *driver.Task) (driver.Execution, error) {
 					return &given{c.end, c.after, make(chan struct{})}, nil
 				}}
 				a := runner.New(d, nil).Run(t.Context(), newTask(&c.spec, nil))

@@ -108,6 +108,9 @@ func (x *Run) begin(started time.Time) (context.Context, bool) {
 // start journals the attempt and starts it.
 func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, error) {
 	r := x.runner
+	if refusal := r.caps.Refuse(x.task.Spec); refusal != nil {
+		return nil, refusal
+	}
 	if r.journal != nil && r.caps.Remains {
 		slot, err := r.journal.Reserve(&Entry{
 			Kind: r.caps.Kind, Task: x.task.ID, Attempt: x.task.Attempt, Token: x.task.Token, Started: started,

@@ -78,6 +78,15 @@ func TestHostErrors(t *testing.T) {
 		a := runner.New(d, nil).Run(t.Context(), newTask(&navvy.Spec{}, nil))
 		judged{navvy.OutcomeFailed, navvy.ReasonNotFound, "no such thing"}.check(t, &a)
 	})
+	t.Run("a limit that it cannot enforce", func(t *testing.T) {
+		t.Parallel()
+		d := &wrapped{Driver: noop.Driver{}, caps: func(c *driver.Capabilities) {
+			c.Enforces, c.Lacks = []navvy.Ability{navvy.AbilityCPUs}, "there are no control groups"
+		}}
+		spec := &navvy.Spec{Isolate: true, Limits: navvy.Limits{CPUs: 1000, Memory: 1 << 30}}
+		a := runner.New(d, nil).Run(t.Context(), newTask(spec, nil))
+		judged{navvy.OutcomeFailed, navvy.ReasonStart, "this host cannot enforce memory, isolate: there are no control groups"}.check(t, &a)
+	})
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
 		world := remotetest.NewWorld()

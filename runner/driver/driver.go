@@ -12,6 +12,8 @@ package driver
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -121,6 +123,26 @@ type Capabilities struct {
 	// Lacks says in words why Enforces is not all there is, and what would mend
 	// it; empty if nothing is missing.
 	Lacks string
+}
+
+// Refuse is why a driver with these capabilities must not start a spec: it needs what
+// the host cannot enforce. Nil if it does not. Package runner asks before each
+// start; a driver that can be used alone asks again.
+func (c *Capabilities) Refuse(s *navvy.Spec) *Refusal {
+	var missing []string
+	for _, need := range s.Needs() {
+		if !slices.Contains(c.Enforces, need) {
+			missing = append(missing, string(need))
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	message := "this host cannot enforce " + strings.Join(missing, ", ")
+	if c.Lacks != "" {
+		message += ": " + c.Lacks
+	}
+	return &Refusal{Reason: navvy.ReasonStart, Message: message}
 }
 
 // Abilities are what the driver enforces, as a worker tells its server.
