@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -62,9 +64,9 @@ func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worke
 func (w *Worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	info := client.WorkerInfo{Name: w.opts.Name, Slots: w.opts.Slots}
-	for kind, r := range w.runners {
+	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
 		info.Kinds = append(info.Kinds, kind)
-		caps := r.Capabilities()
+		caps := w.runners[kind].Capabilities()
 		info.Abilities = append(info.Abilities, caps.Abilities())
 	}
 	session, err := w.server.Work(ctx, info)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/client"
 )
 
@@ -100,5 +102,51 @@ func TestUsageInWords(t *testing.T) {
 		if got := strings.Join(usageWords(&c.usage), ", "); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
+	}
+}
+
+// The exit code of run is the task's own as far as it has one, and never 0 for a
+// task that failed.
+func TestRunVerdict(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reason navvy.Reason
+		exit   navvy.Exit
+		want   int
+	}{
+		{navvy.ReasonOOM, navvy.Exit{Signal: 9}, 137}, {navvy.ReasonOOM, navvy.Exit{Code: 3}, 3},
+		{navvy.ReasonOutput, navvy.Exit{Signal: 15}, 143}, {navvy.ReasonOutput, navvy.Exit{}, 1}, {navvy.ReasonStart, navvy.Exit{}, 126},
+	} {
+		err := (&app{}).runVerdict(&navvy.Result{Attempt: navvy.Attempt{Reason: c.reason, Exit: c.exit, Message: "why"}}, nil)
+		if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != c.want || exit.err == nil || exit.err.Error() != "why" {
+			t.Errorf("%s, %+v: %v", c.reason, c.exit, err)
+		}
+	}
+}
+
+// What keeps a job from going on is said when it is news.
+func TestWaitingIsSaid(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	a := &app{err: &said}
+	before := navvy.Status{}
+	for _, waiting := range []string{"", "no worker", "no worker", "", "no worker"} {
+		now := navvy.Status{Waiting: waiting}
+		a.sayWaiting("7k2", &before, &now)
+		before = now
+	}
+	if got, want := said.String(), strings.Repeat("navvy: job 7k2 waits: no worker\n", 2); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestAbilitiesAreShown(t *testing.T) {
+	t.Parallel()
+	list := newAbilities([]*navvyv1.Abilities{
+		{Kind: navvy.KindCommand, Enforces: []string{"cpus", "memory"}, Lacks: "there is no pids controller"}, {Kind: navvy.KindNoop},
+	})
+	want := [][]string{{"limits", "bee, command: cpus, memory"}, {"", "no others: there is no pids controller"}}
+	if diff := cmp.Diff(want, abilityRows("bee, ", list)); diff != "" {
+		t.Error(diff)
 	}
 }
