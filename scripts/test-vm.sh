@@ -28,13 +28,17 @@ while read -r package; do
 	binaries+=("$binary")
 done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "${packages[@]}")
 
+# What each of these hosts enforces: tests of it may not skip.
+abilities=cpus,cpu-shares,memory,pids,read-bps,write-bps,read-iops,write-iops,ulimits,isolate,network-none
+
 failed=()
 for host in "${hosts[@]}"; do
 	case $host in
-	root) options=() args=() ;;
-	user) options=(--user) args=() ;;
-	*) options=(--cgroup "$host") args=(-test.short) ;;
+	root) options=(--env "NAVVY_TEST_ABILITIES=$abilities,user") args=() ;;
+	user) options=(--user --env "NAVVY_TEST_ABILITIES=$abilities") args=() ;;
+	*) options=(--cgroup "$host" --env "NAVVY_TEST_ABILITIES=$abilities,user") args=(-test.short) ;;
 	esac
+	options+=(--env NAVVY_TEST_DISK=/mnt) # where the tests start, on a disk
 	printf -- '-- %s (after %d s)\n' "$host" "$SECONDS"
 	scripts/vm.sh run "${options[@]}" "${binaries[@]}" -- "${args[@]}" "$@" || failed+=("$host")
 done

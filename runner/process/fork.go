@@ -90,15 +90,14 @@ func (b *booted) tell(end *driver.End) error {
 	}
 	defer b.status.Close()
 	status, known, err := b.status.Exit()
-	var exec *isolate.ExecError
-	if errors.As(err, &exec) {
+	if exec, ok := errors.AsType[*isolate.ExecError](err); ok {
 		err = b.refuse(exec.Errno)
 	}
-	var refusal *driver.Refusal
-	switch {
-	case errors.As(err, &refusal):
+	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
 		end.Refusal = refusal
 		return nil
+	}
+	switch {
 	case err != nil:
 		return fmt.Errorf("process: %w", err)
 	case known:

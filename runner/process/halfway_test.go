@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -105,10 +106,8 @@ func ended(p *process.Process) error {
 
 // anyLimit is a limit that the tree enforces.
 func anyLimit(groups *cgroup.Tree) navvy.Limits {
-	for _, a := range groups.Enforces() {
-		if a == navvy.AbilityPIDs {
-			return navvy.Limits{PIDs: 100}
-		}
+	if slices.Contains(groups.Enforces(), navvy.AbilityPIDs) {
+		return navvy.Limits{PIDs: 100}
 	}
 	return navvy.Limits{}
 }

@@ -37,13 +37,24 @@ func tree(t testing.TB, needs ...navvy.Ability) *cgroup.Tree {
 	})
 	for _, a := range needs {
 		if !slices.Contains(groups.Enforces(), a) {
+			mustNot(t, string(a), groups.Lacks())
 			t.Skipf("this host does not enforce %s: %s", a, groups.Lacks())
 		}
 	}
 	if groups.Version() == "none" {
+		mustNot(t, "", groups.Lacks())
 		t.Skip(groups.Lacks())
 	}
 	return groups
+}
+
+// mustNot fails a test that would skip where NAVVY_TEST_ABILITIES says that the
+// host has the ability; an empty one is any.
+func mustNot(t testing.TB, ability, lacks string) {
+	t.Helper()
+	if list := os.Getenv("NAVVY_TEST_ABILITIES"); list != "" && strings.Contains(list, ability) {
+		t.Fatalf("this host is said to enforce %s: %s", list, lacks)
+	}
 }
 
 // limited is the configuration of a shell script with limits.

@@ -6,10 +6,14 @@
 // empty; what the group's pipes hold then is still read. Processes that left the
 // group (setsid) do not keep it alive.
 //
+// With a control group (Config.Groups) it is over when that is empty, which
+// nothing can leave; with isolation (Config.Plan) when its init has ended, and
+// with it everybody else.
+//
 // Most tasks are short, so a start is kept cheap: the pipes are plain file
-// descriptors, nobody reads them for the first milliseconds (what fits into a
-// pipe waits there), one blocking poll of the process's pidfd waits for the end.
-// Only what runs longer is handed to Go's poller, with a goroutine for each
+// descriptors, and for the first milliseconds one blocking call waits for what
+// they bring, which is kept in memory, and for the end of the process. Only what
+// runs longer is handed to Go's poller, with a goroutine for each
 // stream.
 package process
 
@@ -68,6 +72,8 @@ type Process struct {
 	pidfd int
 	birth Birth
 	out   [2]stream     // standard output and standard error
+	watch *watch        // of the first milliseconds; nil after them
+	early []piece       // what was taken out of the streams in these
 	group *cgroup.Group // nil: there is only the process group
 	boot  *booted       // nil: it was started without a plan
 
@@ -111,6 +117,10 @@ func (p *Process) start(program string, c *Config) error {
 			return err
 		}
 	}
+	if err := p.watchStreams(); err != nil {
+		p.closeStreams()
+		return err
+	}
 	err = p.fork(program, c, files[:])
 	if errors.Is(err, unix.ENOENT) {
 		// The remembered place of the program may be out of date.
@@ -129,6 +139,10 @@ func (p *Process) start(program string, c *Config) error {
 }
 
 func (p *Process) closeStreams() {
+	if p.watch != nil {
+		p.watch.free()
+		p.watch = nil
+	}
 	for i := range p.out {
 		p.out[i].close()
 	}
@@ -155,10 +169,11 @@ func (p *Process) Stop(force bool) error {
 	case p.reaped && p.renumbered():
 		return nil
 	}
-	switch err := p.signal(force); err {
-	case nil, unix.ESRCH:
+	err := p.signal(force)
+	switch {
+	case err == nil, errors.Is(err, unix.ESRCH):
 		return nil
-	case unix.EPERM:
+	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("process: end group %d: %w", p.pid, navvy.ErrDenied)
 	default:
 		return fmt.Errorf("process: end group %d: %w", p.pid, err)

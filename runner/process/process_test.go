@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -282,4 +284,40 @@ func TestAbandoned(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells when a zombie is collected
 	}
+}
+
+// TestOrder has short processes write to both streams in turns: their output
+// comes in the order in which it was written.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{
+		"out first":  "echo 1; echo 2 >&2",
+		"err first":  "echo 1 >&2; echo 2",
+		"with times": "echo 1; sleep 0.002; echo 2 >&2; sleep 0.002; echo 3; sleep 0.05; echo 4 >&2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 50 {
+				var both together
+				c := script(line)
+				c.Stdout, c.Stderr = &both, &both
+				run(t, c)
+				if got := both.String(); !slices.IsSorted(strings.Fields(got)) || len(got) < 4 {
+					t.Fatalf("got %q", got)
+				}
+			}
+		})
+	}
+}
+
+// together takes both streams.
+type together struct {
+	sync.Mutex
+	strings.Builder
+}
+
+func (b *together) Write(p []byte) (int, error) {
+	b.Lock()
+	defer b.Unlock()
+	return b.Builder.Write(p)
 }

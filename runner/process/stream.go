@@ -24,7 +24,8 @@ type stream struct {
 	read, write int       // file descriptors; 0 if there is none
 	file        *os.File  // read, once Go's poller has it
 	carried     int
-	left        int // once the group is gone: how much of the pipe is still read, plus 1
+	refused     bool // nobody wants the rest
+	left        int  // once the group is gone: how much of the pipe is still read, plus 1
 }
 
 // open makes the pipe and returns the descriptor that the process writes to.
@@ -86,10 +87,22 @@ func (s *stream) poll() {
 // wants the output any more, the rest is read and dropped, so that the process
 // does not hang on a full pipe.
 func (s *stream) copy() {
-	if _, err := io.Copy(s.to, s); err != nil {
+	if !s.refused {
+		_, err := io.Copy(s.to, s)
+		s.refused = err != nil
+	}
+	if s.refused {
 		_, _ = io.Copy(io.Discard, s)
 	}
 	s.close()
+}
+
+// give hands on what was read before.
+func (s *stream) give(b []byte) {
+	if !s.refused {
+		_, err := s.to.Write(b)
+		s.refused = err != nil
+	}
 }
 
 // Read reads from the pipe. Once drain was called it takes what is in there and

@@ -11,44 +11,22 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// For its first milliseconds a process is waited for by a blocking call, and its
-// output stays in the pipes unless it comes to heavy bytes.
-const (
-	briefSteps = 5
-	briefStep  = 1 // milliseconds
-	heavy      = 32 << 10
-)
-
 // Wait blocks until the group is empty and all output has been handed on. The
 // usage that it returns is that of the control group, or, without one, of the
-// main process and of those of its descendants that were waited for. When ctx ends Wait returns its error, and
-// the process goes on; it may still be stopped. Any other error says that the
-// end is not known.
+// main process and of those of its descendants that were waited for. When ctx
+// ends Wait returns its error, and the process goes on; it may still be stopped.
+// Any other error says that the end is not known.
 func (p *Process) Wait(ctx context.Context) (driver.End, error) {
 	if !p.endsSoon() || !p.isOver() {
 		return p.waitLong(ctx)
 	}
 	_ = unix.Close(p.pidfd)
 	p.settle()
-	if p.out[0].waiting()+p.out[1].waiting() == 0 {
+	if len(p.early)+p.out[0].waiting()+p.out[1].waiting() == 0 {
 		p.closeStreams()
 		return p.end, p.hostErr
 	}
 	return p.finish(ctx, p.copyOut())
-}
-
-// endsSoon waits a little for the main process to end.
-func (p *Process) endsSoon() bool {
-	fds := [1]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-	for range briefSteps {
-		if n, err := unix.Poll(fds[:], briefStep); n == 1 && err == nil {
-			return p.reap()
-		}
-		if p.out[0].waiting() > heavy || p.out[1].waiting() > heavy {
-			return false
-		}
-	}
-	return false
 }
 
 func (p *Process) isOver() bool {
@@ -77,12 +55,16 @@ func (p *Process) waitLong(ctx context.Context) (driver.End, error) {
 // copyOut begins to hand on the output and returns a channel that is closed at its end.
 func (p *Process) copyOut() <-chan struct{} {
 	copied := make(chan struct{})
-	var streams sync.WaitGroup
-	if p.out[1].read > 0 {
-		streams.Go(p.out[1].copy)
-	}
 	go func() {
 		defer close(copied)
+		for _, e := range p.early {
+			p.out[e.which].give(e.bytes)
+		}
+		p.early = nil
+		var streams sync.WaitGroup
+		if p.out[1].read > 0 {
+			streams.Go(p.out[1].copy)
+		}
 		if p.out[0].read > 0 {
 			p.out[0].copy()
 		}

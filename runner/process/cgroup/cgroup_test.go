@@ -17,12 +17,18 @@ import (
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
+// ofGroups are the abilities that control groups may give.
+var ofGroups = []navvy.Ability{
+	navvy.AbilityCPUs, navvy.AbilityCPUShares, navvy.AbilityMemory, navvy.AbilityPIDs,
+	navvy.AbilityReadBPS, navvy.AbilityWriteBPS, navvy.AbilityReadIOPS, navvy.AbilityWriteIOPS,
+}
+
 // TestAbilities holds what is found against what this host is known to have.
 func TestAbilities(t *testing.T) {
 	tree := open(t)
 	t.Logf("%s: enforces %q, lacks %q", tree.Version(), tree.Enforces(), tree.Lacks())
 	for want := range strings.SplitSeq(os.Getenv(envAbilities), ",") {
-		if want != "" && !slices.Contains(tree.Enforces(), navvy.Ability(want)) {
+		if slices.Contains(ofGroups, navvy.Ability(want)) && !slices.Contains(tree.Enforces(), navvy.Ability(want)) {
 			t.Errorf("%s is not enforced: %s", want, tree.Lacks())
 		}
 	}
