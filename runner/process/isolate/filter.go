@@ -120,7 +120,9 @@ func tree(spans []span) []unix.SockFilter {
 	if len(spans) == 1 {
 		return spans[0].body
 	}
-	middle := len(spans) / 2
+	// Half of the numbers, not of the spans, on either side: the kernel tries them all.
+	half := (spans[0].from + spans[len(spans)-1].from) / 2
+	middle := slices.IndexFunc(spans[1:], func(s span) bool { return s.from >= half }) + 1
 	low, high := tree(spans[:middle]), tree(spans[middle:])
 	const far = 255 // how far a comparison can jump
 	var code []unix.SockFilter

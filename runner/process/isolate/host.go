@@ -19,7 +19,7 @@ type Host struct {
 	uid, gid     int
 	umask        int
 	capabilities int // how many the kernel knows
-	hidden       []hidden
+	hidden       []string
 	mqueue       bool
 	found        func() findings
 }

@@ -43,7 +43,8 @@ func (h *Host) privateDev() []boot.Call {
 		calls = append(calls, call("make /dev/"+link, unix.SYS_SYMLINKAT, boot.Text(to), boot.Int(at), boot.Text("/dev/"+link)))
 	}
 	if !h.hides("/dev/shm") {
-		calls = append(calls, mountEmpty(hidden{"/dev/shm", "20%"}))
+		calls = append(calls, call("mount /dev/shm", unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text("/dev/shm"), boot.Text("tmpfs"),
+			boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+memoryShare)))
 	}
 	return append(calls, call("mount /dev/pts", unix.SYS_MOUNT, boot.Text("devpts"), boot.Text("/dev/pts"), boot.Text("devpts"),
 		boot.Int(unix.MS_NOSUID|unix.MS_NOEXEC), boot.Text("newinstance,ptmxmode=0666,mode=0620")))

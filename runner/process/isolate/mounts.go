@@ -14,27 +14,25 @@ import (
 	"github.com/navvy-run/navvy/runner/process/boot"
 )
 
-// hidden is a directory of the host that an isolated attempt does not see: an
-// empty one in memory takes its place.
-type hidden struct {
-	path string // free of symbolic links
-	size string // the most that it may hold, of the host's memory
-}
+// memoryShare is how much of the host's memory may be in the directories that an
+// attempt has instead of the hidden ones; a limit of its memory counts it, too.
+const memoryShare = "50%"
 
-// findHidden are the directories that all users of the host write to. All
-// together they hold less than the memory.
-func findHidden() []hidden {
-	var list []hidden
-	for _, d := range []hidden{{"/tmp", "50%"}, {"/var/tmp", "20%"}, {"/dev/shm", "20%"}} {
-		real, err := filepath.EvalSymlinks(d.path)
+// findHidden are the directories that all users of the host write to. An isolated
+// attempt does not see them: empty ones in memory take their place. The paths
+// are free of symbolic links.
+func findHidden() []string {
+	var list []string
+	for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm"} {
+		real, err := filepath.EvalSymlinks(dir)
 		if err != nil || real == "/" {
 			continue
 		}
 		if info, err := os.Stat(real); err != nil || !info.IsDir() {
 			continue
 		}
-		if !slices.ContainsFunc(list, func(o hidden) bool { return within(real, o.path) }) {
-			list = append(list, hidden{real, d.size})
+		if !slices.ContainsFunc(list, func(o string) bool { return within(real, o) }) {
+			list = append(list, real)
 		}
 	}
 	return list
@@ -75,9 +73,7 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 	if asRoot {
 		p.Before = append(p.Before, h.privateDev()...)
 	}
-	for _, d := range h.hidden {
-		p.Before = append(p.Before, mountEmpty(d))
-	}
+	p.Before = append(p.Before, h.hide()...)
 	if h.mqueue {
 		p.Before = append(p.Before, call("mount /dev/mqueue", unix.SYS_MOUNT, boot.Text("mqueue"), boot.Text("/dev/mqueue"), boot.Text("mqueue"),
 			boot.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), boot.Int(0)))
@@ -94,10 +90,28 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 	return b.Dir, nil
 }
 
-// mountEmpty puts an empty directory in the place of one that is hidden.
-func mountEmpty(d hidden) boot.Call {
-	return call("mount "+d.path, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(d.path), boot.Text("tmpfs"),
-		boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=1777,size="+d.size))
+// hide puts empty directories in the place of those that are hidden. They are in
+// one file system, which costs less than one each and bounds them together.
+func (h *Host) hide() []boot.Call {
+	if len(h.hidden) == 0 {
+		return nil
+	}
+	at := unix.AT_FDCWD
+	first := h.hidden[0]
+	calls := []boot.Call{
+		call("mount "+first, unix.SYS_MOUNT, boot.Text("tmpfs"), boot.Text(first), boot.Text("tmpfs"),
+			boot.Int(unix.MS_NOSUID|unix.MS_NODEV), boot.Text("mode=755,size="+memoryShare)),
+		call("set the umask", unix.SYS_UMASK, boot.Int(0)),
+	}
+	for i := range h.hidden {
+		dir := fmt.Sprintf("%s/%d", first, i)
+		calls = append(calls, call("make "+dir, unix.SYS_MKDIRAT, boot.Int(at), boot.Text(dir), boot.Int(0o1777)))
+	}
+	for i, path := range slices.Backward(h.hidden) { // the first last: then the others cannot be reached through it
+		dir := fmt.Sprintf("%s/%d", first, i)
+		calls = append(calls, call("mount "+path, unix.SYS_MOUNT, boot.Text(dir), boot.Text(path), boot.Int(0), boot.Int(unix.MS_BIND), boot.Int(0)))
+	}
+	return append(calls, call("set the umask", unix.SYS_UMASK, boot.Int(usualUmask)))
 }
 
 // keep lists what the user named in hidden directories.
@@ -116,16 +130,16 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 			keep = append(keep, kept{name: dirCall + b.Dir, source: real, target: real, file: noDir})
 		}
 	}
-	if filepath.IsAbs(b.Program) {
-		real, err := filepath.EvalSymlinks(b.Program)
-		if err != nil || slices.ContainsFunc(keep, func(k kept) bool { return within(real, k.target) }) {
-			return keep, nil // what is wrong with it shows when it is executed
-		}
-		if h.below(real) {
-			keep = append(keep, kept{name: "program " + b.Program, source: real, target: real, file: true})
-		}
-		if link := filepath.Clean(b.Program); link != real && h.below(link) && h.below(real) {
-			keep = append(keep, kept{name: "program " + b.Program, source: real, target: link, file: true})
+	if !filepath.IsAbs(b.Program) {
+		return keep, nil
+	}
+	real, err := filepath.EvalSymlinks(b.Program)
+	if err != nil {
+		return keep, nil //nolint:nilerr // what is wrong with it shows when it is executed
+	}
+	for _, path := range slices.Compact([]string{real, filepath.Clean(b.Program)}) { // a script looks for itself by its name
+		if h.below(path) && !slices.ContainsFunc(keep, func(k kept) bool { return within(path, k.target) }) {
+			keep = append(keep, kept{name: "program " + b.Program, source: real, target: path, file: true})
 		}
 	}
 	return keep, nil
@@ -134,11 +148,11 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 // below tells whether path is below a hidden directory, and not one itself:
 // who names /tmp means whatever /tmp there is.
 func (h *Host) below(path string) bool {
-	return slices.ContainsFunc(h.hidden, func(d hidden) bool { return path != d.path && within(path, d.path) })
+	return slices.ContainsFunc(h.hidden, func(dir string) bool { return path != dir && within(path, dir) })
 }
 
 func (h *Host) hides(path string) bool {
-	return slices.ContainsFunc(h.hidden, func(d hidden) bool { return path == d.path })
+	return slices.Contains(h.hidden, path)
 }
 
 // place puts what descriptor fd holds at its target, with the directories that lead there.
