@@ -30,15 +30,20 @@ func BenchmarkStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer image.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer null.Close()
 	ulimit := []navvy.Ulimit{{Name: "core"}}
 	variants := []struct {
 		name  string
 		start func() error
 		times []time.Duration
 	}{
-		{name: "plain", start: func() error { return bare(program, []string{program}, 0) }},
-		{name: "namespaces", start: func() error { return bare(program, []string{program}, namespaces) }},
-		{name: "init", start: func() error { return bare(image.Path(), []string{program, program}, namespaces) }},
+		{name: "plain", start: func() error { return bare(program, []string{program}, 0, null.Fd()) }},
+		{name: "namespaces", start: func() error { return bare(program, []string{program}, namespaces, null.Fd()) }},
+		{name: "init", start: func() error { return bare(image.Path(), []string{program, program}, namespaces, null.Fd()) }},
 		{name: "ulimit", start: boxed(b, isolate.Box{Ulimits: ulimit}, program)},
 		{name: "isolated", start: boxed(b, isolate.Box{Isolate: true}, program)},
 		{name: "user", start: boxed(b, isolate.Box{Isolate: true, UID: isolate.FirstUID}, program)},
@@ -68,10 +73,10 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// bare starts a program and waits for it.
-func bare(path string, args []string, flags uintptr) error {
+// bare starts a program and waits for it. null takes reports.
+func bare(path string, args []string, flags, null uintptr) error {
 	pid, err := syscall.ForkExec(path, args, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2, 2}, Sys: &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true},
+		Files: []uintptr{0, 1, 2, null}, Sys: &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true},
 	})
 	if err != nil {
 		return err
