@@ -23,7 +23,7 @@ func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
 			return err
 		}
 		path, args = c.Plan.Path(), c.Plan.Args(program, c.Args)
-		attr.Env, attr.Files = c.Plan.Env(c.Env), append(slices.Clip(files), p.boot.status.File())
+		attr.Env, attr.Files = c.Plan.Env(c.Env), append(slices.Clip(files), p.boot.status.Files()...)
 		c.Plan.Set(sys)
 		defer runtime.KeepAlive(c.Plan) // whose memory is being executed
 	}

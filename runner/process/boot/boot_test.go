@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -151,12 +152,13 @@ func TestInitIsTheFirstProcessOrNothing(t *testing.T) {
 	}
 	defer image.Close()
 	r, w := pipe(t)
-	p, err := os.StartProcess(image.Path(), []string{self()}, &os.ProcAttr{Files: []*os.File{nil, nil, nil, w}})
+	pid, err := syscall.ForkExec(boot.Path(4), []string{self()}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, w.Fd(), image.File()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if state, err := p.Wait(); err != nil || state.ExitCode() != 127 {
-		t.Errorf("it ended with %v, %v", state, err)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status.ExitStatus() != 127 {
+		t.Errorf("it ended with %v, %v", status, err)
 	}
 	raw := make([]byte, boot.ReportSize)
 	if _, err := r.Read(raw); err != nil {
@@ -175,7 +177,7 @@ func TestImageIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer image.Close()
-	f, err := os.OpenFile(image.Path(), os.O_RDWR, 0)
+	f, err := os.OpenFile(boot.Path(int(image.File())), os.O_RDWR, 0)
 	if err != nil {
 		t.Skip("it cannot even be opened:", err)
 	}

@@ -40,10 +40,6 @@ type Image struct {
 	names [3][]string
 }
 
-// minFD keeps the descriptors of images clear of those that a started process is
-// given: syscall.ForkExec puts these in place before it opens the program.
-const minFD = 64
-
 // NewImage puts a program into memory. The error wraps navvy.ErrUnsupported if
 // there is no init for this architecture or the kernel runs nothing from memory.
 func NewImage(p *Program) (*Image, error) {
@@ -89,16 +85,15 @@ func memory(name string) (int, error) {
 	default:
 		return -1, fmt.Errorf("boot: memory for the image: %w", err)
 	}
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, minFD)
-	_ = unix.Close(fd)
-	if err != nil {
-		return -1, fmt.Errorf("boot: memory for the image: %w", err)
-	}
-	return high, nil
+	return fd, nil
 }
 
-// Path is what to execute. It holds for processes that this one forks, until Close.
-func (m *Image) Path() string { return "/proc/self/fd/" + strconv.Itoa(int(m.file.Fd())) }
+// File is the descriptor to hand to a process that is to execute the image: as
+// one of its own, since it has others in place of ours by then.
+func (m *Image) File() uintptr { return m.file.Fd() }
+
+// Path is what a process executes that was handed the image as descriptor fd.
+func Path(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // Close frees the image. Processes that run it already keep it.
 func (m *Image) Close() error { return m.file.Close() }

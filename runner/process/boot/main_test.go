@@ -135,8 +135,8 @@ func startProgram(t *testing.T, p *boot.Program, program, act string) *attempt {
 	if p.Init {
 		sys.Cloneflags = unix.CLONE_NEWPID
 	}
-	a.pid, err = syscall.ForkExec(image.Path(), []string{program, "self", "an argument"}, &syscall.ProcAttr{
-		Env: []string{envAct + "=" + act}, Files: []uintptr{0, outWrite.Fd(), outWrite.Fd(), statusWrite.Fd()}, Sys: sys,
+	a.pid, err = syscall.ForkExec(boot.Path(4), []string{program, "self", "an argument"}, &syscall.ProcAttr{
+		Env: []string{envAct + "=" + act}, Files: []uintptr{0, outWrite.Fd(), outWrite.Fd(), statusWrite.Fd(), image.File()}, Sys: sys,
 	})
 	_, _ = statusWrite.Close(), outWrite.Close()
 	a.status, a.output = statusRead, outRead

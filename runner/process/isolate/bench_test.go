@@ -41,9 +41,11 @@ func BenchmarkStart(b *testing.B) {
 		start func() error
 		times []time.Duration
 	}{
-		{name: "plain", start: func() error { return bare(program, []string{program}, 0, null.Fd()) }},
-		{name: "namespaces", start: func() error { return bare(program, []string{program}, namespaces, null.Fd()) }},
-		{name: "init", start: func() error { return bare(image.Path(), []string{program, program}, namespaces, null.Fd()) }},
+		{name: "plain", start: func() error { return bare(program, []string{program}, 0, null.Fd(), null.Fd()) }},
+		{name: "namespaces", start: func() error { return bare(program, []string{program}, namespaces, null.Fd(), null.Fd()) }},
+		{name: "init", start: func() error {
+			return bare(boot.Path(4), []string{program, program}, namespaces, null.Fd(), image.File())
+		}},
 		{name: "ulimit", start: boxed(b, isolate.Box{Ulimits: ulimit}, program)},
 		{name: "isolated", start: boxed(b, isolate.Box{Isolate: true}, program)},
 		{name: "user", start: boxed(b, isolate.Box{Isolate: true, UID: isolate.FirstUID}, program)},
@@ -74,9 +76,9 @@ func BenchmarkStart(b *testing.B) {
 }
 
 // bare starts a program and waits for it. null takes reports.
-func bare(path string, args []string, flags, null uintptr) error {
+func bare(path string, args []string, flags uintptr, files ...uintptr) error {
 	pid, err := syscall.ForkExec(path, args, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2, null}, Sys: &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true},
+		Files: append([]uintptr{0, 1, 2}, files...), Sys: &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true},
 	})
 	if err != nil {
 		return err
@@ -105,7 +107,7 @@ func boxed(b *testing.B, box isolate.Box, program string) func() error {
 		sys := &syscall.SysProcAttr{Setpgid: true}
 		p.Set(sys)
 		pid, err := syscall.ForkExec(p.Path(), p.Args(program, []string{program}), &syscall.ProcAttr{
-			Files: []uintptr{0, 1, 2, s.File()}, Sys: sys,
+			Files: append([]uintptr{0, 1, 2}, s.Files()...), Sys: sys,
 		})
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ func ExampleHost_Plan() {
 	sys := &syscall.SysProcAttr{}
 	plan.Set(sys)
 	pid, err := syscall.ForkExec(plan.Path(), plan.Args("/bin/sh", []string{"sh", "-c", "exit 3"}), &syscall.ProcAttr{
-		Env: plan.Env(os.Environ()), Files: []uintptr{0, 1, 2, status.File()}, Sys: sys,
+		Env: plan.Env(os.Environ()), Files: append([]uintptr{0, 1, 2}, status.Files()...), Sys: sys,
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -19,7 +19,7 @@ func (u *Users) Limit(count int) { u.count, u.next = count, 0 }
 // Sabotage replaces the call with this index among all of an isolated attempt,
 // Before and After, by one that fails. It returns nil if there are not so many.
 func (h *Host) Sabotage(b Box, index int) (*Plan, error) {
-	p := &boot.Program{Init: true, Status: StatusFD}
+	p := &boot.Program{Init: true, Status: StatusFD, Before: closeRest()}
 	if err := h.isolate(p, &b, false); err != nil {
 		return nil, err
 	}

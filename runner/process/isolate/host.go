@@ -128,7 +128,7 @@ func (h *Host) try(b Box, rootless bool) error {
 	defer s.Close()
 	var sys syscall.SysProcAttr
 	p.Set(&sys)
-	pid, err := syscall.ForkExec(p.Path(), p.Args("", nil), &syscall.ProcAttr{Files: []uintptr{0, 1, 2, s.File()}, Sys: &sys})
+	pid, err := syscall.ForkExec(p.Path(), p.Args("", nil), &syscall.ProcAttr{Files: append([]uintptr{0, 1, 2}, s.Files()...), Sys: &sys})
 	if err != nil {
 		return fmt.Errorf("make namespaces: %w", err)
 	}

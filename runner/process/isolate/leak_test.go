@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -101,5 +102,47 @@ func TestNothingIsLeftOfManyStarts(t *testing.T) {
 	}
 	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
 		t.Errorf("a child is left: %d, %v", pid, err)
+	}
+}
+
+// Attempts start whatever descriptors this process has: those that an attempt is
+// given are put in place before its program is looked for, which may move others,
+// and must not be put upon it.
+func TestDescriptorsInTheWay(t *testing.T) {
+	p := plan(t, isolate.Box{Isolate: true})
+	var fill []int
+	defer func() {
+		for _, fd := range fill {
+			_ = unix.Close(fd)
+		}
+	}()
+	for range 80 {
+		for range 3 { // one more than are closed below
+			fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill = append(fill, fd)
+		}
+		s, err := p.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Where the fork puts a pipe of its own, below those of the attempt.
+		_, _ = unix.Close(fill[0]), unix.Close(fill[1])
+		fill = fill[2:]
+		var sys syscall.SysProcAttr
+		p.Set(&sys)
+		pid, err := syscall.ForkExec(p.Path(), p.Args(self(t), []string{"self"}), &syscall.ProcAttr{
+			Env: []string{envAct + "=exit 0"}, Files: append([]uintptr{0, 1, 2}, s.Files()...), Sys: &sys,
+		})
+		if err != nil {
+			t.Fatalf("with %d descriptors open: %v", len(fill), err)
+		}
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status != 0 {
+			t.Fatalf("with %d descriptors open, it ended with %#x, %v", len(fill), status, err)
+		}
+		s.Close()
 	}
 }

@@ -105,7 +105,7 @@ func launch(tb testing.TB, p *isolate.Plan, program, dir, act string) *attempt {
 	p.Set(sys)
 	env := p.Env([]string{envAct + "=" + act, "HOME=/root", "TMPDIR=/elsewhere"})
 	pid, err := syscall.ForkExec(p.Path(), p.Args(program, []string{filepath.Base(program), "an argument"}), &syscall.ProcAttr{
-		Dir: dir, Env: env, Files: []uintptr{0, w.Fd(), w.Fd(), s.File()}, Sys: sys,
+		Dir: dir, Env: env, Files: append([]uintptr{0, w.Fd(), w.Fd()}, s.Files()...), Sys: sys,
 	})
 	if err != nil {
 		tb.Fatal(err)

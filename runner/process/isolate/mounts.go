@@ -61,7 +61,6 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 	if asRoot {
 		keep = append(keep, devices()...)
 	}
-	p.Before = append(p.Before, closeRest()...)
 	for _, k := range keep {
 		// Held by a descriptor, until the place where it was is hidden.
 		at := unix.AT_FDCWD
@@ -188,10 +187,11 @@ func loopback() []boot.Call {
 	copy(request, "lo")
 	binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_UP)
 	const name = "bring the loopback interface up"
-	return append(closeRest(),
+	return []boot.Call{
 		call(name, unix.SYS_SOCKET, boot.Int(unix.AF_INET), boot.Int(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), boot.Int(0)),
 		call(name, unix.SYS_IOCTL, boot.Int(firstFD), boot.Int(unix.SIOCSIFFLAGS), boot.Bytes(request)),
-		call(name, unix.SYS_CLOSE, boot.Int(firstFD)))
+		call(name, unix.SYS_CLOSE, boot.Int(firstFD)),
+	}
 }
 
 // identity is a map of a user namespace with one entry, user_namespaces(7).

@@ -12,9 +12,12 @@ import (
 	"github.com/navvy-run/navvy/runner/process/boot"
 )
 
-// StatusFD is the descriptor at which the process finds its status pipe: it
-// follows standard input, output and error.
-const StatusFD = 3
+// The descriptors at which the process finds its status pipe and the program that
+// it begins with: they follow standard input, output and error.
+const (
+	StatusFD = 3
+	imageFD  = 4
+)
 
 // Plan is a Box, ready to start any number of attempts, also at once.
 type Plan struct {
@@ -40,12 +43,12 @@ func (h *Host) Plan(b Box) (*Plan, error) {
 // plan is Plan whatever the host allows.
 func (h *Host) plan(b Box, rootless bool) (*Plan, error) {
 	b.Ulimits = slices.Clone(b.Ulimits)
-	program := &boot.Program{Init: b.Isolate, Status: StatusFD}
+	program := &boot.Program{Init: b.Isolate, Status: StatusFD, Before: closeRest()}
 	p := &Plan{box: b, init: b.Isolate, flags: flagsOf(&b)}
 	if rootless && p.flags != 0 {
 		p.flags |= unix.CLONE_NEWUSER
 		p.raise = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_NET_ADMIN}
-		program.Before = mapUser(h.uid, h.gid)
+		program.Before = append(program.Before, mapUser(h.uid, h.gid)...)
 	}
 	limits, err := ulimits(b.Ulimits)
 	if err != nil {
@@ -118,8 +121,8 @@ func changeDir(dir string) []boot.Call {
 	return []boot.Call{call(dirCall+dir, unix.SYS_CHDIR, boot.Text(dir))}
 }
 
-// Path is the program to execute. It can be until Close.
-func (p *Plan) Path() string { return p.image.Path() }
+// Path is the program to execute, by a process that has the Files of its Status.
+func (p *Plan) Path() string { return boot.Path(imageFD) }
 
 // Args are the arguments to execute it with, to run program with args, of which
 // the first is its name. A relative program starts at the working directory.
@@ -174,11 +177,11 @@ func mapUser(uid, gid int) []boot.Call {
 		path := "/proc/self/" + f.name
 		calls = append(calls, writeFile(path, f.text)...)
 	}
-	return append(closeRest(), calls...)
+	return calls
 }
 
-// closeRest closes the descriptors that the process was left by mistake, so that
-// those that it opens have numbers that are known here.
+// closeRest closes the image, and the descriptors that the process was left by
+// mistake, so that those that it opens have numbers that are known here.
 func closeRest() []boot.Call {
 	return []boot.Call{call("close files", unix.SYS_CLOSE_RANGE, boot.Int(StatusFD+1), boot.Int(^uint32(0)>>1), boot.Int(0))}
 }

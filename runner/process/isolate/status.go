@@ -28,8 +28,8 @@ func (p *Plan) Status() (*Status, error) {
 	return &Status{plan: p, read: fds[0], write: fds[1]}, nil
 }
 
-// File is the descriptor that the process is given as its StatusFD.
-func (s *Status) File() uintptr { return uintptr(s.write) }
+// Files are the descriptors that the process is given from StatusFD on.
+func (s *Status) Files() []uintptr { return []uintptr{uintptr(s.write), s.plan.image.File()} }
 
 // ExecError says that the program could not be executed, for the kernel's reason.
 type ExecError struct{ Errno unix.Errno }
