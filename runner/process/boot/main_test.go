@@ -21,6 +21,9 @@ import (
 // envAct makes the test binary, started again, do what it says instead of testing.
 const envAct = "NAVVY_TEST_ACT"
 
+// soon lets a process that the race detector looks at end without a second's wait.
+const soon = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if act, rest, ok := strings.Cut(os.Getenv(envAct), " "); ok || act != "" {
 		os.Exit(perform(act, rest))
@@ -82,7 +85,7 @@ func leave(arg string) int {
 		act = fmt.Sprintf("leave %d %s", n-1, next)
 	}
 	_, err := syscall.ForkExec(self(), []string{"left"}, &syscall.ProcAttr{
-		Env: []string{envAct + "=" + act}, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Env: []string{soon, envAct + "=" + act}, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stdout, err)
@@ -136,7 +139,7 @@ func startProgram(t *testing.T, p *boot.Program, program, act string) *attempt {
 		sys.Cloneflags = unix.CLONE_NEWPID
 	}
 	a.pid, err = syscall.ForkExec(boot.Path(4), []string{program, "self", "an argument"}, &syscall.ProcAttr{
-		Env: []string{envAct + "=" + act}, Files: []uintptr{0, outWrite.Fd(), outWrite.Fd(), statusWrite.Fd(), image.File()}, Sys: sys,
+		Env: []string{soon, envAct + "=" + act}, Files: []uintptr{0, outWrite.Fd(), outWrite.Fd(), statusWrite.Fd(), image.File()}, Sys: sys,
 	})
 	_, _ = statusWrite.Close(), outWrite.Close()
 	a.status, a.output = statusRead, outRead

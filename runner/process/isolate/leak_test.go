@@ -134,7 +134,7 @@ func TestDescriptorsInTheWay(t *testing.T) {
 		var sys syscall.SysProcAttr
 		p.Set(&sys)
 		pid, err := syscall.ForkExec(p.Path(), p.Args(self(t), []string{"self"}), &syscall.ProcAttr{
-			Env: []string{envAct + "=exit 0"}, Files: append([]uintptr{0, 1, 2}, s.Files()...), Sys: &sys,
+			Env: []string{soon, envAct + "=exit 0"}, Files: append([]uintptr{0, 1, 2}, s.Files()...), Sys: &sys,
 		})
 		if err != nil {
 			t.Fatalf("with %d descriptors open: %v", len(fill), err)

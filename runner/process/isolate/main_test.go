@@ -21,6 +21,9 @@ import (
 // envAct makes the test binary, started again, do what it says instead of testing.
 const envAct = "NAVVY_TEST_ACT"
 
+// soon lets a process that the race detector looks at end without a second's wait.
+const soon = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if act, arg, _ := strings.Cut(os.Getenv(envAct), " "); act != "" {
 		os.Exit(perform(act, arg))
@@ -103,7 +106,7 @@ func launch(tb testing.TB, p *isolate.Plan, program, dir, act string) *attempt {
 	tb.Cleanup(func() { _ = r.Close() }) // twice is once
 	sys := &syscall.SysProcAttr{Setpgid: true}
 	p.Set(sys)
-	env := p.Env([]string{envAct + "=" + act, "HOME=/root", "TMPDIR=/elsewhere"})
+	env := p.Env([]string{soon, envAct + "=" + act, "HOME=/root", "TMPDIR=/elsewhere"})
 	pid, err := syscall.ForkExec(p.Path(), p.Args(program, []string{filepath.Base(program), "an argument"}), &syscall.ProcAttr{
 		Dir: dir, Env: env, Files: append([]uintptr{0, w.Fd(), w.Fd()}, s.Files()...), Sys: sys,
 	})

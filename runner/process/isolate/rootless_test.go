@@ -22,22 +22,13 @@ const nobody = 65534
 func TestWithoutRoot(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	dir, err := os.MkdirTemp("", "navvy-test-") //nolint:usetesting // others cannot reach what t.TempDir makes
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary := filepath.Join(dir, "test")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "tmp"), 0o700),
-		os.Chown(filepath.Join(dir, "tmp"), nobody, nobody), copyFile(self(t), binary)); err != nil {
-		t.Fatal(err)
-	}
+	dir, binary := public(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	const tests = "Isolated|Host|Descriptors|Namespaces|Queues|Rights|Network|Ulimits|Directory|Program|Exit|Filter|Foreign|Abilities|Sense|Nothing"
 	cmd := exec.CommandContext(ctx, binary, "-test.v", "-test.short", "-test.run", tests)
 	cmd.Dir = "/"
-	cmd.Env = []string{"TMPDIR=" + filepath.Join(dir, "tmp"), "HOME=/"}
+	cmd.Env = []string{soon, "TMPDIR=" + filepath.Join(dir, "tmp"), "HOME=/"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -47,6 +38,23 @@ func TestWithoutRoot(t *testing.T) {
 	if strings.Contains(out.String(), "--- SKIP: TestIsolated") {
 		lacking(t, out.String())
 	}
+}
+
+// public copies this binary to where all users can execute it, in a directory
+// with one in it, tmp, for nobody.
+func public(t *testing.T) (dir, binary string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "navvy-test-") //nolint:usetesting // others cannot reach what t.TempDir makes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	binary = filepath.Join(dir, "test")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "tmp"), 0o700),
+		os.Chown(filepath.Join(dir, "tmp"), nobody, nobody), copyFile(self(t), binary)); err != nil {
+		t.Fatal(err)
+	}
+	return dir, binary
 }
 
 func copyFile(from, to string) error {

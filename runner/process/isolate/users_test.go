@@ -163,8 +163,9 @@ func TestUserWithProcessesIsNotGiven(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	u := openUsers(t, filepath.Join(t.TempDir(), "users"), 2)
-	pid, err := syscall.ForkExec(self(t), []string{"left"}, &syscall.ProcAttr{
-		Env: []string{envAct + "=hang"}, Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: isolate.FirstUID, Gid: 0, NoSetGroups: true}},
+	_, binary := public(t)
+	pid, err := syscall.ForkExec(binary, []string{"left"}, &syscall.ProcAttr{
+		Env: []string{soon, envAct + "=hang"}, Sys: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: isolate.FirstUID, Gid: 0, NoSetGroups: true}},
 	})
 	if err != nil {
 		lacking(t, "no process of another user: "+err.Error())
