@@ -6,7 +6,7 @@ FUZZTIME ?= 60s
 BENCH ?= .
 PKG ?= ./...
 VM_PKG ?= ./runner/process/...
-VM_HOSTS ?= root user v1 hybrid systemd-hybrid
+VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
 .PHONY: help build test test-vm check bench lint generate fuzz

@@ -103,6 +103,15 @@ in_group() (
 	exec "$@"
 )
 
+# renew_scope gives each test binary a scope of its own, as systemd-run does: one
+# whose controllers were handed down takes no processes any more.
+renew_scope() {
+	if [ "$vm_group" = "$delegated" ]; then
+		find "$cgroups$delegated" -depth -type d -exec rmdir {} \;
+		su -s /bin/sh navvy -c "mkdir $cgroups$delegated"
+	fi
+}
+
 uptime_now() { cut -d ' ' -f 1 /proc/uptime; }
 
 mounts
@@ -127,6 +136,7 @@ ran=0
 for test in /tests/*; do
 	name=${test##*/}
 	echo "navvy-vm: begin ${name#*-} $(uptime_now)"
+	renew_scope
 	in_group "$test" -test.v -test.timeout=4m "$@"
 	echo "navvy-vm: end $? $(uptime_now)"
 	ran=$((ran + 1))

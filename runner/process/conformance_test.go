@@ -33,8 +33,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestConformanceInGroups gives each attempt a control group.
-func TestConformanceInGroups(t *testing.T) {
+// TestGroupConformance gives each attempt a control group.
+func TestGroupConformance(t *testing.T) {
 	t.Parallel()
 	tree(t, navvy.AbilityPIDs)
 	drivertest.Run(t, func(tb testing.TB) drivertest.Harness {

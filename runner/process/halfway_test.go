@@ -41,15 +41,15 @@ func runAlone(t *testing.T, name string) {
 	t.Logf("%s", out)
 }
 
-// TestHalfway lets a start fail at each step that opens something, in a process
+// TestGroupHalfway lets a start fail at each step that opens something, in a process
 // of its own that may open one file more at each try: no failure leaves anything.
-func TestHalfway(t *testing.T) {
+func TestGroupHalfway(t *testing.T) {
 	t.Parallel()
 	tree(t)
 	runAlone(t, "halfway")
 }
 
-// halfway is the process of TestHalfway.
+// halfway is the process of TestGroupHalfway.
 func halfway() error {
 	groups := cgroup.Open(&cgroup.Options{Name: "navvy-test-halfway-" + strconv.Itoa(os.Getpid())})
 	var none unix.Rlimit

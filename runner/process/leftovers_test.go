@@ -17,15 +17,15 @@ import (
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
-// TestLeftovers runs ten thousand processes, of which nothing is left: no
+// TestGroupLeftovers runs ten thousand processes, of which nothing is left: no
 // process, no open file, no mount, no directory, no control group.
-func TestLeftovers(t *testing.T) {
+func TestGroupLeftovers(t *testing.T) {
 	t.Parallel()
 	tree(t)
 	runAlone(t, "leftovers")
 }
 
-// leftovers is the process of TestLeftovers.
+// leftovers is the process of TestGroupLeftovers.
 func leftovers() error {
 	n := 10_000
 	if os.Getenv("NAVVY_TEST_VM") != "" {
@@ -82,7 +82,8 @@ func runOne(groups *cgroup.Tree, i int64) error {
 		}
 	}
 	end, err := p.Wait(context.Background())
-	if err == nil && end.Exit.Code != 3 && end.Exit.Signal != 9 {
+	// Who is being killed may see before that it cannot fork any more.
+	if err == nil && end.Exit.Code != 3 && i%10 != 0 {
 		err = fmt.Errorf("process %d ended with %+v", i, end.Exit)
 	}
 	return err

@@ -64,8 +64,8 @@ func limited(groups *cgroup.Tree, l navvy.Limits, line string) *process.Config {
 	return c
 }
 
-// TestEscapes stops processes that do all they can not to be found.
-func TestEscapes(t *testing.T) {
+// TestGroupEscapes stops processes that do all they can not to be found.
+func TestGroupEscapes(t *testing.T) {
 	t.Parallel()
 	groups := tree(t)
 	for name, line := range map[string]string{
@@ -87,8 +87,8 @@ func TestEscapes(t *testing.T) {
 	}
 }
 
-// TestDescendants keeps a process over until what it started with setsid is.
-func TestDescendants(t *testing.T) {
+// TestGroupDescendants keeps a process over until what it started with setsid is.
+func TestGroupDescendants(t *testing.T) {
 	t.Parallel()
 	groups := tree(t)
 	start := time.Now()
@@ -98,7 +98,7 @@ func TestDescendants(t *testing.T) {
 	}
 }
 
-func TestOutOfMemory(t *testing.T) {
+func TestGroupMemory(t *testing.T) {
 	t.Parallel()
 	groups := tree(t, navvy.AbilityMemory)
 	const limit = 64 << 20
@@ -115,7 +115,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-func TestUsageOfAll(t *testing.T) {
+func TestGroupUsage(t *testing.T) {
 	t.Parallel()
 	groups := tree(t, navvy.AbilityPIDs)
 	end := run(t, limited(groups, navvy.Limits{PIDs: 100}, "for i in 1 2 3; do sleep 0.1 & done; wait"))
@@ -136,8 +136,8 @@ func TestRefusedLimits(t *testing.T) {
 	}
 }
 
-// TestRecoverGroup ends what hides from the token and from the process group.
-func TestRecoverGroup(t *testing.T) {
+// TestGroupRecover ends what hides from the token and from the process group.
+func TestGroupRecover(t *testing.T) {
 	t.Parallel()
 	groups := tree(t)
 	c := limited(groups, navvy.Limits{}, "env -i setsid sleep 1000 & sleep 1000")
@@ -157,8 +157,8 @@ func TestRecoverGroup(t *testing.T) {
 	}
 }
 
-// TestManyStarts starts a thousand at once and stops half of them at once.
-func TestManyStarts(t *testing.T) {
+// TestGroupManyStarts starts a thousand at once and stops half of them at once.
+func TestGroupManyStarts(t *testing.T) {
 	t.Parallel()
 	groups := tree(t)
 	const n = 1000

@@ -12,6 +12,7 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/process"
+	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
 
 // envEat makes the test binary, started again, use so many bytes of memory and exit.
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	// In a group that was delegated to us we step aside before our children are there.
+	_ = cgroup.Open(&cgroup.Options{Name: "navvy-test-main-" + strconv.Itoa(os.Getpid())}).Close()
 	goleak.VerifyTestMain(m)
 }
 

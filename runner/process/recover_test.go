@@ -102,9 +102,9 @@ func TestRecoverOtherBoot(t *testing.T) {
 	}
 }
 
-// TestRecoverGroup has no handle, and a process without the token, which only
+// TestGroupRecover has no handle, and a process without the token, which only
 // its group tells to be the attempt's.
-func TestRecoverGroup(t *testing.T) {
+func TestGroupRecover(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{EnvToken + "=leads"}, "env -i sleep 1000 & echo; wait")
 	if _, err := NewDriver(nil).Recover(t.Context(), nil, &driver.Task{Token: "leads"}); !errors.Is(err, navvy.ErrNotFound) {

@@ -129,19 +129,22 @@ func exitOf(status unix.WaitStatus) navvy.Exit {
 	return navvy.Exit{Code: status.ExitStatus()}
 }
 
+// lagging is how far the kernel's counters of memory may lag behind, in KiB.
+const lagging = 1 << 10
+
 // blockSize is what the kernel counts the blocks of a usage in (getrusage(2)).
 const blockSize = 512
 
 // usageOf reads what a process used. The kernel counts its peak memory from that
-// of the process that forked it, so a peak that is no higher than ours says
-// nothing and is left out.
+// of the process that forked it, so a peak that is no higher than ours, or hardly,
+// since the kernel's counters lag behind, says nothing and is left out.
 func usageOf(r *unix.Rusage) navvy.Usage {
 	u := navvy.Usage{
 		User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano()),
 		Read: r.Inblock * blockSize, Written: r.Oublock * blockSize,
 	}
 	var own unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && r.Maxrss > own.Maxrss {
+	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && r.Maxrss > own.Maxrss+own.Maxrss/8+lagging {
 		u.MaxMemory = r.Maxrss << 10
 	}
 	return u

@@ -128,36 +128,47 @@ func (h *hierarchy) enable(parent string) ([]string, error) {
 	}
 	var usable []string
 	for _, c := range controllersV2 {
-		if !slices.ContainsFunc(bytes.Fields(raw), func(f []byte) bool { return string(f) == c }) {
-			continue
+		if has(raw, c) {
+			usable = append(usable, c)
 		}
-		err := handDown(parent, c)
-		if errors.Is(err, unix.EBUSY) {
-			// A group with processes of its own hands nothing down.
-			if err = h.stepAside(parent); err == nil {
-				err = handDown(parent, c)
-			}
-		}
-		if err == nil {
-			err = handDown(h.place, c)
-		}
-		if err != nil {
+	}
+	for _, dir := range []string{parent, h.place} {
+		if err := h.handDown(dir, usable); err != nil {
 			return nil, denied(parent, err)
 		}
-		usable = append(usable, c)
 	}
 	return usable, nil
 }
 
-func handDown(dir, controller string) error {
+// handDown makes controllers available below a group.
+func (h *hierarchy) handDown(dir string, controllers []string) error {
 	raw, err := read(dir, "cgroup.subtree_control")
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(bytes.Fields(raw), func(f []byte) bool { return string(f) == controller }) {
+	missing := slices.DeleteFunc(slices.Clone(controllers), func(c string) bool { return has(raw, c) })
+	if len(missing) == 0 {
 		return nil
 	}
-	return write(dir, "cgroup.subtree_control", "+"+controller)
+	// A group with processes of its own hands down no controllers, but for the top
+	// of the hierarchy. The kernel does not refuse all of them: cpu and pids would
+	// make it one of threads, and useless.
+	if exists(filepath.Join(dir, "cgroup.type")) {
+		if err := h.stepAside(dir); err != nil {
+			return err
+		}
+	}
+	for _, c := range missing {
+		if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// has tells whether a list of controllers names one.
+func has(list []byte, controller string) bool {
+	return slices.ContainsFunc(bytes.Fields(list), func(f []byte) bool { return string(f) == controller })
 }
 
 // asideName is the group that this process steps into, beside the tree.
@@ -167,7 +178,7 @@ const asideName = "navvy-self"
 // tree, into one beside it. Others are not ours to move.
 func (h *hierarchy) stepAside(parent string) error {
 	pids, err := pidsOf(parent)
-	if err != nil {
+	if err != nil || len(pids) == 0 {
 		return err
 	}
 	own, err := os.Readlink("/proc/self/exe")
