@@ -77,6 +77,7 @@ func benchmarks() []benchmark {
 		{"tasks", "no-op tasks through the API, durable: submit to all results on disk", benchTasks},
 		{"latency", "one task at a time on an idle system: submit to result", benchLatency},
 		{"processes", "map -j 2 -- /bin/true beside xargs and GNU parallel", benchProcesses},
+		{"isolated", "the same with --isolate and a ulimit", benchIsolated},
 		{"submit", "submit of a million inputs from a file", benchSubmit},
 		{"queued", "five million queued tasks in one job: restart and memory", benchQueued},
 		{"jobs", "five million queued jobs of one task: restart, memory, next start", benchJobs},

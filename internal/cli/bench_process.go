@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,65 +26,93 @@ func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 // trueProgram is what the benchmarks of processes run.
 const trueProgram = "/bin/true"
 
+// race is navvy map beside others that start as many processes, and what it is to reach.
+type race struct {
+	flags           []string // of navvy map
+	xargs, parallel float64  // at least so much of their speed
+}
+
 func benchProcesses(ctx context.Context, b *bench) (*figure, error) {
+	return race{xargs: 1.2, parallel: 7}.run(ctx, b)
+}
+
+func benchIsolated(ctx context.Context, b *bench) (*figure, error) {
+	return race{flags: []string{"--isolate", "--ulimit", "nofile=1024"}, xargs: 0.75, parallel: 4.5}.run(ctx, b)
+}
+
+// lap is how long each took for the same tasks; gnu is zero where there is no parallel.
+type lap struct{ navvy, xargs, bare, gnu time.Duration }
+
+func (r race) run(ctx context.Context, b *bench) (*figure, error) {
 	n := b.n
 	if n == 0 {
 		n = 20_000
 	}
+	took, err := r.laps(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	f := &figure{goal: fmt.Sprintf("at least %g of xargs, %g of parallel", r.xargs, r.parallel)}
+	f.add("tasks", float64(n), format.Count(int64(n)))
+	rate := func(name string, took time.Duration) {
+		f.add(name, float64(n)/took.Seconds(), format.Rate(float64(n)/took.Seconds()))
+	}
+	rate("xargs_per_second", took.xargs)
+	rate("bare_exec_per_second", took.bare)
+	rate("navvy_per_second", took.navvy)
+	toXargs := took.xargs.Seconds() / took.navvy.Seconds()
+	f.ok = toXargs >= r.xargs
+	if took.gnu > 0 {
+		rate("parallel_per_second", took.gnu)
+		toParallel := took.gnu.Seconds() / took.navvy.Seconds()
+		f.addRatio("ratio_to_parallel", toParallel)
+		f.ok = f.ok && toParallel >= r.parallel
+	}
+	f.addRatio("bare_exec_to_xargs", took.xargs.Seconds()/took.bare.Seconds())
+	f.addRatio("ratio_to_bare_exec", took.bare.Seconds()/took.navvy.Seconds())
+	f.addRatio("ratio_to_xargs", toXargs)
+	return f, nil
+}
+
+// laps runs all of them in turns, and takes the medians.
+func (r race) laps(ctx context.Context, b *bench, n int) (lap, error) {
 	var lines strings.Builder
 	for i := range n {
 		fmt.Fprintln(&lines, i)
 	}
 	inputs := []byte(lines.String())
-	parallel, err := exec.LookPath("parallel")
-	if err != nil {
-		parallel = ""
-	}
 	const rounds = 3
 	var ours, xargs, bare []time.Duration
-	var gnu time.Duration
 	for i := range rounds {
 		took, err := b.command(ctx, inputs, []string{"xargs", "-P2", "-n1", trueProgram})
 		if err != nil {
-			return nil, err
+			return lap{}, err
 		}
 		xargs = append(xargs, took)
-		dir := filepath.Join(b.dir, fmt.Sprint("map", i))
-		if took, err = b.command(ctx, inputs, []string{b.self, "map", "--data", dir, "-j", "2", "--", trueProgram}); err != nil {
-			return nil, err
+		command := slices.Concat([]string{b.self, "map", "--data", filepath.Join(b.dir, fmt.Sprint("map", i)), "-j", "2"}, r.flags, []string{"--", trueProgram})
+		if took, err = b.command(ctx, inputs, command); err != nil {
+			return lap{}, err
 		}
 		ours = append(ours, took)
 		if took, err = bareExec(ctx, n); err != nil {
-			return nil, err
+			return lap{}, err
 		}
 		bare = append(bare, took)
 	}
-	if parallel != "" {
-		// It is some times slower: a tenth of the inputs tells as much.
-		tenth := inputs[:bytes.Index(inputs, fmt.Appendf(nil, "\n%d\n", n/10))+1]
-		if gnu, err = b.command(ctx, tenth, []string{parallel, "--will-cite", "-j2", trueProgram}); err != nil {
-			return nil, err
-		}
-		gnu *= 10
+	gnu, err := gnuParallel(ctx, b, inputs, n)
+	return lap{navvy: median(ours), xargs: median(xargs), bare: median(bare), gnu: gnu}, err
+}
+
+// gnuParallel is how long GNU parallel takes; zero if it is not there.
+func gnuParallel(ctx context.Context, b *bench, inputs []byte, n int) (time.Duration, error) {
+	parallel, err := exec.LookPath("parallel")
+	if err != nil {
+		return 0, nil //nolint:nilerr // then there is nothing to compare with
 	}
-	mine, theirs, limit := median(ours), median(xargs), median(bare)
-	f := &figure{goal: "at least 1.2 of xargs, 7 of parallel"}
-	f.add("tasks", float64(n), format.Count(int64(n)))
-	f.add("xargs_per_second", float64(n)/theirs.Seconds(), format.Rate(float64(n)/theirs.Seconds()))
-	f.add("bare_exec_per_second", float64(n)/limit.Seconds(), format.Rate(float64(n)/limit.Seconds()))
-	f.add("navvy_per_second", float64(n)/mine.Seconds(), format.Rate(float64(n)/mine.Seconds()))
-	toXargs := theirs.Seconds() / mine.Seconds()
-	f.ok = toXargs >= 1.2
-	if gnu > 0 {
-		f.add("parallel_per_second", float64(n)/gnu.Seconds(), format.Rate(float64(n)/gnu.Seconds()))
-		toParallel := gnu.Seconds() / mine.Seconds()
-		f.addRatio("ratio_to_parallel", toParallel)
-		f.ok = f.ok && toParallel >= 7
-	}
-	f.addRatio("bare_exec_to_xargs", theirs.Seconds()/limit.Seconds())
-	f.addRatio("ratio_to_bare_exec", limit.Seconds()/mine.Seconds())
-	f.addRatio("ratio_to_xargs", toXargs)
-	return f, nil
+	// It is some times slower: a tenth of the inputs tells as much.
+	tenth := inputs[:bytes.Index(inputs, fmt.Appendf(nil, "\n%d\n", n/10))+1]
+	took, err := b.command(ctx, tenth, []string{parallel, "--will-cite", "-j2", trueProgram})
+	return took * 10, err
 }
 
 // bareExec is the limit: the same processes, two at a time, their output

@@ -43,7 +43,8 @@ arguments: no shell sees them. With -S the command is a shell line, and each
 placeholder's value is quoted in it.
 
 A task lasts until its process group is empty: what it puts into the background
-(sleep 60 &) keeps it running; what setsid detaches leaves it.
+(sleep 60 &) keeps it running; what setsid detaches leaves it, but not with a limit
+or --isolate.
 
 Limits go for each task with all that it starts. Where this machine cannot enforce
 one, the job is refused: navvy status says what it can. With --isolate a task runs

@@ -22,6 +22,8 @@ type boxes struct {
 	mu   sync.Mutex
 	of   planned
 	plan *isolate.Plan
+	kept navvy.JobID // whose user is kept between its attempts: to find a free one, all processes are looked at
+	free func()      // lets go of it
 }
 
 // planned is what a plan is for.
@@ -57,12 +59,8 @@ func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error)
 	}
 	uid := 0
 	if t.Spec.Isolate && b.host.Users() {
-		users, err := b.users()
-		if err != nil {
-			return leave, err
-		}
 		var release func()
-		if uid, release, err = users.Acquire(t.ID.Job); err != nil {
+		if uid, release, err = b.user(t.ID.Job); err != nil {
 			return leave, err
 		}
 		leave = func() error { release(); return nil }
@@ -79,6 +77,35 @@ func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error)
 		return leave, errors.Join(err, leave())
 	}
 	return leave, nil
+}
+
+// user gives an attempt the user of its job, which the job that was seen last keeps.
+func (b *boxes) user(job navvy.JobID) (uid int, release func(), err error) {
+	users, err := b.users()
+	if err != nil {
+		return 0, nil, err
+	}
+	if uid, release, err = users.Acquire(job); err != nil {
+		return 0, nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.kept == job {
+		return uid, release, nil
+	}
+	b.letGo()
+	if _, b.free, err = users.Acquire(job); err == nil {
+		b.kept = job
+	}
+	return uid, release, nil
+}
+
+// letGo frees the user that is kept. mu is held.
+func (b *boxes) letGo() {
+	if b.free != nil {
+		b.free()
+	}
+	b.free, b.kept = nil, ""
 }
 
 // workDir makes the private directory of an attempt, and c start in it.
@@ -131,9 +158,16 @@ func (b *boxes) clear(token string) error {
 	return dirs.Remove(token)
 }
 
-// close removes what is left of private directories, when nothing runs any more.
+// close gives back what is kept, and removes what is left of private directories,
+// when nothing runs any more.
 func (b *boxes) close() error {
-	if b == nil || !b.used() {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	b.letGo()
+	b.mu.Unlock()
+	if !b.used() {
 		return nil
 	}
 	dirs, err := b.dirs()
