@@ -131,8 +131,10 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 			c.Input = append(slices.Clip(t.Input), '\n')
 		}
 	}
-	if len(t.Spec.Needs()) > 0 {
-		c.Limits, c.Groups, c.Name = t.Spec.Limits, d.groups, t.Token
+	c.Limits = t.Spec.Limits
+	// Isolation and ulimits alone do without a group where there can be none.
+	if len(groupNeeds(&c.Limits)) > 0 || boxed(t.Spec) && d.groups != nil && d.groups.Version() != "none" {
+		c.Groups, c.Name = d.groups, t.Token
 	}
 	leave, err := d.boxes.enter(t, &c)
 	if err != nil {

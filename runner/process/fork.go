@@ -19,9 +19,11 @@ func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
 	sys := &syscall.SysProcAttr{Setpgid: true, PidFD: &p.pidfd}
 	attr := &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: files, Sys: sys}
 	if c.Plan != nil {
-		if p.boot, err = bootOf(program, c); err != nil {
+		status, err := c.Plan.Status()
+		if err != nil {
 			return err
 		}
+		p.boot = &booted{status: status, init: c.Plan.Init()}
 		path, args = c.Plan.Path(), c.Plan.Args(program, c.Args)
 		attr.Env, attr.Files = c.Plan.Env(c.Env), append(slices.Clip(files), p.boot.status.Files()...)
 		c.Plan.Set(sys)
@@ -42,7 +44,9 @@ func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
 	}
 	p.birth.Before = ticks()
 	p.birth.PID = p.pid
-	p.boot.begun(err)
+	if err = p.boot.started(err); err != nil && p.pid > 0 {
+		p.discard()
+	}
 	if err == nil && p.pidfd < 0 {
 		_ = p.Stop(true)
 		_, _ = syscall.Wait4(p.pid, nil, 0, nil)
@@ -56,47 +60,44 @@ func (p *Process) fork(program string, c *Config, files []uintptr) (err error) {
 type booted struct {
 	status *isolate.Status
 	init   bool
-	refuse func(errno error) error // what it means that the program cannot be executed
 }
 
-func bootOf(program string, c *Config) (*booted, error) {
-	status, err := c.Plan.Status()
-	if err != nil {
-		return nil, err
+// started is called behind the fork, with its error, and waits until the program
+// is being executed. That this cannot be is the kernel's errno, as after a plain
+// fork; a *driver.Refusal; or an error of the host.
+func (b *booted) started(err error) error {
+	if b == nil {
+		return err
 	}
-	seen := Config{Args: c.Args, Env: c.Env, Dir: c.Dir}
-	return &booted{
-		status: status, init: c.Plan.Init(),
-		refuse: func(errno error) error { return startError(&seen, program, errno) },
-	}, nil
-}
-
-// begun is called behind the fork, with its error.
-func (b *booted) begun(err error) {
-	switch {
-	case b == nil:
-	case err != nil:
-		b.status.Close()
-	default:
-		b.status.Begun()
+	if err == nil {
+		if err = b.status.Started(); err == nil {
+			return nil
+		}
 	}
+	b.status.Close()
+	if exec, ok := errors.AsType[*isolate.ExecError](err); ok {
+		return exec.Errno
+	}
+	return err
 }
 
-// tell corrects the end of the process that was started to that of the task. The
-// error says that the host could not start it. It is called once.
+// discard takes the end of a process that did not come to its program.
+func (p *Process) discard() {
+	_, _ = syscall.Wait4(p.pid, nil, 0, nil)
+	if p.pidfd >= 0 {
+		_ = unix.Close(p.pidfd)
+	}
+	p.pid, p.boot = 0, nil
+}
+
+// tell corrects the end of the process that was started to that of the task. It is
+// called once.
 func (b *booted) tell(end *driver.End) error {
 	if b == nil {
 		return nil
 	}
 	defer b.status.Close()
 	status, known, err := b.status.Exit()
-	if exec, ok := errors.AsType[*isolate.ExecError](err); ok {
-		err = b.refuse(exec.Errno)
-	}
-	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
-		end.Refusal = refusal
-		return nil
-	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("process: %w", err)

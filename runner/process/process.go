@@ -50,13 +50,13 @@ type Config struct {
 	// drops it. One that implements io.ReaderFrom reads by itself. A Write may
 	// block; an error from it drops the rest.
 	Stdout, Stderr io.Writer
-	// Limits bound what the process uses, with all that it starts. What they
-	// need besides Groups is found by trying.
+	// Limits bound what the process uses, with all that it starts. All but ulimits,
+	// which are the Plan's, need Groups.
 	Limits navvy.Limits
 	// Groups is where the process gets a control group of its own, which it and
 	// whatever it starts cannot leave: the process is over when the group is
-	// empty, and usage is the group's. Nil: a process group has to do, and
-	// Limits must be empty.
+	// empty, and usage is the group's. Nil: a process group has to do, and a limit
+	// is refused.
 	Groups *cgroup.Tree
 	// Name is the control group's. No two that run at once may share it. Required with Groups.
 	Name string

@@ -14,16 +14,28 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // startError tells what the kernel's answer to a start means: the task's fault
 // is a *driver.Refusal that names the program or the directory, the rest the host's.
 func startError(c *Config, program string, err error) error {
-	refuse := func(reason navvy.Reason, format string, args ...any) error {
-		return &driver.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}
+	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
+		return refusal
+	}
+	if call, ok := errors.AsType[*isolate.CallError](err); ok {
+		return fmt.Errorf("process: start %s: %w", short(program), call)
 	}
 	if refusal := dirError(c.Dir); refusal != nil {
 		return refusal
+	}
+	return errnoError(c, program, err)
+}
+
+// errnoError tells what the kernel's errno means.
+func errnoError(c *Config, program string, err error) error {
+	refuse := func(reason navvy.Reason, format string, args ...any) error {
+		return &driver.Refusal{Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
 	path := inDir(c.Dir, program)
 	program = short(program)

@@ -52,10 +52,6 @@ func (e *CallError) Error() string { return "isolate: " + e.Call + ": " + e.Errn
 // Unwrap is the reason.
 func (e *CallError) Unwrap() error { return e.Errno }
 
-// Begun closes this process's copy of the pipe's end, once the attempt has its
-// own. Who does not call Started calls it.
-func (s *Status) Begun() { s.closeWrite() }
-
 // Started closes this process's copy of the pipe's end, once the attempt has its
 // own, and waits until the program is being executed, which takes as long as the
 // set-up. If it will never be, the process is about to end, or has, and the
