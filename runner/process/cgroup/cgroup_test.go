@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 )
@@ -164,30 +166,68 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// TestDisk writes with and without a limit of bytes a second.
+// TestDisk reads and writes with each limit of disks, and without: what would take
+// two seconds at the limit takes them, less what the kernel lets through at first.
 func TestDisk(t *testing.T) {
-	tree := open(t, navvy.AbilityWriteBPS)
+	for _, tc := range []struct {
+		ability navvy.Ability
+		limits  navvy.Limits
+		work    string
+		counted func(navvy.Usage) int64 // bytes that must be 8 MiB at least; nil: too few to matter
+	}{
+		{navvy.AbilityWriteBPS, navvy.Limits{WriteBPS: 4 << 20}, "write 8 1048576", func(u navvy.Usage) int64 { return u.Written }},
+		{navvy.AbilityReadBPS, navvy.Limits{ReadBPS: 4 << 20}, "read 8 1048576", func(u navvy.Usage) int64 { return u.Read }},
+		{navvy.AbilityWriteIOPS, navvy.Limits{WriteIOPS: 20}, "write 40 4096", nil},
+		{navvy.AbilityReadIOPS, navvy.Limits{ReadIOPS: 20}, "read 40 4096", nil},
+	} {
+		t.Run(string(tc.ability), func(t *testing.T) {
+			tree := open(t, tc.ability)
+			free, _ := diskWork(t, tree, navvy.Limits{}, tc.work)
+			bound, used := diskWork(t, tree, tc.limits, tc.work)
+			t.Logf("%s: %s without a limit, %s with", tc.work, free, bound)
+			if bound < 1500*time.Millisecond || bound < free {
+				t.Errorf("%s took %s, and %s without a limit", tc.work, bound, free)
+			}
+			if tc.counted != nil && tc.counted(used) < 8<<20 {
+				t.Errorf("%+v counted, want 8 MiB", used)
+			}
+		})
+	}
+}
+
+// diskWork runs the work on a file of its own, since version 2 counts what is written
+// to the group that began the file, and tells how long it took.
+func diskWork(t *testing.T, tree *cgroup.Tree, l navvy.Limits, work string) (time.Duration, navvy.Usage) {
+	t.Helper()
 	dir := diskDir(t)
-	const limit = 4 << 20 // 8 MiB take two seconds, less what the kernel lets through at first
-	took := func(l navvy.Limits) time.Duration {
-		// A file of its own: version 2 counts what is written to the group that began the file.
-		file := filepath.Join(dir, uniqueName())
-		t.Cleanup(func() { _ = os.Remove(file) })
-		r := start(t, tree, l, dir, "write "+file)
-		ms, err := strconv.Atoi(r.wait(t))
-		if err != nil {
+	file := filepath.Join(dir, uniqueName())
+	t.Cleanup(func() { _ = os.Remove(file) })
+	if strings.HasPrefix(work, "read") {
+		if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		u := r.group.Usage()
-		t.Logf("%+v: %d ms, %d bytes written", l, ms, u.Written)
-		if l.WriteBPS > 0 && u.Written < 8<<20 {
-			t.Errorf("%d bytes written, want 8 MiB", u.Written)
-		}
-		return time.Duration(ms) * time.Millisecond
+		unix.Sync()
 	}
-	free, bound := took(navvy.Limits{}), took(navvy.Limits{WriteBPS: limit})
-	if bound < 1500*time.Millisecond || bound < free {
-		t.Errorf("8 MiB at 4 MiB/s took %s, and %s without a limit", bound, free)
+	r := start(t, tree, l, dir, work+" "+file)
+	ms, err := strconv.Atoi(r.wait(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ms) * time.Millisecond, r.group.Usage()
+}
+
+// TestShares has two groups compete for the processors, one with 16 times the
+// share of the other.
+func TestShares(t *testing.T) {
+	tree := open(t, navvy.AbilityCPUShares)
+	many := start(t, tree, navvy.Limits{CPUShares: 2048}, "/", "spin 3s")
+	few := start(t, tree, navvy.Limits{CPUShares: 128}, "/", "spin 3s")
+	many.wait(t)
+	few.wait(t)
+	a, b := many.group.Usage().CPU(), few.group.Usage().CPU()
+	t.Logf("used %s and %s", a, b)
+	if a < 2*b {
+		t.Errorf("16 times the share got %s, and the other one %s", a, b)
 	}
 }
 
@@ -197,7 +237,7 @@ func TestThrottledEnd(t *testing.T) {
 	dir := diskDir(t)
 	file := filepath.Join(dir, uniqueName())
 	t.Cleanup(func() { _ = os.Remove(file) })
-	r := start(t, tree, navvy.Limits{WriteBPS: 32 << 10, CPUs: 500}, dir, "write "+file)
+	r := start(t, tree, navvy.Limits{WriteBPS: 32 << 10, CPUs: 500}, dir, "write 8 1048576 "+file)
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		if info, err := os.Stat(file); err == nil && info.Size() > 0 {
@@ -229,6 +269,15 @@ func diskDir(t *testing.T) string {
 		return dir
 	}
 	return t.TempDir()
+}
+
+func TestNames(t *testing.T) {
+	tree := open(t)
+	for _, name := range []string{"", ".", "..", "a/b", "../x", "a\nb"} {
+		if _, err := tree.New(name, &navvy.Limits{}, "/"); !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
 }
 
 func TestNoDisk(t *testing.T) {

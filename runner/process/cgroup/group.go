@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/navvy-run/navvy"
 )
@@ -28,6 +29,9 @@ type part struct {
 // navvy.ErrUnsupported if a limit cannot be enforced here. After an error
 // nothing of the group is left.
 func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
+	if name == "" || name[0] == '.' || strings.ContainsAny(name, "/\n") {
+		return nil, fmt.Errorf("cgroup: %q cannot be the name of a group: %w", name, navvy.ErrInvalid)
+	}
 	if err := t.supports(l); err != nil {
 		return nil, err
 	}

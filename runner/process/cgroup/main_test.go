@@ -58,7 +58,7 @@ func within(t *testing.T) context.Context {
 // open opens a tree that has the abilities, and skips the test where there is none.
 func open(t *testing.T, needs ...navvy.Ability) *cgroup.Tree {
 	t.Helper()
-	name := "navvy-test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ToLower(t.Name())
+	name := "navvy-test-" + strconv.Itoa(os.Getpid()) + "-" + strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-")
 	tree := cgroup.Open(&cgroup.Options{Name: name})
 	t.Cleanup(func() {
 		if err := tree.Close(); err != nil {

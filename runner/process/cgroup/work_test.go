@@ -1,7 +1,6 @@
 package cgroup_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -30,7 +29,9 @@ func work(out io.Writer, name, argument string) error {
 	case "bomb":
 		return bomb(out, argument)
 	case "write":
-		return writeFile(out, argument)
+		return disk(out, argument, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_DSYNC, (*os.File).Write)
+	case "read":
+		return disk(out, argument, os.O_RDONLY|syscall.O_DIRECT, (*os.File).Read)
 	case "host":
 		return host(os.Stdin, out)
 	}
@@ -106,16 +107,26 @@ func bomb(out io.Writer, s string) error {
 	return nil
 }
 
-// writeFile writes 8 MiB to the file, each through to the disk, and says how
-// many milliseconds that took.
-func writeFile(out io.Writer, path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_DSYNC, 0o600)
+// disk reads or writes a file, so many times so many bytes, each from or to the disk
+// itself, and says how many milliseconds that took.
+func disk(out io.Writer, argument string, flags int, do func(f *os.File, b []byte) (int, error)) error {
+	var times, size int
+	var path string
+	if _, err := fmt.Sscan(argument, &times, &size, &path); err != nil {
+		return err
+	}
+	// Memory that begins with a page, as direct reads want it.
+	buf, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return err
 	}
 	start := time.Now()
-	for range 8 {
-		if _, err := f.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
+	for range times {
+		if _, err := do(f, buf); err != nil {
 			return err
 		}
 	}
