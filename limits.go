@@ -96,19 +96,32 @@ const (
 
 // Needs lists what a host must be able to enforce to run an attempt of s.
 func (s *Spec) Needs() []Ability {
-	l := &s.Limits
+	needs := s.Limits.Needs()
+	if len(s.Limits.Ulimits) > 0 {
+		needs = append(needs, AbilityUlimits)
+	}
+	if s.Isolate {
+		needs = append(needs, AbilityIsolate)
+	}
+	if s.Network == NetworkNone {
+		needs = append(needs, AbilityNetwork)
+	}
+	return needs
+}
+
+// Needs lists what a host must be able to enforce to bound an attempt by l with all
+// that it starts. Ulimits, which bound each process by itself, are not among it.
+func (l *Limits) Needs() []Ability {
 	var needs []Ability
 	for _, n := range [...]struct {
-		wanted  bool
+		limit   int64
 		ability Ability
 	}{
-		{l.CPUs > 0, AbilityCPUs}, {l.CPUShares > 0, AbilityCPUShares}, {l.Memory > 0, AbilityMemory}, {l.PIDs > 0, AbilityPIDs},
-		{l.ReadBPS > 0, AbilityReadBPS}, {l.WriteBPS > 0, AbilityWriteBPS},
-		{l.ReadIOPS > 0, AbilityReadIOPS}, {l.WriteIOPS > 0, AbilityWriteIOPS},
-		{len(l.Ulimits) > 0, AbilityUlimits},
-		{s.Isolate, AbilityIsolate}, {s.Network == NetworkNone, AbilityNetwork},
+		{l.CPUs, AbilityCPUs}, {l.CPUShares, AbilityCPUShares}, {l.Memory, AbilityMemory}, {l.PIDs, AbilityPIDs},
+		{l.ReadBPS, AbilityReadBPS}, {l.WriteBPS, AbilityWriteBPS},
+		{l.ReadIOPS, AbilityReadIOPS}, {l.WriteIOPS, AbilityWriteIOPS},
 	} {
-		if n.wanted {
+		if n.limit > 0 {
 			needs = append(needs, n.ability)
 		}
 	}

@@ -133,7 +133,7 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 	}
 	c.Limits = t.Spec.Limits
 	// Isolation and ulimits alone do without a group where there can be none.
-	if len(groupNeeds(&c.Limits)) > 0 || boxed(t.Spec) && d.groups != nil && d.groups.Version() != "none" {
+	if len(c.Limits.Needs()) > 0 || boxed(t.Spec) && d.groups != nil && d.groups.Version() != "none" {
 		c.Groups, c.Name = d.groups, t.Token
 	}
 	leave, err := d.boxes.enter(t, &c)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,7 +17,7 @@ import (
 // limit that cannot be enforced is a *driver.Refusal.
 func newGroup(c *Config) (*cgroup.Group, error) {
 	if c.Groups == nil {
-		if needs := groupNeeds(&c.Limits); len(needs) > 0 {
+		if needs := c.Limits.Needs(); len(needs) > 0 {
 			return nil, &driver.Refusal{
 				Reason:  navvy.ReasonStart,
 				Message: fmt.Sprintf("limit %s: there are no control groups to enforce it", needs[0]),
@@ -34,11 +33,6 @@ func newGroup(c *Config) (*cgroup.Group, error) {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: err.Error()}
 	}
 	return g, err
-}
-
-// groupNeeds lists what a control group has to enforce for the limits.
-func groupNeeds(l *navvy.Limits) []navvy.Ability {
-	return slices.DeleteFunc((&navvy.Spec{Limits: *l}).Needs(), func(a navvy.Ability) bool { return a == navvy.AbilityUlimits })
 }
 
 func dirOf(c *Config) string {

@@ -66,8 +66,8 @@ func (t *Tree) New(name string, l *navvy.Limits, dir string) (*Group, error) {
 
 // supports refuses limits that nothing enforces here.
 func (t *Tree) supports(l *navvy.Limits) error {
-	for _, a := range (&navvy.Spec{Limits: *l}).Needs() {
-		if a != navvy.AbilityUlimits && !slices.Contains(t.enforce, a) {
+	for _, a := range l.Needs() {
+		if !slices.Contains(t.enforce, a) {
 			return fmt.Errorf("cgroup: limit %s cannot be enforced on this host: %s: %w", a, t.Lacks(), navvy.ErrUnsupported)
 		}
 	}

@@ -134,7 +134,7 @@ func TestHalfMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := probes
-		for _, a := range (&navvy.Spec{Limits: l}).Needs() {
+		for _, a := range l.Needs() {
 			if !slices.Contains(tree.enforce, a) {
 				l = navvy.Limits{}
 			}
