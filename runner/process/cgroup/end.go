@@ -151,13 +151,20 @@ func (g *Group) AwaitEmpty(ctx context.Context) error {
 	return nil
 }
 
-// awaitEvent waits until done says so, which it is asked whenever the file has changed.
+// awaitEvent waits until done says so, which it is asked whenever the file has
+// changed: the kernel reports that as an exceptional condition, which wakes a reader too.
 func awaitEvent(ctx context.Context, path string, done func() bool) error {
 	fd, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), path)
+	return awaitFD(ctx, fd, func(uintptr) bool { return done() })
+}
+
+// awaitFD waits until done says so, which it is asked now and whenever the
+// descriptor can be read. It closes the descriptor, which does not block.
+func awaitFD(ctx context.Context, fd int, done func(fd uintptr) bool) error {
+	file := os.NewFile(uintptr(fd), "event")
 	defer file.Close() //nolint:errcheck // it was only read
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -165,8 +172,7 @@ func awaitEvent(ctx context.Context, path string, done func() bool) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	// The kernel reports a change as an exceptional condition, which wakes a reader too.
-	err = raw.Read(func(uintptr) bool { return done() })
+	err = raw.Read(done)
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -186,26 +192,16 @@ func (g *Group) awaitOne(ctx context.Context) error {
 		if err != nil {
 			continue // it has just ended
 		}
-		_ = awaitExit(bounded, fd)
+		_ = awaitFD(bounded, fd, ended)
 		break
 	}
 	return context.Cause(ctx)
 }
 
-// awaitExit waits for the end of a process, whose pidfd it closes.
-func awaitExit(ctx context.Context, fd int) error {
-	file := os.NewFile(uintptr(fd), "pidfd")
-	defer file.Close() //nolint:errcheck // it was only read
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	return raw.Read(func(fd uintptr) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n == 1 && err == nil
-	})
+// ended tells whether the process of a pidfd has ended.
+func ended(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n == 1 && err == nil
 }
 
 // End kills what is in the group, waits until nothing is, and removes it.
