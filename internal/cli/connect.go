@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -98,6 +99,19 @@ func processName(pid int) string {
 	return fmt.Sprintf("process %d", pid)
 }
 
+// overview asks the holder about itself. Without an answer or an error it has gone,
+// which whoever calls it next finds out.
+func (c *conn) overview(ctx context.Context) (*navvyv1.OverviewResponse, error) {
+	m, err := c.Overview(ctx)
+	if err == nil {
+		return m, nil
+	}
+	if c.lost(err) {
+		return nil, nil //nolint:nilnil // see above
+	}
+	return nil, err
+}
+
 // checkStore refuses a holder with another store than the one that was asked for.
 func (c *conn) checkStore(ctx context.Context, dir *holder.Dir) error {
 	at, err := c.app.storeURL()
@@ -108,11 +122,8 @@ func (c *conn) checkStore(ctx context.Context, dir *holder.Dir) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.Overview(ctx)
-	if err != nil {
-		if c.lost(err) {
-			return nil // whoever calls it finds out
-		}
+	m, err := c.overview(ctx)
+	if m == nil {
 		return err
 	}
 	if held := m.GetStore(); held != asked {

@@ -63,11 +63,8 @@ func (c *conn) checkPolicy(ctx context.Context, dir *holder.Dir, until time.Time
 	if err != nil || asked == "" {
 		return err
 	}
-	m, err := c.Overview(ctx)
-	if err != nil {
-		if c.lost(err) {
-			return nil // whoever calls it finds out
-		}
+	m, err := c.overview(ctx)
+	if m == nil {
 		return err
 	}
 	held := m.GetPolicy()
