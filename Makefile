@@ -9,16 +9,19 @@ VM_PKG ?= ./runner/process/...
 VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-vm check bench lint generate fuzz
+.PHONY: help build test test-python test-vm check bench lint generate schema fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, static: bin/navvy
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/navvy ./cmd/navvy
 
 test: ## the fast tests
 	go test $(PKG)
+
+test-python: build ## the tests of sdk/python
+	scripts/test-python.sh
 
 test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HOSTS, VM_ARGS)
 	NAVVY_VM_PACKAGES='$(VM_PKG)' NAVVY_VM_HOSTS='$(VM_HOSTS)' scripts/test-vm.sh -- $(VM_ARGS)
@@ -28,14 +31,19 @@ check: ## exactly what CI runs
 
 bench: build ## every figure of docs/performance.md (some minutes); then the packages' own benchmarks
 	bin/navvy bench --in "$${TMPDIR:-/tmp}"
+	scripts/bench-python.sh
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 lint: ## gofmt, go vet and the linters of .golangci.yml
 	go tool -modfile=tools/go.mod golangci-lint run ./...
 	cd tools && go tool golangci-lint run ./...
 
-generate: ## Go code from api/**/*.proto; no protoc needed
-	go -C tools run ./protogen -root ../api
+generate: ## Go code from the .proto files of api and gateway; no protoc needed
+	go -C tools run ./protogen -root ../api -comments comments.json
+	go -C tools run ./protogen -root ../gateway
+
+schema: ## how the .proto files of api are written, and that they break no client of the released schema
+	go -C tools run ./schema
 
 fuzz: ## every fuzz target for FUZZTIME (60s) each
 	scripts/fuzz.sh $(FUZZTIME)

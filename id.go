@@ -2,6 +2,7 @@ package navvy
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -83,3 +84,9 @@ func ParseAttemptID(s string) (AttemptID, error) {
 
 // IsZero tells whether the id names no attempt.
 func (a AttemptID) IsZero() bool { return a == AttemptID{} }
+
+// UUID writes 128 bits as a UUID in its usual form (RFC 9562, 4): in lower case, with dashes.
+func UUID(b [16]byte) string {
+	text := hex.EncodeToString(b[:])
+	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
+}

@@ -91,12 +91,20 @@ func (j *Job) ValidateNames() error {
 			return fmt.Errorf("job: the %s %q is not UTF-8: %w", f.field, f.value, ErrInvalid)
 		}
 	}
-	return nil
+	if j.Queue == "" {
+		return nil
+	}
+	return ValidateQueue(j.Queue)
 }
 
 // Status is where a job stands now.
 type Status struct {
 	Counts Counts
+	// Attempts is how many attempts have ended, less those that came too late, and
+	// Usage what they used together, as Usage.Add has it. Those that an older navvy
+	// has kept, which did not count them, are not among them.
+	Attempts int64
+	Usage    Usage
 	// Open says that the submitter may still add inputs; Counts grow until then.
 	Open bool
 	// Held says that no task starts until somebody resumes the job; Why says who or what held it.
@@ -104,8 +112,8 @@ type Status struct {
 	// Cut says that the submitter vanished before its last input: the rest was never accepted.
 	Cut bool
 	Why string // why the job is held, stopped or cut; empty otherwise
-	// Waiting says what no worker that there is can do that the job asks for, so
-	// that nothing of it can start; empty if it can.
+	// Waiting says what no worker that there is can do that the job asks for, that all
+	// who can are silent or leave, or that its queue is paused, so that nothing of it can start; empty if it can.
 	Waiting string
 	// Finished is when the last task ended; zero before.
 	Finished time.Time

@@ -21,8 +21,8 @@ type Limits struct {
 	// ReadBPS and WriteBPS are bytes a second, ReadIOPS and WriteIOPS operations
 	// a second, each on every disk behind the working directory.
 	ReadBPS, WriteBPS, ReadIOPS, WriteIOPS int64
-	// Output is how many bytes it may write to standard output and standard
-	// error together.
+	// Output is how many bytes it may write to standard output and standard error
+	// together, and as many that a function may return.
 	Output int64
 	// Ulimits are limits of each of its processes by itself, as setrlimit(2) sets them.
 	Ulimits []Ulimit
@@ -84,6 +84,11 @@ type KindAbilities struct {
 	// Lacks says in words why that is not all there is, and what would mend it;
 	// empty if nothing is missing.
 	Lacks string
+	// Absent says that the host does no such work at all; Lacks says why.
+	Absent bool
+	// With says in words what the work is done with, as in "Python 3.11.2
+	// (/usr/bin/python3), dill 0.3.6"; empty if there is nothing to say, or nobody has looked.
+	With string
 }
 
 // Networks that an attempt may have.

@@ -1,6 +1,7 @@
 package navvy
 
 import (
+	"math"
 	"time"
 	"unicode/utf8"
 )
@@ -63,6 +64,7 @@ const (
 	ReasonStopped    Reason = "stopped"    // navvy ended it
 	ReasonOOM        Reason = "oom"        // needed more memory than its limit, and the kernel killed it
 	ReasonOutput     Reason = "output"     // wrote more than its limit
+	ReasonException  Reason = "exception"  // the function raised an exception
 )
 
 // MaxMessage bounds an attempt's Message, and why a job is held or stopped, in bytes.
@@ -115,7 +117,28 @@ type Usage struct {
 }
 
 // CPU is user and system time together.
-func (u Usage) CPU() time.Duration { return u.User + u.System }
+func (u Usage) CPU() time.Duration { return time.Duration(sum(int64(u.User), int64(u.System))) }
+
+// Add counts what another attempt used: u is then the sums, and of MaxMemory and
+// MaxPIDs the larger. A sum that is too large stays at the most that there is.
+func (u *Usage) Add(o *Usage) {
+	u.User = time.Duration(sum(int64(u.User), int64(o.User)))
+	u.System = time.Duration(sum(int64(u.System), int64(o.System)))
+	u.MaxMemory = max(u.MaxMemory, o.MaxMemory)
+	u.Read, u.Written = sum(u.Read, o.Read), sum(u.Written, o.Written)
+	u.Throttled = time.Duration(sum(int64(u.Throttled), int64(o.Throttled)))
+	u.MaxPIDs = max(u.MaxPIDs, o.MaxPIDs)
+	u.OOMKills = sum(u.OOMKills, o.OOMKills)
+}
+
+// sum is a + b, or the largest number there is: a job of millions of tasks may
+// well take more processor time than its nanoseconds can be counted.
+func sum(a, b int64) int64 {
+	if b > 0 && a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
 
 // Output says what an attempt wrote and where it lies: in Inline, or, if it was
 // too long for that, in a log of its own. Both hold frames of package output.
@@ -138,4 +161,15 @@ type Result struct {
 	// Round is how often the task had been retried by hand when it was answered.
 	Round uint32
 	Attempt
+}
+
+// HasValue tells whether a function's process has given all of its value, or of its
+// exception. What there is of a call that has failed otherwise may be the beginning of one.
+func (r *Result) HasValue() bool {
+	switch r.Reason {
+	case ReasonException, ReasonStart, ReasonInput:
+		return true
+	default:
+		return r.State == Succeeded
+	}
 }

@@ -11,6 +11,8 @@ import (
 type Spec struct {
 	Command *Command // a Linux process
 	Noop    *Noop    // nothing at all: measures navvy itself
+	// Function is a Python function, called in a process that serves many calls.
+	Function *Function
 
 	// Timeout bounds one attempt, from its start. Zero means none.
 	Timeout time.Duration
@@ -24,8 +26,18 @@ type Spec struct {
 	// processes, mounts, a host name, System V IPC, /proc and /tmp of its own, and
 	// no more rights than any program needs; as root also a user id of its own.
 	Isolate bool
+	// IsolateByDefault says that Isolate is set although nobody asked for it: a worker
+	// that runs tasks of the job's owner alone, and cannot isolate, may do without. Only
+	// whoever accepts the job sets it.
+	IsolateByDefault bool
 	// Network is NetworkHost or NetworkNone. Defaults to NetworkHost.
 	Network string
+
+	// Labels are those that a worker must have, with these values, to run the job's tasks.
+	Labels map[string]string
+	// Resources are how many units of each an attempt has to itself, as it has
+	// Limits.CPUs and Limits.Memory of its worker.
+	Resources map[string]int64
 }
 
 // DefaultGrace is what a process gets between SIGTERM and SIGKILL.
@@ -45,10 +57,11 @@ type Command struct {
 	Stdin bool
 	// Columns names the fields of each input, for placeholders by name. Empty if they have none.
 	Columns []string
-	// Env is the whole environment, NAME=VALUE each. Nothing is inherited.
+	// Env is the environment, NAME=VALUE each. Nothing is inherited. One that names
+	// no PATH gets a usual one, and HOME, LANG, TMPDIR and USER where it has none.
 	Env []string
-	// Dir is the absolute working directory. With Spec.Isolate it may be empty:
-	// a directory of the attempt's own, which is removed after it.
+	// Dir is the absolute working directory. Empty means a directory of the attempt's
+	// own, which is removed after it.
 	Dir string
 }
 
@@ -93,6 +106,8 @@ func (s *Spec) Kind() string {
 		return KindCommand
 	case s.Noop != nil:
 		return KindNoop
+	case s.Function != nil:
+		return KindFunction
 	default:
 		return ""
 	}
@@ -102,12 +117,14 @@ func (s *Spec) Kind() string {
 const (
 	KindCommand = "command"
 	KindNoop    = "noop"
+
+	KindFunction = "function"
 )
 
 // Validate checks the spec. Its error names the field and wraps ErrInvalid.
 func (s *Spec) Validate() error {
-	if (s.Command == nil) == (s.Noop == nil) {
-		return fmt.Errorf("spec: want exactly one of command and noop: %w", ErrInvalid)
+	if !s.one() {
+		return fmt.Errorf("spec: want exactly one of command, noop and function: %w", ErrInvalid)
 	}
 	if s.Timeout < 0 || s.Grace < 0 || s.Retry.Max < 0 || s.Retry.Backoff < 0 || s.Retry.BackoffMax < 0 {
 		return fmt.Errorf("spec: timeout, grace and retry cannot be negative: %w", ErrInvalid)
@@ -118,20 +135,48 @@ func (s *Spec) Validate() error {
 	if err := s.Limits.Validate(); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
-	if s.Command != nil {
-		return s.Command.validate(s.Isolate)
+	if err := ValidateLabels(s.Labels); err != nil {
+		return fmt.Errorf("spec: %w", err)
+	}
+	if err := ValidateResources(s.Resources); err != nil {
+		return fmt.Errorf("spec: %w", err)
+	}
+	return s.validateKind()
+}
+
+// IsProcess tells whether the work runs in processes of its worker's host: these have an
+// environment, can be isolated, and can do to each other what they like where they are not.
+func (s *Spec) IsProcess() bool { return s.Command != nil || s.Function != nil }
+
+// one tells whether there is exactly one kind of work.
+func (s *Spec) one() bool {
+	kinds := 0
+	for _, there := range []bool{s.Command != nil, s.Noop != nil, s.Function != nil} {
+		if there {
+			kinds++
+		}
+	}
+	return kinds == 1
+}
+
+func (s *Spec) validateKind() error {
+	switch {
+	case s.Command != nil:
+		return s.Command.validate()
+	case s.Function != nil:
+		return s.Function.validate()
 	}
 	return nil
 }
 
-func (c *Command) validate(isolate bool) error {
+func (c *Command) validate() error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return fmt.Errorf("spec: the command is empty: %w", ErrInvalid)
 	}
 	if c.Shell && len(c.Args) != 1 {
 		return fmt.Errorf("spec: a shell command is one line, not %d arguments: %w", len(c.Args), ErrInvalid)
 	}
-	if !strings.HasPrefix(c.Dir, "/") && !(isolate && c.Dir == "") {
+	if c.Dir != "" && !strings.HasPrefix(c.Dir, "/") {
 		return fmt.Errorf("spec: working directory %q is not absolute: %w", c.Dir, ErrInvalid)
 	}
 	for _, s := range append(append([]string{c.Dir}, c.Args...), c.Env...) {

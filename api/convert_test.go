@@ -60,6 +60,12 @@ func fill(t *testing.T, v reflect.Value, n *int64) {
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(t, v.Index(0), n)
 		fill(t, v.Index(1), n)
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(t, key, n)
+		fill(t, value, n)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(t, v.Elem(), n)
@@ -82,14 +88,18 @@ func TestEveryField(t *testing.T) {
 	n := int64(0)
 	var job navvy.Job
 	fill(t, reflect.ValueOf(&job).Elem(), &n)
-	for _, leave := range []func(*navvy.Spec){func(s *navvy.Spec) { s.Command = nil }, func(s *navvy.Spec) { s.Noop = nil }} {
+	for _, leave := range []func(*navvy.Spec){
+		func(s *navvy.Spec) { s.Command, s.Noop = nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Function = nil, nil },
+		func(s *navvy.Spec) { s.Noop, s.Function = nil, nil },
+	} {
 		one := job
 		leave(&one.Spec)
 		if diff := cmp.Diff(one, viaJob(t, one)); diff != "" {
 			t.Error(diff)
 		}
 	}
-	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 8 {
+	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 12 {
 		t.Error("spec has another field: is it a kind that this test should know?")
 	}
 	var status navvy.Status
@@ -104,8 +114,18 @@ func TestEveryField(t *testing.T) {
 	}
 	var abilities []navvy.KindAbilities
 	fill(t, reflect.ValueOf(&abilities).Elem(), &n)
-	hello := over(t, &navvyv1.Hello{Abilities: FromAbilities(abilities)})
+	var offer navvy.Offer
+	fill(t, reflect.ValueOf(&offer).Elem(), &n)
+	hello := over(t, &navvyv1.Hello{Abilities: FromAbilities(abilities), Offer: FromOffer(&offer)})
+	if diff := cmp.Diff(offer, ToOffer(hello.GetOffer())); diff != "" {
+		t.Error(diff)
+	}
 	if diff := cmp.Diff(abilities, ToAbilities(hello.GetAbilities())); diff != "" {
+		t.Error(diff)
+	}
+	var function navvy.FunctionVersion
+	fill(t, reflect.ValueOf(&function).Elem(), &n)
+	if diff := cmp.Diff(&function, ToFunctionVersion(over(t, FromFunctionVersion(&function)))); diff != "" {
 		t.Error(diff)
 	}
 	task, attempt := navvy.TaskID{Job: "job", Index: 5}, navvy.AttemptID{Number: 6, Epoch: 7}
@@ -184,6 +204,10 @@ func jobs() *rapid.Generator[navvy.Job] {
 			},
 		}
 		j.Spec.Limits, j.Spec.Isolate, j.Spec.Network = limits().Draw(t, "limits"), rapid.Bool().Draw(t, "isolate"), rapid.String().Draw(t, "network")
+		if rapid.Bool().Draw(t, "placed") {
+			j.Spec.Labels = rapid.MapOfN(rapid.String(), rapid.String(), 1, 3).Draw(t, "labels")
+			j.Spec.Resources = rapid.MapOfN(rapid.String(), rapid.Int64(), 1, 3).Draw(t, "resources")
+		}
 		if rapid.Bool().Draw(t, "limited") {
 			j.MaxFails = &navvy.MaxFails{Count: rapid.Int64().Draw(t, "count"), Percent: rapid.Float64().Draw(t, "percent")}
 		}

@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 )
 
 // Exit codes of the command line that are not a task's own; those above 64 are of sysexits(3).
@@ -31,6 +33,7 @@ const (
 type mapping struct {
 	err  error
 	code codes.Code
+	name string // in JSON
 	http int
 	exit int
 }
@@ -38,18 +41,18 @@ type mapping struct {
 // table has each sentinel once and each code once, so that an error survives the
 // wire. The first row that fits an error counts.
 var table = []mapping{
-	{navvy.ErrNotFound, codes.NotFound, http.StatusNotFound, ExitFailed},
-	{navvy.ErrExists, codes.AlreadyExists, http.StatusConflict, ExitFailed},
-	{navvy.ErrInvalid, codes.InvalidArgument, http.StatusBadRequest, ExitUsage},
-	{navvy.ErrConflict, codes.Aborted, http.StatusConflict, ExitFailed},
-	{navvy.ErrLeaseLost, codes.FailedPrecondition, http.StatusPreconditionFailed, ExitFailed},
-	{navvy.ErrUnsupported, codes.Unimplemented, http.StatusNotImplemented, ExitFailed},
-	{navvy.ErrDenied, codes.PermissionDenied, http.StatusForbidden, ExitDenied},
-	{navvy.ErrExhausted, codes.ResourceExhausted, http.StatusInsufficientStorage, ExitExhausted},
-	{navvy.ErrCorrupt, codes.DataLoss, http.StatusInternalServerError, ExitCorrupt},
-	{navvy.ErrUnavailable, codes.Unavailable, http.StatusServiceUnavailable, ExitUnavailable},
-	{navvy.ErrClosed, codes.Canceled, 499, ExitUnavailable},
-	{context.DeadlineExceeded, codes.DeadlineExceeded, http.StatusGatewayTimeout, ExitUnavailable},
+	{navvy.ErrNotFound, codes.NotFound, "not_found", http.StatusNotFound, ExitFailed},
+	{navvy.ErrExists, codes.AlreadyExists, "exists", http.StatusConflict, ExitFailed},
+	{navvy.ErrInvalid, codes.InvalidArgument, "invalid", http.StatusBadRequest, ExitUsage},
+	{navvy.ErrConflict, codes.Aborted, "conflict", http.StatusConflict, ExitFailed},
+	{navvy.ErrLeaseLost, codes.FailedPrecondition, "lease_lost", http.StatusPreconditionFailed, ExitFailed},
+	{navvy.ErrUnsupported, codes.Unimplemented, "unsupported", http.StatusNotImplemented, ExitFailed},
+	{navvy.ErrDenied, codes.PermissionDenied, "denied", http.StatusForbidden, ExitDenied},
+	{navvy.ErrExhausted, codes.ResourceExhausted, "exhausted", http.StatusInsufficientStorage, ExitExhausted},
+	{navvy.ErrCorrupt, codes.DataLoss, "corrupt", http.StatusInternalServerError, ExitCorrupt},
+	{navvy.ErrUnavailable, codes.Unavailable, "unavailable", http.StatusServiceUnavailable, ExitUnavailable},
+	{navvy.ErrClosed, codes.Canceled, "closed", 499, ExitUnavailable},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, "timeout", http.StatusGatewayTimeout, ExitUnavailable},
 }
 
 func lookup(err error) (mapping, bool) {
@@ -105,12 +108,46 @@ func FromWire(err error) error {
 	return &wireError{message: s.Message(), err: err}
 }
 
+// AnswerError says why a call has no result: it was refused, or its job was stopped or is
+// held, which wraps navvy.ErrConflict. Nil if it has one.
+func AnswerError(a *navvyv1.RunAnswer) error {
+	switch {
+	case a.GetRefused() != nil:
+		return FromWire(status.Error(codes.Code(a.GetRefused().GetCode()), a.GetRefused().GetMessage()))
+	case a.GetResult() == nil:
+		st := ToStatus(a.GetStatus())
+		return fmt.Errorf("job %s has no answer: it is %s: %s: %w", a.GetId(), st.State(), st.Why, navvy.ErrConflict)
+	default:
+		return nil
+	}
+}
+
 // HTTPStatus is the status of an answer that fails with err.
 func HTTPStatus(err error) int {
 	if row, ok := lookup(err); ok {
 		return row.http
 	}
 	return http.StatusInternalServerError
+}
+
+// codeInternal names an error in JSON that is not in the table.
+const codeInternal = "internal"
+
+// ErrorCode names err in JSON: "not_found" and so on, "internal" for what is not in the table.
+func ErrorCode(err error) string {
+	if row, ok := lookup(err); ok {
+		return row.name
+	}
+	return codeInternal
+}
+
+// ErrorCodes are all names that ErrorCode gives, with the HTTP status of each.
+func ErrorCodes() map[string]int {
+	all := map[string]int{codeInternal: http.StatusInternalServerError}
+	for _, row := range table {
+		all[row.name] = row.http
+	}
+	return all
 }
 
 // ExitCode is what the command line ends with when it fails with err.

@@ -74,6 +74,9 @@ func TestSentinels(t *testing.T) {
 // testCodes compares the codes of an error before and behind the wire.
 func testCodes(t *testing.T, name string, sent, got error) {
 	t.Helper()
+	if ErrorCode(got) != ErrorCode(sent) || ErrorCodes()[ErrorCode(got)] != HTTPStatus(got) || ErrorCode(got) == ErrorCode(errors.New("another")) {
+		t.Errorf("%s: called %s, over the wire %s", name, ErrorCode(sent), ErrorCode(got))
+	}
 	if ExitCode(got) != ExitCode(sent) || ExitCode(got) == ExitOK || ExitCode(got) == ExitInternal {
 		t.Errorf("%s: exit code %d, over the wire %d", name, ExitCode(sent), ExitCode(got))
 	}
@@ -86,12 +89,12 @@ func testCodes(t *testing.T, name string, sent, got error) {
 // The table has each sentinel and each code once.
 func TestTable(t *testing.T) {
 	t.Parallel()
-	errs, codes := map[error]bool{}, map[codes.Code]bool{}
+	errs, codes, names := map[error]bool{}, map[codes.Code]bool{}, map[string]bool{}
 	for _, row := range table {
-		if errs[row.err] || codes[row.code] {
-			t.Errorf("%v, %s is there twice", row.err, row.code)
+		if errs[row.err] || codes[row.code] || names[row.name] || row.name == "" {
+			t.Errorf("%v, %s, %q is there twice", row.err, row.code, row.name)
 		}
-		errs[row.err], codes[row.code] = true, true
+		errs[row.err], codes[row.code], names[row.name] = true, true, true
 	}
 	for name, e := range sentinels {
 		if !errs[e] {

@@ -34,7 +34,7 @@ func toLimits(m *navvyv1.Limits) navvy.Limits {
 func FromAbilities(list []navvy.KindAbilities) []*navvyv1.Abilities {
 	messages := make([]*navvyv1.Abilities, len(list))
 	for i, a := range list {
-		messages[i] = &navvyv1.Abilities{Kind: a.Kind, Lacks: Text(a.Lacks)}
+		messages[i] = &navvyv1.Abilities{Kind: a.Kind, Lacks: Text(a.Lacks), With: Text(a.With), Absent: a.Absent}
 		for _, one := range a.Enforces {
 			messages[i].Enforces = append(messages[i].Enforces, Text(string(one)))
 		}
@@ -46,10 +46,20 @@ func FromAbilities(list []navvy.KindAbilities) []*navvyv1.Abilities {
 func ToAbilities(messages []*navvyv1.Abilities) []navvy.KindAbilities {
 	list := make([]navvy.KindAbilities, len(messages))
 	for i, m := range messages {
-		list[i] = navvy.KindAbilities{Kind: m.GetKind(), Lacks: m.GetLacks()}
+		list[i] = navvy.KindAbilities{Kind: m.GetKind(), Lacks: m.GetLacks(), With: m.GetWith(), Absent: m.GetAbsent()}
 		for _, one := range m.GetEnforces() {
 			list[i].Enforces = append(list[i].Enforces, navvy.Ability(one))
 		}
 	}
 	return list
+}
+
+// FromOffer is what a worker has as a message.
+func FromOffer(o *navvy.Offer) *navvyv1.Offer {
+	return &navvyv1.Offer{Labels: o.Labels, CpusMilli: o.CPUs, Memory: o.Memory, Resources: o.Resources}
+}
+
+// ToOffer reads the message; Validate judges it.
+func ToOffer(m *navvyv1.Offer) navvy.Offer {
+	return navvy.Offer{Labels: m.GetLabels(), CPUs: m.GetCpusMilli(), Memory: m.GetMemory(), Resources: m.GetResources()}
 }

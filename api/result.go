@@ -29,7 +29,11 @@ func AttemptID(m interface {
 	return navvy.AttemptID{Number: m.GetNumber(), Epoch: m.GetEpoch()}
 }
 
+// fromUsage gives no message for no usage.
 func fromUsage(u *navvy.Usage) *navvyv1.Usage {
+	if *u == (navvy.Usage{}) {
+		return nil
+	}
 	return &navvyv1.Usage{
 		UserNs: int64(u.User), SystemNs: int64(u.System), MaxMemory: u.MaxMemory, Read: u.Read, Written: u.Written,
 		ThrottledNs: int64(u.Throttled), MaxPids: u.MaxPIDs, OomKills: u.OOMKills,
@@ -53,9 +57,7 @@ func FromAttempt(a *navvy.Attempt) *navvyv1.Attempt {
 	if a.Exit != (navvy.Exit{}) {
 		m.Exit = &navvyv1.Exit{Code: int32(a.Exit.Code), Signal: int32(a.Exit.Signal)}
 	}
-	if a.Usage != (navvy.Usage{}) {
-		m.Usage = fromUsage(&a.Usage)
-	}
+	m.Usage = fromUsage(&a.Usage)
 	if a.Output.Length > 0 {
 		o := &a.Output
 		m.Output = &navvyv1.Output{Inline: o.Inline, Logged: o.Logged, Length: o.Length, Crc: o.CRC, Stdout: o.Stdout, Stderr: o.Stderr}

@@ -60,7 +60,13 @@ func fromByteStrings(list [][]byte) []string {
 
 // FromSpec is a spec as a message.
 func FromSpec(s *navvy.Spec) *navvyv1.Spec {
-	m := &navvyv1.Spec{Timeout: duration(s.Timeout), Grace: duration(s.Grace), Limits: fromLimits(&s.Limits), Isolate: s.Isolate, Network: s.Network}
+	m := &navvyv1.Spec{
+		Timeout: duration(s.Timeout), Grace: duration(s.Grace), Limits: fromLimits(&s.Limits), Network: s.Network,
+		Labels: s.Labels, Resources: s.Resources, IsolateByDefault: s.IsolateByDefault,
+	}
+	if s.Isolate {
+		m.Isolate = &s.Isolate
+	}
 	if s.Retry != (navvy.Retry{}) {
 		m.Retry = &navvyv1.Retry{Max: int32(s.Retry.Max), Backoff: duration(s.Retry.Backoff), BackoffMax: duration(s.Retry.BackoffMax)}
 	}
@@ -73,6 +79,12 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 		}}
 	case s.Noop != nil:
 		m.Kind = &navvyv1.Spec_Noop{Noop: &navvyv1.Noop{}}
+	case s.Function != nil:
+		f := s.Function
+		m.Kind = &navvyv1.Spec_Function{Function: &navvyv1.Function{
+			Id: f.ID, Name: f.Name, Version: int32(f.Version), Encoding: string(f.Encoding), Batch: f.Batch,
+			Path: f.Path, Modules: f.Modules,
+		}}
 	}
 	return m
 }
@@ -82,6 +94,7 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 	s := navvy.Spec{
 		Timeout: m.GetTimeout().AsDuration(), Grace: m.GetGrace().AsDuration(),
 		Limits: toLimits(m.GetLimits()), Isolate: m.GetIsolate(), Network: m.GetNetwork(),
+		Labels: m.GetLabels(), Resources: m.GetResources(), IsolateByDefault: m.GetIsolateByDefault(),
 	}
 	if r := m.GetRetry(); r != nil {
 		s.Retry = navvy.Retry{Max: int(r.GetMax()), Backoff: r.GetBackoff().AsDuration(), BackoffMax: r.GetBackoffMax().AsDuration()}
@@ -94,6 +107,12 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 	}
 	if m.GetNoop() != nil {
 		s.Noop = &navvy.Noop{}
+	}
+	if f := m.GetFunction(); f != nil {
+		s.Function = &navvy.Function{
+			ID: f.GetId(), Name: f.GetName(), Version: int(f.GetVersion()), Encoding: navvy.Encoding(f.GetEncoding()), Batch: f.GetBatch(),
+			Path: f.GetPath(), Modules: f.GetModules(),
+		}
 	}
 	return s
 }
@@ -136,6 +155,7 @@ func FromStatus(s *navvy.Status) *navvyv1.Status {
 		},
 		Open: s.Open, Held: s.Held, Cut: s.Cut, Why: Text(s.Why), Waiting: Text(s.Waiting),
 		Finished: timestamp(s.Finished), Read: s.Read, Expires: timestamp(s.Expires),
+		Attempts: s.Attempts, Usage: fromUsage(&s.Usage),
 	}
 }
 
@@ -149,6 +169,7 @@ func ToStatus(m *navvyv1.Status) navvy.Status {
 		},
 		Open: m.GetOpen(), Held: m.GetHeld(), Cut: m.GetCut(), Why: m.GetWhy(), Waiting: m.GetWaiting(),
 		Finished: fromTimestamp(m.GetFinished()), Read: m.GetRead(), Expires: fromTimestamp(m.GetExpires()),
+		Attempts: m.GetAttempts(), Usage: toUsage(m.GetUsage()),
 	}
 }
 

@@ -16,13 +16,23 @@ import (
 // Client calls one server. Its methods may be called at once. Their errors wrap
 // the sentinels of package navvy; ErrUnavailable says that the server went away.
 type Client struct {
-	jobs navvyv1.JobsClient
-	conn grpc.ClientConnInterface
+	jobs      navvyv1.JobsClient
+	kv        navvyv1.KVClient
+	identity  navvyv1.IdentityClient
+	fleet     navvyv1.FleetClient
+	queues    navvyv1.QueuesClient
+	functions navvyv1.FunctionsClient
+	conn      grpc.ClientConnInterface
+	calls     calls
 }
 
 // New makes a client of a connection, which the caller closes.
 func New(conn grpc.ClientConnInterface) *Client {
-	return &Client{jobs: navvyv1.NewJobsClient(conn), conn: conn}
+	return &Client{
+		jobs: navvyv1.NewJobsClient(conn), kv: navvyv1.NewKVClient(conn), identity: navvyv1.NewIdentityClient(conn), queues: navvyv1.NewQueuesClient(conn),
+		functions: navvyv1.NewFunctionsClient(conn),
+		fleet:     navvyv1.NewFleetClient(conn), conn: conn,
+	}
 }
 
 // Job is a job and where it stands.
@@ -57,14 +67,27 @@ func (c *Client) Get(ctx context.Context, id navvy.JobID) (Job, error) {
 	return toJob(resp), nil
 }
 
-// Jobs gives all jobs, newest first, as they are asked for. One whose records
+// Jobs gives the jobs that the caller sees, newest first, as they are asked for. One whose records
 // are damaged comes as its id with an error that wraps ErrCorrupt; the others
 // still follow. Any other error is the last.
-func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] {
+func (c *Client) Jobs(ctx context.Context) iter.Seq2[Job, error] { return c.JobsOf(ctx, WhoseDefault) }
+
+// Whose says whose jobs are meant.
+type Whose int
+
+// Whose jobs. WhoseAll is ErrDenied for a user.
+const (
+	WhoseDefault Whose = iota // its own for a user, everybody's for an admin and a viewer
+	WhoseOwn
+	WhoseAll
+)
+
+// JobsOf is Jobs for the jobs of some owners.
+func (c *Client) JobsOf(ctx context.Context, whose Whose) iter.Seq2[Job, error] {
 	return func(yield func(Job, error) bool) {
 		page := ""
 		for {
-			resp, err := c.jobs.List(ctx, &navvyv1.ListRequest{Page: page})
+			resp, err := c.jobs.List(ctx, &navvyv1.ListRequest{Page: page, Whose: navvyv1.Whose(whose)})
 			if err != nil {
 				yield(Job{}, api.FromWire(err))
 				return

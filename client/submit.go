@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"sync"
@@ -21,6 +22,10 @@ type SubmitOptions struct {
 	Stream bool
 	// Progress asks for each change of the status, not only the last.
 	Progress bool
+	// NotIsolated asks that the job is not isolated, also where jobs are that do not
+	// say; refused where the server's policy does not allow that. It goes with a spec
+	// that asks for no isolation.
+	NotIsolated bool
 }
 
 // Submission is a job on its way. Send, Seal and Abort are for one goroutine at
@@ -36,8 +41,9 @@ type Submission struct {
 	mu      sync.Mutex
 	id      navvy.JobID
 	existed bool
+	durable int64
 	last    *navvyv1.Status
-	fresh   chan struct{} // a status that Progress has not given
+	fresh   chan struct{} // news that neither Progress nor Taken has given
 	err     error
 }
 
@@ -49,11 +55,18 @@ func (c *Client) Submit(ctx context.Context, job navvy.Job, o SubmitOptions) (*S
 	if err := job.ValidateNames(); err != nil {
 		return nil, err // what is not UTF-8 cannot be sent
 	}
+	m := api.FromJob(&job)
+	if o.NotIsolated {
+		if job.Spec.Isolate {
+			return nil, fmt.Errorf("submit: the job is to be isolated and is not: %w", navvy.ErrInvalid)
+		}
+		m.Spec.Isolate = new(bool)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := c.jobs.Submit(ctx)
 	if err == nil {
 		err = stream.Send(&navvyv1.SubmitRequest{Part: &navvyv1.SubmitRequest_Header{
-			Header: &navvyv1.SubmitHeader{Job: api.FromJob(&job), Stream: o.Stream, Progress: o.Progress},
+			Header: &navvyv1.SubmitHeader{Job: m, Stream: o.Stream, Progress: o.Progress},
 		}})
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -92,6 +105,8 @@ func (s *Submission) receive() {
 			s.id, s.existed = navvy.JobID(m.GetAccepted().GetId()), m.GetAccepted().GetExisted()
 		case m.GetStatus() != nil:
 			s.last = m.GetStatus()
+		default:
+			s.durable = m.GetDurable()
 		}
 		s.mu.Unlock()
 		if first {
@@ -171,6 +186,39 @@ func (s *Submission) Accepted(ctx context.Context) (id navvy.JobID, existed bool
 		return "", false, s.err
 	}
 	return s.id, s.existed, nil
+}
+
+// Taken is how far a submission has come.
+type Taken struct {
+	ID      navvy.JobID // empty until the job is durable
+	Existed bool        // see Accepted
+	Durable int64       // so many inputs are, by what the server has told since there is an id
+}
+
+// Taken gives what the server tells of the inputs until it takes no more, and why it
+// ended if something went wrong. Instead of Progress, for a job that is detached.
+func (s *Submission) Taken(ctx context.Context) iter.Seq2[Taken, error] {
+	return func(yield func(Taken, error) bool) {
+		for over := false; !over; {
+			select {
+			case <-ctx.Done():
+				yield(Taken{}, context.Cause(ctx))
+				return
+			case <-s.fresh:
+			case <-s.ended:
+				over = true
+			}
+			s.mu.Lock()
+			taken, err := Taken{ID: s.id, Existed: s.existed, Durable: s.durable}, s.err
+			s.mu.Unlock()
+			if !over {
+				err = nil
+			}
+			if !yield(taken, err) {
+				return
+			}
+		}
+	}
 }
 
 // Progress gives the status until nothing of the job goes on.

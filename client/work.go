@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
@@ -14,12 +16,28 @@ import (
 )
 
 // Workers is what a worker calls. Its methods may be called at once.
-type Workers struct{ rpc navvyv1.WorkersClient }
+type Workers struct {
+	rpc  navvyv1.WorkersClient
+	conn grpc.ClientConnInterface
+}
 
 // NewWorkers makes a worker's client of a connection, which the caller closes.
 func NewWorkers(conn grpc.ClientConnInterface) *Workers {
-	return &Workers{rpc: navvyv1.NewWorkersClient(conn)}
+	return &Workers{rpc: navvyv1.NewWorkersClient(conn), conn: conn}
 }
+
+// Function gives the function that an attempt calls, which must be leased to the caller.
+// ErrNotFound says that it was removed, ErrLeaseLost that the lease is over.
+func (w *Workers) Function(ctx context.Context, ref AttemptRef) (*navvy.FunctionVersion, error) {
+	m, err := w.rpc.Function(ctx, &navvyv1.WorkersFunctionRequest{Attempt: api.FromRef(ref.Task, ref.Attempt)})
+	if err != nil {
+		return nil, api.FromWire(err)
+	}
+	return api.ToFunctionVersion(m), nil
+}
+
+// Conn is the connection.
+func (w *Workers) Conn() grpc.ClientConnInterface { return w.conn }
 
 // WorkerInfo is how a worker introduces itself.
 type WorkerInfo struct {
@@ -28,6 +46,31 @@ type WorkerInfo struct {
 	Slots int      // how many attempts it takes at once; 0 leaves it to the server
 	// Abilities are what its host enforces for each kind.
 	Abilities []navvy.KindAbilities
+	Offer     navvy.Offer // what it has for the tasks that it runs
+	// SingleOwner is the one owner whose tasks it runs; empty for all.
+	SingleOwner string
+	// Returns says that it keeps reports until they are settled, and comes back after a
+	// broken session for what it holds.
+	Returns bool
+	Held    []Held
+	Version string // for people
+	// Process is chosen at random when the worker's process begins, so that two under one
+	// name are told apart. Empty if nobody is to.
+	Process string
+}
+
+// Held is an attempt that a worker brings along from an earlier session.
+type Held struct {
+	AttemptRef
+	Slot int
+}
+
+// Welcome is how a worker is to behave.
+type Welcome struct {
+	Name      string        // what the server calls it
+	Lease     time.Duration // how long a lease lasts without a heartbeat; 0 if as long as the session
+	Heartbeat time.Duration // how often to say Alive; 0 for never
+	Idle      time.Duration // how often, while the worker has no attempt
 }
 
 // AttemptRef names an attempt wherever it is.
@@ -41,6 +84,7 @@ type WorkJob struct {
 	ID     navvy.JobID
 	Spec   navvy.Spec
 	Format navvy.InputFormat
+	Owner  string
 }
 
 // Assignment is an attempt to run.
@@ -71,6 +115,7 @@ type Orders struct {
 	Watch       []AttemptRef
 	Stops       []StopOrder
 	Settled     []Settled
+	Drain       bool // leave, once nothing runs any more
 }
 
 // Report is an attempt that has ended.
@@ -80,8 +125,9 @@ type Report struct {
 }
 
 // Session is a worker's session with a server. Next is for one goroutine at a
-// time, and so is Report.
+// time, and so are Report, Alive and Leave together.
 type Session struct {
+	Welcome
 	stream grpc.BidiStreamingClient[navvyv1.WorkRequest, navvyv1.WorkResponse]
 	jobs   map[string]*WorkJob
 }
@@ -89,17 +135,41 @@ type Session struct {
 // maxWorkJobs bounds the jobs that a session remembers.
 const maxWorkJobs = 256
 
-// Work begins a session, which ends with ctx.
+// Work begins a session, which ends with ctx, and returns when the server has agreed.
 func (w *Workers) Work(ctx context.Context, info WorkerInfo) (*Session, error) {
 	stream, err := w.rpc.Work(ctx)
 	if err != nil {
-		return nil, api.FromWire(err)
+		return nil, refused(err)
 	}
-	hello := &navvyv1.Hello{Name: info.Name, Kinds: info.Kinds, Slots: int32(info.Slots), Abilities: api.FromAbilities(info.Abilities)}
+	hello := &navvyv1.Hello{
+		Name: info.Name, Kinds: info.Kinds, Slots: int32(info.Slots), Abilities: api.FromAbilities(info.Abilities),
+		Keeps: info.Returns, Returns: info.Returns, Version: info.Version, Process: info.Process,
+		Offer: api.FromOffer(&info.Offer), SingleOwner: info.SingleOwner,
+	}
+	for _, h := range info.Held {
+		hello.Held = append(hello.Held, &navvyv1.HeldAttempt{Attempt: api.FromRef(h.Task, h.Attempt), Slot: int32(h.Slot)})
+	}
 	if err := sent(stream.Send(&navvyv1.WorkRequest{Hello: hello})); err != nil {
 		return nil, err
 	}
-	return &Session{stream: stream}, nil
+	m, err := stream.Recv()
+	if err != nil {
+		return nil, refused(err)
+	}
+	welcome := m.GetWelcome()
+	return &Session{stream: stream, Welcome: Welcome{
+		Name: welcome.GetName(), Lease: welcome.GetLease().AsDuration(), Heartbeat: welcome.GetHeartbeat().AsDuration(),
+		Idle: max(welcome.GetHeartbeat().AsDuration(), welcome.GetIdleHeartbeat().AsDuration()),
+	}}, nil
+}
+
+// refused turns the error of a first call into ours: ErrDenied if the server refuses
+// our certificate, which package tls says of a connection that breaks.
+func refused(err error) error {
+	if why := refusal(err.Error()); why != nil {
+		return why
+	}
+	return api.FromWire(err)
 }
 
 // sent turns the error of a Send into ours. io.EOF is none: it says that the
@@ -117,7 +187,7 @@ func (s *Session) Next() (Orders, error) {
 	if err != nil {
 		return Orders{}, api.FromWire(err)
 	}
-	var o Orders
+	o := Orders{Drain: m.GetDrain()}
 	jobs := make([]*WorkJob, len(m.GetJobs()))
 	for i, j := range m.GetJobs() {
 		jobs[i] = s.job(j)
@@ -157,21 +227,33 @@ func (s *Session) job(m *navvyv1.WorkJob) *WorkJob {
 	if s.jobs == nil || len(s.jobs) >= maxWorkJobs {
 		s.jobs = map[string]*WorkJob{}
 	}
-	j := &WorkJob{ID: navvy.JobID(m.GetId()), Spec: api.ToSpec(m.GetSpec()), Format: navvy.InputFormat(m.GetFormat())}
+	j := &WorkJob{ID: navvy.JobID(m.GetId()), Spec: api.ToSpec(m.GetSpec()), Format: navvy.InputFormat(m.GetFormat()), Owner: m.GetOwner()}
 	s.jobs[m.GetId()] = j
 	return j
 }
 
-// Report tells the server of attempts that have ended. It may forget them when
-// Next says that they are settled.
-func (s *Session) Report(reports []Report) error {
-	m := &navvyv1.WorkRequest{Reports: make([]*navvyv1.Report, len(reports))}
+// Report tells the server of attempts that have ended, and asks for as many further
+// ones as want says. The worker may forget them when Next says that they are settled.
+func (s *Session) Report(reports []Report, want int) error {
+	m := &navvyv1.WorkRequest{Reports: make([]*navvyv1.Report, len(reports)), Want: int32(want)}
 	for i := range reports {
 		r := &reports[i]
 		m.Reports[i] = &navvyv1.Report{Job: string(r.Task.Job), Index: r.Task.Index, Attempt: api.FromAttempt(&r.Attempt)}
 	}
 	return sent(s.stream.Send(m))
 }
+
+// Alive says that the worker is there, and renews the leases of the attempts that it names.
+func (s *Session) Alive(refs []AttemptRef) error {
+	m := &navvyv1.WorkRequest{Beat: true, Alive: make([]*navvyv1.AttemptRef, len(refs))}
+	for i, r := range refs {
+		m.Alive[i] = api.FromRef(r.Task, r.Attempt)
+	}
+	return sent(s.stream.Send(m))
+}
+
+// Leave says that the worker takes no further attempts.
+func (s *Session) Leave() error { return sent(s.stream.Send(&navvyv1.WorkRequest{Leaving: true})) }
 
 // OutputStream carries one attempt's output to the server. It is for one goroutine at a time.
 type OutputStream struct {
@@ -191,16 +273,54 @@ func (w *Workers) WriteOutput(ctx context.Context, r AttemptRef) (*OutputStream,
 	return &OutputStream{stream: stream, cancel: cancel, ref: api.FromRef(r.Task, r.Attempt)}, nil
 }
 
+// Taken asks how much of the output the server has, as the first call on the stream.
+// ErrLeaseLost as with Upload.
+func (o *OutputStream) Taken() (int64, error) {
+	if err := o.Send(nil); err != nil {
+		return 0, err
+	}
+	return o.Sent()
+}
+
 // Upload sends frames and waits until the server has taken them; they are then
 // the caller's again. ErrLeaseLost if the attempt has no right to write any more.
 func (o *OutputStream) Upload(frames []byte) error {
-	if err := sent(o.stream.Send(&navvyv1.WriteOutputRequest{Attempt: o.ref, Frames: frames})); err != nil {
+	if err := o.Send(frames); err != nil {
 		return err
 	}
+	_, err := o.Sent()
+	return err
+}
+
+// Send sends frames without waiting; Sent does, for each call of Send in turn, and
+// says how much of the output the server has taken by then. Over a network, frames
+// are the caller's again when Send returns.
+func (o *OutputStream) Send(frames []byte) error {
+	err := sent(o.stream.Send(&navvyv1.WriteOutputRequest{Attempt: o.ref, Frames: frames}))
 	o.ref = nil
-	_, err := o.stream.Recv()
-	return api.FromWire(err)
+	return err
+}
+
+// Sent waits until the server has taken what the next Send sent. ErrLeaseLost as with Upload.
+func (o *OutputStream) Sent() (int64, error) {
+	m, err := o.stream.Recv()
+	return m.GetTaken(), api.FromWire(err)
 }
 
 // Close ends the stream. What was uploaded has been taken.
 func (o *OutputStream) Close() { o.cancel() }
+
+// MarshalReport gives a report as bytes, which a later version can read: a Report of
+// api/navvy/v1/workers.proto.
+func MarshalReport(r *Report) ([]byte, error) {
+	return proto.Marshal(&navvyv1.Report{Job: string(r.Task.Job), Index: r.Task.Index, Attempt: api.FromAttempt(&r.Attempt)})
+}
+
+// UnmarshalReport reads what MarshalReport gave. The error wraps navvy.ErrCorrupt.
+func UnmarshalReport(b []byte) (Report, error) {
+	var m navvyv1.Report
+	if err := proto.Unmarshal(b, &m); err != nil {
+		return Report{}, fmt.Errorf("a report: %w: %w", err, navvy.ErrCorrupt)
+	}
+	return Report{Task: navvy.TaskID{Job: navvy.JobID(m.GetJob()), Index: m.GetIndex()}, Attempt: api.ToAttempt(m.GetAttempt())}, nil
+}

@@ -13,6 +13,9 @@ import (
 type Report struct {
 	Job    *navvy.Job
 	Result navvy.Result
+	// State is what the caller believes the job's state to be, nil if it does not know. It
+	// spares a read; where it is not what is stored, what is stored counts.
+	State *State
 	// Log is the log that the result's output lies in, if it is a logged one.
 	Log *OutputLog
 }
@@ -77,6 +80,7 @@ func ofOne(err error) bool { return refused(err) || errors.Is(err, navvy.ErrCorr
 // answer stages one result, or its attempt as a stale one.
 func (t *tx) answer(r *Report) error {
 	task := r.Result.Task
+	t.believe(task, r.State)
 	state, err := t.state(task.Job)
 	if err != nil {
 		return err
@@ -86,19 +90,22 @@ func (t *tx) answer(r *Report) error {
 	}
 	key := appendIndexKey(t.room(keyRoom), tableResult, task.Job, task.Index)
 	if state.Stopped {
-		return cmp.Or(t.stale(task, &r.Result.Attempt, nil), fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
+		return t.refuse(r, fmt.Errorf("task %s was stopped: %w", task, navvy.ErrConflict))
 	}
 	if has, err := t.hasResult(task, key); err != nil {
 		return err
 	} else if has {
-		return cmp.Or(t.stale(task, &r.Result.Attempt, nil), fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists))
+		return t.refuse(r, fmt.Errorf("task %s has a result: %w", task, navvy.ErrExists))
 	}
 	r.Result.Round = state.Round
-	t.batch.IfAbsent(key)
+	if !t.states[task.Job].blank {
+		t.batch.IfAbsent(key)
+	}
 	t.put(key, appendResult(t.room(attemptRoom(&r.Result.Attempt)), &r.Result))
 	t.answered[task] = struct{}{}
 	t.added = append(t.added, task)
 	state = t.touch(t.states[task.Job])
+	state.ended(&r.Result.Attempt)
 	state.Bytes += resultOverhead + int64(len(r.Result.Output.Inline))
 	if r.Result.Output.Logged {
 		state.Bytes += r.Result.Output.Length
@@ -112,6 +119,23 @@ func (t *tx) answer(r *Report) error {
 		t.end(r.Job, state)
 	}
 	return nil
+}
+
+// believe takes a caller's word for a job's state, if the result will be accepted then:
+// so the state is written, under the condition that it was what we were told, and no
+// decision stands on a belief that nobody checks.
+func (t *tx) believe(task navvy.TaskID, told *State) {
+	if told == nil || t.alone || told.Stopped || told.Removed || task.Index < 0 || task.Index >= told.Total || t.states[task.Job] != nil {
+		return
+	}
+	t.states[task.Job] = known(*told, encodeState(told))
+	t.believed = append(t.believed, task.Job)
+}
+
+// refuse keeps the attempt of a report as a stale one; the error is why.
+func (t *tx) refuse(r *Report, why error) error {
+	_, err := t.stale(r.Result.Task, &r.Result.Attempt, nil)
+	return cmp.Or(err, why)
 }
 
 // hasResult trusts the caller, and the condition in the store, not to bring a
@@ -131,10 +155,11 @@ func (t *tx) hasResult(task navvy.TaskID, key []byte) (bool, error) {
 }
 
 // stale keeps an attempt that came too late. If it was given up as lost before,
-// it stays lost, which counts, and its end is filled in. If it is on record
-// already, this is a second report of it, and void. before is what this commit
-// puts on record, nil if nothing.
-func (t *tx) stale(task navvy.TaskID, a, before *navvy.Attempt) error {
+// it stays lost, which counts, and its end is filled in, with what it used. If it
+// is on record already, this is a second report of it, and void. before is what
+// this commit puts on record, nil if nothing. The caller has read the job's state.
+// It returns what is on record then.
+func (t *tx) stale(task navvy.TaskID, a, before *navvy.Attempt) (*navvy.Attempt, error) {
 	late := *a
 	late.Outcome = navvy.OutcomeStale
 	key := attemptKey(task, late.ID)
@@ -144,17 +169,23 @@ func (t *tx) stale(task navvy.TaskID, a, before *navvy.Attempt) error {
 			before, err = decodeAttempt(task, stored)
 		}
 		if err != nil && !errors.Is(err, navvy.ErrNotFound) {
-			return err
+			return nil, err
 		}
 	}
 	if before != nil {
 		if before.Outcome != navvy.OutcomeLost {
-			return nil
+			return before, nil
 		}
 		late.Outcome, late.Reason, late.Message = before.Outcome, before.Reason, before.Message
+		switch {
+		case before.Usage != (navvy.Usage{}):
+			late.Usage = before.Usage // which is counted
+		case late.Usage != (navvy.Usage{}):
+			t.touch(t.states[task.Job]).Usage.Add(&late.Usage)
+		}
 	}
 	t.put(key, encodeAttempt(&late))
-	return nil
+	return &late, nil
 }
 
 // Ended is an attempt that ended without being its task's result.
@@ -166,15 +197,16 @@ type Ended struct {
 
 // KeepAttempts makes attempts durable that did not win: failed ones that will be
 // tried again, lost and interrupted ones. Those of a removed job are dropped, and
-// of one whose state is damaged.
-func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
+// of one whose state is damaged. It returns the states of the others' jobs, afterwards.
+func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) (map[navvy.JobID]State, error) {
 	for i := range ended {
 		err := e.syncOutput(ctx, ended[i].Task, ended[i].Log, &ended[i].Attempt.Output)
 		if err != nil && !errors.Is(err, navvy.ErrNotFound) {
-			return err
+			return nil, err
 		}
 	}
-	return e.committer.do(ctx, func(t *tx) error {
+	states := map[navvy.JobID]State{}
+	err := e.committer.do(ctx, func(t *tx) error {
 		kept := map[string]*navvy.Attempt{}
 		for i := range ended {
 			task, a := ended[i].Task, &ended[i].Attempt
@@ -185,14 +217,23 @@ func (e *Engine) KeepAttempts(ctx context.Context, ended []Ended) error {
 			}
 			key := attemptKey(task, a.ID)
 			if a.Outcome == navvy.OutcomeStale {
-				if err := t.stale(task, a, kept[string(key)]); err != nil {
+				late, err := t.stale(task, a, kept[string(key)])
+				if err != nil {
 					return err
 				}
+				kept[string(key)] = late
 				continue
 			}
 			t.put(key, encodeAttempt(a))
 			kept[string(key)] = a
+			t.touch(t.states[task.Job]).ended(a)
+		}
+		for i := range ended {
+			if s, ok := t.states[ended[i].Task.Job]; ok && s.edited {
+				states[ended[i].Task.Job] = s.state
+			}
 		}
 		return nil
 	})
+	return states, err
 }

@@ -31,6 +31,8 @@ type committer struct {
 	seen atomic.Uint64 // the last of them that is durable
 	size atomic.Int64  // what all jobs take on disk
 
+	feeds feeds // tell of changed values
+
 	mu      sync.Mutex
 	leading bool
 	queue   []*pending
@@ -179,18 +181,27 @@ type tx struct {
 	answered map[navvy.TaskID]struct{}
 	// keys are the idempotency keys that this commit takes.
 	keys map[string]struct{}
+	// entries are those of the registry, and the values, that this commit has read.
+	entries map[string]*entryInTx
+	// changes are those of values, which are told when they are durable.
+	changes []tellOf
 
 	// arena is memory for keys and values, which nobody needs after the commit.
 	arena []byte
 
 	// What the step under way has done, to take it back if it fails.
-	edited []editedState
-	added  []navvy.TaskID
+	edited   []editedState
+	added    []navvy.TaskID
+	believed []navvy.JobID // whose states were not read
 }
 
 type stateInTx struct {
 	stored []byte // nil if there was none
 	weight int64  // of what is stored
+	// blank says that the job has no result in the store, and had none before: who
+	// brings its first ones need not ask, since the condition on the state fails
+	// when somebody else was first.
+	blank  bool
 	state  State
 	edited bool
 }
@@ -204,6 +215,7 @@ func newTx(ctx context.Context, c *committer) *tx {
 	return &tx{
 		committer: c, ctx: ctx, store: c.store, opts: c.opts,
 		states: map[navvy.JobID]*stateInTx{}, answered: map[navvy.TaskID]struct{}{}, keys: map[string]struct{}{},
+		entries: map[string]*entryInTx{},
 	}
 }
 
@@ -214,7 +226,9 @@ func (t *tx) reset(ctx context.Context) {
 	clear(t.states)
 	clear(t.answered)
 	clear(t.keys)
-	t.edited, t.added = t.edited[:0], t.added[:0]
+	clear(t.entries)
+	t.changes = t.changes[:0]
+	t.edited, t.added, t.believed = t.edited[:0], t.added[:0], t.believed[:0]
 	t.arena = t.arena[:0]
 }
 
@@ -237,7 +251,7 @@ func (t *tx) room(n int) []byte {
 // run lets one step stage its writes, and takes them back if it fails.
 func (t *tx) run(s step) error {
 	conditions, ops, size := t.batch.Mark()
-	t.edited, t.added = t.edited[:0], t.added[:0]
+	t.edited, t.added, t.believed = t.edited[:0], t.added[:0], t.believed[:0]
 	err := s(t)
 	if err == nil {
 		err = oversized(t.batch.Ops[ops:])
@@ -249,6 +263,9 @@ func (t *tx) run(s step) error {
 		}
 		for _, task := range t.added {
 			delete(t.answered, task)
+		}
+		for _, id := range t.believed {
+			delete(t.states, id)
 		}
 	}
 	return err
@@ -295,6 +312,9 @@ func (t *tx) apply() error {
 	}
 	t.committer.size.Store(size)
 	t.committer.seen.Store(t.committer.seq)
+	for _, c := range t.changes {
+		t.committer.feeds.publish(c.owner, c.told)
+	}
 	return nil
 }
 
@@ -351,16 +371,24 @@ func (t *tx) load(id navvy.JobID) (*stateInTx, error) {
 	stored, err := t.store.Get(t.ctx, jobKey(tableState, id))
 	switch {
 	case err == nil:
-		s.stored = stored
-		if s.state, err = decodeState(stored); err != nil {
+		state, err := decodeState(stored)
+		if err != nil {
 			return nil, fmt.Errorf("job %s: %w", id, err)
 		}
-		s.weight = s.state.weight()
+		s = known(state, stored)
 	case !errors.Is(err, navvy.ErrNotFound):
 		return nil, fmt.Errorf("engine: read the state of job %s: %w", id, err)
 	}
 	t.states[id] = s
 	return s, nil
+}
+
+// known is a state as it is stored.
+func known(state State, stored []byte) *stateInTx {
+	return &stateInTx{
+		stored: stored, state: state, weight: state.weight(),
+		blank: state.Succeeded+state.Failed == 0 && state.Round == 0,
+	}
 }
 
 // job reads a job's record.

@@ -55,7 +55,7 @@ func (e *Engine) HoldAbandoned(ctx context.Context, id navvy.JobID, why string) 
 
 func hold(t *tx, job *navvy.Job, state *State, why string) {
 	state.Held, state.Why = true, navvy.Shorten(why)
-	t.delete(queuedKey(job))
+	t.delete(lineKey(job))
 }
 
 // ResumeOptions say how a job goes on.
@@ -82,7 +82,7 @@ func (e *Engine) Resume(ctx context.Context, id navvy.JobID, o ResumeOptions) (S
 		if o.Parallelism > 0 {
 			state.Parallelism = o.Parallelism
 		}
-		t.put(queuedKey(job), nil)
+		t.put(lineKey(job), nil)
 		return nil
 	})
 }
@@ -105,7 +105,7 @@ func stop(t *tx, job *navvy.Job, state *State, why string) {
 
 // end stages what goes with the end of a job; the caller stages the state.
 func (t *tx) end(job *navvy.Job, state *State) {
-	t.delete(queuedKey(job))
+	t.delete(lineKey(job))
 	state.Finished = t.opts.Clock().UTC()
 	t.expire(job.ID, state, t.opts.KeepUnread)
 }
@@ -127,7 +127,7 @@ func (t *tx) reopen(job *navvy.Job, state *State) {
 	state.Stopped, state.Read, state.Why = false, false, ""
 	state.Finished, state.Expires = time.Time{}, time.Time{}
 	if !state.Held {
-		t.put(queuedKey(job), nil)
+		t.put(lineKey(job), nil)
 	}
 }
 
@@ -163,7 +163,7 @@ func (e *Engine) removeIf(ctx context.Context, id navvy.JobID, fits func(*State)
 		}
 		state.Removed = true // from now on it weighs nothing
 		t.put(jobKey(tableTrash, id), nil)
-		t.delete(queuedKey(job))
+		t.delete(lineKey(job))
 		t.delete(ownerKey(job.Owner, job.Accepted, id))
 		t.delete(jobKey(tableOpen, id))
 		if !state.Expires.IsZero() {

@@ -70,7 +70,7 @@ func (e *Engine) RemoveDamaged(ctx context.Context, id navvy.JobID) error {
 // namesOf gives the keys of all indexes that name a job.
 func (e *Engine) namesOf(ctx context.Context, id navvy.JobID) ([][]byte, error) {
 	names := [][]byte{jobKey(tableOpen, id)}
-	for _, table := range []byte{tableQueued, tableOwner, tableExpiry} {
+	for _, table := range []byte{tableLine, tableOwner, tableExpiry} {
 		keys, err := e.keysOf(ctx, []byte{table}, id)
 		if err != nil {
 			return nil, err

@@ -184,8 +184,9 @@ func TestAnAnswerToADamagedJob(t *testing.T) {
 	lost := func(job *navvy.Job) Ended {
 		return Ended{Task: navvy.TaskID{Job: job.ID, Index: 1}, Attempt: navvy.Attempt{ID: navvy.AttemptID{Number: 1, Epoch: 1}, Outcome: navvy.OutcomeLost}}
 	}
-	if err := e.KeepAttempts(t.Context(), []Ended{lost(bad), lost(good)}); err != nil {
-		t.Error(err)
+	states, err := e.KeepAttempts(t.Context(), []Ended{lost(bad), lost(good)})
+	if _, known := states[bad.ID]; err != nil || known || states[good.ID].Attempts != 2 {
+		t.Errorf("states %+v, %v", states, err)
 	}
 	for job, want := range map[*navvy.Job]int{bad: 0, good: 1} {
 		n := 0
@@ -222,4 +223,28 @@ func TestRecoveryPassesADamagedJobOver(t *testing.T) {
 		t.Errorf("remove a job that does not exist: %v", err)
 	}
 	removeDamaged(t, e, store, open.ID)
+}
+
+// A job whose first attempts an older navvy has kept, which did not count what
+// they used, is sound.
+func TestVerifyAfterAnUpgrade(t *testing.T) {
+	t.Parallel()
+	e, store := openMemory(t)
+	job := accept(t, e, 1)
+	state, err := e.State(t.Context(), job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Attempts, state.Usage = 0, navvy.Usage{}
+	var b driver.Batch
+	b.Put(jobKey(tableState, job.ID), encodeState(&state))
+	if err := store.Apply(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if v := e.Answer(t.Context(), []Report{succeeded(job, 1)}); v[0].Err != nil || v[0].State.Attempts != 1 {
+		t.Errorf("%+v", v)
+	}
+	if _, err := e.Verify(t.Context(), func(err error) { t.Error(err) }); err != nil {
+		t.Error(err)
+	}
 }

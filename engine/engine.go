@@ -40,6 +40,9 @@ type Options struct {
 	// Reserve is how many bytes must be free for a submit to be accepted.
 	// Defaults to 256 MiB; negative means none.
 	Reserve int64
+	// MaxValues and MaxValueBytes bound what one owner may have in the key-value
+	// store. They default to 100,000 values and 1 GiB.
+	MaxValues, MaxValueBytes int64
 }
 
 // Defaults of Options.
@@ -47,6 +50,9 @@ const (
 	DefaultKeepRead   = 7 * 24 * time.Hour
 	DefaultKeepUnread = 30 * 24 * time.Hour
 	DefaultReserve    = 256 << 20
+
+	DefaultMaxValues     = 100_000
+	DefaultMaxValueBytes = 1 << 30
 )
 
 func (o *Options) withDefaults() Options {
@@ -68,6 +74,12 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.Reserve == 0 {
 		d.Reserve = DefaultReserve
+	}
+	if d.MaxValues <= 0 {
+		d.MaxValues = DefaultMaxValues
+	}
+	if d.MaxValueBytes <= 0 {
+		d.MaxValueBytes = DefaultMaxValueBytes
 	}
 	return d
 }
@@ -104,7 +116,8 @@ var sizeKey = []byte{tableMeta, 's'}
 const (
 	metaVersion = 1
 	// formatVersion is raised when data is laid out in a way that earlier builds would misread.
-	formatVersion = 1
+	// Since 2 a queue is one line for each owner.
+	formatVersion = 2
 )
 
 var metaKey = []byte{tableMeta}
@@ -126,6 +139,11 @@ func (e *Engine) raiseEpoch(ctx context.Context) error {
 		}
 		if format > formatVersion {
 			return fmt.Errorf("engine: the data has format %d, this navvy reads up to %d; use the newer navvy that wrote it: %w", format, formatVersion, navvy.ErrCorrupt)
+		}
+		if format < 2 {
+			if err := e.requeue(ctx); err != nil {
+				return fmt.Errorf("engine: bring the data from format %d to %d: %w", format, formatVersion, err)
+			}
 		}
 		e.epoch = epoch
 		batch.IfEqual(metaKey, stored)

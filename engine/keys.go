@@ -17,13 +17,18 @@ const (
 	tableAttempt = 'a'
 	tableHistory = 'h'
 	tablePrinted = 'p'
-	tableQueued  = 'q'
+	tableQueued  = 'q' // of format 1, see requeue
+	tableLine    = 'l'
 	tableOwner   = 'o'
 	tableExpiry  = 'e'
 	tableIdem    = 'k'
 	tableOpen    = 'n'
 	tableRetry   = 'y'
 	tableTrash   = 't'
+
+	tableRegistry = 'g'
+	tableValue    = 'v'
+	tableShelf    = 'u'
 )
 
 const idLength = 12
@@ -63,12 +68,15 @@ func keyIndex(key []byte) int64 {
 }
 
 func timeKey(table byte, at time.Time, id navvy.JobID) []byte {
-	k := binary.BigEndian.AppendUint64([]byte{table}, uint64(at.UnixNano()))
+	k := append(make([]byte, 0, 1+8+idLength), table)
+	k = binary.BigEndian.AppendUint64(k, uint64(at.UnixNano()))
 	return append(k, id...)
 }
 
+// ownerPrefix has room for the rest of an ownerKey.
 func ownerPrefix(owner string) []byte {
-	return append(append([]byte{tableOwner}, owner...), 0)
+	k := append(make([]byte, 0, 2+len(owner)+8+idLength), tableOwner)
+	return append(append(k, owner...), 0)
 }
 
 func ownerKey(owner string, at time.Time, id navvy.JobID) []byte {
@@ -81,13 +89,5 @@ func idempotencyKey(owner, key string) []byte {
 	return append(k, key...)
 }
 
-// queuedKey sorts higher priorities first, then older jobs.
-func queuedKey(j *navvy.Job) []byte {
-	k := append(append([]byte{tableQueued}, j.Queue...), 0)
-	k = binary.BigEndian.AppendUint32(k, uint32(int64(1<<31-1)-int64(j.Priority)))
-	k = binary.BigEndian.AppendUint64(k, uint64(j.Accepted.UnixNano()))
-	return append(k, j.ID...)
-}
-
-// keyJob is the id at the end of a key of the queued, owner or expiry table.
+// keyJob is the id at the end of a key of the line, owner or expiry table.
 func keyJob(key []byte) navvy.JobID { return navvy.JobID(key[len(key)-idLength:]) }

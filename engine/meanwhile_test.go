@@ -16,10 +16,16 @@ import (
 	"github.com/navvy-run/navvy/engine/memory"
 )
 
-// spied is a store that calls somebody after each batch.
+// spied is a store that calls somebody after each batch, and counts what it is asked for.
 type spied struct {
 	driver.Store
 	applied func()
+	reads   atomic.Int64
+}
+
+func (s *spied) Get(ctx context.Context, key []byte) ([]byte, error) {
+	s.reads.Add(1)
+	return s.Store.Get(ctx, key)
 }
 
 func (s *spied) Apply(ctx context.Context, b *driver.Batch) error {
@@ -242,5 +248,50 @@ func TestALargeCommandIsRefused(t *testing.T) {
 	job := navvy.Job{Owner: "ann", Spec: navvy.Spec{Command: &navvy.Command{Args: []string{"echo", string(make([]byte, 2<<20))}}}}
 	if _, _, err := e.Submit(t.Context(), job, false); !errors.Is(err, navvy.ErrInvalid) {
 		t.Errorf("it is accepted: %v", err)
+	}
+}
+
+// believed is a report that says what its sender believes of the job.
+func believed(job *navvy.Job, index int64, st engine.State) engine.Report {
+	r := report(job, index, navvy.Succeeded)
+	r.State = &st
+	return r
+}
+
+// Whoever knows the state of a job spares a read of it. Where it is wrong, what is
+// stored counts, for this answer and for those beside it.
+func TestAnAnswerWithABelief(t *testing.T) {
+	t.Parallel()
+	s := &spied{Store: newStore(t)}
+	e := open(t, s)
+	right, stopped, held, ended := submit(t, e, noop, 1), submit(t, e, noop, 1), submit(t, e, noop, 1), submit(t, e, noop, 1)
+	fresh := stateOf(t, e, right)
+	reads := s.reads.Load()
+	if v := e.Answer(t.Context(), []engine.Report{believed(right, 0, fresh)})[0]; v.Err != nil || !v.State.Ended() {
+		t.Errorf("the belief was right: %v, %+v", v.Err, v.State)
+	}
+	if n := s.reads.Load() - reads; n != 0 {
+		t.Errorf("%d reads for an answer whose job's state is known", n)
+	}
+	before := map[*navvy.Job]engine.State{stopped: stateOf(t, e, stopped), held: stateOf(t, e, held), ended: stateOf(t, e, ended)}
+	if _, err := e.Stop(t.Context(), stopped.ID, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Hold(t.Context(), held.ID, "wait"); err != nil {
+		t.Fatal(err)
+	}
+	answer(t, e, ended, 0, navvy.Failed)
+	good := submit(t, e, noop, 1)
+	v := e.Answer(t.Context(), []engine.Report{
+		believed(stopped, 0, before[stopped]), believed(held, 0, before[held]), believed(ended, 0, before[ended]), believed(good, 0, stateOf(t, e, good)),
+	})
+	if !errors.Is(v[0].Err, navvy.ErrConflict) || v[1].Err != nil || !errors.Is(v[2].Err, navvy.ErrExists) || v[3].Err != nil {
+		t.Errorf("stopped %v, held %v, answered %v, as it was believed %v", v[0].Err, v[1].Err, v[2].Err, v[3].Err)
+	}
+	if st := stateOf(t, e, ended); st.Failed != 1 || st.Succeeded != 0 {
+		t.Errorf("the first answer is gone: %+v", st)
+	}
+	if st := stateOf(t, e, stopped); st.Succeeded != 0 || !st.Stopped {
+		t.Errorf("a stopped job has an answer: %+v", st)
 	}
 }

@@ -32,10 +32,16 @@ type OutputLog struct {
 	r    driver.LogReader
 }
 
-// CreateOutput starts the log of an attempt's output.
+// CreateOutput starts the log of an attempt's output. What an earlier start of the
+// engine has kept of an attempt that goes on is dropped: it comes again, from byte 0.
 func (e *Engine) CreateOutput(ctx context.Context, task navvy.TaskID, attempt navvy.AttemptID) (*OutputLog, error) {
 	name := outputLog(task, attempt)
 	w, err := e.store.CreateLog(ctx, name)
+	if errors.Is(err, navvy.ErrExists) && attempt.Epoch < e.epoch {
+		if err = e.store.DropLogs(ctx, name); err == nil {
+			w, err = e.store.CreateLog(ctx, name)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("engine: start the output of %s: %w", task, err)
 	}

@@ -89,27 +89,6 @@ func (e *Engine) Jobs(ctx context.Context, owner string, before time.Time, limit
 	return ids, next, err
 }
 
-// QueuedAfter gives at most limit jobs of a queue in their order of service,
-// from behind the given position on (nil: from the start), and the position of the last.
-func (e *Engine) QueuedAfter(ctx context.Context, queue string, after []byte, limit int) ([]navvy.JobID, []byte, error) {
-	r := driver.Prefix(append(append([]byte{tableQueued}, queue...), 0))
-	r.Limit = limit
-	if after != nil {
-		r.Start = append(append([]byte{}, after...), 0)
-	}
-	var ids []navvy.JobID
-	last := after
-	err := e.store.Scan(ctx, r, func(key, _ []byte) error {
-		ids = append(ids, keyJob(key))
-		last = append([]byte{}, key...)
-		return nil
-	})
-	return ids, last, err
-}
-
-// Position is where a job stands in the order of service, as QueuedAfter counts it.
-func Position(job *navvy.Job) []byte { return queuedKey(job) }
-
 // Inputs gives the chunk that holds the input at index; ErrNotFound if there is none.
 func (e *Engine) Inputs(ctx context.Context, id navvy.JobID, index int64) (*Chunk, error) {
 	r := driver.Range{Start: jobKey(tableInput, id), End: indexKey(tableInput, id, index+1), Reverse: true, Limit: 1}

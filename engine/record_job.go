@@ -1,16 +1,25 @@
 package engine
 
-import "github.com/navvy-run/navvy"
+import (
+	"maps"
+	"slices"
+
+	"github.com/navvy-run/navvy"
+)
 
 // The versions of the record of a job. 2 ends with what an attempt may use and
-// how it is separated from others.
+// how it is separated from others; 3 with what it asks of its worker; 4 with whether it
+// is isolated by default. 5 has nothing more, but may be about a function.
 const (
-	jobVersionPlain  = 1
-	jobVersionLimits = 2
+	jobVersionPlain     = 1
+	jobVersionLimits    = 2
+	jobVersionPlacement = 3
+	jobVersionDefault   = 4
+	jobVersionFunction  = 5
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionLimits, 256)
+	e := newRecord(tableJob, jobVersionFunction, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -30,11 +39,13 @@ func encodeJob(j *navvy.Job) []byte {
 	e.string(j.IdempotencyKey)
 	encodeSpec(e, &j.Spec)
 	encodeBounds(e, &j.Spec)
+	encodePlacement(e, &j.Spec)
+	e.bool(j.Spec.IsolateByDefault)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionLimits, "job")
+	d, version := readRecord(b, tableJob, jobVersionFunction, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -56,6 +67,12 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	if version > jobVersionPlain {
 		decodeBounds(d, &j.Spec)
 	}
+	if version > jobVersionLimits {
+		decodePlacement(d, &j.Spec)
+	}
+	if version > jobVersionPlacement {
+		j.Spec.IsolateByDefault = d.bool()
+	}
 	return j, d.end()
 }
 
@@ -63,6 +80,8 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 const (
 	specCommand = 1
 	specNoop    = 2
+
+	specFunction = 3 // from jobVersionFunction on
 )
 
 func encodeSpec(e *encoder, s *navvy.Spec) {
@@ -73,6 +92,17 @@ func encodeSpec(e *encoder, s *navvy.Spec) {
 	e.duration(s.Retry.BackoffMax)
 	if s.Noop != nil {
 		e.uint(specNoop)
+		return
+	}
+	if f := s.Function; f != nil {
+		e.uint(specFunction)
+		e.string(f.ID)
+		e.string(f.Name)
+		e.uint(uint64(f.Version))
+		e.string(string(f.Encoding))
+		e.bool(f.Batch)
+		e.strings(f.Path)
+		e.string(f.Modules)
 		return
 	}
 	c := s.Command
@@ -93,6 +123,11 @@ func decodeSpec(d *decoder, s *navvy.Spec) {
 	switch d.uint() {
 	case specNoop:
 		s.Noop = &navvy.Noop{}
+	case specFunction:
+		s.Function = &navvy.Function{
+			ID: d.string(), Name: d.string(), Version: int(d.uint()), Encoding: navvy.Encoding(d.string()), Batch: d.bool(),
+			Path: d.strings(), Modules: d.string(),
+		}
 	case specCommand:
 		s.Command = &navvy.Command{
 			Args: d.strings(), Literal: d.bool(), Shell: d.bool(), Stdin: d.bool(),
@@ -131,6 +166,53 @@ func decodeBounds(d *decoder, s *navvy.Spec) {
 	for i := range s.Limits.Ulimits {
 		s.Limits.Ulimits[i] = navvy.Ulimit{Name: d.string(), Soft: d.uint(), Hard: d.uint()}
 	}
+}
+
+// encodePlacement writes what an attempt asks of its worker, by name.
+func encodePlacement(e *encoder, s *navvy.Spec) {
+	e.uint(uint64(len(s.Labels)))
+	for _, name := range sortedNames(s.Labels) {
+		e.string(name)
+		e.string(s.Labels[name])
+	}
+	e.uint(uint64(len(s.Resources)))
+	for _, name := range sortedNames(s.Resources) {
+		e.string(name)
+		e.int(s.Resources[name])
+	}
+}
+
+// sortedNames are the names of a map, which is empty as a rule.
+func sortedNames[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
+}
+
+func decodePlacement(d *decoder, s *navvy.Spec) {
+	s.Labels = decodeNamed(d, d.string)
+	s.Resources = decodeNamed(d, d.int)
+}
+
+// decodeNamed reads values by name, which stand in the order of their names.
+func decodeNamed[V any](d *decoder, value func() V) map[string]V {
+	const least = 2 // bytes of one
+	n := d.count(least)
+	if n == 0 {
+		return nil
+	}
+	named := make(map[string]V, n)
+	last := ""
+	for i := range n {
+		name := d.string()
+		if i > 0 && name <= last {
+			d.fail("names are not in order")
+		}
+		last = name
+		named[name] = value()
+	}
+	return named
 }
 
 // limitNumbers are the limits that are one number each, in the order in which they are stored.

@@ -22,6 +22,10 @@ type State struct {
 	Parallelism int
 
 	Total, Succeeded, Failed int64
+	// Attempts counts the attempts on record, in whichever round, but stale ones;
+	// Usage is what they used together. Both begin where stateVersionUsage does.
+	Attempts int64
+	Usage    navvy.Usage
 	// Round counts the retries by hand.
 	Round uint32
 	// Bytes is about how much the job takes on disk: inputs, results and output.
@@ -48,12 +52,19 @@ func (s *State) HeldIn(epoch uint32) bool {
 	return !s.Ended() && (s.Held || s.Attached != 0 && s.Attached != epoch)
 }
 
+// ended counts an attempt that is put on record.
+func (s *State) ended(a *navvy.Attempt) {
+	s.Attempts++
+	s.Usage.Add(&a.Usage)
+}
+
 // Status is the state as users see it; running is what only the manager knows.
 func (s *State) Status(epoch uint32, running int64) navvy.Status {
 	st := navvy.Status{
 		Counts: navvy.Counts{Succeeded: s.Succeeded, Failed: s.Failed},
 		Open:   s.Open, Held: s.HeldIn(epoch), Cut: s.Cut, Read: s.Read,
 		Why: s.Why, Finished: s.Finished, Expires: s.Expires,
+		Attempts: s.Attempts, Usage: s.Usage,
 	}
 	if s.Stopped {
 		st.Counts.Stopped = s.Pending()
@@ -67,10 +78,16 @@ func (s *State) Status(epoch uint32, running int64) navvy.Status {
 	return st
 }
 
-const stateVersion = 1
+// The versions of the record of a state: 2 says what the attempts have used.
+const (
+	stateVersionPlain = 1
+	stateVersionUsage = 2
+
+	stateVersion = stateVersionUsage
+)
 
 func encodeState(s *State) []byte {
-	e := newRecord(tableState, stateVersion, 48+len(s.Why))
+	e := newRecord(tableState, stateVersion, 80+len(s.Why))
 	for _, flag := range []bool{s.Open, s.Held, s.Stopped, s.Removed, s.Cut, s.Read} {
 		e.bool(flag)
 	}
@@ -84,18 +101,24 @@ func encodeState(s *State) []byte {
 	e.string(s.Why)
 	e.time(s.Finished)
 	e.time(s.Expires)
+	e.int(s.Attempts)
+	encodeUsage(e, &s.Usage)
 	return e.b
 }
 
 func decodeState(b []byte) (State, error) {
-	d, _ := readRecord(b, tableState, stateVersion, "state of a job")
+	d, version := readRecord(b, tableState, stateVersion, "state of a job")
 	s := State{
 		Open: d.bool(), Held: d.bool(), Stopped: d.bool(), Removed: d.bool(), Cut: d.bool(), Read: d.bool(),
 		Attached: d.uint32(), Parallelism: int(d.uint()),
 		Total: d.int(), Succeeded: d.int(), Failed: d.int(),
 		Round: d.uint32(), Bytes: d.int(), Why: d.string(), Finished: d.time(), Expires: d.time(),
 	}
-	if s.Pending() < 0 || s.Succeeded < 0 || s.Failed < 0 {
+	if version != stateVersionPlain {
+		s.Attempts = d.int()
+		decodeUsage(d, attemptVersionUsage, &s.Usage)
+	}
+	if s.Pending() < 0 || s.Succeeded < 0 || s.Failed < 0 || s.Attempts < 0 {
 		d.fail("its counts cannot be")
 	}
 	return s, d.end()

@@ -51,7 +51,15 @@ var (
 		Open: true, Held: true, Stopped: true, Cut: true, Read: true, Attached: 5, Parallelism: 3,
 		Total: 10, Succeeded: 4, Failed: 2, Round: 1, Bytes: 4096, Why: "because", Finished: sampleTime, Expires: sampleTime.Add(time.Hour),
 	}
+	sampleStateUsage = func() State {
+		s := sampleState
+		s.Attempts, s.Usage = 12, sampleUsage
+		return s
+	}()
 	sampleChunk = &Chunk{First: 5, Inputs: [][]byte{[]byte("a"), {}, []byte("c\x00")}}
+	sampleEntry = Entry{Kind: KindToken, Name: "ab12", Value: []byte("{}"), Changed: sampleTime}
+	sampleValue = Value{Key: "a/b", Bytes: []byte("x\x00y"), Version: 300, Changed: sampleTime}
+	sampleShelf = Shelf{Version: 300, Deleted: 299, Keys: 2, Bytes: 1 << 20}
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
 )
 
@@ -60,6 +68,29 @@ func sampleJobLimits() *navvy.Job {
 	j := *sampleJob
 	j.Spec.Limits, j.Spec.Isolate, j.Spec.Network = sampleLimits, true, navvy.NetworkNone
 	return &j
+}
+
+// sampleJobPlacement is sampleJobLimits with what only a newer record has.
+func sampleJobPlacement() *navvy.Job {
+	j := sampleJobLimits()
+	j.Spec.Labels = map[string]string{"zone": "b", "gpu": "a100", "empty": ""}
+	j.Spec.Resources = map[string]int64{"gpu": 2, "licence/x": 1}
+	return j
+}
+
+// sampleJobDefault is sampleJobPlacement with what only the newest record has.
+func sampleJobDefault() *navvy.Job {
+	j := sampleJobPlacement()
+	j.Spec.IsolateByDefault = true
+	return j
+}
+
+// sampleJobFunction is sampleJobDefault for a function.
+func sampleJobFunction() *navvy.Job {
+	j := sampleJobDefault()
+	j.Spec.Command = nil
+	j.Spec.Function = &navvy.Function{ID: "0c8a5e1e-8f0a-4f4e-9d6f-3b9f5f1f1a11", Name: "score", Version: 7, Encoding: navvy.EncodingJSON, Batch: true, Path: []string{"/srv/app"}, Modules: "1f"}
+	return j
 }
 
 func sampleAttemptUsage() *navvy.Attempt {
@@ -85,8 +116,12 @@ var records = []struct {
 	want   any
 }{
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
-	{"job-v2", func() []byte { return encodeJob(sampleJobLimits()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
-	{"state-v1", func() []byte { return encodeState(&sampleState) }, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
+	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
+	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
+	{"job-v5", func() []byte { return encodeJob(sampleJobFunction()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
+	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},
+	{"state-v1", nil, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
+	{"state-v2", func() []byte { return encodeState(&sampleStateUsage) }, func(b []byte) (any, error) { return decodeState(b) }, sampleStateUsage},
 	{"result-v1", nil, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResult},
 	{"result-v2", func() []byte { return appendResult(nil, sampleResultUsage()) }, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResultUsage()},
 	{"attempt-v1", nil, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, &sampleAttempt},
@@ -104,6 +139,9 @@ var records = []struct {
 	}, loggedChunk{length: 9, crc: 8}},
 	{"printed-v1", func() []byte { return encodePrinted(samplePrinted) }, func(b []byte) (any, error) { return decodePrinted("0123456789ab", b) }, samplePrinted},
 	{"size-v1", func() []byte { return encodeSize(12345) }, func(b []byte) (any, error) { return decodeSize(b) }, int64(12345)},
+	{"registry-v1", func() []byte { return encodeEntry(sampleTime, sampleEntry.Value) }, func(b []byte) (any, error) { return decodeEntry(sampleEntry.Kind, sampleEntry.Name, b) }, sampleEntry},
+	{"value-v1", func() []byte { return encodeValue(&sampleValue) }, func(b []byte) (any, error) { return decodeValue(sampleValue.Key, b) }, sampleValue},
+	{"shelf-v1", func() []byte { return encodeShelf(&sampleShelf) }, func(b []byte) (any, error) { return decodeShelf("ann", b) }, sampleShelf},
 	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
 }
 

@@ -18,8 +18,9 @@ func (e *Engine) OutputFits() bool {
 	return err != nil || n >= uint64(e.opts.Reserve)/2
 }
 
-// room refuses new work when the disk is nearly full, while results still fit.
-func (e *Engine) room() error {
+// Room refuses new work when the disk is nearly full, while results still fit: the
+// error, ErrExhausted, is what submits are told. It is nil if there is room.
+func (e *Engine) Room() error {
 	free := e.store.Info().Free
 	if free == nil || e.opts.Reserve < 0 {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -14,7 +15,8 @@ import (
 // Submission is a job whose inputs are coming in. It is for one goroutine at a time.
 type Submission struct {
 	e      *Engine
-	job    *navvy.Job
+	job    *navvy.Job // not changed
+	record []byte     // of the job, until it is stored
 	stream bool
 	state  State
 	first  *Chunk // the first chunk, so that a small job is served without a read
@@ -34,14 +36,20 @@ type Submission struct {
 // is nearly full, and ErrExists, together with the first job's id, if its owner
 // has used its idempotency key before.
 func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	if err := e.Room(); err != nil {
+		return nil, "", err
+	}
+	return e.Begin(ctx, job, stream)
+}
+
+// Begin is Submit without a look at the disk, which SealAll and Seal take as well: for
+// one of many whose inputs are at hand.
+func (e *Engine) Begin(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
 	job.ID, job.Accepted = navvy.NewJobID(), e.now()
 	if job.Queue == "" {
 		job.Queue = navvy.DefaultQueue
 	}
 	if err := job.Validate(); err != nil {
-		return nil, "", err
-	}
-	if err := e.room(); err != nil {
 		return nil, "", err
 	}
 	if job.IdempotencyKey != "" {
@@ -52,10 +60,11 @@ func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submi
 			return nil, "", fmt.Errorf("engine: look up idempotency key %q: %w", job.IdempotencyKey, err)
 		}
 	}
-	if size := len(encodeJob(&job)); size > driver.MaxValue {
+	record := encodeJob(&job)
+	if size := len(record); size > driver.MaxValue {
 		return nil, "", fmt.Errorf("the command with its environment is %d bytes long, more than %d: %w", size, driver.MaxValue, navvy.ErrInvalid)
 	}
-	s := &Submission{e: e, job: &job, stream: stream}
+	s := &Submission{e: e, job: &job, record: record, stream: stream}
 	if !job.Detached {
 		s.state.Attached = e.epoch
 	}
@@ -108,18 +117,68 @@ func (s *Submission) Flush(ctx context.Context) error {
 // Seal makes the job durable with all its inputs; there are no more. A job
 // without any input is refused with ErrInvalid.
 func (s *Submission) Seal(ctx context.Context) error {
+	if err := s.sealable(); err != nil {
+		return err
+	}
+	return s.store(ctx, true)
+}
+
+func (s *Submission) sealable() error {
 	if s.closed {
 		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
 	}
 	if s.end() == 0 {
 		return fmt.Errorf("job: there is no input: %w", navvy.ErrInvalid)
 	}
-	return s.store(ctx, true)
+	return nil
+}
+
+// SealAll is Seal for submissions of which nothing is stored yet: they become durable
+// together, or each for itself if something is wrong with one. It returns one error for each.
+func (e *Engine) SealAll(ctx context.Context, all []*Submission) []error {
+	errs := make([]error, len(all))
+	sealing := make([]sealing, len(all))
+	err := e.Room()
+	for i, s := range all {
+		if err == nil {
+			err = s.sealable()
+		}
+		if err == nil {
+			sealing[i].value, err = s.chunkValue(ctx)
+		}
+	}
+	if err == nil {
+		err = e.committer.do(ctx, func(t *tx) (err error) {
+			for i, s := range all {
+				s.stageInputs(t, sealing[i].value, true)
+				if sealing[i].state, err = s.stage(t, true); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	var alone sync.WaitGroup // at once: they share commits as far as they can
+	for i, s := range all {
+		if err == nil {
+			s.stored(sealing[i].state, true, true)
+		} else {
+			alone.Go(func() { errs[i] = s.Seal(ctx) })
+		}
+	}
+	alone.Wait()
+	return errs
+}
+
+// sealing is what a submission is about to become.
+type sealing struct {
+	value []byte // of its inputs
+	state State
 }
 
 // store is one step: the inputs at hand, and what the job needs beside them.
 func (s *Submission) store(ctx context.Context, seal bool) error {
-	if err := s.e.room(); err != nil {
+	if err := s.e.Room(); err != nil {
 		return err
 	}
 	value, err := s.chunkValue(ctx)
@@ -141,16 +200,21 @@ func (s *Submission) store(ctx context.Context, seal bool) error {
 		}
 		return fmt.Errorf("engine: store job %s: %w", s.job.ID, err)
 	}
+	s.stored(state, show, seal)
+	return nil
+}
+
+// stored takes note that the inputs at hand are durable.
+func (s *Submission) stored(state State, show, seal bool) {
 	if s.first == nil && len(s.inputs) > 0 {
 		s.first = &Chunk{First: s.next, Inputs: s.inputs}
 	}
 	s.begun, s.visible, s.closed = true, s.visible || show, seal
 	s.secret += s.weight()
 	if show {
-		s.secret = 0
+		s.secret, s.record = 0, nil
 	}
 	s.state, s.next, s.inputs, s.bytes = state, s.end(), nil, 0
-	return nil
 }
 
 // weight is what the inputs at hand take on disk.
@@ -205,8 +269,8 @@ func (s *Submission) edit(t *tx) (*State, error) {
 		t.batch.IfAbsent(k)
 		t.put(k, []byte(id))
 	}
-	t.put(jobKey(tableJob, id), encodeJob(s.job))
-	t.put(queuedKey(s.job), nil)
+	t.put(jobKey(tableJob, id), s.record)
+	t.put(lineKey(s.job), nil)
 	t.put(ownerKey(s.job.Owner, s.job.Accepted, id), nil)
 	return t.create(id, s.state), nil
 }

@@ -14,6 +14,8 @@ import (
 type Verified struct {
 	Jobs, Inputs, Results, Attempts int64
 	Bytes                           int64 // what the jobs weigh together
+	Entries                         int64 // of the registry
+	Values                          int64 // of the key-value store
 	Logs                            int64 // logs of output
 	LogBytes                        int64
 	Problems                        int64
@@ -52,6 +54,12 @@ func (e *Engine) Verify(ctx context.Context, problem func(error)) (Verified, err
 	if err == nil {
 		err = v.indexes()
 	}
+	if err == nil {
+		err = v.registry()
+	}
+	if err == nil {
+		err = v.values()
+	}
 	if size := e.Size(); err == nil && size != v.Bytes {
 		v.corrupt("all jobs together are counted as %d bytes, and add up to %d", size, v.Bytes)
 	}
@@ -87,6 +95,7 @@ func (v *verifier) job(id navvy.JobID, state *State) error {
 		return err
 	}
 	var succeeded, failed int64
+	var used State // as counted here
 	err := v.e.store.Scan(v.ctx, driver.Prefix(jobKey(tableResult, id)), func(key, value []byte) error {
 		task := navvy.TaskID{Job: id, Index: keyIndex(key)}
 		r, err := decodeResult(task, value)
@@ -94,6 +103,7 @@ func (v *verifier) job(id navvy.JobID, state *State) error {
 			return v.found(err)
 		}
 		v.Results++
+		used.ended(&r.Attempt)
 		if r.State == navvy.Succeeded {
 			succeeded++
 		} else {
@@ -110,7 +120,26 @@ func (v *verifier) job(id navvy.JobID, state *State) error {
 	if succeeded != state.Succeeded || failed != state.Failed {
 		v.corrupt("job %s counts %d succeeded and %d failed tasks, and has %d and %d results", id, state.Succeeded, state.Failed, succeeded, failed)
 	}
-	return v.attempts(id)
+	if err := v.attempts(id, &used); err != nil {
+		return err
+	}
+	return v.used(id, state, &used)
+}
+
+// used compares what the attempts used with what the job says: it knows of fewer
+// if an older navvy has kept some.
+func (v *verifier) used(id navvy.JobID, state, used *State) error {
+	err := v.e.History(v.ctx, navvy.TaskID{Job: id, Index: -1}, func(r *navvy.Result) error {
+		used.ended(&r.Attempt)
+		return nil
+	})
+	if err != nil {
+		return v.found(err)
+	}
+	if state.Attempts > used.Attempts || state.Attempts == used.Attempts && state.Usage != used.Usage {
+		v.corrupt("job %s counts %d attempts that used %+v, and has %d that used %+v", id, state.Attempts, state.Usage, used.Attempts, used.Usage)
+	}
+	return nil
 }
 
 // inputs checks that every task has its input.
@@ -126,9 +155,12 @@ func (v *verifier) inputs(id navvy.JobID, state *State) error {
 	return nil
 }
 
-func (v *verifier) attempts(id navvy.JobID) error {
+func (v *verifier) attempts(id navvy.JobID, used *State) error {
 	err := v.e.Attempts(v.ctx, id, -1, func(task navvy.TaskID, a *navvy.Attempt) error {
 		v.Attempts++
+		if a.Outcome != navvy.OutcomeStale {
+			used.ended(a)
+		}
 		return v.output(task, a)
 	})
 	return v.found(err)
@@ -151,7 +183,7 @@ func (v *verifier) output(task navvy.TaskID, a *navvy.Attempt) error {
 
 // indexes checks that what points to a job points to one that exists.
 func (v *verifier) indexes() error {
-	for _, table := range []byte{tableQueued, tableOwner, tableExpiry} {
+	for _, table := range []byte{tableLine, tableOwner, tableExpiry} {
 		err := v.e.store.Scan(v.ctx, driver.Prefix([]byte{table}), func(key, _ []byte) error {
 			id := keyJob(key)
 			if _, err := v.e.State(v.ctx, id); errors.Is(err, navvy.ErrNotFound) {
@@ -166,4 +198,16 @@ func (v *verifier) indexes() error {
 		}
 	}
 	return nil
+}
+
+// registry reads each entry.
+func (v *verifier) registry() error {
+	return v.e.store.Scan(v.ctx, driver.Prefix([]byte{tableRegistry}), func(key, value []byte) error {
+		v.Entries++
+		kind, name, err := splitEntryKey(key)
+		if err == nil {
+			_, err = decodeEntry(kind, name, value)
+		}
+		return v.found(err)
+	})
 }

@@ -52,10 +52,14 @@ type kindSet struct {
 type host struct {
 	name  string // empty for this process
 	kinds []kindSet
+	// absent are kinds that it would run if it had what they lack.
+	absent []kindSet
+	offer  *navvy.Offer
+	only   string // the one owner whose tasks it runs; empty for all
 }
 
-func newHost(name string, kinds []string, abilities []navvy.KindAbilities) host {
-	h := host{name: name, kinds: make([]kindSet, len(kinds))}
+func newHost(name string, kinds []string, abilities []navvy.KindAbilities, offer *navvy.Offer) host {
+	h := host{name: name, kinds: make([]kindSet, len(kinds)), offer: offer}
 	for i, kind := range kinds {
 		h.kinds[i].kind = kind
 		for _, a := range abilities {
@@ -64,36 +68,31 @@ func newHost(name string, kinds []string, abilities []navvy.KindAbilities) host 
 			}
 		}
 	}
+	for _, a := range abilities {
+		if a.Absent && !slices.Contains(kinds, a.Kind) {
+			h.absent = append(h.absent, kindSet{kind: a.Kind, lacks: a.Lacks})
+		}
+	}
 	return h
 }
 
-// fits tells whether the host runs such work within all that it needs.
-func (h *host) fits(kind string, needs abilitySet) bool {
-	for i := range h.kinds {
-		if h.kinds[i].kind == kind {
-			return needs&^h.kinds[i].set == 0
-		}
+// String names the host in a message.
+func (h *host) String() string {
+	if h.name == "" {
+		return "this machine"
 	}
-	return false
+	return "worker " + h.name
 }
 
-// why says what keeps the host from running such work.
-func (h *host) why(kind string, needs abilitySet) string {
-	name := "this machine"
-	if h.name != "" {
-		name = "worker " + h.name
-	}
-	at := slices.IndexFunc(h.kinds, func(k kindSet) bool { return k.kind == kind })
-	if at < 0 {
-		return fmt.Sprintf("%s runs no work of kind %s", name, kind)
-	}
+// cannotEnforce says which of the abilities that are needed for a kind the host lacks.
+func (h *host) cannotEnforce(d *demand, k *kindSet) string {
 	var missing []string
-	for _, a := range (needs &^ h.kinds[at].set).list() {
+	for _, a := range h.missing(d, k).list() {
 		missing = append(missing, string(a))
 	}
-	message := fmt.Sprintf("%s cannot enforce %s for work of kind %s", name, strings.Join(missing, ", "), kind)
-	if lacks := h.kinds[at].lacks; lacks != "" {
-		message += ": " + lacks
+	message := fmt.Sprintf("%s cannot enforce %s for work of kind %s", h, strings.Join(missing, ", "), k.kind)
+	if k.lacks != "" {
+		message += ": " + k.lacks
 	}
 	return message
 }
@@ -115,60 +114,56 @@ func (o *Options) localHost() *host {
 	var kinds []string
 	abilities := o.Local()
 	for _, a := range abilities {
-		kinds = append(kinds, a.Kind)
+		if !a.Absent {
+			kinds = append(kinds, a.Kind)
+		}
 	}
-	h := newHost("", kinds, abilities)
+	h := newHost("", kinds, abilities, &navvy.Offer{})
 	return &h
 }
 
 // refuse is why a job is refused that could only wait for ever: no worker but those
-// of this process will come, and they cannot enforce what it asks for.
-func (m *Manager) refuse(s *navvy.Spec) error {
-	needs := setOf(s.Needs())
-	if needs == 0 {
+// of this process will come, and they have not what it asks for.
+func (m *Manager) refuse(j *navvy.Job) error {
+	d := demandOf(j)
+	if !d.picky {
 		return nil
 	}
-	if local := m.local(); local != nil && !local.fits(s.Kind(), needs) {
-		return fmt.Errorf("%s: %w", local.why(s.Kind(), needs), navvy.ErrUnsupported)
+	if local := m.local(); local != nil && !local.fits(&d) {
+		return fmt.Errorf("%s: %w", local.why(&d), navvy.ErrUnsupported)
 	}
 	return nil
 }
 
-// maxWhys bounds how many workers are named that cannot run a job.
-const maxWhys = 3
-
 // unfitLocked says why nobody can run work, however long it waits: of the workers
 // that there are, or if there will be no others, of this process. It is empty if
 // somebody can, or if there is no worker who could be asked.
-func (m *Manager) unfitLocked(kind string, needs abilitySet) string {
-	if needs == 0 {
+func (m *Manager) unfitLocked(d *demand) string {
+	if !d.picky {
 		return ""
 	}
 	if local := m.local(); local != nil {
-		if local.fits(kind, needs) {
+		if local.fits(d) {
 			return ""
 		}
-		return local.why(kind, needs)
+		return local.why(d)
 	}
 	var whys []string
 	for _, s := range m.sessions {
-		if s.host.fits(kind, needs) {
+		if s.host.fits(d) {
 			return ""
 		}
-		whys = append(whys, s.host.why(kind, needs))
+		whys = append(whys, s.host.why(d))
 	}
-	if more := len(whys) - maxWhys; more > 0 {
-		whys = append(whys[:maxWhys], fmt.Sprintf("and %d more workers cannot", more))
-	}
-	return strings.Join(whys, "; ")
+	return shortened(whys, "cannot") + m.isolationHintLocked(d)
 }
 
-// otherWorkersLocked tells those who wait for a job with needs that there are other
+// otherWorkersLocked tells those who wait for a picky job that there are other
 // workers now, which may be able to run it, or no longer.
 func (m *Manager) otherWorkersLocked() {
 	for _, j := range m.order {
-		if j.needs != 0 {
-			m.signalLocked(j.ID).fire()
+		if j.picky {
+			m.fireLocked(j.ID)
 		}
 	}
 }

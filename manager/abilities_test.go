@@ -80,7 +80,7 @@ func TestEveryAbilityCounts(t *testing.T) {
 				if _, why := s.mgr.Why(navvy.TaskID{Job: id}, &st); why != st.Waiting {
 					t.Errorf("why: %s", why)
 				}
-				able := s.worker("able", noops("", append(needs, "of a later navvy")...))
+				able := s.worker("able", noops("", append(slices.Clone(needs), "of a later navvy")...))
 				if len(s.nextOf(able)) != 1 {
 					t.Error("the task does not go to the worker that can enforce all")
 				}
@@ -188,6 +188,49 @@ func TestUnfitJobsDoNotFillTheWindow(t *testing.T) {
 		s.run()
 		if list := s.next(); len(list) != 1 || list[0].Job.ID != plain {
 			t.Errorf("%d tasks start, should be that of the job that can run", len(list))
+		}
+	})
+}
+
+// A call waits for a worker with a Python that will do, and is told what each has.
+func TestNoPython(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, nil)
+		s.run()
+		absent := navvy.KindAbilities{Kind: navvy.KindFunction, Absent: true, Lacks: "/old is Python 3.7.3"}
+		s.worker("aged", append(noops(""), absent))
+		s.worker("silent", noops(""))
+		id, err := s.submitSpec(navvy.Spec{Function: &navvy.Function{ID: "1", Name: "f"}})
+		s.must(err)
+		st, err := s.mgr.Status(s.ctx, id)
+		if s.must(err); !strings.Contains(st.Waiting, "worker aged calls no Python functions: /old is Python 3.7.3") ||
+			!strings.Contains(st.Waiting, "worker silent calls no Python functions") {
+			t.Errorf("it waits: %s", st.Waiting)
+		}
+		if _, waiting := s.mgr.Why(navvy.TaskID{Job: id}, &st); waiting != st.Waiting {
+			t.Errorf("its task waits: %s", waiting)
+		}
+		able := s.mgr.Attach(manager.Worker{Name: "able", Kinds: []string{navvy.KindFunction}})
+		if st, err = s.mgr.Status(s.ctx, id); err != nil || st.Waiting != "" {
+			t.Errorf("with a worker that can it waits: %s, %v", st.Waiting, err)
+		}
+		if list := s.nextOf(able); len(list) != 1 || list[0].Job.ID != id {
+			t.Errorf("%d tasks start, should be the call", len(list))
+		}
+	})
+}
+
+// Where no other workers will come, a call is refused that only one with Python could make.
+func TestNoPythonHere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, &manager.Options{Local: func() []navvy.KindAbilities {
+			return append(noops(""), navvy.KindAbilities{Kind: navvy.KindFunction, Absent: true, Lacks: "python3 is no program"})
+		}})
+		_, err := s.submitSpec(navvy.Spec{Function: &navvy.Function{ID: "1", Name: "f"}})
+		if !errors.Is(err, navvy.ErrUnsupported) || !strings.HasPrefix(err.Error(), "this machine calls no Python functions: python3 is no program") {
+			t.Errorf("submit: %v", err)
 		}
 	})
 }

@@ -60,7 +60,11 @@ func (m *Manager) took(id navvy.JobID, state engine.State, also func(*job)) {
 		}
 		m.dropLocked(j)
 	}
-	m.signalLocked(id).fire()
+	answered := state.Total > 0 && state.Pending() == 0 && !state.Stopped // whoever settles the answer gives it
+	if !answered && (state.Ended() || state.HeldIn(m.eng.Epoch())) {
+		m.calledLocked(id, nil, &state)
+	}
+	m.fireLocked(id)
 	if m.jobs[id] == nil {
 		delete(m.signals, id)
 	}

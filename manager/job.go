@@ -13,25 +13,28 @@ import (
 // job is a job that is being served. The manager's lock guards it.
 type job struct {
 	*navvy.Job
+	demand
+	queue *queue     // while it is served
+	plain *navvy.Job // the same without its isolation, for workers that may do without; nil until there is one
 	pos   []byte
-	kind  string     // of work
-	needs abilitySet // what a host must enforce
 	state engine.State
 	held  bool // as of this epoch
 	stale bool // what follows must be read anew: a retry has rearranged the results
 
 	answered *roaring.Bitmap // tasks with a result
 	cursor   cursor
-	chunk    *engine.Chunk // the inputs around the cursor
-	again    waitlist      // tasks that have run and will run again
-	waiting  map[int64]*waiter
-	tries    map[int64]tries // of tasks with earlier attempts
+	chunk    *engine.Chunk     // the inputs around the cursor
+	again    waitlist          // tasks that have run and will run again
+	waiting  map[int64]*waiter // nil until there is one
+	tries    map[int64]tries   // of tasks with earlier attempts; nil until there is one
 	running  map[int64]*attempt
 	settling map[int64]*attempt // ended; the report is on its way to disk
 	slots    slots
-	earliest time.Time // the next start, as Delay allows it
-	failing  int64     // tasks that have failed for good, as reports say that are not on disk
-	warned   bool      // too many tasks have failed: it is about to be stopped
+	earliest time.Time       // the next start, as Delay allows it
+	failing  int64           // tasks that have failed for good, as reports say that are not on disk
+	begun    bool            // a task has started since it is in memory
+	failsOn  map[string]bool // the workers that ran its tasks since one failed at once; on which one did
+	warned   bool            // too many tasks have failed: it is about to be stopped
 }
 
 // tries counts the attempts of a task that left a record.
@@ -39,6 +42,8 @@ type tries struct {
 	last         uint32 // the highest number that was used
 	before       uint32 // the highest number of an earlier round
 	failed, lost uint32
+	where        string // the worker of the last one
+	waited       bool   // for another worker than that
 }
 
 // attempt is one that runs, or whose report is on its way to disk.
@@ -55,16 +60,24 @@ type attempt struct {
 	stopped bool // it was told to end
 	failing bool // it is counted as one that fails its task
 	out     *live
+	over    chan struct{} // closed when its lease is over; nil if nobody has asked
 }
 
 func (a *attempt) task() navvy.TaskID { return navvy.TaskID{Job: a.job.ID, Index: a.index} }
 
 func newJob(j *navvy.Job, state engine.State, epoch uint32) *job {
 	return &job{
-		Job: j, pos: engine.Position(j), kind: j.Spec.Kind(), needs: setOf(j.Spec.Needs()), state: state, held: state.HeldIn(epoch),
-		answered: roaring.New(), waiting: map[int64]*waiter{}, tries: map[int64]tries{},
-		running: map[int64]*attempt{}, settling: map[int64]*attempt{},
+		Job: j, pos: engine.Position(j), demand: demandOf(j), state: state, held: state.HeldIn(epoch),
+		answered: roaring.New(), running: map[int64]*attempt{}, settling: map[int64]*attempt{},
 	}
+}
+
+// tried notes what is known of a task's attempts.
+func (j *job) tried(index int64, t tries) {
+	if j.tries == nil {
+		j.tries = map[int64]tries{}
+	}
+	j.tries[index] = t
 }
 
 // busy tells whether something of the job is still going on.
@@ -143,6 +156,9 @@ func (w *waitlist) Pop() any {
 func (j *job) runAgain(index int64, at time.Time) {
 	if j.waiting[index] != nil {
 		return
+	}
+	if j.waiting == nil {
+		j.waiting = map[int64]*waiter{}
 	}
 	w := &waiter{index: index, at: at}
 	j.waiting[index] = w

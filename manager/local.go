@@ -1,8 +1,34 @@
 package manager
 
-// The local policy: workers in this process. A job's cap is its own number of
-// slots, as if it ran alone; detached jobs share one pool as wide as the widest
-// of them, in their order. A task goes to the worker that runs the fewest.
+import "math"
+
+// local is for workers in this process. A job's cap is its own number of slots, as
+// if it ran alone; detached jobs share one pool as wide as the widest of them, in
+// their order. A task goes to the worker that runs the fewest.
+type local struct {
+	shared int // how many more tasks of detached jobs may run
+}
+
+func (p *local) begin(m *Manager) { p.shared = m.sharedRoomLocked() }
+
+func (*local) fair() bool { return false }
+
+func (p *local) room(j *job) int {
+	if j.Detached {
+		return p.shared
+	}
+	return math.MaxInt
+}
+
+func (p *local) started(j *job) {
+	if j.Detached {
+		p.shared--
+	}
+}
+
+func (*local) choose(m *Manager, j *job) *Session {
+	return m.bestLocked(j, (*Session).any, func(s, o *Session) bool { return s.running < o.running })
+}
 
 // sharedRoomLocked is how many more tasks of detached jobs may run.
 func (m *Manager) sharedRoomLocked() int {
@@ -17,15 +43,4 @@ func (m *Manager) sharedRoomLocked() int {
 		}
 	}
 	return widest - running
-}
-
-// chooseLocked gives the worker that a task of the job goes to, nil if there is none.
-func (m *Manager) chooseLocked(j *job) *Session {
-	var best *Session
-	for _, s := range m.sessions {
-		if s.takesLocked(j) && (best == nil || s.running < best.running) {
-			best = s
-		}
-	}
-	return best
 }

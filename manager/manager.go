@@ -23,23 +23,28 @@ type Manager struct {
 	// settling keeps reports from being settled while a retry rearranges results.
 	settling sync.Mutex
 
-	mu       sync.Mutex
-	jobs     map[navvy.JobID]*job // served, or with attempts that still run
-	order    []*job               // the same, in order of service
-	behind   []byte               // the window has been read up to this position
-	more     bool                 // there may be queued jobs behind it
-	arrived  bool                 // one has come since the queue was last read
-	sessions []*Session
-	reports  []report        // on their way to disk
-	spare    []report        // memory for the next ones
-	answers  []engine.Report // memory of settle, guarded by settling
-	pumping  bool
-	again    bool          // something changed while pumping
-	leaving  bool          // no further jobs are taken
-	draining bool          // nothing new is started
-	failure  error         // what ended the manager
-	stopSoon []navvy.JobID // too many of their tasks have failed
-	attached map[navvy.JobID]int
+	mu         sync.Mutex
+	jobs       map[navvy.JobID]*job // served, or with attempts that still run
+	order      []*job               // the same, in order of service
+	candidates []*job               // memory of assignLocked
+	lines      map[engine.Line]*line
+	queues     map[string]*queue // with settings, or with jobs in memory
+	sessions   []*Session
+	open       []*Session      // those that take tasks, while assignLocked hands them out
+	reports    []report        // on their way to disk
+	spare      []report        // memory for the next ones
+	answers    []engine.Report // memory of settle, guarded by settling
+	pumping    bool
+	again      bool          // something changed while pumping
+	leaving    bool          // no further jobs are taken
+	draining   bool          // nothing new is started
+	failure    error         // what ended the manager
+	stopSoon   []navvy.JobID // too many of their tasks have failed
+	attached   map[navvy.JobID]int
+	calls      map[navvy.JobID]*Caller // jobs whose one answer somebody waits for
+	callers    map[*Caller]struct{}
+	// linesKnown says that lines has all that were there at the start.
+	linesKnown bool
 	// submitting counts the jobs whose inputs are coming in.
 	submitting int
 	// coming are the same jobs, each with the newest state that is known of it.
@@ -52,6 +57,26 @@ type Manager struct {
 	idle         signal // fires when something ended
 	local        func() *host
 	expiry       time.Time // when to look for expired jobs
+	meters       Meters
+	wakes        time.Time // when Run looks again by itself
+	policy       policy
+	turn         int64     // counts starts, so that workers can take turns
+	leaseEnd     time.Time // no lease ends before
+	// parted are closed sessions of workers that may return, by name.
+	parted map[string][]*Session
+	// returning are the names under which a session is just beginning.
+	returning map[string]chan struct{}
+	// drained are the names of workers that were told to leave and have not said that
+	// they know.
+	drained map[string]bool
+	// conducts are those of workers on which attempts fail at once, by name; suspected
+	// are the tasks that are held against them.
+	conducts  map[string]*conduct
+	suspected map[navvy.TaskID]*conduct
+	// awaited are workers that may still run what an earlier manager gave them; until
+	// they are back, or awaitUntil, no task starts of a job accepted before began.
+	awaited           map[string]struct{}
+	began, awaitUntil time.Time
 
 	reported chan struct{} // reports are waiting
 	changed  chan struct{} // the next instant may be another one
@@ -65,9 +90,15 @@ type Options struct {
 	Logger *slog.Logger
 	// Parallelism is the cap of jobs that name none. Defaults to the number of processors.
 	Parallelism int
+	// Dispatch says how tasks come to workers. Defaults to Local.
+	Dispatch Dispatch
 	// Lease is how long a worker's attempts live without a heartbeat. Zero, the
 	// default, means as long as its session: for workers in this process.
 	Lease time.Duration
+	// Awaited names the workers that were there when the last manager ended: they may
+	// still run tasks, and come back with them. Until they are here, or a lease has
+	// passed, only jobs that are accepted from now on start. Defaults to none.
+	Awaited []string
 	// MaxLost is how often a task may lose its worker before it fails. Defaults to 3.
 	MaxLost int
 	// Jitter draws the pause before a retry from the longest one. Defaults to
@@ -112,16 +143,25 @@ func (o *Options) withDefaults() Options {
 	return d
 }
 
-// New makes a manager of all jobs that eng holds. Nothing is read before a worker comes.
+// New makes a manager of all jobs that eng holds, with a Dispatch that there is. Nothing is read before a worker comes.
 func New(eng *engine.Engine, opts *Options) *Manager {
 	o := opts.withDefaults()
-	return &Manager{
-		eng: eng, opts: o, more: true, local: sync.OnceValue(o.localHost),
+	m := &Manager{
+		eng: eng, opts: o, lines: map[engine.Line]*line{}, queues: map[string]*queue{}, local: sync.OnceValue(o.localHost),
 		jobs: map[navvy.JobID]*job{}, attached: map[navvy.JobID]int{}, signals: map[navvy.JobID]*signal{},
+		calls:    map[navvy.JobID]*Caller{},
+		callers:  map[*Caller]struct{}{},
 		coming:   map[navvy.JobID]engine.State{},
 		watched:  map[navvy.TaskID]int{},
+		conducts: map[string]*conduct{}, suspected: map[navvy.TaskID]*conduct{},
+		parted: map[string][]*Session{}, returning: map[string]chan struct{}{}, drained: map[string]bool{}, awaited: map[string]struct{}{}, policy: policyOf(o.Dispatch), began: o.Clock(),
 		reported: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
+	m.awaitUntil = m.began.Add(o.Lease)
+	for _, name := range o.Awaited {
+		m.awaited[name] = struct{}{}
+	}
+	return m
 }
 
 // Run settles reports and does what is due, until ctx ends or the engine fails;
@@ -215,6 +255,7 @@ func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
 			next = at
 		}
 	}
+	m.wakes = next
 	return next, nil
 }
 
@@ -229,6 +270,9 @@ func (m *Manager) fail(err error) error {
 		}
 		for _, s := range m.sessions {
 			s.wake()
+		}
+		for c := range m.callers {
+			c.wake()
 		}
 		m.idle.fire()
 	}
@@ -261,7 +305,7 @@ func (m *Manager) Drain(ctx context.Context, interrupt bool) error {
 		if interrupt {
 			j.stopAll()
 		}
-		m.signalLocked(j.ID).fire()
+		m.fireLocked(j.ID)
 	}
 	m.mu.Unlock()
 	return m.wait(ctx, m.quietLocked)
@@ -279,11 +323,11 @@ func (m *Manager) Idle() bool {
 }
 
 func (m *Manager) idleLocked() bool {
-	if !m.quietLocked() || len(m.attached) > 0 || m.submitting > 0 || m.more {
+	if !m.quietLocked() || len(m.attached) > 0 || m.submitting > 0 || m.moreLocked() {
 		return false
 	}
 	for _, j := range m.jobs {
-		if j.serveable() && (m.opts.Local == nil || m.unfitLocked(j.kind, j.needs) == "") {
+		if j.serveable() && (m.opts.Local == nil || m.unfitLocked(&j.demand) == "") {
 			return false
 		}
 	}
@@ -331,7 +375,10 @@ func (m *Manager) poke() {
 
 // signal wakes everybody who waits for it, each time that it fires. It is
 // guarded by its owner's lock; its zero value is ready.
-type signal struct{ ch chan struct{} }
+type signal struct {
+	ch      chan struct{}
+	callers map[*Caller]navvy.JobID // which look at the job then
+}
 
 // wait gives a channel that the next fire closes.
 func (s *signal) wait() <-chan struct{} {
@@ -346,6 +393,10 @@ func (s *signal) fire() {
 		close(s.ch)
 		s.ch = nil
 	}
+	for c, id := range s.callers {
+		c.changedLocked(id)
+	}
+	s.callers = nil
 }
 
 // Wake makes the manager look again at what can be started, after something
@@ -369,9 +420,20 @@ func (m *Manager) Leave(why error) { _ = m.fail(why) }
 
 // Left tells whether there are detached jobs that somebody should go on serving.
 func (m *Manager) Left(ctx context.Context) (bool, error) {
+	lines, err := m.eng.Lines(ctx)
+	for _, line := range lines {
+		left, err := m.leftIn(ctx, line)
+		if left || err != nil {
+			return left, err
+		}
+	}
+	return false, err
+}
+
+func (m *Manager) leftIn(ctx context.Context, line engine.Line) (bool, error) {
 	var after []byte
 	for {
-		ids, last, err := m.eng.QueuedAfter(ctx, navvy.DefaultQueue, after, window)
+		ids, last, err := m.eng.QueuedAfter(ctx, line, after, window)
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
@@ -380,7 +442,7 @@ func (m *Manager) Left(ctx context.Context) (bool, error) {
 			if ignoreGone(err) != nil && !errors.Is(err, navvy.ErrCorrupt) {
 				return false, err
 			}
-			if err == nil && job.Detached && !state.Ended() && m.refuse(&job.Spec) == nil {
+			if err == nil && job.Detached && !state.Ended() && m.refuse(job) == nil {
 				return true, nil
 			}
 		}

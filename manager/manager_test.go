@@ -139,25 +139,36 @@ func (s *scene) report(size int, list ...manager.Assignment) {
 // A detached job that is accepted while the queue is being read is served.
 func TestAcceptedDuringRefill(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t, nil)
-		scanned, goOn := make(chan struct{}), make(chan struct{})
-		var once atomic.Bool
-		s.store.scanned = func(_ context.Context, table byte) error {
-			if table == 'q' && once.CompareAndSwap(false, true) {
-				close(scanned)
-				<-goOn
+	for nth, earlier := range []int{0, 1, 1} { // the lines are listed, then the end of them, then one is read
+		synctest.Test(t, func(t *testing.T) {
+			s := newScene(t, &manager.Options{Parallelism: 2})
+			for range earlier {
+				s.submit(navvy.Job{Detached: true}, 1)
 			}
-			return nil
-		}
-		s.run()
-		<-scanned
-		s.submit(navvy.Job{Detached: true}, 1)
-		close(goOn)
-		if list := s.next(); len(list) != 1 {
-			t.Errorf("%d tasks start, should be 1", len(list))
-		}
-	})
+			eng, err := engine.Open(s.ctx, s.store, nil)
+			s.must(err)
+			s.mgr = manager.New(eng, &manager.Options{Parallelism: 3})
+			s.session = s.mgr.Attach(manager.Worker{Name: "w", Kinds: []string{navvy.KindNoop}})
+			scanned, goOn := make(chan struct{}), make(chan struct{})
+			var scans atomic.Int32
+			s.store.scanned = func(_ context.Context, table byte) error {
+				if table == 'l' && scans.Add(1) == int32(nth+1) {
+					close(scanned)
+					<-goOn
+				}
+				return nil
+			}
+			s.run()
+			<-scanned
+			s.submit(navvy.Job{Detached: true}, 1)
+			s.submit(navvy.Job{Detached: true, Priority: 1}, 1) // before what is being read
+			close(goOn)
+			synctest.Wait()
+			if list := s.next(); len(list) != earlier+2 {
+				t.Errorf("scan %d: %d tasks start, should be %d", nth+1, len(list), earlier+2)
+			}
+		})
+	}
 }
 
 // A client that goes away while its call starts tasks of all jobs takes nobody's start with it.
@@ -333,7 +344,7 @@ func TestOutputWaitsForSpace(t *testing.T) {
 		s.run()
 		id := s.submit(navvy.Job{Detached: true}, 1)
 		a := s.next()[0]
-		out, err := s.mgr.WriteOutput(manager.Ref{Task: navvy.TaskID{Job: id, Index: a.Index}, Attempt: a.Attempt})
+		out, err := s.mgr.WriteOutput("", manager.Ref{Task: navvy.TaskID{Job: id, Index: a.Index}, Attempt: a.Attempt})
 		s.must(err)
 		frames := output.AppendFrame(nil, output.Stdout, make([]byte, 100))
 		appended := make(chan error, 1)

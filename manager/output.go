@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // all of it in the engine's log once it is longer than that.
 type live struct {
 	log *output.Log
+	// turn counts the writers: only the last one may append.
+	mu   sync.Mutex
+	turn int
 	// file is nil as long as the output is short. The log sets it.
 	file atomic.Pointer[engine.OutputLog]
 }
@@ -46,18 +50,36 @@ type OutputWriter struct {
 	m       *Manager
 	attempt *attempt
 	out     *live
+	turn    int
 }
 
-// WriteOutput opens the output of an attempt that runs; ErrLeaseLost if the
-// manager knows of no such attempt.
-func (m *Manager) WriteOutput(ref Ref) (*OutputWriter, error) {
+// WriteOutput opens the output of an attempt that the worker of that name runs, or
+// any if it is empty; ErrLeaseLost if the manager knows of no such attempt. An
+// earlier writer of the same attempt can append no more.
+func (m *Manager) WriteOutput(worker string, ref Ref) (*OutputWriter, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.runningLocked(ref.Task)
-	if a == nil || a.id != ref.Attempt || m.overdue(a) {
-		return nil, fmt.Errorf("output of %s, attempt %s: %w", ref.Task, ref.Attempt, navvy.ErrLeaseLost)
+	a := m.leasedLocked(worker, ref)
+	if a == nil {
+		m.mu.Unlock()
+		return nil, lostOutput(ref.Task, ref.Attempt)
 	}
-	return &OutputWriter{m: m, attempt: a, out: m.liveLocked(a)}, nil
+	w := &OutputWriter{m: m, attempt: a, out: m.liveLocked(a)}
+	m.mu.Unlock()
+	w.out.mu.Lock() // an append that is under way comes first
+	defer w.out.mu.Unlock()
+	w.out.turn++
+	w.turn = w.out.turn
+	return w, nil
+}
+
+func lostOutput(task navvy.TaskID, id navvy.AttemptID) error {
+	return fmt.Errorf("output of %s, attempt %s: %w", task, id, navvy.ErrLeaseLost)
+}
+
+// Taken is how many bytes of the output have come in.
+func (w *OutputWriter) Taken() int64 {
+	length, _ := w.out.log.Sum()
+	return length
 }
 
 // spaceCheck is how often a nearly full disk is looked at for the sake of output.
@@ -119,11 +141,15 @@ func (w *OutputWriter) Append(ctx context.Context, frames []byte) (int64, error)
 	if err := w.awaitSpace(ctx); err != nil {
 		return 0, err
 	}
+	w.out.mu.Lock()
+	defer w.out.mu.Unlock()
+	if w.turn != w.out.turn {
+		return 0, lostOutput(w.attempt.task(), w.attempt.id)
+	}
 	if err := w.out.log.Append(frames); err != nil {
 		return 0, err
 	}
-	length, _ := w.out.log.Sum()
-	return length, nil
+	return w.Taken(), nil
 }
 
 // Live gives the output of the attempt that runs now, and makes its worker
@@ -141,8 +167,7 @@ func (m *Manager) Live(task navvy.TaskID) (id navvy.AttemptID, out *output.Log, 
 	}
 	if !a.watch {
 		a.watch = true
-		a.session.work.Watch = append(a.session.work.Watch, a.ref())
-		a.session.wake()
+		a.watchLocked()
 	}
 	return a.id, m.liveLocked(a).log, true
 }

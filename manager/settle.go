@@ -66,6 +66,9 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 		clear(answers)
 		m.answers = answers
 	}()
+	if err := m.findAgain(ctx, reports); err != nil {
+		return err
+	}
 	answering := make([]*report, 0, len(reports))
 	var keeping []*report
 	var ended []engine.Ended
@@ -78,13 +81,17 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 			answering = append(answering, r)
 			continue
 		}
-		ended = append(ended, engine.Ended{Task: r.Task, Attempt: r.Attempt, Log: r.known.log()})
+		if !r.again {
+			ended = append(ended, engine.Ended{Task: r.Task, Attempt: r.Attempt, Log: r.known.log()})
+		}
 		keeping = append(keeping, r)
 	}
 	m.mu.Unlock()
 
+	var kept map[navvy.JobID]engine.State
 	if len(ended) > 0 {
-		if err := m.eng.KeepAttempts(ctx, ended); err != nil {
+		var err error
+		if kept, err = m.eng.KeepAttempts(ctx, ended); err != nil {
 			return fmt.Errorf("manager: keep attempts: %w", err)
 		}
 	}
@@ -92,8 +99,13 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for id, state := range kept {
+		if j := m.jobs[id]; j != nil {
+			j.update(state, m.eng.Epoch())
+		}
+	}
 	for i, r := range answering {
-		if err := m.answeredLocked(r, verdicts[i]); err != nil {
+		if err := m.answeredLocked(r, &answers[i].Result, verdicts[i]); err != nil {
 			return err
 		}
 	}
@@ -106,6 +118,25 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 	m.idle.fire()
 	if m.eng.Oversized() {
 		m.expiry = time.Time{} // look for jobs that have to make room
+	}
+	return nil
+}
+
+// findAgain marks reports of attempts that are their tasks' results already: their
+// workers have not heard of it, since they or we were restarted.
+func (m *Manager) findAgain(ctx context.Context, reports []report) error {
+	for i := range reports {
+		r := &reports[i]
+		if r.known != nil || !r.session.info.Returns {
+			continue
+		}
+		res, err := m.eng.Result(ctx, r.Task)
+		switch {
+		case err == nil:
+			r.again = res.ID == r.Attempt.ID
+		case !errors.Is(err, navvy.ErrNotFound) && !errors.Is(err, navvy.ErrCorrupt):
+			return fmt.Errorf("manager: look for the result of %s: %w", r.Task, err)
+		}
 	}
 	return nil
 }
@@ -151,19 +182,25 @@ func (m *Manager) answerLocked(r *report) engine.Report {
 	if r.Attempt.Outcome != navvy.OutcomeSucceeded {
 		state = navvy.Failed
 	}
-	return engine.Report{Job: j.Job, Log: r.known.log(), Result: navvy.Result{
+	report := engine.Report{Job: j.Job, Log: r.known.log(), Result: navvy.Result{
 		Task: r.Task, State: state, Attempts: t.failed + t.lost + 1, Attempt: r.Attempt,
 	}}
+	if j.state.Total == 1 { // those of larger jobs share a read
+		told := j.state
+		report.State = &told
+	}
+	return report
 }
 
 // answeredLocked follows a verdict up.
-func (m *Manager) answeredLocked(r *report, v engine.Verdict) error {
+func (m *Manager) answeredLocked(r *report, result *navvy.Result, v engine.Verdict) error {
 	j := r.known.job
 	refused := ""
 	switch {
 	case v.Err == nil:
 		j.answered.Add(uint32(r.Task.Index))
 		j.update(v.State, m.eng.Epoch())
+		m.calledLocked(j.ID, result, &v.State)
 	case errors.Is(v.Err, navvy.ErrExists):
 		j.answered.Add(uint32(r.Task.Index))
 		refused = v.Err.Error()
@@ -178,20 +215,26 @@ func (m *Manager) answeredLocked(r *report, v engine.Verdict) error {
 		return fmt.Errorf("manager: answer %s: %w", r.Task, v.Err)
 	}
 	delete(j.tries, r.Task.Index)
+	m.meters.settled(r, true, refused != "")
 	r.session.settledLocked(r, refused)
 	return nil
 }
 
 // keptLocked lets a task run again whose attempt did not end it.
 func (m *Manager) keptLocked(r *report) {
+	m.meters.settled(r, false, r.known == nil)
 	if r.known == nil {
-		r.session.settledLocked(r, "the lease was lost")
+		refused := "the lease was lost"
+		if r.again {
+			refused = ""
+		}
+		r.session.settledLocked(r, refused)
 		return
 	}
 	j := r.known.job
 	t := j.tries[r.Task.Index]
 	t.count(&r.Attempt)
-	j.tries[r.Task.Index] = t
+	j.tried(r.Task.Index, t)
 	at := m.opts.Clock()
 	if r.Attempt.Outcome == navvy.OutcomeFailed {
 		at = at.Add(m.opts.Jitter(j.Spec.Retry.Pause(int(t.failed))))
@@ -217,7 +260,7 @@ func (m *Manager) afterLocked(r *report) {
 	if err := r.known.close(); err != nil {
 		m.opts.Logger.Error("cannot close the output of an attempt", "task", r.Task, "error", err)
 	}
-	m.signalLocked(j.ID).fire()
+	m.fireLocked(j.ID)
 	m.countFailsLocked(j)
 	m.dropLocked(j)
 }
@@ -225,12 +268,16 @@ func (m *Manager) afterLocked(r *report) {
 func (s *Session) settledLocked(r *report, refused string) {
 	s.unsettled--
 	s.unsettledBytes -= r.bytes
-	if r.Attempt.Outcome == navvy.OutcomeLost && r.known != nil {
+	if r.own {
 		return // the worker did not report it
 	}
 	if refused == "" && !s.info.Keeps {
 		return
 	}
-	s.work.Settled = append(s.work.Settled, Settled{Ref: Ref{r.Task, r.Attempt.ID}, Refused: refused})
-	s.wake()
+	to := s
+	if r.known != nil {
+		to = r.known.session // the worker may have come back since
+	}
+	to.work.Settled = append(to.work.Settled, Settled{Ref: Ref{r.Task, r.Attempt.ID}, Refused: refused})
+	to.wake()
 }

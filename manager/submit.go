@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
@@ -19,6 +20,13 @@ type Submission struct {
 // Submit begins a submission; see engine.Submit. A manager that is about to
 // leave refuses with ErrUnavailable, one that could never run the job with ErrUnsupported.
 func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	return m.submit(ctx, job, stream, m.eng.Submit)
+}
+
+// beginning is a way in which the engine begins a submission.
+type beginning func(ctx context.Context, job navvy.Job, stream bool) (*engine.Submission, navvy.JobID, error)
+
+func (m *Manager) submit(ctx context.Context, job navvy.Job, stream bool, begin beginning) (*Submission, navvy.JobID, error) {
 	m.mu.Lock()
 	leaving := m.leaving
 	if !leaving {
@@ -31,11 +39,11 @@ func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Subm
 	s := &Submission{m: m}
 	var id navvy.JobID
 	var err error
-	if s.Submission, id, err = m.eng.Submit(ctx, job, stream); err != nil {
+	if s.Submission, id, err = begin(ctx, job, stream); err != nil {
 		s.end()
 		return nil, id, err
 	}
-	if err := m.refuse(&s.Job().Spec); err != nil {
+	if err := m.refuse(s.Job()); err != nil {
 		s.end()
 		return nil, "", errors.Join(err, s.Submission.Abort(ctx, err.Error()))
 	}
@@ -49,6 +57,10 @@ func (m *Manager) Submit(ctx context.Context, job navvy.Job, stream bool) (*Subm
 func (s *Submission) end() {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	s.endLocked()
+}
+
+func (s *Submission) endLocked() {
 	if !s.over {
 		s.over = true
 		s.m.submitting--
@@ -70,10 +82,11 @@ func (s *Submission) Flush(ctx context.Context, visible bool) error {
 
 // Seal makes the job durable; it may start.
 func (s *Submission) Seal(ctx context.Context) error {
-	fresh := !s.Visible()
+	fresh, begun := !s.Visible(), time.Now()
 	if err := s.Submission.Seal(ctx); err != nil {
 		return err
 	}
+	s.m.meters.Submit.Observe(time.Since(begun))
 	err := s.served(ctx, fresh)
 	s.end()
 	return err

@@ -23,6 +23,13 @@ func (m *Manager) signalLocked(id navvy.JobID) *signal {
 	return s
 }
 
+// fireLocked wakes who waits for a job.
+func (m *Manager) fireLocked(id navvy.JobID) {
+	if s := m.signals[id]; s != nil {
+		s.fire()
+	}
+}
+
 // minSignals is how many signals are kept before any is forgotten.
 const minSignals = 1024
 
@@ -30,7 +37,7 @@ const minSignals = 1024
 // which nobody waits for any more. Who does looks again.
 func (m *Manager) shedSignalsLocked() {
 	for id, s := range m.signals {
-		if m.jobs[id] == nil {
+		if m.jobs[id] == nil && len(s.callers) == 0 { // a caller's stay with what it adopted
 			s.fire()
 			delete(m.signals, id)
 		}
@@ -68,11 +75,15 @@ func (m *Manager) Status(ctx context.Context, id navvy.JobID) (navvy.Status, err
 // Job gives a job and where it stands.
 func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.Status, error) {
 	m.mu.Lock()
-	if j := m.jobs[id]; j != nil && !j.stale && !j.state.Removed {
-		defer m.mu.Unlock()
-		st := j.state.Status(m.eng.Epoch(), int64(len(j.running)))
-		m.waitsLocked(&st, j.kind, j.needs)
-		return j.Job, st, m.failure
+	running := int64(0)
+	if j := m.jobs[id]; j != nil && !j.state.Removed {
+		running = int64(len(j.running))
+		if !j.stale {
+			defer m.mu.Unlock()
+			st := j.state.Status(m.eng.Epoch(), running)
+			m.waitsLocked(&st, j.Job, &j.demand)
+			return j.Job, st, m.failure
+		}
 	}
 	failure := m.failure
 	m.mu.Unlock()
@@ -83,17 +94,28 @@ func (m *Manager) Job(ctx context.Context, id navvy.JobID) (*navvy.Job, navvy.St
 	if err != nil {
 		return nil, navvy.Status{}, err
 	}
-	st := state.Status(m.eng.Epoch(), 0)
+	st := state.Status(m.eng.Epoch(), running)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.waitsLocked(&st, job.Spec.Kind(), setOf(job.Spec.Needs()))
+	d := demandOf(job)
+	m.waitsLocked(&st, job, &d)
 	return job, st, nil
 }
 
-// waitsLocked says what keeps a job from going on that nothing but a worker can change.
-func (m *Manager) waitsLocked(st *navvy.Status, kind string, needs abilitySet) {
-	if needs != 0 && !st.Held && !st.State().Final() {
-		st.Waiting = m.unfitLocked(kind, needs)
+// waitsLocked says what keeps a job from going on that nothing but another worker, or
+// whoever paused its queue, can change.
+func (m *Manager) waitsLocked(st *navvy.Status, j *navvy.Job, d *demand) {
+	if st.Held || st.State().Final() {
+		return
+	}
+	if d.picky {
+		st.Waiting = m.unfitLocked(d)
+	}
+	if st.Waiting == "" && st.Counts.Queued > 0 {
+		st.Waiting = m.nobodyWhyLocked(d)
+	}
+	if q := m.queues[j.Queue]; st.Waiting == "" && q != nil && q.Paused {
+		st.Waiting = q.why(m.opts.Clock())
 	}
 }
 

@@ -29,10 +29,10 @@ func (m *Manager) Why(task navvy.TaskID, st *navvy.Status) (running *navvy.Attem
 		return nil, st.Waiting
 	case m.draining:
 		return nil, "navvy is about to end"
-	case len(m.sessions) == 0:
-		return nil, "there is no worker"
 	case m.opts.Full():
 		return nil, "the disk is full"
+	case len(m.sessions) == 0:
+		return nil, "there is no worker"
 	case j == nil:
 		return nil, "other jobs are served first"
 	}
@@ -45,16 +45,27 @@ func (m *Manager) waitingLocked(j *job, index int64) string {
 		return fmt.Sprintf("the next attempt starts in %s, after %d failed", w.at.Sub(now).Round(100*time.Millisecond), j.tries[index].failed)
 	}
 	limit := j.limit(m.opts.Parallelism)
+	queued := j.queue.why(now)
 	switch {
+	case queued != "":
+		return queued
 	case len(j.running) >= limit:
 		return fmt.Sprintf("%d tasks of the job run, and no more may at once", limit)
 	case j.earliest.After(now):
 		return fmt.Sprintf("the job's delay: the next task starts in %s", j.earliest.Sub(now).Round(100*time.Millisecond))
-	case m.chooseLocked(j) == nil:
-		return fmt.Sprintf("no worker has room for work of kind %q", j.Spec.Kind())
-	case j.Detached && m.sharedRoomLocked() <= 0:
+	case m.awaitingLocked(now) && j.Accepted.Before(m.began):
+		return "workers from before the server's restart may still run it: they are waited for"
+	case m.policyLocked(j).choose(m, j) == nil:
+		return m.noRoomWhyLocked(j)
+	case m.noRoomLocked(j):
 		return "other detached jobs take all slots"
 	default:
 		return "it is about to start"
 	}
+}
+
+// noRoomLocked tells whether the way of dispatch leaves no room for the job.
+func (m *Manager) noRoomLocked(j *job) bool {
+	m.policy.begin(m)
+	return m.policy.room(j) <= 0
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -23,9 +24,16 @@ func (m *Manager) addLocked(j *job) *job {
 		return old
 	}
 	m.jobs[j.ID] = j
-	at, _ := slices.BinarySearchFunc(m.order, j, func(a, b *job) int { return bytes.Compare(a.pos, b.pos) })
+	j.queue = m.queueLocked(j.Queue)
+	j.queue.jobs++
+	at, _ := m.placeLocked(j)
 	m.order = slices.Insert(m.order, at, j)
 	return j
+}
+
+// placeLocked is where a job stands, or belongs, in the order of service.
+func (m *Manager) placeLocked(j *job) (at int, there bool) {
+	return slices.BinarySearchFunc(m.order, j, func(a, b *job) int { return bytes.Compare(a.pos, b.pos) })
 }
 
 // dropLocked forgets a job of which nothing is going on any more, if that is so.
@@ -34,35 +42,138 @@ func (m *Manager) dropLocked(j *job) {
 		return
 	}
 	delete(m.jobs, j.ID)
-	m.order = slices.DeleteFunc(m.order, func(o *job) bool { return o == j })
-	m.signalLocked(j.ID).fire()
+	j.queue.jobs--
+	m.forgetQueueLocked(j.queue)
+	if at, there := m.placeLocked(j); there {
+		m.order = slices.Delete(m.order, at, at+1)
+	}
+	m.fireLocked(j.ID)
 	delete(m.signals, j.ID)
 	m.idle.fire()
 }
 
-// maxUnfit is how many jobs that no worker can run may be in memory beside the window.
+// maxUnfit is how many jobs that no worker can run now may be in memory beside the window.
 const maxUnfit = 16 * window
 
-// startableLocked counts the jobs in the window that still have tasks to start.
-// Those that no worker can run are not to keep others out.
-func (m *Manager) startableLocked() int {
-	n, unfit := 0, 0
-	for _, j := range m.order {
-		if !j.startable() {
-			continue
-		}
-		if j.needs != 0 && unfit < maxUnfit && !m.anyFitsLocked(j) {
-			unfit++
-			continue
-		}
-		n++
-	}
-	return n
+// line is one line of the engine, read through a window.
+type line struct {
+	behind  []byte // it has been read up to this position
+	more    bool   // there may be jobs behind it
+	arrived []byte // the first position of those that have come since it was last read
 }
 
-// anyFitsLocked tells whether some worker could run tasks of the job.
+// lineLocked gives the line of that name. One that is new has nothing behind its
+// window, once it is known which lines there were.
+func (m *Manager) lineLocked(name engine.Line) *line {
+	l := m.lines[name]
+	if l == nil {
+		l = &line{more: !m.linesKnown}
+		m.lines[name] = l
+	}
+	return l
+}
+
+// unreadLocked gives a line of which more jobs are to be read; false if there is none.
+func (m *Manager) unreadLocked() (engine.Line, bool) {
+	if !m.linesKnown || !m.moreLocked() {
+		return engine.Line{}, false
+	}
+	counts := map[engine.Line]*startable{}
+	now := m.opts.Clock()
+	for _, j := range m.order {
+		name := engine.LineOf(j.Job)
+		if counts[name] == nil {
+			counts[name] = &startable{}
+		}
+		counts[name].add(m, j, now)
+	}
+	for name, l := range m.lines {
+		if l.more && (counts[name] == nil || counts[name].n < window) {
+			return name, true
+		}
+	}
+	return engine.Line{}, false
+}
+
+// moreLocked tells whether there may be queued jobs that were not read.
+func (m *Manager) moreLocked() bool {
+	if !m.linesKnown {
+		return true
+	}
+	for _, l := range m.lines {
+		if l.more {
+			return true
+		}
+	}
+	return false
+}
+
+// readLines learns which lines there are.
+func (m *Manager) readLines(ctx context.Context) error {
+	names, err := m.eng.Lines(ctx)
+	if err != nil {
+		return fmt.Errorf("manager: read the queues: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.linesKnown = true
+	for _, name := range names {
+		m.lineLocked(name).more = true
+	}
+	m.idle.fire()
+	return nil
+}
+
+// startable counts jobs of a line in memory that still have tasks to start. Those of
+// which none can start now, whoever is free, are not to keep others out.
+type startable struct{ n, unfit int }
+
+func (c *startable) add(m *Manager, j *job, now time.Time) {
+	switch {
+	case !j.startable():
+	case c.unfit < maxUnfit && m.stuckLocked(j, now):
+		c.unfit++
+	default:
+		c.n++
+	}
+}
+
+// stuckLocked tells whether no task of a job can start now: it has as many running as it
+// may, its delay is not over, workers of an earlier manager are waited for, or no worker
+// has what it asks for, or has it free.
+func (m *Manager) stuckLocked(j *job, now time.Time) bool {
+	return len(j.running) >= j.limit(m.opts.Parallelism) || j.earliest.After(now) ||
+		m.awaitingLocked(now) && j.Accepted.Before(m.began) || j.picky && !m.anyFitsLocked(j)
+}
+
+// census counts the startable jobs of lines, each once: it is good as long as the lock is
+// held and the jobs that come are added.
+type census map[engine.Line]*startable
+
+// ofLocked counts the jobs of one line.
+func (c census) ofLocked(m *Manager, name engine.Line) int {
+	if c[name] == nil {
+		c[name] = &startable{}
+		now := m.opts.Clock()
+		for _, j := range m.order {
+			if engine.LineOf(j.Job) == name {
+				c[name].add(m, j, now)
+			}
+		}
+	}
+	return c[name].n
+}
+
+// addLocked counts a job that has come.
+func (c census) addLocked(m *Manager, j *job) {
+	if of := c[engine.LineOf(j.Job)]; of != nil {
+		of.add(m, j, m.opts.Clock())
+	}
+}
+
+// anyFitsLocked tells whether some worker could run a task of the job, if it had a free slot.
 func (m *Manager) anyFitsLocked(j *job) bool {
-	return slices.ContainsFunc(m.sessions, func(s *Session) bool { return s.host.fits(j.kind, j.needs) })
+	return slices.ContainsFunc(m.sessions, func(s *Session) bool { return s.host.fits(&j.demand) && s.hasRoomLocked(&j.demand) })
 }
 
 // accepted takes up a job that is fresh, having just become visible, or whose
@@ -72,13 +183,21 @@ func (m *Manager) anyFitsLocked(j *job) bool {
 func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk, fresh bool) (unread bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.acceptedLocked(j, state, first, fresh, census{})
+}
+
+// acceptedLocked is accepted for one of several, which count together.
+func (m *Manager) acceptedLocked(j *navvy.Job, state engine.State, first *engine.Chunk, fresh bool, counts census) (unread bool) {
 	served := m.jobs[j.ID]
-	if served == nil {
-		pos := engine.Position(j)
-		inWindow := bytes.Compare(pos, m.behind) <= 0
-		room := !m.more && m.startableLocked() < window
-		if j.Detached && !inWindow && !room {
-			m.more, m.arrived = true, true
+	come := served == nil
+	if come {
+		pos, l := engine.Position(j), m.lineLocked(engine.LineOf(j))
+		inWindow := bytes.Compare(pos, l.behind) <= 0
+		room := !l.more && (len(m.order) < window || counts.ofLocked(m, engine.LineOf(j)) < window)
+		if j.Detached && !m.waitedForLocked(j, first) && !inWindow && !room {
+			if l.more = true; l.arrived == nil || bytes.Compare(pos, l.arrived) < 0 {
+				l.arrived = pos
+			}
 			return false
 		}
 		if !fresh {
@@ -88,14 +207,41 @@ func (m *Manager) accepted(j *navvy.Job, state engine.State, first *engine.Chunk
 		served.chunk = first
 		served.begin()
 		if !inWindow && room {
-			m.behind = pos
+			l.behind = pos
 		}
 	}
 	served.update(state, m.eng.Epoch())
 	served.update(m.coming[j.ID], m.eng.Epoch())
-	m.signalLocked(j.ID).fire()
+	if come {
+		counts.addLocked(m, served)
+	}
+	m.fireLocked(j.ID)
 	m.dropLocked(served)
 	return false
+}
+
+// Bounds of what stays in memory beyond the window: the size of a job with its input, in
+// bytes, and how many jobs there may be in all.
+const (
+	maxKept     = 4 << 10
+	maxKeptJobs = 16 * window
+)
+
+// waitedForLocked tells whether a job stays in memory beyond the window, since somebody
+// waits for its answer: a few small ones.
+func (m *Manager) waitedForLocked(j *navvy.Job, first *engine.Chunk) bool {
+	if m.calls[j.ID] == nil || len(m.order) >= maxKeptJobs || first == nil || len(first.Inputs) != 1 {
+		return false
+	}
+	size := len(first.Inputs[0])
+	if c := j.Spec.Command; c != nil {
+		for _, list := range [][]string{c.Args, c.Env} {
+			for _, s := range list {
+				size += len(s)
+			}
+		}
+	}
+	return size <= maxKept
 }
 
 // gone is the state of a job that was removed; nothing is newer.
@@ -117,13 +263,14 @@ func (j *job) begin() {
 	}
 }
 
-// refill reads the next queued jobs into the window.
-func (m *Manager) refill(ctx context.Context) error {
+// refill reads the next jobs of a line into the window.
+func (m *Manager) refill(ctx context.Context, name engine.Line) error {
 	m.mu.Lock()
-	after := m.behind
-	m.arrived = false
+	l := m.lineLocked(name)
+	after := l.behind
+	l.arrived = nil
 	m.mu.Unlock()
-	ids, last, err := m.eng.QueuedAfter(ctx, navvy.DefaultQueue, after, window)
+	ids, last, err := m.eng.QueuedAfter(ctx, name, after, window)
 	if err != nil {
 		return fmt.Errorf("manager: read the queue: %w", err)
 	}
@@ -134,11 +281,13 @@ func (m *Manager) refill(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if bytes.Equal(m.behind, after) {
-		m.behind = last
-		m.more = len(ids) == window || m.arrived // behind what was read, perhaps
+	if bytes.Equal(l.behind, after) {
+		l.more = len(ids) == window || l.arrived != nil // behind what was read, perhaps
+		if l.arrived == nil || bytes.Compare(l.arrived, last) > 0 {
+			l.behind = last // otherwise one has come before it, and it is read again
+		}
 	}
-	if !m.more {
+	if !l.more {
 		m.idle.fire()
 	}
 	return nil
@@ -271,6 +420,7 @@ func (t *tries) count(a *navvy.Attempt) {
 	if a.ID.Number <= t.before {
 		return
 	}
+	t.where, t.waited = a.Worker, false
 	switch a.Outcome {
 	case navvy.OutcomeFailed:
 		t.failed++

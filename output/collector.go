@@ -26,7 +26,8 @@ type Collector struct {
 	log            *Log        // where everything goes at once, which then keeps the checksum; nil if there is none
 	live           atomic.Bool // somebody watches: hand on each piece as it comes
 	stdout, stderr Writer
-	limit          int64  // of the payload bytes of both streams together; 0 for none
+	value          Writer
+	limit          int64  // of the payload bytes of both streams together, and of the value; 0 for none
 	over           func() // called once, when there are more
 
 	// mu is held while the sink takes frames: that keeps them in order, and a
@@ -35,8 +36,8 @@ type Collector struct {
 	pending []byte // frames that the sink has not been given yet
 	crc     uint32
 	length  int64
-	bytes   [Stderr + 1]int64 // payload bytes of each stream
-	logged  bool              // the sink has been given frames
+	bytes   [Value + 1]int64 // payload bytes of each stream
+	logged  bool             // the sink has been given frames
 	closed  bool
 	full    bool  // there was more than the limit
 	err     error // why the output is given up
@@ -47,10 +48,12 @@ type Collector struct {
 func NewCollector(sink Sink) *Collector {
 	c := &Collector{sink: sink}
 	c.stdout, c.stderr = Writer{c: c, stream: Stdout}, Writer{c: c, stream: Stderr}
+	c.value = Writer{c: c, stream: Value}
 	return c
 }
 
-// Limit bounds the payload of both streams together, in bytes. What goes beyond is
+// Limit bounds the payload of both outputs together, in bytes, and as much that of the
+// value. What goes beyond is
 // dropped, each Write of it fails with ErrLimit, and at the first one over is
 // called, which must not wait for the writer. That there was too much makes the
 // output no less complete. Limit is called before anything is written.
@@ -80,6 +83,9 @@ func (c *Collector) Stdout() *Writer { return &c.stdout }
 
 // Stderr is the writer of the attempt's standard error.
 func (c *Collector) Stderr() *Writer { return &c.stderr }
+
+// Value is the writer of what a function has returned, or raised.
+func (c *Collector) Value() *Writer { return &c.value }
 
 // Watch hands what was written so far to the sink, and from now on each piece as
 // it comes. It does not wait for the sink.
@@ -122,7 +128,7 @@ func (c *Collector) Finish() (navvy.Output, error) {
 func (c *Collector) addFrame(s Stream, frame []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	payload, tooMuch := c.within(frame[HeaderSize:])
+	payload, tooMuch := c.within(s, frame[HeaderSize:])
 	if len(payload) == 0 {
 		return tooMuch
 	}
@@ -145,7 +151,7 @@ func (c *Collector) addFrame(s Stream, frame []byte) error {
 func (c *Collector) addCopy(s Stream, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	payload, tooMuch := c.within(payload)
+	payload, tooMuch := c.within(s, payload)
 	if len(payload) == 0 {
 		return tooMuch
 	}
@@ -166,11 +172,14 @@ func (c *Collector) addCopy(s Stream, payload []byte) error {
 }
 
 // within is as much of a payload as the limit allows, with ErrLimit if that is not all.
-func (c *Collector) within(payload []byte) ([]byte, error) {
+func (c *Collector) within(s Stream, payload []byte) ([]byte, error) {
 	if c.limit <= 0 {
 		return payload, nil
 	}
 	room := c.limit - c.bytes[Stdout] - c.bytes[Stderr]
+	if s == Value {
+		room = c.limit - c.bytes[Value]
+	}
 	if int64(len(payload)) <= room {
 		return payload, nil
 	}

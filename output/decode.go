@@ -52,10 +52,12 @@ func (d *Decoder) Close() error {
 func Split(frames []byte) (stdout, stderr []byte, err error) {
 	var d Decoder
 	err = d.Decode(frames, func(s Stream, part []byte) error {
-		if s == Stdout {
+		switch s {
+		case Stdout:
 			stdout = append(stdout, part...)
-		} else {
+		case Stderr:
 			stderr = append(stderr, part...)
+		case Value:
 		}
 		return nil
 	})

@@ -21,13 +21,16 @@ import (
 	"github.com/navvy-run/navvy"
 )
 
-// Stream says which of a task's two outputs a frame belongs to.
+// Stream says what a frame belongs to: one of a task's two outputs, or its value.
 type Stream uint8
 
 // The streams.
 const (
 	Stdout Stream = 1
 	Stderr Stream = 2
+	// Value is what a function has returned, or raised: for whoever called it, and no
+	// part of what it wrote.
+	Value Stream = 3
 )
 
 // HeaderSize is the length of a frame's header: the stream, one byte, and the
@@ -66,7 +69,7 @@ func ParseHeader(b []byte) (Stream, int, error) {
 		return 0, 0, ErrShort
 	}
 	s, n := Stream(b[0]), binary.BigEndian.Uint32(b[1:HeaderSize])
-	if (s != Stdout && s != Stderr) || n > MaxPayload {
+	if s < Stdout || s > Value || n > MaxPayload {
 		return 0, 0, fmt.Errorf("output: no frame begins with % x: %w", b[:HeaderSize], navvy.ErrCorrupt)
 	}
 	return s, int(n), nil

@@ -111,3 +111,42 @@ func TestLimitAfterTheEnd(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A value is bounded by the same limit, apart from the output.
+func TestLimitOfValue(t *testing.T) {
+	t.Parallel()
+	s := newSink()
+	c := output.NewCollector(s)
+	over := 0
+	c.Limit(100_000, func() { over++ })
+	write := func(w *output.Writer, n int, want error) {
+		t.Helper()
+		if _, err := w.Write(pattern(n)); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%d bytes: %v, want %v", n, err, want)
+		}
+	}
+	write(c.Stdout(), 100_000, nil)
+	write(c.Value(), 99_999, nil)
+	if over > 0 {
+		t.Error("the limit was told of a value within it")
+	}
+	write(c.Value(), 2, output.ErrLimit)
+	write(c.Value(), 1, output.ErrLimit)
+	write(c.Stderr(), 1, output.ErrLimit)
+	if over != 1 {
+		t.Errorf("the limit was told of %d times", over)
+	}
+	if out, err := c.Finish(); err != nil || out.Stdout != 100_000 || out.Stderr != 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	value := 0
+	var split output.Decoder
+	if err := split.Decode(s.bytes(), func(s output.Stream, p []byte) error {
+		if s == output.Value {
+			value += len(p)
+		}
+		return nil
+	}); err != nil || value != 100_000 {
+		t.Errorf("a value of %d bytes, %v", value, err)
+	}
+}

@@ -58,7 +58,7 @@ func (r *reader) piece(w io.Writer) error {
 }
 
 // Copy writes each stream of a sequence of frames to its own writer, in the order
-// in which they arrived, until frames ends; both may be the same. It returns the
+// in which they arrived, until frames ends; both may be the same. A value goes to neither. It returns the
 // first error, ErrShort if the last frame is not whole, and navvy.ErrCorrupt
 // where there is no frame.
 func Copy(stdout, stderr io.Writer, frames io.Reader) error {
@@ -78,6 +78,9 @@ type splitter struct {
 // Write takes the next bytes of the frames.
 func (s *splitter) Write(p []byte) (int, error) {
 	err := s.Decode(p, func(stream Stream, part []byte) error {
+		if stream == Value {
+			return nil
+		}
 		_, err := s.to[stream].Write(part)
 		return err
 	})

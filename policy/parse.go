@@ -100,7 +100,11 @@ func (p *parser) role(role Role) func(*yaml.Node) error {
 		sections := map[string]map[string]func(*yaml.Node) error{
 			"defaults": defaults, "ceilings": p.limits(&r.ceilings), "require": p.require(r),
 		}
-		keys := map[string]func(*yaml.Node) error{}
+		keys := map[string]func(*yaml.Node) error{"isolate": func(n *yaml.Node) error {
+			word, err := p.word(n, "isolate", string(IsolateOn), string(IsolateChoose), string(IsolateOff))
+			r.isolate = Isolation(word)
+			return err
+		}}
 		for name, section := range sections {
 			keys[name] = func(n *yaml.Node) error { return p.mapping(n, name, section) }
 		}

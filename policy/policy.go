@@ -34,6 +34,7 @@ type Policy struct {
 type rules struct {
 	defaults, ceilings navvy.Spec // as far as fields and ulimits go
 	network            string     // by default
+	isolate            Isolation  // of jobs that come over the network
 	require            struct {
 		isolate bool
 		network string

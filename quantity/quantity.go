@@ -183,3 +183,20 @@ func ParseDuration(text string) (time.Duration, error) {
 	}
 	return time.Duration(span), nil
 }
+
+// ParseRate reads how often something may happen: a number a second, as 2.5 or 2.5/s,
+// a minute as 100/m, or an hour as 10/h. It gives the number a second.
+func ParseRate(text string) (float64, error) {
+	const want = "a rate such as 10 or 10/s, 100/m or 5/h"
+	number, unit, has := strings.Cut(text, "/")
+	seconds := map[string]int64{"s": 1, "m": 60, "h": 3600}[unit]
+	if !has {
+		seconds = 1
+	}
+	n := decimal(number)
+	if n == nil || seconds == 0 {
+		return 0, refuse(text, want)
+	}
+	rate, _ := n.Quo(n, new(big.Rat).SetInt64(seconds)).Float64()
+	return rate, nil
+}

@@ -105,6 +105,22 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+func TestParseRate(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]float64{
+		"10": 10, "2.5/s": 2.5, "120/m": 2, "1/h": 1.0 / 3600, "0": 0, "0/m": 0, "1000000": 1e6,
+	} {
+		if got, err := ParseRate(text); got != want || err != nil {
+			t.Errorf("%q: got %g, %v, want %g", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "/s", "1/", "1/d", "1/S", "-1", "-1/s", "1e3", "NaN", "1/s/s", "1 /s", "1/ms", strings.Repeat("9", 400)} {
+		if got, err := ParseRate(text); !errors.Is(err, navvy.ErrInvalid) || got != 0 {
+			t.Errorf("%q: got %g, %v, want ErrInvalid", text, got, err)
+		}
+	}
+}
+
 func TestParseUlimit(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]navvy.Ulimit{
@@ -155,6 +171,8 @@ func FuzzParse(f *testing.F) {
 			got, err := ParseDuration(span.String())
 			return got == span && err == nil
 		})
+		rate, err := ParseRate(text)
+		again("rate", err, func() bool { return rate >= 0 && !math.IsInf(rate, 0) })
 		ulimit, err := ParseUlimit(text)
 		again("ulimit", err, func() bool {
 			got, err := ParseUlimit(Ulimit(ulimit))

@@ -28,7 +28,7 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 	case x.why == causeOutput:
 		return navvy.OutcomeLost, navvy.ReasonLost, lostOutput(x.detail)
 	case x.tooMuch:
-		return navvy.OutcomeFailed, navvy.ReasonOutput, "wrote more than its limit of " + quantity.Size(x.task.Spec.Limits.Output)
+		return navvy.OutcomeFailed, navvy.ReasonOutput, tooMuch(x.task.Spec)
 	}
 	refusal := end.Refusal
 	if refusal != nil || errors.As(err, &refusal) {
@@ -39,14 +39,38 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 		return navvy.OutcomeLost, navvy.ReasonStart, err.Error()
 	case err != nil:
 		return navvy.OutcomeLost, navvy.ReasonLost, "how it ended is not known: " + err.Error()
-	case end.Usage.OOMKills > 0 && end.Exit != (navvy.Exit{}):
-		return navvy.OutcomeFailed, navvy.ReasonOOM, outOfMemory(x.task.Spec, &end.Usage)
-	case end.Exit.Signal != 0:
-		return navvy.OutcomeFailed, navvy.ReasonSignal, "killed by " + signalName(end.Exit.Signal)
-	case end.Exit.Code != 0:
-		return navvy.OutcomeFailed, navvy.ReasonExit, "exit code " + strconv.Itoa(end.Exit.Code)
+	case end.Exit != navvy.Exit{}:
+		reason, message := x.death(&end)
+		return navvy.OutcomeFailed, reason, message
 	}
 	return navvy.OutcomeSucceeded, "", ""
+}
+
+// tooMuch says that there is more output than a spec allows.
+func tooMuch(s *navvy.Spec) string {
+	wrote := "wrote"
+	if s.Function != nil {
+		wrote = "wrote or returned"
+	}
+	return wrote + " more than its limit of " + quantity.Size(s.Limits.Output)
+}
+
+// death tells what a process died of. A call has none to itself.
+func (x *Run) death(end *driver.End) (navvy.Reason, string) {
+	function := x.task.Spec != nil && x.task.Spec.Function != nil
+	whose := ""
+	if function {
+		whose = "worker process died: "
+	}
+	switch {
+	case end.Usage.OOMKills > 0:
+		return navvy.ReasonOOM, whose + outOfMemory(x.task.Spec, &end.Usage)
+	case end.Exit.Signal != 0 && function:
+		return navvy.ReasonSignal, whose + "signal " + strconv.Itoa(end.Exit.Signal)
+	case end.Exit.Signal != 0:
+		return navvy.ReasonSignal, "killed by " + signalName(end.Exit.Signal)
+	}
+	return navvy.ReasonExit, whose + "exit code " + strconv.Itoa(end.Exit.Code)
 }
 
 // outOfMemory says what an attempt had and was not to have more of. Spec is nil, or

@@ -12,14 +12,15 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// Run is one attempt, from before its start to its end. Do is called once; the
-// other methods at any time, by any number of goroutines.
+// Run is one attempt, from before its start to its end. Do is called once, SetEnv and
+// Before before it; the other methods at any time, by any number of goroutines.
 type Run struct {
 	runner    *Runner
 	task      driver.Task
 	output    *output.Collector // nil if the driver's attempts have no output
 	slot      Slot              // in the journal, if journaled
 	journaled bool
+	before    func(context.Context) error
 	since     time.Time // when an adopted attempt began; zero for one that begins here
 
 	mu        sync.Mutex
@@ -59,12 +60,21 @@ const (
 func (x *Run) Do() navvy.Attempt {
 	a := navvy.Attempt{ID: x.task.Attempt, Worker: x.runner.worker, Slot: x.task.Slot, Started: x.since}
 	if a.Started.IsZero() {
-		a.Started = time.Now()
+		a.Started = x.runner.now()
 	}
 	end, err := x.startAndWait(a.Started)
 	x.conclude(&a, end, err)
 	return a
 }
+
+// SetEnv adds to the environment of the attempt, in place of what its spec has under
+// these names. It is called before Do, if at all.
+func (x *Run) SetEnv(env []string) { x.task.Env = env }
+
+// Before has f called before the attempt starts. ctx ends when the attempt is stopped, also
+// by its timeout. An error is the host's fault, and nothing is started. It is called before
+// Do, if at all.
+func (x *Run) Before(f func(ctx context.Context) error) { x.before = f }
 
 // startAndWait does all that the driver has part in.
 func (x *Run) startAndWait(started time.Time) (driver.End, error) {
@@ -100,7 +110,7 @@ func (x *Run) begin(started time.Time) (context.Context, bool) {
 	}
 	x.cancel = cancel
 	if t := x.task.Spec.Timeout; t > 0 && x.phase == phaseNone {
-		x.timer = time.AfterFunc(time.Until(started.Add(t)), func() { x.stop(causeTimeout, false) })
+		x.timer = time.AfterFunc(started.Add(t).Sub(x.runner.now()), func() { x.stop(causeTimeout, false) })
 	}
 	return ctx, true
 }
@@ -110,6 +120,11 @@ func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, e
 	r := x.runner
 	if refusal := r.caps.Refuse(x.task.Spec); refusal != nil {
 		return nil, refusal
+	}
+	if x.before != nil {
+		if err := x.before(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if r.journal != nil && r.caps.Remains {
 		slot, err := r.journal.Reserve(&Entry{
@@ -166,7 +181,7 @@ func (x *Run) conclude(a *navvy.Attempt, end driver.End, err error) {
 	a.Exit, a.Usage = end.Exit, end.Usage
 	a.Outcome, a.Reason, a.Message = x.judge(end, err)
 	if x.phase == phaseGivenUp {
-		a.Finished = time.Now()
+		a.Finished = x.runner.now()
 		return // something of it still runs and writes; its journal entry stays
 	}
 	x.takeOutput(a)
@@ -175,7 +190,7 @@ func (x *Run) conclude(a *navvy.Attempt, end driver.End, err error) {
 			x.logger().Warn("the end is not journaled", "err", err)
 		}
 	}
-	a.Finished = time.Now()
+	a.Finished = x.runner.now()
 }
 
 // takeOutput ends the output. An attempt whose output is incomplete has no answer.

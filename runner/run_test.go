@@ -304,3 +304,32 @@ func TestOutput(t *testing.T) {
 		}
 	})
 }
+
+// What must be done before a start and fails is the host's fault; a stop ends it.
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before func(context.Context, *runner.Run) error
+		want   judged
+	}{
+		"done":   {func(context.Context, *runner.Run) error { return nil }, judged{navvy.OutcomeSucceeded, "", ""}},
+		"failed": {func(context.Context, *runner.Run) error { return errors.New("not yet") }, judged{navvy.OutcomeLost, navvy.ReasonStart, "not yet"}},
+		"stopped": {func(ctx context.Context, x *runner.Run) error {
+			x.Stop(false)
+			<-ctx.Done()
+			return ctx.Err()
+		}, judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, task := remote(nil)
+			x := r.Prepare(task(drivertest.Work{}))
+			x.Before(func(ctx context.Context) error { return c.before(ctx, x) })
+			a := x.Do()
+			c.want.check(t, &a)
+		})
+	}
+	if r, _ := remote(nil); r.Vacate(t.Context(), "me") != nil { // which keeps nothing
+		t.Error("nothing is left of others, and it fails")
+	}
+}

@@ -6,6 +6,7 @@ package runner
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/output"
@@ -14,6 +15,7 @@ import (
 
 // Runner runs the attempts of one driver. All methods may be called at once.
 type Runner struct {
+	now     func() time.Time
 	driver  driver.Driver
 	caps    driver.Capabilities
 	journal *Journal
@@ -30,6 +32,8 @@ type Options struct {
 	Worker string
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
 	Logger *slog.Logger
+	// Clock tells when attempts start and end. Defaults to time.Now.
+	Clock func() time.Time
 }
 
 // New returns a runner on a driver, which Close closes.
@@ -38,6 +42,9 @@ func New(d driver.Driver, o *Options) *Runner {
 		o = &Options{}
 	}
 	r := &Runner{driver: d, caps: d.Capabilities(), journal: o.Journal, worker: o.Worker, log: o.Logger}
+	if r.now = o.Clock; r.now == nil {
+		r.now = time.Now
+	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -47,12 +54,21 @@ func New(d driver.Driver, o *Options) *Runner {
 // Close closes the driver. All runs must have ended.
 func (r *Runner) Close() error { return r.driver.Close() }
 
+// Vacate ends what the driver keeps of other owners than this one, where attempts of
+// different owners cannot be kept apart: see driver.Vacater. No attempt of theirs runs.
+func (r *Runner) Vacate(ctx context.Context, owner string) error {
+	if v, ok := r.driver.(driver.Vacater); ok {
+		return v.Vacate(ctx, owner)
+	}
+	return nil
+}
+
 // Capabilities are the driver's.
 func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
 
 // Task is one attempt to run.
 type Task struct {
-	// Task is what the driver is given, less Stdout and Stderr, which are the runner's.
+	// Task is what the driver is given, less Stdout, Stderr and Value, which are the runner's.
 	driver.Task
 	// Sink takes the output if it is long, or watched. Nil makes long output an
 	// error. It is done with when Do returns, but for an attempt that is lost
@@ -68,7 +84,7 @@ func (r *Runner) Prepare(t *Task) *Run {
 		if t.Spec != nil && t.Spec.Limits.Output > 0 {
 			x.output.Limit(t.Spec.Limits.Output, x.tooMuchOutput)
 		}
-		x.task.Stdout, x.task.Stderr = x.output.Stdout(), x.output.Stderr()
+		x.task.Stdout, x.task.Stderr, x.task.Value = x.output.Stdout(), x.output.Stderr(), x.output.Value()
 	}
 	return x
 }

@@ -4,7 +4,8 @@
 # Tests that need PostgreSQL get its URL in NAVVY_TEST_POSTGRES. If that is not
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
-# QEMU and a kernel, which vm.sh fetches.
+# QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, and
+# for Azurite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,8 +37,83 @@ postgres() {
 	echo 'check: PostgreSQL does not start: its tests skip' >&2
 }
 
+# debian installs packages of the system.
+debian() {
+	local root=''
+	[[ $(id -u) -eq 0 ]] || root='sudo -n'
+	$root apt-get update >&2
+	$root apt-get install -y --no-install-recommends "$@" >&2
+}
+
+# curl tries the examples of docs/rest.md; a laptop may do without.
+curl_for_examples() {
+	if command -v curl >/dev/null || [[ -z ${CI:-} ]]; then
+		return
+	fi
+	debian curl
+}
+
+# python are the packages of Debian's Python that tests of functions and services use;
+# without them those skip on a laptop, and fail in CI.
+python() {
+	if [[ -z ${CI:-} ]] || /usr/bin/python3 -c 'import dill, cloudpickle, requests, pytest, tqdm, mypy, grpc' 2>/dev/null; then
+		return
+	fi
+	debian python3 python3-dill python3-cloudpickle python3-requests python3-pytest python3-tqdm python3-grpcio mypy
+}
+
+# node is JavaScript's gRPC, which an example of a service uses; without it that skips on
+# a laptop, and fails in CI.
+node() {
+	if [[ -z ${CI:-} || -n ${NAVVY_TEST_NODE_PATH:-} ]]; then
+		return
+	fi
+	command -v npm >/dev/null || debian nodejs npm
+	local at=${XDG_CACHE_HOME:-$HOME/.cache}/navvy-node
+	npm install --silent --no-fund --no-audit --prefix "$at" @grpc/grpc-js@1.14.7 >&2
+	export NAVVY_TEST_NODE_PATH=$at/node_modules
+}
+
+# azurite is Microsoft's emulator of Azure Storage, and its client for JavaScript, which the
+# tests of queue/storagequeue use; without them those skip on a laptop, and fail in CI.
+azurite() {
+	local dir=${NAVVY_AZURITE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-azurite}
+	if [[ -z ${CI:-} || -d $dir/node_modules/azurite && -d $dir/node_modules/@azure/storage-queue ]]; then
+		return
+	fi
+	command -v npm >/dev/null || debian nodejs npm
+	npm install --prefix "$dir" --no-audit --no-fund --no-save azurite@3.35.0 @azure/storage-queue@12.26.0 >&2
+}
+
+# java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
+java() {
+	if [[ -z ${CI:-} || -e /usr/share/java/grpc-netty.jar && -e /usr/share/java/perfmark-api.jar ]] && command -v javac >/dev/null; then
+		return
+	fi
+	[[ -n ${CI:-} ]] || return 0
+	debian openjdk-17-jdk-headless libgrpc-java libnetty-java libperfmark-java
+}
+
+# rabbitmq is the broker that its driver is tested with; without it those tests skip on a
+# laptop, and fail in CI. Nothing is started here: each test starts its own.
+rabbitmq() {
+	if [[ -z ${CI:-} || -x /usr/lib/rabbitmq/bin/rabbitmq-server ]]; then
+		return
+	fi
+	debian rabbitmq-server
+}
+
+# redis is the broker that the tests of queue/redisqueue start; without it they skip on a
+# laptop, and fail in CI.
+redis() {
+	if [[ -z ${CI:-} ]] || command -v redis-server >/dev/null; then
+		return
+	fi
+	debian redis-server
+}
+
 race() {
-	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 10m ./...
+	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 20m ./...
 }
 
 limits() {
@@ -55,6 +131,7 @@ limits() {
 # harness looks for broken promises with fresh seeds; a failure prints its seed.
 harness() {
 	NAVVY_CRASH_TIME=90s go test -count=1 -v -run TestPromises ./test/... >&2
+	NAVVY_CRASH_TIME=30s go test -count=1 -v -run TestFunctions ./test/team >&2
 }
 
 binary() {
@@ -63,11 +140,21 @@ binary() {
 }
 
 step 'go.mod is tidy' go mod tidy -diff
-step 'generated code is up to date' go -C tools run ./protogen -root ../api -check
+step 'generated code of api is up to date' go -C tools run ./protogen -root ../api -comments comments.json -check
+step 'generated code of gateway is up to date' go -C tools run ./protogen -root ../gateway -check
+step 'the schema: its manner, and what was released' make schema
 step 'build' binary
 step 'lint' make lint
 step 'tests of the tools' go -C tools test ./...
 step 'PostgreSQL' postgres
+step 'curl' curl_for_examples
+step 'Python' python
+step 'Node' node
+step 'Azurite' azurite
+step 'Java' java
+step 'RabbitMQ' rabbitmq
+step 'Redis' redis
+step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
 step 'process limits in a virtual machine (cgroup v2, v1, hybrid)' limits
 step 'crash harness, fresh seeds, 90 s each' harness

@@ -31,6 +31,11 @@ done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}'
 # What each of these hosts enforces: tests of it may not skip.
 abilities=cpus,cpu-shares,memory,pids,read-bps,write-bps,read-iops,write-iops,ulimits,isolate,network-none
 
+# machine runs tests on the host of the loop, and keeps what they print.
+machine() {
+	scripts/vm.sh run "${options[@]}" "$@" 2>&1 | tee -a "$dir/log" || failed+=("$host")
+}
+
 failed=()
 for host in "${hosts[@]}"; do
 	options=(--env "NAVVY_TEST_ABILITIES=$abilities,user")
@@ -39,22 +44,24 @@ for host in "${hosts[@]}"; do
 	user) options=(--user --env "NAVVY_TEST_ABILITIES=$abilities") ;;
 	*) options+=(--cgroup "$host") ;;
 	esac
-	options+=(--env NAVVY_TEST_DISK=/mnt) # where the tests start, on a disk
+	options+=(--timeout 1500 --env NAVVY_TEST_DISK=/mnt) # where the tests start, on a disk; emulated, on a busy machine, it takes its time
 	printf -- '-- %s (after %d s)\n' "$host" "$SECONDS"
 	case $host in
-	root | user) scripts/vm.sh run "${options[@]}" "${binaries[@]}" -- "$@" || failed+=("$host") ;;
+	root | user) machine "${binaries[@]}" -- "$@" ;;
 	*)
 		# Only what depends on the kind of host.
 		for binary in "${binaries[@]}"; do
 			case $binary in
-			*-cgroup) scripts/vm.sh run "${options[@]}" "$binary" -- "$@" || failed+=("$host") ;;
-			*-process) scripts/vm.sh run "${options[@]}" "$binary" -- -test.run='^TestGroup' "$@" || failed+=("$host") ;;
+			*-cgroup) machine "$binary" -- "$@" ;;
+			*-process) machine "$binary" -- -test.run='^TestGroup' "$@" ;;
 			esac
 		done
 		;;
 	esac
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
+	# What failed is far above by now.
+	grep -B 8 -e '--- FAIL' -e '^panic: ' -e '^vm.sh: the guest ' "$dir/log" >&2 || true
 	printf 'test-vm: failed on: %s\n' "${failed[*]}" >&2
 	exit 1
 fi

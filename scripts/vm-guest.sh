@@ -137,7 +137,7 @@ for test in /tests/*; do
 	name=${test##*/}
 	echo "navvy-vm: begin ${name#*-} $(uptime_now)"
 	renew_scope
-	in_group "$test" -test.v -test.timeout=4m "$@"
+	in_group "$test" -test.v -test.timeout=10m "$@"
 	echo "navvy-vm: end $? $(uptime_now)"
 	ran=$((ran + 1))
 done

@@ -12,6 +12,7 @@ import (
 	"github.com/navvy-run/navvy/api"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 func notFound(id navvy.JobID) error { return fmt.Errorf("job %s: %w", id, navvy.ErrNotFound) }
@@ -19,21 +20,35 @@ func notFound(id navvy.JobID) error { return fmt.Errorf("job %s: %w", id, navvy.
 // ambiguous is how many jobs are named when a prefix fits several.
 const ambiguous = 4
 
+// found gives the caller's jobs that begin with a prefix, at most ambiguous ones;
+// there may be any number of others' before them.
+func (s *jobs) found(ctx context.Context, prefix string) ([]navvy.JobID, error) {
+	for limit := ambiguous; ; limit *= 16 {
+		all, err := s.eng.Find(ctx, prefix, limit)
+		if err != nil {
+			return nil, err
+		}
+		var ids []navvy.JobID
+		for _, id := range all {
+			_, err := s.own(ctx, string(id))
+			switch {
+			case err == nil, errors.Is(err, navvy.ErrCorrupt):
+				ids = append(ids, id)
+			case !errors.Is(err, navvy.ErrNotFound):
+				return nil, err
+			}
+		}
+		if len(ids) >= ambiguous || len(all) < limit {
+			return ids[:min(ambiguous, len(ids))], nil
+		}
+	}
+}
+
 // Find implements the call of that name.
 func (s *jobs) Find(ctx context.Context, req *navvyv1.FindRequest) (*navvyv1.FindResponse, error) {
-	found, err := s.eng.Find(ctx, req.GetPrefix(), ambiguous)
+	ids, err := s.found(ctx, req.GetPrefix())
 	if err != nil {
 		return nil, s.fail(err)
-	}
-	var ids []navvy.JobID
-	for _, id := range found {
-		_, err := s.own(ctx, string(id))
-		switch {
-		case err == nil, errors.Is(err, navvy.ErrCorrupt):
-			ids = append(ids, id)
-		case !errors.Is(err, navvy.ErrNotFound):
-			return nil, s.fail(err)
-		}
 	}
 	switch len(ids) {
 	case 0:
@@ -63,11 +78,19 @@ func (s *Server) jobStatus(ctx context.Context, id navvy.JobID) (*navvyv1.JobSta
 	return api.FromJobStatus(job, &st), nil
 }
 
-// Bounds of a page of jobs.
+// Bounds of a page of a list.
 const (
 	defaultPage = 100
 	maxPage     = 1000
 )
+
+// pageLimit is how many there may be on a page, where so many are asked for; 0 leaves it to us.
+func pageLimit(asked int32) int {
+	if asked <= 0 {
+		return defaultPage
+	}
+	return min(int(asked), maxPage)
+}
 
 // List implements the call of that name.
 func (s *jobs) List(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.ListResponse, error) {
@@ -76,10 +99,7 @@ func (s *jobs) List(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.Lis
 }
 
 func (s *jobs) list(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.ListResponse, error) {
-	limit := min(int(req.GetLimit()), maxPage)
-	if limit <= 0 {
-		limit = defaultPage
-	}
+	limit := pageLimit(req.GetLimit())
 	var before time.Time
 	if page := req.GetPage(); page != "" {
 		ns, err := strconv.ParseInt(page, 36, 64)
@@ -88,7 +108,7 @@ func (s *jobs) list(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.Lis
 		}
 		before = time.Unix(0, ns)
 	}
-	ids, next, err := s.eng.Jobs(ctx, s.opts.Owner(ctx), before, limit)
+	ids, next, err := s.jobsOf(ctx, req.GetWhose(), before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +122,42 @@ func (s *jobs) list(ctx context.Context, req *navvyv1.ListRequest) (*navvyv1.Lis
 		} else if err != nil {
 			return nil, err
 		}
-		resp.Jobs = append(resp.Jobs, st)
+		if wanted(req, st) {
+			resp.Jobs = append(resp.Jobs, st)
+		}
 	}
 	if !next.IsZero() {
 		resp.NextPage = strconv.FormatInt(next.UnixNano(), 36)
 	}
 	return resp, nil
+}
+
+// wanted tells whether a list is about a job.
+func wanted(req *navvyv1.ListRequest, st *navvyv1.JobStatus) bool {
+	return (req.GetState() == navvyv1.State_STATE_UNSPECIFIED || req.GetState() == st.GetStatus().GetState()) &&
+		(req.GetQueue() == "" || req.GetQueue() == st.GetJob().GetQueue()) &&
+		(req.GetName() == "" || req.GetName() == st.GetJob().GetName())
+}
+
+// jobsOf gives the jobs that a list is about.
+func (s *jobs) jobsOf(ctx context.Context, whose navvyv1.Whose, before time.Time, limit int) ([]navvy.JobID, time.Time, error) {
+	me := auth.From(ctx)
+	all := me.SeesAll()
+	switch whose {
+	case navvyv1.Whose_WHOSE_UNSPECIFIED:
+	case navvyv1.Whose_WHOSE_OWN:
+		all = false
+	case navvyv1.Whose_WHOSE_ALL:
+		if !all {
+			return nil, time.Time{}, fmt.Errorf("list: the role %s sees its own jobs only: %w", me.Role, navvy.ErrDenied)
+		}
+	default:
+		return nil, time.Time{}, fmt.Errorf("list: whose jobs is %d? %w", whose, navvy.ErrInvalid)
+	}
+	if all {
+		return s.eng.AllJobs(ctx, before, limit)
+	}
+	return s.eng.Jobs(ctx, me.Name, before, limit)
 }
 
 // damaged stands in the list for a job whose records cannot be read: its id, and
@@ -118,11 +168,11 @@ func damaged(id navvy.JobID, err error) *navvyv1.JobStatus {
 
 // Hold implements the call of that name.
 func (s *jobs) Hold(ctx context.Context, req *navvyv1.HoldRequest) (*navvyv1.Status, error) {
-	id, err := s.own(ctx, req.GetId())
+	o, err := s.changed(ctx, req.GetId(), navvyv1.Jobs_Hold_FullMethodName)
 	if err != nil {
 		return nil, s.fail(err)
 	}
-	st, err := s.mgr.Hold(ctx, id, req.GetWhy(), req.GetInterrupt())
+	st, err := s.mgr.Hold(ctx, o.id, o.by(ctx, "held", req.GetWhy()), req.GetInterrupt())
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -131,11 +181,11 @@ func (s *jobs) Hold(ctx context.Context, req *navvyv1.HoldRequest) (*navvyv1.Sta
 
 // Stop implements the call of that name.
 func (s *jobs) Stop(ctx context.Context, req *navvyv1.StopRequest) (*navvyv1.Status, error) {
-	id, err := s.own(ctx, req.GetId())
+	o, err := s.changed(ctx, req.GetId(), navvyv1.Jobs_Stop_FullMethodName)
 	if err != nil {
 		return nil, s.fail(err)
 	}
-	st, err := s.mgr.Stop(ctx, id, req.GetWhy())
+	st, err := s.mgr.Stop(ctx, o.id, o.by(ctx, "stopped", req.GetWhy()))
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -144,7 +194,7 @@ func (s *jobs) Stop(ctx context.Context, req *navvyv1.StopRequest) (*navvyv1.Sta
 
 // Retry implements the call of that name.
 func (s *jobs) Retry(ctx context.Context, req *navvyv1.RetryRequest) (*navvyv1.RetryResponse, error) {
-	id, err := s.own(ctx, req.GetId())
+	id, err := s.change(ctx, req.GetId(), navvyv1.Jobs_Retry_FullMethodName)
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -157,7 +207,7 @@ func (s *jobs) Retry(ctx context.Context, req *navvyv1.RetryRequest) (*navvyv1.R
 
 // Remove implements the call of that name.
 func (s *jobs) Remove(ctx context.Context, req *navvyv1.RemoveRequest) (*navvyv1.RemoveResponse, error) {
-	id, err := s.own(ctx, req.GetId())
+	id, err := s.change(ctx, req.GetId(), navvyv1.Jobs_Remove_FullMethodName)
 	if err != nil && !(req.GetForce() && errors.Is(err, navvy.ErrCorrupt)) {
 		return nil, s.fail(err)
 	}
@@ -169,7 +219,7 @@ func (s *jobs) Remove(ctx context.Context, req *navvyv1.RemoveRequest) (*navvyv1
 
 // Printed implements the call of that name.
 func (s *jobs) Printed(ctx context.Context, req *navvyv1.PrintedRequest) (*navvyv1.PrintedResponse, error) {
-	id, err := s.own(ctx, req.GetId())
+	id, err := s.change(ctx, req.GetId(), navvyv1.Jobs_Printed_FullMethodName)
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -208,14 +258,14 @@ func (s *jobs) Overview(ctx context.Context, _ *navvyv1.OverviewRequest) (*navvy
 	resp := &navvyv1.OverviewResponse{
 		Version: s.opts.Version, Pid: int64(os.Getpid()), Store: info.Kind + " " + info.Place,
 		Full: s.opts.Full(), Draining: s.mgr.Draining(), Abilities: api.FromAbilities(s.mgr.Local()),
-		Policy: api.Text(s.opts.Policy.File()), Role: string(s.opts.Role(ctx)),
+		Policy: api.Text(s.opts.Policy.File()), Role: string(s.policyRole(ctx)),
 	}
 	if info.Free != nil {
 		free, err := info.Free()
 		if err != nil {
 			return nil, s.fail(err)
 		}
-		resp.Free = free
+		resp.Free = &free
 	}
 	for _, id := range s.mgr.Active() {
 		if _, err := s.own(ctx, string(id)); err != nil {
@@ -226,9 +276,7 @@ func (s *jobs) Overview(ctx context.Context, _ *navvyv1.OverviewRequest) (*navvy
 		}
 	}
 	for _, w := range s.mgr.Workers() {
-		resp.Workers = append(resp.Workers, &navvyv1.WorkerStatus{
-			Name: w.Name, Kinds: w.Kinds, Running: int64(w.Running), Abilities: api.FromAbilities(w.Abilities),
-		})
+		resp.Workers = append(resp.Workers, workerStatus(&w))
 	}
 	return resp, nil
 }

@@ -214,6 +214,9 @@ func (r *outputReader) durable(ctx context.Context, a *navvy.Attempt) error {
 	if err := r.begin(a.ID); err != nil {
 		return err
 	}
+	if a.Outcome == navvy.OutcomeLost && a.Output.Length < r.off {
+		return nil // its worker is gone: nobody reported what we have read live
+	}
 	in, err := r.eng.ReadOutput(ctx, r.task, a.ID, &a.Output)
 	if err != nil {
 		return err

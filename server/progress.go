@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -86,7 +85,7 @@ func (s *jobs) Resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingSer
 
 func (s *jobs) resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingServer[navvyv1.Status]) error {
 	ctx := stream.Context()
-	id, err := s.own(ctx, req.GetId())
+	id, err := s.change(ctx, req.GetId(), navvyv1.Jobs_Resume_FullMethodName)
 	if err != nil {
 		return err
 	}
@@ -105,28 +104,4 @@ func (s *jobs) resume(req *navvyv1.ResumeRequest, stream grpc.ServerStreamingSer
 		return err
 	}
 	return s.progress(ctx, id, req.GetProgress(), nil, stream.Send)
-}
-
-// own turns the id of a request into that of a job of the caller; others do not
-// exist. The id comes along with ErrCorrupt, if the job's records are damaged.
-func (s *Server) own(ctx context.Context, id string) (navvy.JobID, error) {
-	job := navvy.JobID(id)
-	if err := job.Validate(); err != nil {
-		return "", err
-	}
-	j, _, err := s.mgr.Job(ctx, job)
-	if errors.Is(err, navvy.ErrCorrupt) {
-		if owns, lookErr := s.eng.Owns(ctx, s.opts.Owner(ctx), job); lookErr != nil {
-			return "", lookErr
-		} else if !owns {
-			return "", notFound(job)
-		}
-		return job, err
-	} else if err != nil {
-		return "", err
-	}
-	if j.Owner != s.opts.Owner(ctx) {
-		return "", notFound(job)
-	}
-	return job, nil
 }

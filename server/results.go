@@ -43,7 +43,13 @@ func (s *jobs) Results(req *navvyv1.ResultsRequest, stream grpc.ServerStreamingS
 
 func (s *jobs) results(req *navvyv1.ResultsRequest, stream grpc.ServerStreamingServer[navvyv1.ResultsResponse]) error {
 	ctx := stream.Context()
-	id, err := s.own(ctx, req.GetId())
+	look := s.own
+	if req.GetMarkRead() {
+		look = func(ctx context.Context, id string) (navvy.JobID, error) {
+			return s.change(ctx, id, navvyv1.Jobs_Results_FullMethodName)
+		}
+	}
+	id, err := look(ctx, req.GetId())
 	if err != nil {
 		return err
 	}
@@ -190,7 +196,9 @@ func (r *resultReader) add(ctx context.Context, res *navvy.Result) error {
 		if err != nil {
 			return err
 		}
-		m.Input = input
+		if m.Input = input; input == nil {
+			m.Input = []byte{} // it was asked for, and is empty
+		}
 	}
 	r.batch = append(r.batch, m)
 	r.bytes += len(res.Output.Inline) + len(m.GetInput())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +18,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // Server serves one manager and its engine. Its methods may be called at once.
@@ -24,19 +26,31 @@ type Server struct {
 	mgr  *manager.Manager
 	eng  *engine.Engine
 	opts Options
+	// issuing orders what is issued and what is revoked: nothing is renewed while it is revoked.
+	issuing  sync.Mutex
+	standing standing
+	// queueing orders changes of queues: the manager has what is registered.
+	queueing sync.Mutex
+
+	// registering orders changes of functions; known remembers some.
+	registering sync.RWMutex
+	known       functionCache
 }
 
 // Options are the settings of a Server.
 type Options struct {
-	// Owner names the user behind a call. Defaults to one user, "local".
-	Owner func(context.Context) string
+	// Gate has the interceptors before all calls, and is told what was revoked. Who
+	// calls is what auth.From says. Defaults to a gate of its own.
+	Gate *auth.Gate
+	// Authority issues certificates. Defaults to none: they come from an outside one.
+	Authority *auth.Authority
+	// Clock tells the time. Defaults to time.Now.
+	Clock func() time.Time
 	// Policy says what jobs may use. Defaults to none: whatever they ask for.
 	Policy *policy.Policy
-	// Role is that of the user behind a call. Defaults to policy.User for everybody.
-	Role func(context.Context) policy.Role
 	// Version is what Overview tells.
 	Version string
-	// Full tells whether the disk is full. Defaults to never.
+	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
 	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.
 	Logger *slog.Logger
@@ -48,11 +62,11 @@ func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	if opts != nil {
 		s.opts = *opts
 	}
-	if s.opts.Owner == nil {
-		s.opts.Owner = func(context.Context) string { return "local" }
+	if s.opts.Gate == nil {
+		s.opts.Gate = auth.NewGate(nil)
 	}
-	if s.opts.Role == nil {
-		s.opts.Role = func(context.Context) policy.Role { return policy.User }
+	if s.opts.Clock == nil {
+		s.opts.Clock = time.Now
 	}
 	if s.opts.Full == nil {
 		s.opts.Full = func() bool { return false }
@@ -67,6 +81,12 @@ func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	navvyv1.RegisterJobsServer(r, &jobs{Server: s})
 	navvyv1.RegisterWorkersServer(r, &workers{Server: s})
+	navvyv1.RegisterFleetServer(r, &fleet{Server: s})
+	navvyv1.RegisterKVServer(r, &kv{Server: s})
+	navvyv1.RegisterTaskKVServer(r, &taskKV{Server: s})
+	navvyv1.RegisterIdentityServer(r, &identity{Server: s})
+	navvyv1.RegisterQueuesServer(r, &queues{Server: s})
+	navvyv1.RegisterFunctionsServer(r, &functions{Server: s})
 }
 
 // fail turns an error into what the caller is told.

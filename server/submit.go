@@ -16,6 +16,7 @@ import (
 	"github.com/navvy-run/navvy/api"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // jobs implements the Jobs service.
@@ -40,13 +41,12 @@ func (s *jobs) submit(stream submitStream) error {
 	if header == nil {
 		return fmt.Errorf("submit: the first message is no header: %w", navvy.ErrInvalid)
 	}
-	job := api.ToJob(header.GetJob())
-	job.Owner = s.opts.Owner(stream.Context())
+	job, err := s.asked(stream.Context(), header.GetJob())
+	if err != nil {
+		return err
+	}
 	if header.GetStream() && job.Shuffle != 0 {
 		return fmt.Errorf("submit: tasks cannot run in a random order before all of them are known: %w", navvy.ErrInvalid)
-	}
-	if err := s.opts.Policy.Apply(s.opts.Role(stream.Context()), &job.Spec); err != nil {
-		return err
 	}
 	in := &incoming{jobs: s, stream: stream, header: header, job: job, accepted: make(chan struct{}), over: make(chan struct{})}
 	sub, id, err := s.mgr.Submit(stream.Context(), job, header.GetStream())
@@ -59,6 +59,25 @@ func (s *jobs) submit(stream submitStream) error {
 	}
 	in.sub = sub
 	return in.run(stream.Context())
+}
+
+// asked reads a job that the caller submits, and holds it against the policy.
+func (s *jobs) asked(ctx context.Context, m *navvyv1.Job) (navvy.Job, error) {
+	job, me := api.ToJob(m), auth.From(ctx)
+	if me.Role != auth.RoleUser && me.Role != auth.RoleAdmin {
+		return job, fmt.Errorf("submit: the role %q submits no jobs: %w", me.Role, navvy.ErrDenied)
+	}
+	if job.Owner != "" && job.Owner != me.Name {
+		return job, fmt.Errorf("submit: owner %.100q: a job belongs to whoever submits it, which is %s; leave it out: %w", job.Owner, me.Name, navvy.ErrInvalid)
+	}
+	job.Owner = me.Name
+	if err := s.resolve(ctx, &job); err != nil {
+		return job, err
+	}
+	if err := s.isolate(ctx, m.GetSpec(), &job.Spec); err != nil {
+		return job, err
+	}
+	return job, s.opts.Policy.Apply(s.policyRole(ctx), &job.Spec)
 }
 
 // leave runs what a client's end asks for, when the client is gone.
@@ -99,6 +118,8 @@ func (in *incoming) run(ctx context.Context) error {
 		in.detach = in.mgr.AttachClient(in.sub.Job())
 		defer func() { in.leave(ctx, in.detach) }()
 		g.Go(func() error { return in.follow(ctx) })
+	} else if in.header.GetStream() {
+		g.Go(func() error { in.watchEnd(ctx); return nil })
 	}
 	g.Go(func() error {
 		defer close(in.over)
@@ -109,6 +130,32 @@ func (in *incoming) run(ctx context.Context) error {
 
 // errHalted ends the receiving of inputs that nobody wants any more.
 var errHalted = errors.New("the job has ended")
+
+// watchEnd ends the receiving of inputs for a job that has ended, since somebody has
+// stopped it: otherwise it would stay open until its client sends one.
+func (in *incoming) watchEnd(ctx context.Context) {
+	select {
+	case <-in.over:
+		return
+	case <-in.accepted:
+	}
+	for {
+		changed := in.mgr.Changes(in.id)
+		st, err := in.mgr.Status(ctx, in.id)
+		if err != nil {
+			return // as the receiving will be told
+		}
+		if !st.Finished.IsZero() {
+			in.halt(errHalted)
+			return
+		}
+		select {
+		case <-in.over:
+			return
+		case <-changed:
+		}
+	}
+}
 
 // follow sends the job's progress from when the client knows its id.
 func (in *incoming) follow(ctx context.Context) error {
@@ -145,7 +192,7 @@ func (in *incoming) durable(n int64) error {
 
 // exists answers a submit that makes no new job: the client stays with the first one.
 func (in *incoming) exists(ctx context.Context, id navvy.JobID) error {
-	job, err := in.first(ctx, id)
+	job, err := in.first(ctx, id, &in.job)
 	if err != nil {
 		return err
 	}
@@ -158,19 +205,22 @@ func (in *incoming) exists(ctx context.Context, id navvy.JobID) error {
 	return in.follow(ctx)
 }
 
-// first gives the first job with the idempotency key. It must run the same
-// command, or the key was given twice by mistake: ErrConflict. What else the two
-// jobs ask for may differ, and their inputs are not compared.
-func (in *incoming) first(ctx context.Context, id navvy.JobID) (*navvy.Job, error) {
-	job, _, err := in.mgr.Job(ctx, id)
-	if err == nil && !sameWork(&job.Spec, &in.job.Spec) {
-		err = fmt.Errorf("submit: the idempotency key %q is that of job %s, which does something else: %s: %w", in.job.IdempotencyKey, id, workOf(&job.Spec), navvy.ErrConflict)
+// first gives the first job with the idempotency key of the one that is asked for. It
+// must run the same command, or the key was given twice by mistake: ErrConflict. What
+// else the two jobs ask for may differ, and their inputs are not compared.
+func (s *jobs) first(ctx context.Context, id navvy.JobID, asked *navvy.Job) (*navvy.Job, error) {
+	job, _, err := s.mgr.Job(ctx, id)
+	if err == nil && !sameWork(&job.Spec, &asked.Spec) {
+		err = fmt.Errorf("submit: the idempotency key %q is that of job %s, which does something else: %s: %w", asked.IdempotencyKey, id, workOf(&job.Spec), navvy.ErrConflict)
 	}
 	return job, err
 }
 
 // sameWork tells whether two jobs do the same with an input.
 func sameWork(a, b *navvy.Spec) bool {
+	if a.Function != nil && b.Function != nil {
+		return a.Function.Same(b.Function)
+	}
 	if a.Command == nil || b.Command == nil {
 		return a.Kind() == b.Kind()
 	}
@@ -180,6 +230,9 @@ func sameWork(a, b *navvy.Spec) bool {
 
 // workOf names what a job does in a message.
 func workOf(s *navvy.Spec) string {
+	if s.Function != nil {
+		return "function " + s.Function.Name
+	}
 	if s.Command == nil {
 		return s.Kind()
 	}
@@ -300,7 +353,7 @@ func (in *incoming) lateExists(ctx context.Context) error {
 	if !errors.Is(err, navvy.ErrExists) || id == "" {
 		return err
 	}
-	job, err := in.first(ctx, id)
+	job, err := in.first(ctx, id, &in.job)
 	if err != nil {
 		return err
 	}

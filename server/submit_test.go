@@ -16,6 +16,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // newJobs is a server of jobs that nobody runs.
@@ -68,7 +69,7 @@ func (s *submitter) Send(m *navvyv1.SubmitResponse) error {
 // newSubmitter begins to submit a job of one input, up to its seal.
 func newSubmitter(t *testing.T, s *jobs, job *navvy.Job) *submitter {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(auth.With(t.Context(), auth.Identity{Name: "ann", Role: auth.RoleUser}))
 	c := &submitter{ctx: ctx, in: make(chan *navvyv1.SubmitRequest), out: make(chan *navvyv1.SubmitResponse), over: make(chan struct{})}
 	go func() {
 		defer close(c.over)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -38,28 +37,73 @@ func (s *workers) work(stream workStream) error {
 	if hello == nil {
 		return fmt.Errorf("work: the first message is no hello: %w", navvy.ErrInvalid)
 	}
-	session := s.mgr.Attach(manager.Worker{
-		Name: hello.GetName(), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots()), Keeps: hello.GetKeeps(),
-		Abilities: api.ToAbilities(hello.GetAbilities()),
-	})
+	session, err := s.attach(stream.Context(), hello)
+	if err != nil {
+		return err
+	}
 	defer session.Close()
-	welcome := &navvyv1.Welcome{}
+	welcome := &navvyv1.Welcome{Name: session.Name()}
 	if lease := s.mgr.Lease(); lease > 0 {
-		welcome.Lease = durationpb.New(lease)
+		welcome.Lease, welcome.Heartbeat = durationpb.New(lease), durationpb.New(lease/beatsInLease)
+		welcome.IdleHeartbeat = durationpb.New(s.mgr.Silence() / beatsInLease)
 	}
 	if err := stream.Send(&navvyv1.WorkResponse{Welcome: welcome}); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(stream.Context())
-	g.Go(func() error { return sendWork(ctx, session, stream) })
-	g.Go(func() error {
+	defer s.strikeLeft(stream.Context(), session, hello.GetReturns())
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	go func() { // until the call ends: Recv waits for nothing else
 		defer session.Close()
-		return receiveReports(ctx, session, stream)
-	})
-	if err := g.Wait(); !errors.Is(err, io.EOF) && !errors.Is(err, navvy.ErrClosed) {
+		cancel(receiveReports(ctx, session, stream))
+	}()
+	if err := sendWork(ctx, session, stream); !errors.Is(err, io.EOF) && !errors.Is(err, navvy.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// beatsInLease is how many heartbeats a worker may miss before its lease has ended.
+const beatsInLease = 2
+
+// strikeLeft takes a worker off the roster whose session ends because it leaves.
+func (s *workers) strikeLeft(ctx context.Context, session *manager.Session, returns bool) {
+	if !returns || !session.Left() {
+		return
+	}
+	ctx, cancel := afterwards(ctx)
+	defer cancel()
+	if err := s.strike(ctx, session.Name()); err != nil {
+		s.opts.Logger.Error("cannot note that a worker has left", "worker", session.Name(), "error", err)
+	}
+}
+
+// attach begins the session that a worker asks for.
+func (s *workers) attach(ctx context.Context, hello *navvyv1.Hello) (*manager.Session, error) {
+	info := manager.Worker{
+		Name: workerName(ctx, hello.GetName()), Kinds: hello.GetKinds(), Slots: int(hello.GetSlots()), Keeps: hello.GetKeeps(),
+		Abilities: api.ToAbilities(hello.GetAbilities()), Returns: hello.GetReturns(), Version: hello.GetVersion(),
+		Offer: api.ToOffer(hello.GetOffer()), SingleOwner: hello.GetSingleOwner(), Process: hello.GetProcess(),
+	}
+	if err := info.Offer.Validate(); err != nil {
+		return nil, fmt.Errorf("worker %s: %w", info.Name, err)
+	}
+	if !info.Returns {
+		return s.mgr.Attach(info), nil
+	}
+	if err := s.enroll(ctx, &info); err != nil {
+		return nil, err
+	}
+	held := make([]manager.Held, len(hello.GetHeld()))
+	for i, h := range hello.GetHeld() {
+		held[i].Task, held[i].Attempt = api.ToRef(h.GetAttempt())
+		held[i].Slot = int(h.GetSlot())
+	}
+	session, err := s.mgr.Return(ctx, info, held)
+	if errors.Is(err, navvy.ErrExists) {
+		s.opts.Logger.Warn("a second process comes under the name of a worker, and is refused", "worker", info.Name, "error", err)
+	}
+	return session, err
 }
 
 // receiveReports takes what the worker says.
@@ -69,7 +113,15 @@ func receiveReports(ctx context.Context, session *manager.Session, stream workSt
 		if err != nil {
 			return err
 		}
-		if len(m.GetAlive()) > 0 {
+		if m.GetLeaving() {
+			session.Leave()
+		}
+		if m.GetWant() > 0 {
+			if err := session.Want(ctx, int(m.GetWant())); err != nil {
+				return err
+			}
+		}
+		if m.GetBeat() || len(m.GetAlive()) > 0 {
 			refs := make([]manager.Ref, len(m.GetAlive()))
 			for i, r := range m.GetAlive() {
 				refs[i].Task, refs[i].Attempt = api.ToRef(r)
@@ -98,10 +150,32 @@ func sendWork(ctx context.Context, session *manager.Session, stream workStream) 
 		if err := session.Next(ctx, &work); err != nil {
 			return err
 		}
-		if err := stream.Send(known.message(&work)); err != nil {
-			return err
+		for more := true; more; {
+			n := together(work.Assignments)
+			rest := work.Assignments[n:]
+			work.Assignments = work.Assignments[:n]
+			if err := stream.Send(known.message(&work)); err != nil {
+				return err
+			}
+			if more = len(rest) > 0; more {
+				work = manager.Work{Assignments: rest}
+			}
 		}
 	}
+}
+
+// maxInputs bounds the inputs of one message, in bytes; a single one may be longer.
+const maxInputs = 4 << 20
+
+// together is how many assignments go into one message.
+func together(list []manager.Assignment) int {
+	bytes := 0
+	for i := range list {
+		if bytes += len(list[i].Input); bytes > maxInputs && i > 0 {
+			return i
+		}
+	}
+	return len(list)
 }
 
 // workJobs keeps the messages of jobs, which are the same each time.
@@ -115,14 +189,14 @@ func (w *workJobs) get(j *navvy.Job) *navvyv1.WorkJob {
 		if *w == nil || len(*w) >= maxWorkJobs {
 			*w = workJobs{}
 		}
-		m = &navvyv1.WorkJob{Id: string(j.ID), Spec: api.FromSpec(&j.Spec), Format: navvyv1.InputFormat(j.Format)}
+		m = &navvyv1.WorkJob{Id: string(j.ID), Spec: api.FromSpec(&j.Spec), Format: navvyv1.InputFormat(j.Format), Owner: j.Owner}
 		(*w)[j.ID] = m
 	}
 	return m
 }
 
 func (w *workJobs) message(work *manager.Work) *navvyv1.WorkResponse {
-	m := &navvyv1.WorkResponse{Assignments: make([]*navvyv1.Assignment, 0, len(work.Assignments))}
+	m := &navvyv1.WorkResponse{Assignments: make([]*navvyv1.Assignment, 0, len(work.Assignments)), Drain: work.Drain}
 	assignments := make([]navvyv1.Assignment, len(work.Assignments))
 	places := map[navvy.JobID]int32{}
 	for i := range work.Assignments {
@@ -166,16 +240,18 @@ func (s *workers) writeOutput(stream grpc.BidiStreamingServer[navvyv1.WriteOutpu
 		}
 		if m.GetAttempt() != nil {
 			task, attempt := api.ToRef(m.GetAttempt())
-			if out, err = s.mgr.WriteOutput(manager.Ref{Task: task, Attempt: attempt}); err != nil {
+			if out, err = s.mgr.WriteOutput(workerName(stream.Context(), ""), manager.Ref{Task: task, Attempt: attempt}); err != nil {
 				return err
 			}
 		}
 		if out == nil {
 			return fmt.Errorf("output: the first message names no attempt: %w", navvy.ErrInvalid)
 		}
-		taken, err := out.Append(stream.Context(), m.GetFrames())
-		if err != nil {
-			return err
+		taken := out.Taken()
+		if len(m.GetFrames()) > 0 {
+			if taken, err = out.Append(stream.Context(), m.GetFrames()); err != nil {
+				return err
+			}
 		}
 		if err := stream.Send(&navvyv1.WriteOutputResponse{Taken: taken}); err != nil {
 			return err

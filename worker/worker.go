@@ -2,15 +2,19 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/client/relay"
+	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/runner"
 )
 
@@ -19,20 +23,57 @@ type Worker struct {
 	server  *client.Workers
 	runners map[string]*runner.Runner
 	opts    Options
+	log     *slog.Logger
+	journal *journal // nil without a directory
+	hands   hands
+	room    *room
+	process string       // told to the server, see client.WorkerInfo
+	relay   *relay.Relay // nil if tasks have no socket
 
-	mu       sync.Mutex
-	runs     map[client.AttemptRef]*runner.Run
-	finished []client.Report
-	ready    chan struct{} // reports are waiting
-	hands    hands
+	mu        sync.Mutex
+	runs      map[client.AttemptRef]*attempt
+	unsettled map[client.AttemptRef]*finished // of a worker that returns
+	reports   []client.Report                 // ready to be sent in this session
+	freed     int                             // slots, since the server was told the last time
+	ready     chan struct{}                   // there are reports, or slots are free
+	link      *link                           // the session
+	changed   chan struct{}                   // closed when link changes
+	draining  bool
+	sentAway  bool          // the server has asked it to drain
+	drained   chan struct{} // closed when it is draining and nothing is left
+	uploads   sync.WaitGroup
+	sending   context.Context //nolint:containedctx // the life of uploads, which outlive sessions
 }
 
 // Options are the settings of a Worker.
 type Options struct {
-	// Name is how the worker is called. Defaults to "local".
+	// Name is how the worker is called, unless the server knows better. Defaults to "local".
 	Name string
 	// Slots is how many attempts it takes at once. Defaults to what the server thinks right.
 	Slots int
+	// Labels say what kind of worker it is, for jobs that ask for it. Defaults to none.
+	Labels map[string]string
+	// CPUs, in thousandths of a core, and Memory, in bytes, are shared out among the
+	// tasks with such limits. They default to the host's with Dir; without, they are
+	// not counted.
+	CPUs, Memory int64
+	// Resources are how many units it has of what can be counted. Those of
+	// navvy.ResourceGPU are numbered from 0, and each task is told its own in
+	// CUDA_VISIBLE_DEVICES. Defaults to none.
+	Resources map[string]int64
+	// SingleOwner is the one owner whose tasks it runs: they may do without the isolation
+	// that keeps owners apart, if the host has none. Defaults to all owners.
+	SingleOwner string
+	// Dir makes the worker one that survives its server: attempts run on while there is
+	// no session, and what they answer is kept there, also over a restart of the worker,
+	// until the server has it. It is for one worker at a time. Defaults to none: the
+	// worker ends with its first session, for servers in the same process.
+	Dir string
+	// TaskSocket is the path of the socket on which tasks reach the key-value store of
+	// their owner, in a directory that is closed to others. Defaults to none.
+	TaskSocket string
+	// Version is told to the server.
+	Version string
 	// Logger takes what goes wrong beside an attempt. Defaults to one that discards.
 	Logger *slog.Logger
 }
@@ -42,7 +83,9 @@ type Options struct {
 func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worker {
 	w := &Worker{
 		server: server, runners: map[string]*runner.Runner{},
-		runs: map[client.AttemptRef]*runner.Run{}, ready: make(chan struct{}, 1),
+		runs: map[client.AttemptRef]*attempt{}, unsettled: map[client.AttemptRef]*finished{},
+		ready: make(chan struct{}, 1), changed: make(chan struct{}), drained: make(chan struct{}),
+		process: rand.Text(),
 	}
 	if opts != nil {
 		w.opts = *opts
@@ -50,94 +93,202 @@ func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worke
 	if w.opts.Name == "" {
 		w.opts.Name = "local"
 	}
-	if w.opts.Logger == nil {
-		w.opts.Logger = slog.New(slog.DiscardHandler)
+	if w.log = w.opts.Logger; w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
 	}
+	w.room = newRoom(w.opts.offer())
 	for _, r := range runners {
 		w.runners[r.Capabilities().Kind] = r
 	}
 	return w
 }
 
-// Run works until ctx ends or the server goes away, then ends what still runs
-// and returns why. It is called once.
-func (w *Worker) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	info := client.WorkerInfo{Name: w.opts.Name, Slots: w.opts.Slots}
-	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
-		info.Kinds = append(info.Kinds, kind)
-		caps := w.runners[kind].Capabilities()
-		info.Abilities = append(info.Abilities, caps.Abilities())
+// offer is what the options say that the worker has.
+func (o *Options) offer() *navvy.Offer {
+	offer := &navvy.Offer{Labels: o.Labels, CPUs: o.CPUs, Memory: o.Memory, Resources: o.Resources}
+	if o.Dir != "" && offer.CPUs == 0 {
+		offer.CPUs = hostCPUs()
 	}
-	session, err := w.server.Work(ctx, info)
-	if err == nil {
-		g.Go(func() error { return w.obey(ctx, session) })
-		g.Go(func() error { return w.report(ctx, session) })
-		err = g.Wait()
-		w.stopAll()
-		w.hands.end()
+	if o.Dir != "" && offer.Memory == 0 {
+		offer.Memory = hostMemory()
 	}
-	return fmt.Errorf("worker %s: %w", w.opts.Name, err)
+	return offer
 }
 
-// obey does what the server says.
-func (w *Worker) obey(ctx context.Context, session *client.Session) error {
-	for {
-		orders, err := session.Next()
-		if err != nil {
+// Validate checks what the options say that the worker has. The error names what is
+// wrong and wraps navvy.ErrInvalid.
+func (o *Options) Validate() error { return o.offer().Validate() }
+
+// Run works until ctx ends, then ends what still runs and returns why. A worker with
+// a directory connects again whenever the server is gone, and returns nil once it is
+// drained; one without returns when its session ends. It is called once.
+func (w *Worker) Run(ctx context.Context) error {
+	err := w.room.offer.Validate()
+	if err != nil {
+		return fmt.Errorf("worker %s: %w", w.opts.Name, err)
+	}
+	defer w.serveTasks()()
+	if w.opts.Dir == "" {
+		err = w.serve(ctx)
+		w.stopAll(true)
+		w.hands.end()
+	} else {
+		err = w.runReturning(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("worker %s: %w", w.opts.Name, err)
+	}
+	return err
+}
+
+// runReturning is Run for a worker that survives its server.
+func (w *Worker) runReturning(ctx context.Context) (err error) {
+	if w.journal, err = openJournal(w.opts.Dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.journal.close()) }()
+	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	w.sending = sending
+	defer func() {
+		cancel()
+		w.uploads.Wait()
+	}()
+	if err := w.recall(sending); err != nil {
+		return err
+	}
+	err = w.serveAgain(ctx)
+	w.stopAll(true)
+	w.hands.end() // all attempts have ended: their answers are settled, or in the journal
+	return err
+}
+
+// Pauses between tries to reach the server: the first, the longest, and that while it
+// knows another process under the worker's name.
+const (
+	firstPause = 50 * time.Millisecond
+	maxPause   = 400 * time.Millisecond
+	otherPause = 3 * time.Second
+)
+
+// serveAgain has one session after the other until ctx ends, the worker is drained,
+// or the server wants it no more.
+func (w *Worker) serveAgain(ctx context.Context) error {
+	pauses := pause.Series{First: firstPause, Longest: maxPause}
+	for lost := false; ; lost = true {
+		began := time.Now()
+		err := w.serve(ctx)
+		switch {
+		case w.isDrained():
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.sentAway {
+				w.log.Info("drained, as the server asked")
+			}
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, navvy.ErrDenied), errors.Is(err, navvy.ErrInvalid), errors.Is(err, navvy.ErrUnsupported):
 			return err
 		}
-		w.start(ctx, orders.Assignments)
-		for _, r := range orders.Watch {
-			if run := w.run(r); run != nil {
-				run.Watch()
-			}
+		if time.Since(began) > maxPause {
+			pauses.Reset()
+			lost = false
 		}
-		for _, s := range orders.Stops {
-			if run := w.run(s.AttemptRef); run != nil {
-				run.Stop(s.Force)
-			}
-		}
-		for _, s := range orders.Settled {
-			if s.Refused != "" {
-				w.opts.Logger.Info("a result was refused", "task", s.Task, "attempt", s.Attempt, "why", s.Refused)
-			}
-		}
-	}
-}
-
-func (w *Worker) run(r client.AttemptRef) *runner.Run {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.runs[r]
-}
-
-func (w *Worker) stopAll() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, run := range w.runs {
-		run.Stop(true)
-	}
-}
-
-// report sends what has finished; what finishes meanwhile goes together.
-func (w *Worker) report(ctx context.Context, session *client.Session) error {
-	var reports []client.Report
-	for {
-		clear(reports)
-		w.mu.Lock()
-		reports, w.finished = w.finished, reports[:0]
-		w.mu.Unlock()
-		if len(reports) > 0 {
-			if err := session.Report(reports); err != nil {
-				return err
-			}
-			continue
+		wait := pauses.Next()
+		switch {
+		case errors.Is(err, navvy.ErrExists):
+			wait = otherPause
+			w.log.Warn("the server has no place for this worker, which tries again", "error", err)
+		case !lost:
+			w.log.Warn("the server is gone: what runs goes on, and the worker tries again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-w.ready:
+		case <-w.drained:
+		case <-time.After(wait):
 		}
+	}
+}
+
+// info is how the worker introduces itself, with what it holds.
+func (w *Worker) info() client.WorkerInfo {
+	info := client.WorkerInfo{
+		Name: w.opts.Name, Slots: w.opts.Slots, Returns: w.opts.Dir != "", Version: w.opts.Version, Offer: w.room.offer,
+		SingleOwner: w.opts.SingleOwner, Process: w.process,
+	}
+	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
+		caps := w.runners[kind].Capabilities()
+		if caps.Absent == "" {
+			info.Kinds = append(info.Kinds, kind)
+		}
+		info.Abilities = append(info.Abilities, caps.Abilities())
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ref, a := range w.runs {
+		info.Held = append(info.Held, client.Held{AttemptRef: ref, Slot: a.slot})
+	}
+	for ref, f := range w.unsettled {
+		info.Held = append(info.Held, client.Held{AttemptRef: ref, Slot: f.Attempt.Slot})
+	}
+	return info
+}
+
+// Drain lets the worker take no further attempts; Run returns when none runs any
+// more and all answers are settled.
+func (w *Worker) Drain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.drainLocked()
+}
+
+// drainForServer is Drain because the server asks for it, which the log tells.
+func (w *Worker) drainForServer() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.sentAway {
+		w.sentAway = true
+		w.log.Info("draining, as the server asked: no further tasks are taken", "running", len(w.runs))
+	}
+	w.drainLocked()
+}
+
+func (w *Worker) drainLocked() {
+	w.draining = true
+	w.wakeLocked()
+	w.checkDrainedLocked()
+}
+
+// Interrupt asks all attempts to end; they will run again, here or elsewhere. With
+// force they are not given their time of grace.
+func (w *Worker) Interrupt(force bool) { w.stopAll(force) }
+
+func (w *Worker) checkDrainedLocked() {
+	if w.draining && len(w.runs)+len(w.unsettled)+len(w.reports) == 0 && !w.isDrained() {
+		close(w.drained)
+	}
+}
+
+func (w *Worker) isDrained() bool {
+	select {
+	case <-w.drained:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *Worker) stopAll(force bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.runs {
+		a.stop(force)
+	}
+}
+
+func (w *Worker) wakeLocked() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
 	}
 }

@@ -32,11 +32,12 @@ type disk struct {
 // write runs one writing operation.
 func (d *disk) write(op, name string, f func() error) {
 	for !d.broken.Load() {
+		given := d.space.given.Load()
 		err := f()
 		if err == nil {
 			return
 		}
-		if noSpace(err) && d.space.wait() {
+		if noSpace(err) && d.space.wait(given) {
 			continue
 		}
 		d.fail(fmt.Errorf("%s %s: %w", op, name, err))
@@ -48,8 +49,9 @@ func (d *disk) write(op, name string, f func() error) {
 // nothing.
 func (d *disk) try(f func() error) error {
 	for !d.broken.Load() {
+		given := d.space.given.Load()
 		err := f()
-		if err == nil || !noSpace(err) || !d.space.wait() {
+		if err == nil || !noSpace(err) || !d.space.wait(given) {
 			return err
 		}
 	}

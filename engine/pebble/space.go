@@ -28,6 +28,7 @@ type space struct {
 	every   time.Duration
 	onFull  func(bool)
 	full    atomic.Bool
+	given   atomic.Int64 // how often the ballast was given up
 
 	mu       sync.Mutex
 	retry    chan struct{} // closed, and replaced, at each look at the disk
@@ -76,18 +77,23 @@ func (s *space) admit(ctx context.Context, n int) error {
 	return nil
 }
 
-// wait is called when a write has found no space. It returns true when trying
-// again makes sense, false when nobody is to wait any longer.
-func (s *space) wait() bool {
+// wait is called when a write has found no space that began when the ballast had been
+// given up so many times. It returns true when trying again makes sense, false when
+// nobody is to wait any longer.
+func (s *space) wait(given int64) bool {
 	s.mu.Lock()
 	switch {
 	case s.stopped(), !s.held && !s.patient:
 		s.mu.Unlock()
 		return false
+	case s.given.Load() != given:
+		s.mu.Unlock()
+		return true // by another write, at the same time
 	case s.held:
 		s.held = false
 		s.watch()
 		err := s.fs.Remove(s.ballast)
+		s.given.Add(1)
 		s.mu.Unlock()
 		return err == nil
 	}

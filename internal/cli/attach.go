@@ -20,18 +20,27 @@ type attachment struct {
 	job   *navvy.Job
 	input *input.Reader
 	one   []byte // the one input of a job that needs no reading: run
-	id    navvy.JobID
+	// reopen opens the inputs again; nil if they can be read only once.
+	reopen func() (*input.Reader, error)
+	id     navvy.JobID
 
 	print       *printFlags
 	parallelism int  // for a job that goes on; 0 leaves it
 	all         bool // print also what was printed before
 	// watch, if not nil, takes the place of printing answers; it returns when the job rests.
 	watch func(ctx context.Context, c *conn, id navvy.JobID) error
+	// detached says that nobody waits for the job.
+	detached bool
+	// notIsolated says that the new job was asked not to be isolated.
+	notIsolated bool
 	// interrupt says that already the first signal ends what runs.
 	interrupt bool
 
 	app     *app
 	printer *printer
+	remote  bool        // over the network, where a job does not depend on who waits for it
+	freed   bool        // the job that goes on was resumed
+	again   bool        // it may have been submitted before, under the same key
 	begun   bool        // a server has taken the job, so that it must not be submitted again
 	wrong   atomic.Bool // the inputs are not what they should be
 	told    bool        // that it has to wait
@@ -42,6 +51,8 @@ type attachment struct {
 	cancel  context.CancelCauseFunc // ends the attachment as a whole
 	feeding context.Context         //nolint:containedctx // ends when no more inputs are to be read
 	stop    context.CancelFunc      // ends feeding
+	going   context.Context         //nolint:containedctx // ends when nothing of the job goes on here, so that there is nothing to hold
+	over    context.CancelFunc      // ends going
 	hurry   context.Context         //nolint:containedctx // ends when nothing is to be waited for
 	now     context.CancelFunc      // ends hurry
 	force   context.Context         //nolint:containedctx // ends when what runs is to be killed
@@ -55,27 +66,39 @@ func (a *app) attach(ctx context.Context, at *attachment) error {
 	if at.id != "" {
 		at.current.Store(&at.id)
 	}
-	if at.job != nil && at.job.Detached {
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	if at.remote = t != nil; at.remote {
+		at.overNetwork()
+	}
+	if at.detached {
 		return at.hinted(a.detach(ctx, at))
 	}
 	ctx, at.cancel = context.WithCancelCause(ctx)
 	defer at.cancel(nil)
 	at.feeding, at.stop = context.WithCancel(ctx)
+	at.going, at.over = context.WithCancel(ctx)
 	at.force, at.kill = context.WithCancel(context.WithoutCancel(ctx))
 	defer at.kill()
 	at.hurry, at.now = context.WithCancel(at.force)
-	defer at.catchSignals(ctx)()
-	err := at.overHolders(ctx)
+	defer at.catchSignals()()
+	err = at.overHolders(ctx)
 	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
 		return cause // a signal before the job was accepted
 	}
 	return at.hinted(err)
 }
 
-// hinted says where to look if a new job asks for more than can be done.
+// hinted says where to look if a new job asks for more than can be done, or than there is.
 func (at *attachment) hinted(err error) error {
-	if at.job != nil && at.id == "" && errors.Is(err, navvy.ErrUnsupported) {
+	switch {
+	case at.job == nil || at.id != "":
+	case errors.Is(err, navvy.ErrUnsupported):
 		return withHint(err, "navvy status shows which limits this machine can enforce")
+	case at.job.Spec.Function != nil:
+		return functionHint(err)
 	}
 	return err
 }
@@ -89,8 +112,9 @@ func (at *attachment) overHolders(ctx context.Context) error {
 		}
 		at.conn.Store(c)
 		status, err := at.session(ctx, c)
-		goesOn := err != nil && c.lost(err) && at.signals.Load() == 0 && (at.id != "" || !at.begun)
+		goesOn := err != nil && c.lost(err) && at.signals.Load() == 0 && (at.id != "" || !at.begun || at.mayRepeat())
 		if !goesOn {
+			at.over()
 			return at.leave(ctx, c, status, err)
 		}
 		at.conn.Store(nil)
@@ -98,7 +122,10 @@ func (at *attachment) overHolders(ctx context.Context) error {
 		if err := c.close(ctx); err != nil {
 			return err
 		}
-		if at.id != "" {
+		if at.id != "" || at.remote {
+			if err := at.repeat(); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := at.pause(ctx); err != nil {
@@ -228,12 +255,15 @@ func (at *attachment) submitBehind(ctx context.Context) (*conn, *client.Submissi
 		if err != nil {
 			return nil, nil, err
 		}
-		sub, err := c.Submit(ctx, *at.job, client.SubmitOptions{})
+		sub, err := c.Submit(ctx, *at.job, client.SubmitOptions{NotIsolated: at.notIsolated})
 		if err == nil {
 			return c, sub, nil
 		}
 		if closeErr := c.close(ctx); !c.lost(err) {
 			return nil, nil, errors.Join(err, closeErr)
+		}
+		if at.remote {
+			continue
 		}
 		if err := at.pause(ctx); err != nil {
 			return nil, nil, err

@@ -84,6 +84,15 @@ func benchmarks() []benchmark {
 		{"output", "one task writing 1 GiB, beside a copy of the same pipe to a file", benchOutput},
 		{"start", "navvy run -- true with an empty data directory", benchStart},
 		{"idle", "what a holder with nothing to do uses", benchIdle},
+		{"fn-map", "50,000 calls of a Python function in batches, durable, beside Python's own pool", benchFnMap},
+		{"fn-latency", "one call of a Python function at a time: submit to value", benchFnLatency},
+		{"fn-idle", "what a holder with a warm pool of Python uses", benchFnIdle},
+		{"team", "no-op tasks through a server and a worker over mTLS, durable", benchTeam},
+		{"team-latency", "one task at a time through an idle server and worker", benchTeamLatency},
+		{"team-submit", "200 submitters of single tasks: submit to result", benchTeamSubmit},
+		{"team-output", "one task writing 1 GiB through worker and server to a client", benchTeamOutput},
+		{"team-readers", "1,000 readers of one task's live output: how late each line is", benchTeamReaders},
+		{"team-idle", "1,000 connected workers with nothing to do: the server's memory and processor time", benchTeamIdle},
 	}
 }
 
@@ -119,7 +128,7 @@ func newBench(a *app) *cobra.Command {
 	long.WriteString("bench measures, each beside what it is compared with, in one run:\n")
 	for _, b := range benchmarks() {
 		cmd.ValidArgs = append(cmd.ValidArgs, b.name)
-		fmt.Fprintf(&long, "  %-10s %s\n", b.name, b.about)
+		fmt.Fprintf(&long, "  %-12s %s\n", b.name, b.about)
 	}
 	cmd.Long = long.String() + "Other work on the machine shows in the figures: compare ratios."
 	return cmd

@@ -70,8 +70,11 @@ func (b *bench) part(ctx context.Context, args ...string) (part, error) {
 }
 
 // memory is the resident memory of this process now, and at its highest.
-func memory() (now, peak int64, err error) {
-	b, err := os.ReadFile("/proc/self/status")
+func memory() (now, peak int64, err error) { return memoryOf("self") }
+
+// memoryOf is that of a process, as /proc names it.
+func memoryOf(pid string) (now, peak int64, err error) {
+	b, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -82,7 +85,7 @@ func memory() (now, peak int64, err error) {
 		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &peak) // most lines are others
 	}
 	if now == 0 || peak == 0 {
-		return 0, 0, errors.New("/proc/self/status does not tell the resident memory")
+		return 0, 0, fmt.Errorf("/proc/%s/status does not tell the resident memory", pid)
 	}
 	return now << 10, peak << 10, nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -180,6 +181,13 @@ func benchIdle(ctx context.Context, b *bench) (*figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	f, err := idle(ctx, seconds, cpuTime)
+	_, closeErr := h.Close(ctx, false)
+	return f, errors.Join(err, closeErr)
+}
+
+// idle measures what is used while nothing happens.
+func idle(ctx context.Context, seconds int, cpuTime func() (time.Duration, error)) (*figure, error) {
 	before, err := cpuTime()
 	if err != nil {
 		return nil, err
@@ -191,9 +199,6 @@ func benchIdle(ctx context.Context, b *bench) (*figure, error) {
 	}
 	after, err := cpuTime()
 	if err != nil {
-		return nil, err
-	}
-	if _, err := h.Close(ctx, false); err != nil {
 		return nil, err
 	}
 	share := (after - before).Seconds() / float64(seconds) * 100

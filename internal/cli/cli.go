@@ -40,9 +40,15 @@ type app struct {
 	terminal *os.File // standard error, if it is one
 	screen   *screen  // what it shows
 
+	remote  remoteFlags // --server and its kin
+	reached bool        // a server has answered
+	away    bool        // it was said that the server is
+	waits   bool        // what is done takes as long as a job does
+
 	data   string // --data
 	store  string // --store
 	policy string // --policy
+	python pythonFlags
 	quiet  bool
 }
 
@@ -210,11 +216,17 @@ func (a *app) dataPath() (string, error) {
 	if path := a.env("NAVVY_DATA"); path != "" {
 		return path, nil
 	}
+	path, err := a.statePath()
+	return filepath.Join(path, "navvy"), err
+}
+
+// statePath is where programs of this user keep what they have to remember.
+func (a *app) statePath() (string, error) {
 	if state := a.env("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "navvy"), nil
+		return state, nil
 	}
 	if home := a.env("HOME"); home != "" {
-		return filepath.Join(home, ".local", "state", "navvy"), nil
+		return filepath.Join(home, ".local", "state"), nil
 	}
 	return "", withHint(fmt.Errorf("there is no place for navvy's data: HOME is not set: %w", navvy.ErrInvalid), "give a directory with --data, or in NAVVY_DATA")
 }

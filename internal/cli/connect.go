@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,15 +43,33 @@ type conn struct {
 	need   need
 	holder *holder.Holder   // if this process holds the directory
 	remote *grpc.ClientConn // otherwise
+	server string           // its address, if it is not the holder of the directory
+	me     string           // who we are to it; empty for the holder of the directory
 }
+
+// whoever is the name that our jobs bear there.
+func (c *conn) whoever() string { return cmp.Or(c.me, owner()) }
 
 // handover is how long somebody else may take to begin serving, or to leave.
 const handover = 10 * time.Second
 
-// connect reaches the holder of the data directory, or becomes it.
+// connect reaches the server, if one is named, else the holder of the data
+// directory, or becomes it.
 func (a *app) connect(ctx context.Context, n need) (*conn, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		return a.connectServer(ctx, t, n)
+	}
+	return a.connectData(ctx, n)
+}
+
+// connectData reaches the holder of the data directory, or becomes it.
+func (a *app) connectData(ctx context.Context, n need) (*conn, error) {
 	if n == needLook || n == needSteer {
-		if err := a.expectData(); err != nil {
+		if err := errors.Join(a.expectData(), a.lookFromTask()); err != nil {
 			return nil, err
 		}
 	}
@@ -194,15 +213,19 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	if err != nil {
 		return holder.Config{}, err
 	}
+	py, err := a.pythonOptions()
+	if err != nil {
+		return holder.Config{}, err
+	}
 	return holder.Config{
 		Dir: dir,
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, log)
+			return newRunners(ctx, dir, j, py, log)
 		},
-		Abilities: abilities,
+		Abilities: func() []navvy.KindAbilities { return abilities(py) },
 		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
 		Owner:     owner(), Version: a.version, Logger: log,
 	}, nil

@@ -13,32 +13,46 @@ import (
 
 // begin submits the job, or goes on with it, and gives its progress.
 func (at *attachment) begin(ctx context.Context, c *conn, bar *bar) (iter.Seq2[navvy.Status, error], func(), error) {
+	if at.remote {
+		return at.beginRemote(ctx, c, bar)
+	}
 	if at.id != "" {
 		return begun(c.Resume(ctx, at.id, client.ResumeOptions{Attach: true, Parallelism: at.parallelism, Progress: bar != nil}))
 	}
-	sub, err := c.Submit(ctx, *at.job, client.SubmitOptions{Stream: at.streams(), Progress: bar != nil})
+	sub, err := c.Submit(ctx, *at.job, client.SubmitOptions{Stream: at.streams(), Progress: bar != nil, NotIsolated: at.notIsolated})
 	if err != nil {
 		return nil, nil, err
 	}
+	f, err := at.accepted(ctx, sub)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f.with(sub.Progress(ctx)), func() {
+		f.end()
+		sub.Close()
+	}, nil
+}
+
+// accepted sends the inputs until the job is durable, and further in the background.
+func (at *attachment) accepted(ctx context.Context, sub *client.Submission) (*feeder, error) {
 	at.begun = true
 	f := at.startFeed(ctx, sub)
 	id, existed, err := sub.Accepted(ctx)
 	if err != nil {
 		f.end()
 		sub.Close()
-		return nil, nil, f.cause(err)
+		return nil, f.cause(err)
 	}
 	at.id = id
 	at.current.Store(&id)
 	if existed {
-		f.end()       // its inputs are not wanted
-		at.all = true // whoever called before, this call wants its answers
-		at.app.say("job %s exists with this idempotency key; going on with it", id)
+		f.end() // its inputs are not wanted
+		if !at.again {
+			at.all = true // whoever called before, this call wants its answers
+			at.app.say("job %s exists with this idempotency key; going on with it", id)
+		}
 	}
-	return f.with(sub.Progress(ctx)), func() {
-		f.end()
-		sub.Close()
-	}, nil
+	return f, nil
 }
 
 // begun waits for the first status of a job that goes on: before that, whoever

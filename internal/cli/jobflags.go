@@ -19,7 +19,7 @@ import (
 	"github.com/navvy-run/navvy/quantity"
 )
 
-// jobFlags are the flags that describe a job, for map and run.
+// jobFlags are the flags that describe a job, for map and run, and for calls of functions.
 type jobFlags struct {
 	limitFlags
 	name, workdir, key string
@@ -27,6 +27,8 @@ type jobFlags struct {
 	retries            int
 	env, envFrom       []string
 	detach             bool
+	queue              string
+	priority           int
 
 	jobs     string
 	maxFails string
@@ -37,24 +39,32 @@ type jobFlags struct {
 
 // add declares what map and run share.
 func (f *jobFlags) add(cmd *cobra.Command) {
+	f.addJob(cmd)
 	fs := cmd.Flags()
-	f.limitFlags.add(cmd)
-	fs.StringVar(&f.name, "name", "", "a name for the job, for people")
-	fs.StringVarP(&f.workdir, "workdir", "w", "", "working directory of the tasks (default: this one; with --isolate one of each task's own)")
-	fs.StringVar(&f.timeout, "timeout", "", "end a task that takes longer: 90s, 5m, 2h")
-	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL; 0 for SIGKILL at once (default 5s)")
-	fs.IntVar(&f.retries, "retries", 0, "try a failed task again, so often at most, with growing pauses")
+	fs.StringVarP(&f.workdir, "workdir", "w", "", "working directory of the tasks (default: this one; with --isolate, and with a server, one of each task's own)")
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE in the tasks' environment, or NAME to drop it; may be repeated")
 	fs.StringArrayVar(&f.envFrom, "env-from", nil, "a file of NAME=VALUE lines, for what should not be seen in ps")
-	fs.BoolVarP(&f.detach, "detach", "d", false, "do not wait: print the job's id, and go on in the background")
-	fs.StringVar(&f.key, "idempotency-key", "", "submit once: a repeated call with the same key and command goes on with the first job, whose inputs count")
 	fs.BoolVar(&f.noop, "noop", false, "run nothing at all in place of the command: measures navvy")
 	_ = fs.MarkHidden("noop")
 }
 
+// addJob declares what jobs of all kinds share.
+func (f *jobFlags) addJob(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	f.limitFlags.add(cmd)
+	fs.StringVar(&f.name, "name", "", "a name for the job, for people")
+	fs.StringVar(&f.timeout, "timeout", "", "end a task that takes longer: 90s, 5m, 2h")
+	fs.StringVar(&f.grace, "grace", "", "time between SIGTERM and SIGKILL; 0 for SIGKILL at once (default 5s)")
+	fs.IntVar(&f.retries, "retries", 0, "try a failed task again, so often at most, with growing pauses")
+	fs.BoolVarP(&f.detach, "detach", "d", false, "do not wait: print the job's id, and go on in the background")
+	fs.StringVar(&f.key, "idempotency-key", "", "submit once: a repeated call with the same key and command goes on with the first job, whose inputs count")
+	fs.StringVar(&f.queue, "queue", navvy.DefaultQueue, "the queue that the job stands in; navvy queue gives it limits; map takes the URL of a broker's, too")
+	fs.IntVar(&f.priority, "priority", 0, "jobs with a higher number are served first; it may be negative")
+}
+
 // addMap declares what only jobs of many tasks have.
 func (f *jobFlags) addMap(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.jobs, "jobs", "j", "", "tasks at once: a number, or a share of the cores as 50% (default: the cores)")
+	fs.StringVarP(&f.jobs, "jobs", "j", "", "tasks at once: a number, or a share of the cores as 50% (default: the cores; with a server no bound)")
 	fs.StringVar(&f.maxFails, "max-fails", "", "stop the job when more tasks than this have failed: N or N%")
 	fs.StringVar(&f.delay, "delay", "", "least time between two starts: 0.5, 2s")
 	fs.BoolVar(&f.shuffle, "shuf", false, "run the tasks in a random order; the answers keep theirs")
@@ -62,6 +72,17 @@ func (f *jobFlags) addMap(fs *pflag.FlagSet) {
 
 // maxParallelism is as many tasks as -j may ask for at once.
 const maxParallelism = 1 << 20
+
+// cap reads -j: of a job of a server none by default, else as many tasks as there are cores.
+func (f *jobFlags) parallelism(remote bool) (int, error) {
+	switch {
+	case remote && f.jobs == "":
+		return 0, nil
+	case remote && strings.HasSuffix(f.jobs, "%"):
+		return 0, usagef("-j %s: a share of the cores says nothing with a server, whose workers have any number; want a number of tasks", f.jobs)
+	}
+	return parallelism(f.jobs)
+}
 
 // parallelism reads -j. A sign is refused: GNU parallel's +1 is relative to the cores.
 func parallelism(text string) (int, error) {
@@ -119,41 +140,60 @@ func durationFlag(name, text string) (time.Duration, error) {
 	return d, nil
 }
 
-// job makes the job that the flags describe around a command, whose
-// environment and directory it fills in.
-func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
-	job := navvy.Job{Name: f.name, Detached: f.detach, IdempotencyKey: f.key}
+// base makes the job that the flags describe, but for what it runs, and tells where:
+// on a server, or on this machine if that is nil.
+func (f *jobFlags) base(a *app) (job navvy.Job, t *target, err error) {
+	job = navvy.Job{Name: f.name, Detached: f.detach, IdempotencyKey: f.key}
 	if f.retries < 0 {
-		return job, usagef("--retries %d: want 0 or more", f.retries)
+		return job, nil, usagef("--retries %d: want 0 or more", f.retries)
 	}
 	job.Spec.Retry.Max = f.retries
-	var err error
+	if err = f.line(&job); err != nil {
+		return job, nil, err
+	}
 	for _, d := range []struct {
 		name, text string
 		to         *time.Duration
 	}{{"timeout", f.timeout, &job.Spec.Timeout}, {"grace", f.grace, &job.Spec.Grace}, {"delay", f.delay, &job.Delay}} {
 		if *d.to, err = durationFlag(d.name, d.text); err != nil {
-			return job, err
+			return job, nil, err
 		}
 	}
 	if f.grace != "" {
 		job.Spec.Grace = max(job.Spec.Grace, 1) // a zero there means the default
 	}
 	if job.MaxFails, err = maxFails(f.maxFails); err != nil {
-		return job, err
+		return job, nil, err
 	}
-	if job.Parallelism, err = parallelism(f.jobs); err != nil {
-		return job, err
+	if t, err = a.target(); err != nil {
+		return job, nil, err
+	}
+	if job.Parallelism, err = f.parallelism(t != nil); err != nil {
+		return job, nil, err
 	}
 	if f.shuffle {
 		job.Shuffle = rand.Uint64() | 1
 	}
 	f.bound(&job.Spec)
+	return job, t, nil
+}
+
+// job makes the job that the flags describe around a command, whose
+// environment and directory it fills in.
+func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
+	job, t, err := f.base(a)
+	if err != nil {
+		return job, err
+	}
 	if f.noop {
 		job.Spec.Noop = &navvy.Noop{}
 		return job, nil
 	}
-	if c.Env, err = f.environment(a); err != nil {
+	job.Spec.Command = c
+	if t != nil {
+		return job, f.place(c)
+	}
+	if c.Env, err = f.environment(a.environ()); err != nil {
 		return job, err
 	}
 	if c.Dir, err = f.directory(); err != nil {
@@ -162,8 +202,22 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 	if c.Dir == "" {
 		err = ownDirectory(c)
 	}
-	job.Spec.Command = c
 	return job, err
+}
+
+// place says where the tasks of a server's job run, and in which environment: one
+// that holds what the flags say, and nothing of ours.
+func (f *jobFlags) place(c *navvy.Command) (err error) {
+	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
+		return withHint(usagef("--workdir %s: a relative path leads nowhere on another machine", f.workdir), "give an absolute path that the workers have")
+	}
+	c.Dir = f.workdir
+	if c.Dir == "" && !c.Shell && strings.Contains(c.Args[0], "/") && !filepath.IsAbs(c.Args[0]) && !strings.HasPrefix(c.Args[0], "{") {
+		return withHint(usagef("%s: a relative path leads nowhere on another machine, where each task has an empty directory of its own", c.Args[0]),
+			"give an absolute path that the workers have, or --workdir")
+	}
+	c.Env, err = f.environment(nil)
+	return err
 }
 
 // directory is where the tasks run; empty if each has a directory of its own.
@@ -207,10 +261,10 @@ func ownDirectory(c *navvy.Command) error {
 	return nil
 }
 
-// environment is this process's, changed as the flags say: a job keeps it, so
+// environment is that of a process, changed as the flags say: a job keeps it, so
 // that it runs in the same one when it is resumed from elsewhere.
-func (f *jobFlags) environment(a *app) ([]string, error) {
-	env := slices.DeleteFunc(outside(a.environ()), func(pair string) bool {
+func (f *jobFlags) environment(base []string) ([]string, error) {
+	env := slices.DeleteFunc(outside(base), func(pair string) bool {
 		return strings.HasPrefix(pair, "=") || !strings.Contains(pair, "=") || strings.HasPrefix(pair, "NAVVY_STORE=")
 	})
 	for _, file := range f.envFrom {

@@ -129,7 +129,7 @@ func (at *attachment) interrupted() int {
 
 // catchSignals lets the first Ctrl-C hold the job, the second end what runs, and
 // the third kill it.
-func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
+func (at *attachment) catchSignals() (stop func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -139,7 +139,7 @@ func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
 			case <-done:
 				return
 			case s := <-signals:
-				at.caught(ctx, s)
+				at.caught(s)
 			}
 		}
 	}()
@@ -150,12 +150,13 @@ func (at *attachment) catchSignals(ctx context.Context) (stop func()) {
 }
 
 // caught acts on one signal.
-func (at *attachment) caught(ctx context.Context, s os.Signal) {
+func (at *attachment) caught(s os.Signal) {
 	n := at.signals.Add(1)
 	if number, ok := s.(syscall.Signal); ok {
 		at.last.Store(int32(number))
 	}
-	interrupt := n > 1 || at.interrupt || s != os.Interrupt
+	over := at.going.Err() != nil
+	interrupt := n > 1 || over || at.interrupt || s != os.Interrupt
 	if interrupt {
 		at.signals.Store(max(n, 2))
 		at.now()
@@ -166,8 +167,13 @@ func (at *attachment) caught(ctx context.Context, s os.Signal) {
 		at.kill()
 		at.cancel(nil)
 		return
+	case over:
+		return // the connection is being given up: there is but that to hurry
 	case id == nil:
 		at.cancel(&exitError{at.interrupted(), errors.New("interrupted before the job was accepted")})
+		return
+	case c == nil && at.remote:
+		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted while the server is away: job %s goes on there", *id), "see navvy status %s, or go on waiting with: navvy resume %s", *id, *id)})
 		return
 	case c == nil:
 		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
@@ -177,7 +183,7 @@ func (at *attachment) caught(ctx context.Context, s os.Signal) {
 	}
 	at.stop()
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, at.app.patience)
+		ctx, cancel := context.WithTimeout(at.going, at.app.patience)
 		defer cancel()
 		if err := c.Hold(ctx, *id, "interrupted", interrupt); err != nil && ctx.Err() == nil {
 			at.app.say("cannot hold job %s: %v", *id, err)

@@ -13,10 +13,12 @@ import (
 )
 
 // limitFlags are the flags that bound tasks and separate them, under the names
-// that Docker has for them.
+// that Docker has for them, and that say where they may run.
 type limitFlags struct {
+	placeFlags
 	limits  navvy.Limits
 	isolate bool
+	own     *pflag.FlagSet
 	network string
 }
 
@@ -25,7 +27,20 @@ const limitGroup = "navvy_limits"
 
 // add declares them.
 func (f *limitFlags) add(cmd *cobra.Command) {
+	f.declare()
+	f.placeFlags.add(f.own)
+	f.show(cmd, "Limits of each task")
+}
+
+// addLimits declares the flags that bound and separate, without those that say where.
+func (f *limitFlags) addLimits(cmd *cobra.Command, title string) {
+	f.declare()
+	f.show(cmd, title)
+}
+
+func (f *limitFlags) declare() {
 	own := pflag.NewFlagSet("limits", pflag.ContinueOnError)
+	f.own = own
 	amount := func(name, short, kind string, parse func(string) (int64, error), field func(*navvy.Limits) *int64, usage string) {
 		own.VarP(&amount{limits: &f.limits, field: field, kind: kind, parse: parse}, name, short, usage)
 	}
@@ -38,12 +53,16 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 	amount("device-write-bps", "", "size", bps, func(l *navvy.Limits) *int64 { return &l.WriteBPS }, "bytes a second that it may write there: 20M")
 	amount("device-read-iops", "", "number", iops, func(l *navvy.Limits) *int64 { return &l.ReadIOPS }, "reads a second there: 500")
 	amount("device-write-iops", "", "number", iops, func(l *navvy.Limits) *int64 { return &l.WriteIOPS }, "writes a second there: 500")
-	amount("output-limit", "", "size", size, func(l *navvy.Limits) *int64 { return &l.Output }, "bytes that it may write to standard output and error: 100M; beyond, it is ended")
+	amount("output-limit", "", "size", size, func(l *navvy.Limits) *int64 { return &l.Output }, "bytes that it may write to standard output and error, and as many that a function may return: 100M; beyond, it is ended")
 	own.Var(&ulimits{list: &f.limits.Ulimits}, "ulimit", "a limit of each of its processes: nofile=1024:2048, core=unlimited; may be repeated")
-	own.BoolVar(&f.isolate, "isolate", false, "separate tasks from this machine and from each other: own processes, /tmp, directory, few rights")
+	own.BoolVar(&f.isolate, "isolate", false, "separate tasks from this machine and from each other: own processes, /tmp, directory, few rights; with a server the default of users")
 	own.Var(&network{&f.network}, "network", "host for this machine's network, none for no network at all (default host)")
-	own.VisitAll(func(flag *pflag.Flag) { flag.Annotations = map[string][]string{limitGroup: nil} })
-	cmd.Flags().AddFlagSet(own)
+}
+
+// show gives a command the flags, under a title of their own.
+func (f *limitFlags) show(cmd *cobra.Command, title string) {
+	f.own.VisitAll(func(flag *pflag.Flag) { flag.Annotations = map[string][]string{limitGroup: nil} })
+	cmd.Flags().AddFlagSet(f.own)
 	complete := func(words ...string) cobra.CompletionFunc {
 		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 	}
@@ -53,12 +72,22 @@ func (f *limitFlags) add(cmd *cobra.Command) {
 		names[i] = name + "="
 	}
 	_ = cmd.RegisterFlagCompletionFunc("ulimit", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
-	cmd.SetUsageFunc(groupedUsage)
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return groupedUsage(cmd, title) })
 }
+
+// names are those of the flags.
+func (f *limitFlags) names() (list []string) {
+	f.own.VisitAll(func(flag *pflag.Flag) { list = append(list, flag.Name) })
+	return list
+}
+
+// notIsolated tells whether the flags say that the job is not to be isolated.
+func (f *limitFlags) notIsolated() bool { return !f.isolate && f.own.Changed("isolate") }
 
 // bound puts what the flags say into a spec.
 func (f *limitFlags) bound(s *navvy.Spec) {
 	s.Limits, s.Isolate, s.Network = f.limits, f.isolate, f.network
+	f.place(s)
 }
 
 // amount is a flag that is one number of the limits, not 0.
@@ -170,7 +199,7 @@ func (n *network) String() string {
 func (n *network) Type() string { return "none|host" }
 
 // groupedUsage is cobra's usage with the limits under a title of their own.
-func groupedUsage(cmd *cobra.Command) error {
+func groupedUsage(cmd *cobra.Command, title string) error {
 	plain, limits := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
 	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		if _, ok := flag.Annotations[limitGroup]; ok {
@@ -179,7 +208,7 @@ func groupedUsage(cmd *cobra.Command) error {
 		}
 		plain.AddFlag(flag)
 	})
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s\nLimits of each task:\n%s\nGlobal Flags:\n%s",
-		cmd.UseLine(), cmd.Example, plain.FlagUsages(), limits.FlagUsages(), cmd.InheritedFlags().FlagUsages())
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "Usage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s\n%s:\n%s\nGlobal Flags:\n%s",
+		cmd.UseLine(), cmd.Example, plain.FlagUsages(), title, limits.FlagUsages(), cmd.InheritedFlags().FlagUsages())
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/internal/cli/format"
 	"github.com/navvy-run/navvy/quantity"
@@ -80,15 +81,25 @@ func isolationText(s *navvy.Spec) string {
 type abilitiesObject struct {
 	Kind     string   `json:"kind"`
 	Enforces []string `json:"enforces"`
-	Lacks    string   `json:"lacks,omitempty"` // why that is not all
+	Lacks    string   `json:"lacks,omitempty"`  // why that is not all
+	Absent   bool     `json:"absent,omitempty"` // it does no such work; lacks says why
+	With     string   `json:"with,omitempty"`   // what it is done with, such as the version of Python
 }
 
 func newAbilities(list []*navvyv1.Abilities) []abilitiesObject {
 	objects := make([]abilitiesObject, len(list))
-	for i, a := range list {
-		objects[i] = abilitiesObject{Kind: a.GetKind(), Enforces: append([]string{}, a.GetEnforces()...), Lacks: a.GetLacks()}
+	for i, a := range api.ToAbilities(list) {
+		objects[i] = newAbility(&a)
 	}
 	return objects
+}
+
+func newAbility(a *navvy.KindAbilities) abilitiesObject {
+	o := abilitiesObject{Kind: a.Kind, Enforces: []string{}, Lacks: a.Lacks, Absent: a.Absent, With: a.With}
+	for _, limit := range a.Enforces {
+		o.Enforces = append(o.Enforces, string(limit))
+	}
+	return o
 }
 
 // abilityRows say for people which limits are enforced, and why not all. A no-op
@@ -98,6 +109,13 @@ func abilityRows(host string, list []abilitiesObject) [][]string {
 	for _, a := range list {
 		if a.Kind == navvy.KindNoop {
 			continue
+		}
+		if a.Absent {
+			rows = append(rows, []string{"no work", host + a.Kind + ": " + a.Lacks})
+			continue
+		}
+		if a.With != "" {
+			rows = append(rows, []string{a.Kind, host + a.With})
 		}
 		enforces := "none"
 		if len(a.Enforces) > 0 {

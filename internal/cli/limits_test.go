@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
@@ -148,5 +150,31 @@ func TestAbilitiesAreShown(t *testing.T) {
 	want := [][]string{{"limits", "bee, command: cpus, memory"}, {"", "no others: there is no pids controller"}}
 	if diff := cmp.Diff(want, abilityRows("bee, ", list)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Labels and resources are said in the order of their names.
+func TestPlacementText(t *testing.T) {
+	t.Parallel()
+	f := &placeFlags{}
+	set := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.add(set)
+	if err := set.Parse([]string{"--on", "zone=b", "--on", "gpu=t4", "--on", "gpu=a100=x", "--resource", "x=3", "--gpus", "2"}); err != nil {
+		t.Fatal(err)
+	}
+	job := &client.Job{Job: navvy.Job{Spec: navvy.Spec{Noop: &navvy.Noop{}}}}
+	f.place(&job.Spec)
+	var got []string
+	for _, row := range statusRows(job) {
+		if row[0] == "runs on" || row[0] == "resources" {
+			got = append(got, row[0]+": "+row[1])
+		}
+	}
+	if want := []string{"runs on: gpu=a100=x, zone=b", "resources: gpu=2, x=3"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	object, err := json.Marshal(newJobObject(job))
+	if err != nil || !strings.Contains(string(object), `"labels":{"gpu":"a100=x","zone":"b"},"resources":{"gpu":2,"x":3}`) {
+		t.Errorf("%s, %v", object, err)
 	}
 }

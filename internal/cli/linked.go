@@ -19,12 +19,21 @@ import (
 	"github.com/navvy-run/navvy/engine/postgres"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/placeholder"
+	queuedriver "github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/memqueue"
+	"github.com/navvy-run/navvy/queue/natsqueue"
+	"github.com/navvy-run/navvy/queue/rabbitqueue"
+	"github.com/navvy-run/navvy/queue/redisqueue"
+	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/function"
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
 	"github.com/navvy-run/navvy/runner/process/isolate"
+	"github.com/navvy-run/navvy/runner/service"
+	"github.com/navvy-run/navvy/worker/answer"
 )
 
 // What is linked in: the stores and the runners. Nobody else names them.
@@ -55,24 +64,86 @@ func noSuchStore(scheme string) error {
 	return fmt.Errorf("store %s://…: there is no such kind of store, only postgres:// and the data directory itself: %w", scheme, navvy.ErrInvalid)
 }
 
-// newDrivers lists the kinds of work that there are. Control groups are made in
-// the place of that name, private directories in work.
-func newDrivers(place, work string, log *slog.Logger) []runnerdriver.Driver {
-	commands, isolation := &templates{}, isolate.Open()
-	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
-	return []runnerdriver.Driver{
-		process.NewDriver(&process.Options{
-			Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}),
-			Isolation: isolation, Work: work, Logger: log,
-		}),
-		noop.Driver{},
+// brokers lists the drivers of queues by the schemes of their URLs. The connection string
+// is for those that have one; empty for the one of the environment.
+func (a *app) brokers(connection string) map[string]queuedriver.Driver {
+	storage := connection
+	if storage == "" {
+		storage = a.env("AZURE_STORAGE_CONNECTION_STRING")
+	}
+	return map[string]queuedriver.Driver{
+		"amqp":    rabbitqueue.Driver,
+		"amqps":   rabbitqueue.Driver,
+		"azqueue": storagequeue.Driver(&storagequeue.Options{ConnectionString: storage}),
+		"mem":     new(memqueue.Broker).Driver,
+		"nats":    natsqueue.Driver,
+		"redis":   redisqueue.Driver,
+		"rediss":  redisqueue.Driver,
+		"tls":     natsqueue.Driver,
 	}
 }
 
+// serviceForms lists how a service can be written.
+func serviceForms() []string { return service.Forms() }
+
+// openedService is a service, and what starts its processes.
+type openedService struct {
+	service.Service
+	processes *process.Driver
+}
+
+// openService opens the service of a worker without a server, whose processes have their
+// private directories in work.
+func (s *answering) openService(ctx context.Context, work string) (*openedService, error) {
+	name := "navvy-service-" + strconv.Itoa(os.Getpid())
+	processes := process.NewDriver(&process.Options{
+		Groups: cgroup.Open(&cgroup.Options{Name: name}), Isolation: isolate.Open(), Work: work, Logger: s.log,
+	})
+	limits := &s.flags.answer.limitFlags
+	svc, err := service.Open(ctx, s.service, &service.Options{
+		Processes: processes, Env: outside(s.app.environ()), Dir: s.dir, Limits: limits.limits,
+		Isolate: limits.isolate, Network: limits.network, Concurrency: s.slots, StartTimeout: s.upTime, Logger: s.log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, processes.Close())
+	}
+	return &openedService{svc, processes}, nil
+}
+
+// invoke has the service answer a request.
+func (s *openedService) invoke(ctx context.Context, r *answer.Request) ([]byte, error) {
+	body, err := s.Invoke(ctx, &service.Request{ID: r.ID, Attempt: r.Attempt, Body: r.Body})
+	if failure, ok := errors.AsType[*service.Failure](err); ok && failure.Final {
+		return nil, fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
+	}
+	return body, err
+}
+
+// Close disposes of the service and ends its processes.
+func (s *openedService) Close(ctx context.Context) error {
+	return errors.Join(s.Service.Close(ctx), s.processes.Close())
+}
+
+// newDrivers lists the kinds of work that there are. Control groups are made in
+// the place of that name, private directories in work. Each is closed before those
+// behind it, on which it may stand.
+func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.Driver {
+	commands, isolation := &templates{}, isolate.Open()
+	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
+	processes := process.NewDriver(&process.Options{
+		Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}),
+		Isolation: isolation, Work: work, Logger: log,
+	})
+	functions := function.New(&function.Options{
+		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
+	})
+	return []runnerdriver.Driver{functions, processes, noop.Driver{}}
+}
+
 // abilities is what the runners would enforce on this machine, if they were made.
-func abilities() []navvy.KindAbilities {
+func abilities(py python) []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), "", nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), "", py, nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started
@@ -80,13 +151,16 @@ func abilities() []navvy.KindAbilities {
 	return list
 }
 
+// noPython tells why functions cannot be called with an interpreter; nil if they can be.
+func noPython(exe string) error { return function.Offered(exe) }
+
 // newRunners makes the runners, and ends what a dead predecessor has left.
-func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, log *slog.Logger) ([]*runner.Runner, error) {
+func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, py python, log *slog.Logger) ([]*runner.Runner, error) {
 	place, err := groupName(dir.Path())
 	if err != nil {
 		return nil, err
 	}
-	drivers := newDrivers(place, dir.WorkDir(), log)
+	drivers := newDrivers(place, dir.WorkDir(), py, log)
 	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
 		for _, d := range drivers {
 			err = errors.Join(err, d.Close())
@@ -95,6 +169,9 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, l
 	}
 	var list []*runner.Runner
 	for _, d := range drivers {
+		if caps := d.Capabilities(); caps.Absent != "" {
+			log.Warn("this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
+		}
 		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
 	}
 	return list, nil

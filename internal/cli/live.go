@@ -13,6 +13,7 @@ import (
 // takes: what was printed is left out when it comes again.
 type liveOutput struct {
 	stdout, stderr resumed
+	value          resumed // what a function returned, which is dropped unless somebody wants it
 	buffers        [2]*bufio.Writer
 	attempt        navvy.AttemptID // whose output was printed last
 	// another is called when the output of a further attempt begins; nil if nobody cares.
@@ -21,8 +22,14 @@ type liveOutput struct {
 
 // newLiveOutput prints to our own streams.
 func (a *app) newLiveOutput() *liveOutput {
-	l := &liveOutput{buffers: [2]*bufio.Writer{bufio.NewWriterSize(printing{a.out}, 64<<10), bufio.NewWriterSize(printing{a.err}, 64<<10)}}
+	return newLiveOutput(a.out, a.err)
+}
+
+// newLiveOutput prints to two writers.
+func newLiveOutput(stdout, stderr io.Writer) *liveOutput {
+	l := &liveOutput{buffers: [2]*bufio.Writer{bufio.NewWriterSize(printing{stdout}, 64<<10), bufio.NewWriterSize(printing{stderr}, 64<<10)}}
 	l.through(func(w io.Writer) io.Writer { return w })
+	l.value.w = io.Discard
 	return l
 }
 
@@ -45,21 +52,26 @@ func (l *liveOutput) sink() client.OutputSink {
 			l.attempt = id
 			l.stdout.forget()
 			l.stderr.forget()
+			l.value.forget()
 			return nil
 		},
-		Write: to(&l.stdout, &l.stderr),
+		Write: to(&l.stdout, &l.stderr, &l.value),
 		Flush: l.flush,
 	}
 }
 
 // to gives a function that writes each stream to its own writer.
-func to(stdout, stderr io.Writer) func(output.Stream, []byte) error {
+func to(stdout, stderr, value io.Writer) func(output.Stream, []byte) error {
 	return func(s output.Stream, p []byte) error {
-		w := stdout
-		if s == output.Stderr {
-			w = stderr
+		var err error
+		switch s {
+		case output.Stdout:
+			_, err = stdout.Write(p)
+		case output.Stderr:
+			_, err = stderr.Write(p)
+		case output.Value:
+			_, err = value.Write(p)
 		}
-		_, err := w.Write(p)
 		return err
 	}
 }
@@ -68,6 +80,7 @@ func to(stdout, stderr io.Writer) func(output.Stream, []byte) error {
 func (l *liveOutput) again() {
 	l.stdout.again()
 	l.stderr.again()
+	l.value.again()
 }
 
 func (l *liveOutput) flush() error {

@@ -73,6 +73,7 @@ func (a *app) logs(ctx context.Context, f *logsFlags, arg string) error {
 	if f.attempt != "" && index < 0 {
 		return usagef("logs: --attempt goes with one task: ID/INDEX")
 	}
+	a.waits = f.follow
 	l := &logPrinter{app: a, flags: f, single: index >= 0, next: max(index, 0)}
 	return a.overHolders(ctx, prefix, func(c *conn, job *client.Job) error { return l.print(ctx, c, job) })
 }

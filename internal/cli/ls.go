@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +26,8 @@ func newLs(a *app) *cobra.Command {
 		Use: "ls [flags]", Short: "list jobs, newest first",
 		Long: `ls lists jobs, newest first: the last 50, or all with --all. It warns of answers
 that nobody has read and that expire soon. Of a job whose record is damaged it
-tells the id and what is wrong, and then exits with 65.`,
+tells the id and what is wrong, and then exits with 65. Whose jobs they are it tells
+when some are not yours, which an administrator or a viewer of a server sees.`,
 		Example: `  navvy ls
   navvy ls --all -o jsonl | jq -r 'select(.failed > 0) | .id'`,
 		Args: cobra.NoArgs,
@@ -70,7 +73,7 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 		if bad {
 			broken++
 			a.say("job %s is damaged: %v", job.ID, err)
-			row, object = []string{string(job.ID), "", "damaged"}, damagedObject{job.ID, "damaged", err.Error()}
+			row, object = []string{string(job.ID), "", "", "damaged"}, damagedObject{job.ID, "damaged", err.Error()}
 		} else {
 			unread.look(&job)
 			row, object = jobRow(&job), newJobObject(&job)
@@ -91,7 +94,7 @@ func (a *app) ls(ctx context.Context, c *conn, f *listFlags, limit int) error {
 		a.say("there are no jobs yet")
 		return nil
 	}
-	if err := format.Table(a.out, jobHeader, rows); err != nil {
+	if err := a.jobTable(rows, c.whoever()); err != nil {
 		return err
 	}
 	if more {
@@ -160,9 +163,45 @@ func jobRow(j *client.Job) []string {
 		took = format.Duration(j.Status.Finished.Sub(j.Accepted))
 	}
 	return []string{
-		string(j.ID), j.Name, stateWord(&j.Status), done(&j.Status), blankZero(c.Failed), blankZero(c.Running),
-		format.Duration(time.Since(j.Accepted)), took, short(commandOf(&j.Job)),
+		string(j.ID), j.Name, j.Owner, stateWord(&j.Status), done(&j.Status), blankZero(c.Failed), blankZero(c.Running),
+		format.Duration(time.Since(j.Accepted)), took, queueOf(j), priorityOf(j), short(commandOf(&j.Job)),
 	}
+}
+
+// queueOf and priorityOf are empty if they are what a job gets that asks for none.
+func queueOf(j *client.Job) string {
+	if j.Queue == navvy.DefaultQueue {
+		return ""
+	}
+	return j.Queue
+}
+
+func priorityOf(j *client.Job) string {
+	if j.Priority == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(j.Priority))
+}
+
+var jobHeader = []string{"ID", "NAME", "OWNER", "STATE", "DONE", "FAILED", "RUNNING", "AGE", "TOOK", "QUEUE", "PRIORITY", "COMMAND"}
+
+// jobTable prints jobs; queue and priority only if one of them has another than the
+// default, and owners only if one of them is not us.
+func (a *app) jobTable(rows [][]string, me string) error {
+	header := slices.Clone(jobHeader)
+	for _, column := range []struct{ name, usual string }{{"OWNER", me}, {"QUEUE", ""}, {"PRIORITY", ""}} {
+		at := slices.Index(header, column.name)
+		if slices.ContainsFunc(rows, func(row []string) bool { return len(row) > at && row[at] != "" && row[at] != column.usual }) {
+			continue
+		}
+		header = slices.Delete(header, at, at+1)
+		for i, row := range rows {
+			if len(row) > at { // that of a damaged job ends before
+				rows[i] = slices.Delete(row, at, at+1)
+			}
+		}
+	}
+	return format.Table(a.out, header, rows)
 }
 
 // stateWord is the state, or why it does not move.

@@ -22,14 +22,12 @@ type mapFlags struct {
 	csv, tsv           string
 	colsep             string
 	dryRun             bool
+	fn                 string // the function to call in place of a command
+	spread             bool
+	broker             brokerFlags
 }
 
-func newMap(a *app) *cobra.Command {
-	f := &mapFlags{}
-	cmd := &cobra.Command{
-		Use:   "map [flags] -- COMMAND [ARGS] [::: WORDS | :::: FILES]",
-		Short: "run a command once for each input",
-		Long: `map runs a command once for each input: each line of standard input, of the
+const mapHelp = `map runs a command once for each input: each line of standard input, of the
 files given with -a, each word behind :::, or each record of a CSV file.
 
 Placeholders in the command stand for the input:
@@ -54,7 +52,18 @@ arguments and shell lines are those that the task sees.
 
 The answers are printed in the order of the inputs. All are kept until they
 expire: see navvy results, navvy ls. The first Ctrl-C lets running tasks finish
-and holds the job, the second stops them; navvy resume goes on where it stopped.`,
+and holds the job, the second stops them; navvy resume goes on where it stopped.
+
+With the URL of a broker's queue, --queue sends each input there as a request, and
+prints the answers of this run, which workers of that queue (navvy worker start
+--requests) send to the queue of --responses. Nothing of it is kept by navvy.`
+
+func newMap(a *app) *cobra.Command {
+	f := &mapFlags{}
+	cmd := &cobra.Command{
+		Use:   "map [flags] -- COMMAND [ARGS] [::: WORDS | :::: FILES]",
+		Short: "run a command once for each input",
+		Long:  mapHelp,
 		Example: `  navvy map -j 8 -- ./score.sh {} < inputs.txt > answers.txt
   navvy map -S 'gunzip -c {} | wc -l' ::: *.gz
   navvy map --csv people.csv -- greet {name} {city}
@@ -62,12 +71,15 @@ and holds the job, the second stops them; navvy resume goes on where it stopped.
   navvy map --stdin -- wc -w < lines.txt
   navvy map -d --name nightly --retries 3 -a urls.txt -- curl -fsS -o {#}.html {}
   navvy map --memory 512M --pids-limit 64 --timeout 5m -- ./convert {} ::: *.raw
-  navvy map -o jsonl -- ./score.sh < inputs.txt | jq .stdout`,
+  navvy map -o jsonl -- ./score.sh < inputs.txt | jq .stdout
+  navvy map --fn score --retries 2 < inputs.jsonl > values.jsonl
+  navvy map --queue amqp://mq/requests --responses amqp://mq/responses < inputs.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runMap(cmd.Context(), f, args) },
 	}
 	fs := cmd.Flags()
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.jobFlags.add(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("queue", a.completeQueues)
 	f.addMap(fs)
 	f.printFlags.add(cmd)
 	fs.BoolVarP(&f.shell, "shell", "S", false, "the command is one shell line; placeholders are quoted in it")
@@ -78,6 +90,10 @@ and holds the job, the second stops them; navvy resume goes on where it stopped.
 	fs.Func("tsv", "the same with tabs between the fields of the `FILE`", once(&f.tsv))
 	fs.Func("colsep", "split each input into fields at this regular `EXPRESSION`", once(&f.colsep))
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
+	fs.StringVar(&f.fn, "fn", "", "call this registered function, NAME or NAME@VERSION, in place of a command; see navvy fn map")
+	f.addSpread(fs)
+	f.broker.add(fs)
+	_ = cmd.RegisterFlagCompletionFunc("fn", a.completeFunctions)
 	return cmd
 }
 
@@ -132,8 +148,15 @@ func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) 
 
 func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	command, behind, err := input.Split(args)
-	if err != nil {
+	switch {
+	case err != nil:
 		return &usageError{err}
+	case f.broker.wanted(f.queue):
+		return a.mapQueue(ctx, f, command, behind)
+	case f.fn != "":
+		return a.mapFunction(ctx, f, command, behind)
+	case f.spread:
+		return usagef("map: --spread goes with --fn")
 	}
 	if len(command) == 0 && !f.noop {
 		return withHint(usagef("map: there is no command"), "see navvy map --help")
@@ -149,7 +172,10 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return usagef("map: --stdin does not go with %s: a task's standard input is one text, not fields", with)
 	}
 	a.quiet = f.quiet
-	in, err := input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: a.in})
+	open := func() (*input.Reader, error) {
+		return input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: a.in})
+	}
+	in, err := open()
 	if err != nil {
 		return &usageError{err}
 	}
@@ -164,7 +190,17 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	if f.dryRun {
 		return a.dryRun(ctx, in, template)
 	}
-	return a.attach(ctx, &attachment{job: &job, input: in, print: &f.printFlags})
+	return a.mapOver(ctx, f, &job, in, open)
+}
+
+// mapOver runs a job over its inputs, which open opens again.
+func (a *app) mapOver(ctx context.Context, f *mapFlags, job *navvy.Job, in *input.Reader, open func() (*input.Reader, error)) error {
+	at := &attachment{job: job, notIsolated: f.notIsolated(), input: in, print: &f.printFlags, detached: f.detach}
+	defer func() { _ = at.input.Close() }() // it was only read, and may be another one by then
+	if !in.Streaming() {
+		at.reopen = open
+	}
+	return a.attach(ctx, at)
 }
 
 // mapJob makes the job, and checks that the command fits the inputs.

@@ -93,6 +93,8 @@ func (f *listFlags) one(w io.Writer, v any) error {
 type jobObject struct {
 	ID        navvy.JobID `json:"id"`
 	Name      string      `json:"name,omitempty"`
+	Queue     string      `json:"queue,omitempty"` // unless it is the default one
+	Priority  int32       `json:"priority,omitempty"`
 	State     string      `json:"state"`
 	Held      bool        `json:"held"`
 	Open      bool        `json:"open,omitempty"`
@@ -116,16 +118,42 @@ type jobObject struct {
 	Limits  *limitsObject `json:"limits,omitempty"`
 	Isolate bool          `json:"isolate,omitempty"`
 	Network string        `json:"network,omitempty"`
+
+	Labels    map[string]string `json:"labels,omitempty"` // that its workers must have
+	Resources map[string]int64  `json:"resources,omitempty"`
+	Usage     *jobUsageObject   `json:"usage,omitempty"`
+}
+
+// jobUsageObject is what the attempts of a job used, together or at most.
+type jobUsageObject struct {
+	Attempts  int64   `json:"attempts"` // how many
+	CPU       float64 `json:"cpu_time"`
+	MaxMemory *int64  `json:"max_memory"` // bytes, of one attempt; null if the kernel cannot tell
+	format.Usage
+}
+
+// newJobUsage is nil as long as no attempt has ended.
+func newJobUsage(s *navvy.Status) *jobUsageObject {
+	if s.Attempts == 0 {
+		return nil
+	}
+	o := &jobUsageObject{Attempts: s.Attempts, CPU: s.Usage.CPU().Round(time.Microsecond).Seconds(), Usage: format.NewUsage(&s.Usage)}
+	if s.Usage.MaxMemory > 0 {
+		o.MaxMemory = &s.Usage.MaxMemory
+	}
+	return o
 }
 
 func newJobObject(j *client.Job) jobObject {
 	s, c := &j.Status, j.Status.Counts
 	return jobObject{
-		ID: j.ID, Name: j.Name, State: s.State().String(), Held: s.Held, Open: s.Open, Cut: s.Cut, Detached: j.Detached,
+		ID: j.ID, Name: j.Name, Queue: queueOf(j), Priority: j.Priority, State: s.State().String(), Held: s.Held, Open: s.Open, Cut: s.Cut, Detached: j.Detached,
 		Total: c.Total(), Queued: c.Queued, Running: c.Running, Succeeded: c.Succeeded, Failed: c.Failed, Stopped: c.Stopped,
 		Why: s.Why, Waiting: s.Waiting, Owner: j.Owner, Command: commandOf(&j.Job), Read: s.Read,
 		Accepted: j.Accepted, Finished: orNil(s.Finished), Expires: orNil(s.Expires),
 		Limits: newLimitsObject(&j.Spec.Limits), Isolate: j.Spec.Isolate, Network: j.Spec.Network,
+		Usage:  newJobUsage(s),
+		Labels: j.Spec.Labels, Resources: j.Spec.Resources,
 	}
 }
 
@@ -140,6 +168,8 @@ func orNil(t time.Time) *time.Time {
 func commandOf(j *navvy.Job) string {
 	c := j.Spec.Command
 	switch {
+	case j.Spec.Function != nil:
+		return functionText(j.Spec.Function) + "(…)"
 	case c == nil:
 		return j.Spec.Kind()
 	case c.Shell:
@@ -211,7 +241,7 @@ func newTaskObject(j *client.Job, t *client.Task) taskObject {
 	if fields, err := j.Format.Fields(t.Input); err == nil && len(fields) > 1 {
 		o.Fields = fields
 	}
-	text := inputText(j, t.Input)
+	text := inputText(&j.Job, t.Input)
 	if utf8.ValidString(text) {
 		o.Input = &text
 	} else {
@@ -231,8 +261,8 @@ func newTaskObject(j *client.Job, t *client.Task) taskObject {
 	return o
 }
 
-// inputText is an input in one piece, for people.
-func inputText(j *client.Job, input []byte) string {
+// inputText is an input in one piece.
+func inputText(j *navvy.Job, input []byte) string {
 	fields, err := j.Format.Fields(input)
 	if err != nil {
 		return string(input)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -142,7 +141,7 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 		return p, nil // text
 	}
 	var err error
-	p.answers, err = format.NewAnswers(p.out, kind, columns)
+	p.answers, err = format.NewAnswers(p.out, kind, columns, job.Spec.Function != nil)
 	return p, err
 }
 
@@ -236,14 +235,18 @@ func (p *printer) print(ctx context.Context, a *client.Answer) error {
 	if p.answers == nil {
 		return p.text(ctx, a)
 	}
-	var stdout, stderr bytes.Buffer
-	if err := p.read(ctx, a, &stdout, &stderr); err != nil {
+	var stdout, stderr, value bytes.Buffer
+	if err := p.read(ctx, a, to(&stdout, &stderr, &value)); err != nil {
 		return err
 	}
-	return p.answers.Write(&format.Answer{
+	answer := &format.Answer{
 		Result: &a.Result, Format: p.job.Format, Input: a.Input,
 		Stdout: orEmpty(stdout.Bytes()), Stderr: orEmpty(stderr.Bytes()),
-	})
+	}
+	if f := p.job.Spec.Function; f != nil {
+		answer.Value, answer.Encoding = value.Bytes(), f.Encoding
+	}
+	return p.answers.Write(answer)
 }
 
 func orEmpty(b []byte) []byte {
@@ -255,6 +258,9 @@ func orEmpty(b []byte) []byte {
 
 // command is the task's command, for the job log.
 func (p *printer) command(a *client.Answer) string {
+	if f := p.job.Spec.Function; f != nil {
+		return functionText(f) + "(" + inputForPeople(p.job, a.Input) + ")"
+	}
 	fields, err := p.job.Format.Fields(a.Input)
 	if err != nil || p.template == nil {
 		return p.job.Spec.Kind()
@@ -265,26 +271,29 @@ func (p *printer) command(a *client.Answer) string {
 // halfPrinted is a task's output on its way, so that it can go on where it was
 // if the connection breaks.
 type halfPrinted struct {
-	task           int64
-	attempt        navvy.AttemptID
-	stdout, stderr resumed
-	end            func()
+	task                  int64
+	attempt               navvy.AttemptID
+	stdout, stderr, value resumed
+	end                   func()
 }
 
 // text prints what the task wrote, and why it failed if it could not even say so itself.
+// Of a function that speaks JSON, standard output is for the value.
 func (p *printer) text(ctx context.Context, a *client.Answer) error {
 	if h := p.half; h != nil && h.task == a.Task.Index && h.attempt == a.ID {
 		h.stdout.again()
 		h.stderr.again()
+		h.value.again()
 	} else {
 		p.half = p.begin(a)
 	}
-	if err := p.read(ctx, a, &p.half.stdout, &p.half.stderr); err != nil {
+	if err := p.read(ctx, a, to(&p.half.stdout, &p.half.stderr, &p.half.value)); err != nil {
 		return err
 	}
 	p.half.end()
 	p.half = nil
-	if a.State == navvy.Failed && a.Reason != navvy.ReasonExit && !p.flags.quiet {
+	// A command that exits with a code has said why.
+	if a.State == navvy.Failed && (a.Reason != navvy.ReasonExit || p.job.Spec.Function != nil) && !p.flags.quiet {
 		return p.failed(a)
 	}
 	return nil
@@ -311,30 +320,34 @@ func (p *printer) failed(a *client.Answer) error {
 
 // begin makes ready to print a task's output.
 func (p *printer) begin(a *client.Answer) *halfPrinted {
-	h := &halfPrinted{task: a.Task.Index, attempt: a.ID, stdout: resumed{w: p.out}, stderr: resumed{w: p.err}, end: func() {}}
+	h := &halfPrinted{task: a.Task.Index, attempt: a.ID, end: func() {}}
+	var out, err io.Writer = p.out, p.err
 	if p.flags.tag {
-		tag := p.tag(a)
-		out, err := &tagger{w: p.out, tag: tag}, &tagger{w: p.err, tag: tag}
-		h.stdout.w, h.stderr.w = out, err
+		tag := inputForPeople(p.job, a.Input)
+		tagged, errTagged := &tagger{w: p.out, tag: tag}, &tagger{w: p.err, tag: tag}
+		out, err = tagged, errTagged
 		h.end = func() {
-			out.end()
-			err.end()
+			tagged.end()
+			errTagged.end()
+		}
+	}
+	h.stdout.w, h.stderr.w, h.value.w = out, err, io.Discard
+	if printsValue(p.job) {
+		h.stdout.w = err
+		if a.State == navvy.Succeeded {
+			untagged := h.end
+			h.value.w = out
+			h.end = func() {
+				_, _ = io.WriteString(out, "\n") // the buffer behind it keeps its error
+				untagged()
+			}
 		}
 	}
 	return h
 }
 
-func (p *printer) tag(a *client.Answer) string {
-	fields, err := p.job.Format.Fields(a.Input)
-	if err != nil {
-		return string(a.Input)
-	}
-	return strings.Join(fields, " ")
-}
-
-// read gives an answer's output to two writers.
-func (p *printer) read(ctx context.Context, a *client.Answer, stdout, stderr io.Writer) error {
-	write := to(stdout, stderr)
+// read gives an answer's output to a function.
+func (p *printer) read(ctx context.Context, a *client.Answer, write func(output.Stream, []byte) error) error {
 	if a.Output.Logged {
 		return p.client.Output(ctx, a.Task, client.OutputOptions{Attempt: a.ID}, client.OutputSink{Write: write})
 	}

@@ -47,6 +47,7 @@ arguments and shell lines are those that the task sees.`,
 	fs := cmd.Flags()
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.add(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("queue", a.completeQueues)
 	fs.BoolVarP(&shell, "shell", "S", false, "the command is one shell line")
 	fs.BoolVar(&stdin, "stdin", false, "keep our standard input and give it to the command")
 	fs.BoolVar(&quiet, "quiet", false, "say nothing but errors")
@@ -62,7 +63,7 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 	if err != nil {
 		return err
 	}
-	at := &attachment{job: &job, one: []byte{}, print: &printFlags{output: "text", quiet: true}, interrupt: true}
+	at := &attachment{job: &job, notIsolated: f.notIsolated(), one: []byte{}, detached: f.detach, print: &printFlags{output: "text", quiet: true}, interrupt: true}
 	if command.Stdin {
 		if at.one, err = io.ReadAll(io.LimitReader(a.in, input.MaxInput+1)); err != nil {
 			return fmt.Errorf("read standard input: %w", err)
@@ -71,63 +72,77 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 			return usagef("run --stdin: more than %d MiB of input; give the command a file to read", input.MaxInput>>20)
 		}
 	}
-	var result *navvy.Result
-	live := a.newLiveOutput()
-	attempts := 1
+	return a.watched(ctx, at, a.newLiveOutput(), func(r *navvy.Result) error { return a.runVerdict(r, command) })
+}
+
+// watched stays with a job of one task: it passes on what that writes, and judges its result.
+func (a *app) watched(ctx context.Context, at *attachment, live *liveOutput, verdict func(*navvy.Result) error) error {
+	var answer *client.Answer
+	attempts, another := 1, live.another
 	live.another = func() {
 		attempts++
 		a.say("attempt %d failed, this is attempt %d", attempts-1, attempts)
+		if another != nil {
+			another()
+		}
 	}
 	at.watch = func(ctx context.Context, c *conn, id navvy.JobID) (err error) {
-		result, err = watchRun(ctx, c.Client, id, live)
+		answer, err = watchRun(ctx, c.Client, id, live)
 		return err
 	}
-	err = a.attach(ctx, at)
-	if result == nil || job.Detached {
+	err := a.attach(ctx, at)
+	if answer == nil || at.detached {
 		return err
 	}
-	return a.runVerdict(result, command)
+	return verdict(&answer.Result)
 }
 
-// watchRun passes the output on as it comes, and gives the result; nil if there is none yet.
-func watchRun(ctx context.Context, c *client.Client, id navvy.JobID, live *liveOutput) (*navvy.Result, error) {
+// watchRun passes the output on as it comes, and gives the answer; nil if there is none yet.
+func watchRun(ctx context.Context, c *client.Client, id navvy.JobID, live *liveOutput) (*client.Answer, error) {
 	if err := c.Output(ctx, navvy.TaskID{Job: id}, client.OutputOptions{Follow: true}, live.sink()); err != nil {
 		return nil, err
 	}
-	var result *navvy.Result
+	var last *client.Answer
 	for answer, err := range c.Results(ctx, id, client.ResultsOptions{MarkRead: true}) {
 		if err != nil {
 			return nil, err
 		}
-		result = &answer.Result
+		last = &answer
 	}
-	return result, nil
+	return last, nil
 }
 
 // runVerdict turns the task's result into our exit code, and says what the
 // command could not say itself.
 func (a *app) runVerdict(r *navvy.Result, c *navvy.Command) error {
-	code := r.Exit.ShellCode()
-	switch r.Reason {
-	case "":
+	if r.Reason == "" {
 		return nil
-	case navvy.ReasonExit:
-		return &exitError{code: code}
-	case navvy.ReasonTimeout:
-		code = api.ExitTimeout
-	case navvy.ReasonNotFound:
-		code = api.ExitNotFound
-	case navvy.ReasonSignal, navvy.ReasonOOM:
-	case navvy.ReasonOutput:
-		code = max(code, 1) // it may have ended well when it was asked to
-	default:
-		code = api.ExitCannotRun
+	}
+	if r.Reason == navvy.ReasonExit {
+		return &exitError{code: runCode(r)}
 	}
 	err := errors.New(r.Message)
 	if isLine(c, r.Reason) {
 		err = withHint(err, lineHint)
 	}
-	return &exitError{code: code, err: err}
+	return &exitError{code: runCode(r), err: err}
+}
+
+// runCode is the exit code of a task that has failed.
+func runCode(r *navvy.Result) int {
+	code := r.Exit.ShellCode()
+	switch r.Reason {
+	case navvy.ReasonTimeout:
+		return api.ExitTimeout
+	case navvy.ReasonNotFound:
+		return api.ExitNotFound
+	case navvy.ReasonSignal, navvy.ReasonOOM, navvy.ReasonExit:
+		return code
+	case navvy.ReasonOutput:
+		return max(code, 1) // it may have ended well when it was asked to
+	default:
+		return api.ExitCannotRun
+	}
 }
 
 // lineHint is for who gives a shell line as the name of a program.

@@ -3,16 +3,22 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +26,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // TestMain makes this binary the commands of the scripts: navvy itself, which
@@ -28,6 +37,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakFree{m}, map[string]func(){
 		"navvy": func() { os.Exit(Main("test")) },
 		"rc":    rc,
+		"fetch": fetch,
 	})
 }
 
@@ -41,6 +51,43 @@ func (l leakFree) Run() int {
 		return 1
 	}
 	return code
+}
+
+// fetch is the command "fetch URL [NAME: VALUE]… [cert=FILE key=FILE ca=FILE]": it
+// prints what HTTP answers, and ends with 22 if that is an error.
+func fetch() {
+	req, err := http.NewRequest(http.MethodGet, os.Args[1], nil)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	files := map[string]string{}
+	for _, arg := range os.Args[2:] {
+		if name, value, ok := strings.Cut(arg, ": "); ok && name == "Host" {
+			req.Host = value
+		} else if ok {
+			req.Header.Set(name, value)
+		} else if name, value, ok := strings.Cut(arg, "="); ok {
+			files[name] = value
+		}
+	}
+	config := &tls.Config{}
+	if text, err := os.ReadFile(files["ca"]); err == nil {
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM(text)
+	}
+	if pair, err := tls.LoadX509KeyPair(files["cert"], files["key"]); err == nil {
+		config.Certificates = []tls.Certificate{pair}
+	}
+	resp, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: config}}).Do(req)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_, err = io.Copy(os.Stdout, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode >= http.StatusBadRequest {
+		os.Exit(22)
+	}
 }
 
 // rc is the command "rc FILE PROGRAM ARGS": it runs the program, hands signals on
@@ -83,6 +130,10 @@ var helpers = map[string]string{
 // TestScripts runs testdata/script. Each file is a documented use.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	docs, err := filepath.Abs("../../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -93,6 +144,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NAVVY_DATA", filepath.Join(env.WorkDir, "data"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TERM", "dumb")
+			env.Setenv("DOCS", docs)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // there are hundreds of processes
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Defer(func() { cleanUp(env.T(), env.WorkDir) })
@@ -107,9 +159,37 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "waitfor": waitFor, "until": until, "newest": newest, "jsonfield": jsonField,
+			"exits": exits, "waitfor": waitFor, "until": until, "newest": newest, "jsonfield": jsonField, "address": address, "outside": outsideTmp,
+		},
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "apart":
+				return keepsApart(), nil
+			case "ci":
+				return os.Getenv("CI") != "", nil
+			}
+			return false, fmt.Errorf("there is no condition %q", name)
 		},
 	})
+}
+
+// keepsApart tells whether tasks can be isolated here, with users of their own: the condition "apart".
+var keepsApart = sync.OnceValue(func() bool {
+	abilities := isolate.Open().Abilities()
+	return slices.Contains(abilities, navvy.AbilityIsolate) && slices.Contains(abilities, navvy.AbilityUser)
+})
+
+// outsideTmp is "outside NAME": it makes a directory that is not below /tmp, which isolated
+// tasks have for themselves, and sets NAME to it.
+func outsideTmp(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: outside NAME")
+	}
+	dir, err := os.MkdirTemp("/run", "navvy-script-")
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(os.RemoveAll(dir)) })
+	ts.Check(os.Chmod(dir, 0o755)) // what is in it guards itself
+	ts.Setenv(args[0], dir)
 }
 
 // cleanUp ends what a script has left running: of one that has passed that must
@@ -216,6 +296,25 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		return pattern.MatchString(ts.ReadFile("stdout"))
 	}) {
 		ts.Fatalf("%q does not come to print %q", args[1:], args[0])
+	}
+}
+
+// address is "address VAR FILE": the address of the server that has written the file
+// as its standard output becomes the value of the variable, once it serves.
+func address(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: address VAR FILE")
+	}
+	pattern := regexp.MustCompile(`(?m)^connect: navvy --server (\S+)`)
+	if !poll(func() bool {
+		text, err := os.ReadFile(ts.MkAbs(args[1]))
+		found := pattern.FindSubmatch(text)
+		if err == nil && found != nil {
+			ts.Setenv(args[0], string(found[1]))
+		}
+		return found != nil
+	}) {
+		ts.Fatalf("the server does not come to serve")
 	}
 }
 

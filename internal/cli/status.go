@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +76,8 @@ func (c *conn) find(ctx context.Context, prefix string) (navvy.JobID, error) {
 func statusRows(j *client.Job) [][]string {
 	s, c := &j.Status, j.Status.Counts
 	rows := [][]string{
-		{"job", string(j.ID)}, {"name", j.Name}, {"state", stateWord(s)}, {"why", s.Why}, {"waits", s.Waiting},
+		{"job", string(j.ID)}, {"name", j.Name}, {"owner", j.Owner}, {"state", stateWord(s)}, {"why", s.Why}, {"waits", s.Waiting},
+		{"queue", queueOf(j)}, {"priority", priorityOf(j)},
 		{"tasks", done(s) + " done"}, {"queued", blankZero(c.Queued)}, {"running", blankZero(c.Running)},
 		{"succeeded", blankZero(c.Succeeded)}, {"failed", blankZero(c.Failed)}, {"stopped", blankZero(c.Stopped)},
 		{"command", commandOf(&j.Job)},
@@ -82,18 +85,32 @@ func statusRows(j *client.Job) [][]string {
 	if command := j.Spec.Command; command != nil {
 		rows = append(rows, []string{"directory", command.Dir})
 	}
-	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)})
+	if f := j.Spec.Function; f != nil {
+		rows = append(rows, []string{"function", f.ID})
+	}
+	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)},
+		[]string{"runs on", labelsText(j.Spec.Labels)}, []string{"resources", resourcesText(j.Spec.Resources)})
 	if j.Parallelism > 0 {
 		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
 	}
+	rows = append(rows, jobUsageRows(s)...)
 	rows = append(rows, []string{"accepted", moment(j.Accepted)}, []string{"finished", moment(s.Finished)}, []string{"expires", moment(s.Expires)})
-	kept := rows[:0]
-	for _, row := range rows {
-		if row[1] != "" {
-			kept = append(kept, row)
-		}
+	return filled(rows)
+}
+
+// filled are the rows that say something.
+func filled(rows [][]string) [][]string {
+	return slices.DeleteFunc(rows, func(row []string) bool { return row[1] == "" })
+}
+
+// jobUsageRows say what the attempts of a job used together, and one of them at most.
+func jobUsageRows(s *navvy.Status) [][]string {
+	together, most := s.Usage, navvy.Usage{MaxMemory: s.Usage.MaxMemory, MaxPIDs: s.Usage.MaxPIDs}
+	together.MaxMemory, together.MaxPIDs = 0, 0
+	return [][]string{
+		{"attempts", blankZero(s.Attempts)},
+		{"used", strings.Join(usageWords(&together), ", ")}, {"by one", strings.Join(usageWords(&most), ", ")},
 	}
-	return kept
 }
 
 // moment is a point in time for people; empty if there is none.
@@ -109,7 +126,7 @@ type overviewObject struct {
 	Version  string         `json:"version"`
 	Holder   int64          `json:"holder,omitempty"` // its process id
 	Store    string         `json:"store"`
-	Free     uint64         `json:"free_bytes,omitempty"`
+	Free     *uint64        `json:"free_bytes,omitempty"` // nil if nobody can tell
 	Full     bool           `json:"full"`
 	Draining bool           `json:"draining"`
 	Active   []jobObject    `json:"active"`
@@ -125,6 +142,13 @@ type workerObject struct {
 	Kinds     []string          `json:"kinds"`
 	Running   int64             `json:"running"`
 	Abilities []abilitiesObject `json:"abilities"`
+
+	Labels     map[string]string `json:"labels,omitempty"`
+	CPUs       float64           `json:"cpus,omitempty"`
+	Memory     int64             `json:"memory,omitempty"` // bytes
+	Resources  map[string]int64  `json:"resources,omitempty"`
+	Quarantine string            `json:"quarantine,omitempty"` // why it gets no tasks
+	Owners     string            `json:"owners,omitempty"`     // whose tasks it runs, in words
 }
 
 func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
@@ -133,7 +157,7 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 		return err
 	}
 	o := overviewObject{
-		Version: m.GetVersion(), Store: m.GetStore(), Free: m.GetFree(), Full: m.GetFull(), Draining: m.GetDraining(),
+		Version: m.GetVersion(), Store: m.GetStore(), Free: m.Free, Full: m.GetFull(), Draining: m.GetDraining(),
 		Active: []jobObject{}, Workers: []workerObject{}, Abilities: newAbilities(m.GetAbilities()),
 		Policy: m.GetPolicy(),
 	}
@@ -152,6 +176,8 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	for _, w := range m.GetWorkers() {
 		o.Workers = append(o.Workers, workerObject{
 			Name: w.GetName(), Kinds: w.GetKinds(), Running: w.GetRunning(), Abilities: newAbilities(w.GetAbilities()),
+			Labels: w.GetOffer().GetLabels(), CPUs: float64(w.GetOffer().GetCpusMilli()) / 1000, Memory: w.GetOffer().GetMemory(),
+			Resources: w.GetOffer().GetResources(), Quarantine: w.GetQuarantine(), Owners: w.GetOwners(),
 		})
 	}
 	if f.output != "table" {
@@ -164,7 +190,7 @@ func (a *app) overview(ctx context.Context, c *conn, f *listFlags) error {
 	if _, err := fmt.Fprintln(a.out); err != nil {
 		return err
 	}
-	return format.Table(a.out, jobHeader, rows)
+	return a.jobTable(rows, c.whoever())
 }
 
 // glance is the whole but its jobs, a line each.
@@ -177,14 +203,20 @@ func (o *overviewObject) glance() [][]string {
 		}
 	}
 	glance := [][]string{{"version", o.Version}, {"store", o.Store}, {"held by", holder}}
-	if o.Free > 0 {
-		glance = append(glance, []string{"free", quantity.Size(int64(o.Free))})
+	if o.Free != nil {
+		glance = append(glance, []string{"free", quantity.Size(int64(*o.Free))})
 	}
 	if o.Full {
-		glance = append(glance, []string{"disk", "FULL: answers wait, nothing new starts"})
+		glance = append(glance, []string{"disk", "FULL: new jobs are refused; with no space left answers wait and nothing starts"})
 	}
 	for _, w := range o.Workers {
 		glance = append(glance, []string{"worker", fmt.Sprintf("%s, %d running", w.Name, w.Running)})
+		if w.Quarantine != "" {
+			glance = append(glance, []string{"", w.Quarantine})
+		}
+		if w.Owners != "" {
+			glance = append(glance, []string{"", w.Name + " " + w.Owners})
+		}
 	}
 	for _, w := range o.Workers {
 		if len(o.Abilities) == 0 {
@@ -197,8 +229,6 @@ func (o *overviewObject) glance() [][]string {
 	}
 	return glance
 }
-
-var jobHeader = []string{"ID", "NAME", "STATE", "DONE", "FAILED", "RUNNING", "AGE", "TOOK", "COMMAND"}
 
 func toClientJob(m *navvyv1.JobStatus) client.Job {
 	return client.Job{Job: api.ToJob(m.GetJob()), Status: api.ToStatus(m.GetStatus())}
@@ -272,6 +302,7 @@ func (a *app) sayWaiting(id navvy.JobID, before, now *navvy.Status) {
 // verdict; the job is nil if there is none.
 func (a *app) wait(ctx context.Context, prefix string) (*client.Job, error) {
 	var job client.Job
+	a.waits = true
 	for again := true; again; {
 		err := a.with(ctx, needLook, func(c *conn) error {
 			var err error

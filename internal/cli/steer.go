@@ -40,7 +40,7 @@ no answer yet is stopped. Answers stay. navvy retry --failed runs the rest again
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&why, "why", "stopped by its user", "the reason, for those who look later")
+	cmd.Flags().StringVar(&why, "why", "", "the reason, for those who look later (default: who stopped it)")
 	return cmd
 }
 
@@ -160,6 +160,10 @@ func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, ind
 			return err
 		}
 	}
+	calls := ""
+	if f.output == "table" {
+		calls = functionNeeds(ctx, c, &job.Job)
+	}
 	out := f.objects(a.out)
 	defer func() { err = errors.Join(err, out.close()) }()
 	for _, i := range indexes {
@@ -168,7 +172,7 @@ func (a *app) why(ctx context.Context, c *conn, f *listFlags, prefix string, ind
 			return err
 		}
 		if f.output == "table" {
-			err = a.explain(&job, &t)
+			err = a.explain(&job, &t, calls)
 		} else {
 			err = out.add(newTaskObject(&job, &t))
 		}
@@ -217,12 +221,15 @@ func firstPending(ctx context.Context, c *conn, job *client.Job) (int64, error) 
 	return next, nil
 }
 
-// explain prints one task.
-func (a *app) explain(job *client.Job, t *client.Task) error {
+// explain prints one task; of a call, with what its function needs.
+func (a *app) explain(job *client.Job, t *client.Task, calls string) error {
 	if _, err := fmt.Fprintf(a.out, "task %s: %s\n", t.ID, t.State); err != nil {
 		return err
 	}
-	rows := [][]string{{"input", short(inputText(job, t.Input))}}
+	rows := [][]string{{"input", short(inputForPeople(&job.Job, t.Input))}}
+	if calls != "" {
+		rows = append(rows, []string{"function", calls})
+	}
 	if t.Waiting != "" {
 		rows = append(rows, []string{"waits", t.Waiting})
 	}

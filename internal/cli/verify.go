@@ -27,7 +27,7 @@ itself, changes no answer, and exits with 65 if something is wrong.`,
 		Example: "  navvy verify\n  navvy verify --data /mnt/copy -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(); err != nil {
+			if err := errors.Join(f.check(), a.local("verify")); err != nil {
 				return err
 			}
 			return a.verify(cmd.Context(), f)
@@ -43,6 +43,7 @@ type verifiedObject struct {
 	Inputs   int64    `json:"inputs"`
 	Results  int64    `json:"results"`
 	Attempts int64    `json:"attempts"`
+	Values   int64    `json:"values"`
 	Logs     int64    `json:"logs"`
 	LogBytes int64    `json:"log_bytes"`
 	Problems []string `json:"problems"`
@@ -91,7 +92,7 @@ func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	o.Jobs, o.Inputs, o.Results, o.Attempts, o.Logs, o.LogBytes = v.Jobs, v.Inputs, v.Results, v.Attempts, v.Logs, v.LogBytes
+	o.Jobs, o.Inputs, o.Results, o.Attempts, o.Values, o.Logs, o.LogBytes = v.Jobs, v.Inputs, v.Results, v.Attempts, v.Values, v.Logs, v.LogBytes
 	if err := a.showVerified(f, &o); err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ func (a *app) showVerified(f *listFlags, o *verifiedObject) error {
 	}
 	return format.Table(a.out, nil, [][]string{
 		{"jobs", format.Count(o.Jobs)}, {"inputs", format.Count(o.Inputs)}, {"results", format.Count(o.Results)},
-		{"attempts", format.Count(o.Attempts)}, {"logs", fmt.Sprintf("%s, %s", format.Count(o.Logs), quantity.Size(o.LogBytes))},
+		{"attempts", format.Count(o.Attempts)}, {"values", format.Count(o.Values)},
+		{"logs", fmt.Sprintf("%s, %s", format.Count(o.Logs), quantity.Size(o.LogBytes))},
 		{"problems", format.Count(int64(len(o.Problems)))},
 	})
 }

@@ -21,6 +21,7 @@ func TestClient(t *testing.T) {
 		"key": testKey, "keys at once": testKeysAtOnce, "hold": testHold, "leave": testLeave, "stop": testStop, "stop a stream": testStopStream,
 		"retry": testRetry, "remove": testRemove, "find": testFind, "pages": testPages, "printed": testPrinted,
 		"order": testOrder, "output": testOutput, "live output": testLiveOutput, "task": testTask, "errors": testErrors, "bytes": testBytes,
+		"run": testRun, "begin": testBegin, "run key": testRunKey, "run refused": testRunRefused, "run large": testRunLarge, "run ends": testRunEnds,
 	}
 	for transport, connect := range map[string]func(*testing.T) *client.Client{
 		"process": func(t *testing.T) *client.Client {

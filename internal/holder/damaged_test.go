@@ -10,6 +10,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/memory"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // A client is told which of its jobs is damaged, and gets all others. Other users
@@ -81,7 +82,7 @@ func expectJobs(t *testing.T, c *client.Client, fine int, damaged ...navvy.JobID
 // testStranger sees that a damaged job does not exist for another user.
 func testStranger(t *testing.T, cfg Config, id navvy.JobID) {
 	t.Helper()
-	cfg.Owner = "a stranger"
+	cfg.Owner, cfg.LocalRole = "a stranger", auth.RoleUser
 	h, stop := start(t, cfg)
 	c := client.New(h.Conn())
 	if _, err := c.Find(t.Context(), string(id)); !errors.Is(err, navvy.ErrNotFound) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner"
 )
 
 // Names in the data directory.
@@ -21,6 +22,7 @@ const (
 	workerName  = "worker"
 	journalName = "journal"
 	workName    = "work"
+	tasksName   = "tasks.sock"
 	// LogName is where a background holder logs.
 	LogName = "holder.log"
 )
@@ -30,6 +32,24 @@ func StoreDir(dir string) string { return filepath.Join(dir, storeName) }
 
 // WorkDir is where private directories of attempts are made, in a data directory.
 func (d *Dir) WorkDir() string { return d.join(workerName + "/" + workName) }
+
+// WorkerDir is where a worker keeps what it has to remember, in a data directory.
+func (d *Dir) WorkerDir() string { return d.join(workerName) }
+
+// TaskSocket is where tasks reach the navvy that runs them, in a data directory.
+func (d *Dir) TaskSocket() string { return d.join(workerName + "/" + tasksName) }
+
+// OpenJournal opens the journal of what runs, in the worker's directory, which it makes.
+func (d *Dir) OpenJournal() (*runner.Journal, error) {
+	if err := os.MkdirAll(d.WorkerDir(), 0o700); err != nil {
+		return nil, dirError(d.path, err)
+	}
+	j, err := runner.OpenJournal(d.join(workerName + "/" + journalName))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", d.path, err)
+	}
+	return j, nil
+}
 
 // Dir is a data directory that this process may use.
 type Dir struct {

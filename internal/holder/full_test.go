@@ -3,14 +3,21 @@ package holder
 import (
 	"context"
 	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/memory"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // fullStore is a store whose disk can be full: Apply then waits for space, the
@@ -43,6 +50,102 @@ func (s *fullStore) Apply(ctx context.Context, b *driver.Batch) error {
 func (s *fullStore) Close() error {
 	close(s.closed)
 	return s.Store.Close()
+}
+
+// tightStore is a store that has so many bytes left.
+type tightStore struct {
+	*memory.Store
+	free atomic.Uint64
+}
+
+func (s *tightStore) Info() driver.Info {
+	return driver.Info{Kind: "tight", Place: "nowhere", Free: func() (uint64, error) { return s.free.Load(), nil }}
+}
+
+// While less is free than is kept for answers, all say what submits are told: the
+// readiness, the metric and the overview; and a server that starts so says it at once.
+func TestLittleSpace(t *testing.T) {
+	t.Parallel()
+	ca, _, err := auth.OpenAuthority(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := issue(t, ca, auth.Subject{Name: "server", Server: true, Hosts: []string{"127.0.0.1"}})
+	cfg := testConfig(t)
+	store := &tightStore{Store: memory.New()}
+	cfg.OpenStore = func(context.Context, func(bool), func(error)) (driver.Store, error) { return store, nil }
+	cfg.Serving = &Serving{Listen: "127.0.0.1:0", Authority: ca, Certificate: auth.Fixed(own), Pool: ca.Pool(), HTTP: HTTPOptions{Health: "127.0.0.1:0"}}
+	log := &logText{}
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	h, _ := start(t, cfg)
+	c := client.New(h.Conn())
+	for _, free := range []uint64{0, engine.DefaultReserve - 1, engine.DefaultReserve} {
+		store.free.Store(free)
+		little := free < engine.DefaultReserve
+		if err := h.Ready(); (err != nil) != little {
+			t.Errorf("%d bytes are free: ready: %v", free, err)
+		}
+		page := numbers(t, h)
+		if has := strings.Contains(page, "\nnavvy_ready 0\n"); has != little {
+			t.Errorf("%d bytes are free: navvy_ready is 0: %v", free, has)
+		}
+		o, err := c.Overview(t.Context())
+		if err != nil || o.GetFull() != little || o.Free == nil || o.GetFree() != free {
+			t.Errorf("%d bytes are free: %v, %v", free, o, err)
+		}
+		if err := told(t, c); little && !errors.Is(err, navvy.ErrExhausted) || !little && err != nil {
+			t.Errorf("%d bytes are free: a submit is told: %v", free, err)
+		}
+	}
+	if !strings.Contains(log.String(), `level=WARN msg="the disk is nearly full: new jobs are refused"`) {
+		t.Errorf("the log says nothing of the disk:\n%s", log)
+	}
+}
+
+// told is what somebody is told who submits a job.
+func told(t *testing.T, c *client.Client) error {
+	t.Helper()
+	sub, err := c.Submit(t.Context(), navvy.Job{Detached: true, Spec: navvy.Spec{Noop: &navvy.Noop{}}}, client.SubmitOptions{})
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	_ = errors.Join(sub.Send(inputs("x")), sub.Seal()) // why not, Accepted says
+	_, _, err = sub.Accepted(t.Context())
+	return err
+}
+
+// numbers are the metrics of a server.
+func numbers(t *testing.T, h *Holder) string {
+	t.Helper()
+	defer http.DefaultClient.CloseIdleConnections()
+	resp, err := http.Get("http://" + h.healthAddr.String() + metricsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// logText is a log that can be read while it is written.
+type logText struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
 }
 
 // A holder on a full disk leaves when its context ends, whatever waits for space.

@@ -1,27 +1,35 @@
 package holder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
+	"github.com/navvy-run/navvy/gateway/netrpc"
+	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
+	"github.com/navvy-run/navvy/server/auth"
 	"github.com/navvy-run/navvy/worker"
 )
 
@@ -39,13 +47,24 @@ type Config struct {
 	// RecoverOnly makes the runners, which ends what a dead predecessor left running,
 	// and then is as if there were none.
 	RecoverOnly bool
+	// Serving is how others are served over the network, whose workers run tasks, too.
+	// Defaults to not at all: the holder is there for its own user.
+	Serving *Serving
 	// Engine and Parallelism are passed on.
 	Engine      engine.Options
 	Parallelism int
-	Owner       string
-	Policy      *policy.Policy // what new jobs may use; nil for all
-	Version     string
-	Logger      *slog.Logger
+	// Dispatch and Lease are passed on to the manager.
+	Dispatch manager.Dispatch
+	Lease    time.Duration
+	// Slots is how many attempts the runners of this process take at once. Defaults
+	// to what the manager thinks right.
+	Slots int
+	Owner string
+	// LocalRole is that of Owner, who calls in process and over the socket. Defaults to admin.
+	LocalRole auth.Role
+	Policy    *policy.Policy // what new jobs may use; nil for all
+	Version   string
+	Logger    *slog.Logger
 }
 
 // Holder is this process as the holder of a data directory.
@@ -61,10 +80,29 @@ type Holder struct {
 	channel  *inprocgrpc.Channel
 	grpc     *grpc.Server
 	listener *ownListener
-	calls    guests           // our own, about jobs
-	running  []*runner.Runner // nil if it runs nothing
-	full     atomic.Bool
-	wake     atomic.Pointer[manager.Manager] // mgr, for a store that fills up at any time
+	// httpSocket is for HTTP what listener is for gRPC.
+	httpSocket *ownListener
+	// What serves the network.
+	port                 *grpc.Server
+	door                 *door
+	health               *health.Server
+	web                  []*http.Server
+	webContext           context.Context //nolint:containedctx // of all calls over HTTP, as net/http has it
+	endWeb               context.CancelCauseFunc
+	gate                 *auth.Gate
+	listeners            []net.Listener
+	serving              []func() error
+	httpAddr, healthAddr net.Addr
+	netrpc               *netrpc.Gateway // nil for none
+	netrpcAddr, faasAddr net.Addr
+	metrics              *prometheus.Registry
+	forget               func(context.Context) error // what has expired; nil for a holder that has no port
+	syncs                meter.Histogram
+
+	calls   guests           // our own, about jobs
+	running []*runner.Runner // nil if it runs nothing
+	full    atomic.Bool
+	wake    atomic.Pointer[manager.Manager] // mgr, for a store that fills up at any time
 
 	work       *errgroup.Group
 	stopServe  context.CancelCauseFunc
@@ -84,59 +122,98 @@ func Start(ctx context.Context, lock *Lock, cfg Config) (_ *Holder, err error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Holder{cfg: cfg, lock: lock, done: make(chan struct{})}
+	h.webContext, h.endWeb = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.release())
 		}
 	}()
-	store, err := cfg.OpenStore(ctx, h.setFull, h.fail)
-	if err != nil {
-		return nil, err // store may be a pointer to nothing
+	if err := h.openManager(ctx); err != nil {
+		return nil, err
 	}
-	h.store, h.shut = store, sync.OnceValue(store.Close)
-	h.eng, err = engine.Open(ctx, h.store, &cfg.Engine)
+	h.wake.Store(h.mgr)
+	local := auth.Identity{Name: cfg.Owner, Role: cmp.Or(cfg.LocalRole, auth.RoleAdmin), Local: true}
+	h.gate = auth.NewGate(&auth.GateOptions{Local: &local, Audit: cfg.Logger})
+	gate := h.gate
+	srv, err := h.newServer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	h.mgr = manager.New(h.eng, &manager.Options{
-		Clock: cfg.Engine.Clock, Logger: cfg.Logger, Parallelism: cfg.Parallelism, Full: h.full.Load, Local: h.abilities,
-	})
-	h.wake.Store(h.mgr)
-	srv := server.New(h.mgr, h.eng, &server.Options{
-		Owner:  func(context.Context) string { return cfg.Owner },
-		Policy: cfg.Policy, Role: func(context.Context) policy.Role { return cfg.Policy.Local() },
-		Version: cfg.Version, Logger: cfg.Logger,
-		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() },
-	})
-	h.channel = (&inprocgrpc.Channel{}).WithCloner(sharing{}).WithServerStreamInterceptor(h.calls.stream)
+	h.channel = NewChannel(gate, h.calls.stream)
 	srv.Register(h.channel)
-	if cfg.Runners == nil {
+	if cfg.Runners == nil && cfg.Serving == nil {
 		return h, h.run(nil)
 	}
-	runners, err := h.runners(ctx)
-	if err != nil {
-		return nil, err
+	var runners []*runner.Runner
+	if cfg.Runners != nil {
+		if runners, err = h.runners(ctx); err != nil {
+			return nil, err
+		}
 	}
 	h.running = runners
 	if cfg.RecoverOnly {
 		return h, h.run(nil)
 	}
-	if h.listener, err = cfg.Dir.listen(); err != nil {
+	if cfg.Serving != nil {
+		if err := h.openPort(ctx, srv, local); err != nil {
+			return nil, err
+		}
+	}
+	if h.listener, err = cfg.Dir.listen(socketName); err != nil {
 		return nil, err
 	}
-	h.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))
+	if err := h.openHTTPSocket(local); err != nil {
+		return nil, err
+	}
+	h.grpc = grpc.NewServer(server.GRPCOptions(gate, nil)...)
 	srv.Register(h.grpc)
 	return h, h.run(runners)
 }
 
+// openManager makes the manager of what the store holds, which waits for the workers
+// of an earlier server.
+func (h *Holder) openManager(ctx context.Context) error {
+	cfg := &h.cfg
+	store, err := cfg.OpenStore(ctx, h.setFull, h.fail)
+	if err != nil {
+		return err // store may be a pointer to nothing
+	}
+	h.shut = sync.OnceValue(store.Close)
+	if h.store = store; cfg.Serving != nil {
+		h.store = &timedStore{store, h.syncs.Observe}
+	}
+	if h.eng, err = engine.Open(ctx, h.store, &cfg.Engine); err != nil {
+		return err
+	}
+	if err := h.eng.Room(); err != nil && cfg.Serving != nil {
+		cfg.Logger.Warn("the disk is nearly full: new jobs are refused", "error", err)
+	}
+	awaited, err := server.Roster(ctx, h.eng)
+	if err != nil {
+		return err
+	}
+	h.mgr = manager.New(h.eng, &manager.Options{
+		Clock: cfg.Engine.Clock, Logger: cfg.Logger, Parallelism: cfg.Parallelism, Full: h.full.Load, Local: h.onlyLocal(),
+		Dispatch: cfg.Dispatch, Lease: cfg.Lease, Awaited: awaited,
+	})
+	return nil
+}
+
+// newServer makes the API, and tells the manager what queues may do.
+func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
+	srv := server.New(h.mgr, h.eng, &server.Options{
+		Gate: h.gate, Authority: h.cfg.authority(), Policy: h.cfg.Policy, Clock: h.cfg.Engine.Clock,
+		Version: h.cfg.Version, Logger: h.cfg.Logger,
+		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() || h.eng.Room() != nil },
+	})
+	return srv, srv.LoadQueues(ctx)
+}
+
 // runners opens the journal, and settles what it names.
 func (h *Holder) runners(ctx context.Context) ([]*runner.Runner, error) {
-	if err := os.MkdirAll(h.cfg.Dir.join(workerName), 0o700); err != nil {
-		return nil, dirError(h.cfg.Dir.path, err)
-	}
 	var err error
-	if h.journal, err = runner.OpenJournal(h.cfg.Dir.join(workerName + "/" + journalName)); err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", h.cfg.Dir.path, err)
+	if h.journal, err = h.cfg.Dir.OpenJournal(); err != nil {
+		return nil, err
 	}
 	h.runs, err = h.cfg.Runners(ctx, h.journal)
 	return h.runs, err
@@ -155,6 +232,14 @@ func (h *Holder) abilities() []navvy.KindAbilities {
 	return list
 }
 
+// onlyLocal is what this process can enforce, if nobody else will run tasks.
+func (h *Holder) onlyLocal() func() []navvy.KindAbilities {
+	if h.cfg.Serving != nil {
+		return nil
+	}
+	return h.abilities
+}
+
 // run starts what goes on in the background.
 func (h *Holder) run(runners []*runner.Runner) error {
 	h.work = &errgroup.Group{}
@@ -162,17 +247,29 @@ func (h *Holder) run(runners []*runner.Runner) error {
 	serving, h.stopServe = context.WithCancelCause(context.Background())
 	working, h.stopWorker = context.WithCancelCause(context.Background())
 	h.background(serving, "manager", h.mgr.Run)
-	if runners == nil {
+	if h.grpc == nil {
 		return nil
 	}
-	w := worker.New(client.NewWorkers(h.channel), runners, &worker.Options{Name: workerHost(), Logger: h.cfg.Logger})
-	h.background(working, "worker", w.Run)
+	h.servePort()
+	if h.forget != nil {
+		h.background(serving, "registry", h.forget)
+	}
+	if h.netrpc != nil {
+		h.background(serving, "netrpc", h.netrpc.Run)
+	}
 	h.work.Go(func() error {
 		if err := h.grpc.Serve(h.listener); err != nil {
 			h.fail(fmt.Errorf("serve the socket in %s: %w", h.cfg.Dir.path, err))
 		}
 		return nil
 	})
+	if runners == nil {
+		return nil
+	}
+	w := worker.New(client.NewWorkers(h.channel), runners, &worker.Options{
+		Name: workerHost(), Slots: h.cfg.Slots, TaskSocket: h.cfg.Dir.TaskSocket(), Logger: h.cfg.Logger,
+	})
+	h.background(working, "worker", w.Run)
 	return nil
 }
 
@@ -241,6 +338,11 @@ func (h *Holder) AwaitIdle(ctx context.Context, quiet time.Duration) error {
 			return context.Cause(ctx)
 		case <-h.listener.nobody():
 		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-h.httpSocket.nobody():
+		}
 		timer := time.NewTimer(quiet)
 		select {
 		case <-ctx.Done():
@@ -248,7 +350,7 @@ func (h *Holder) AwaitIdle(ctx context.Context, quiet time.Duration) error {
 			return context.Cause(ctx)
 		case <-timer.C:
 		}
-		if h.mgr.Idle() && h.listener.connected() == 0 {
+		if h.mgr.Idle() && h.listener.connected()+h.httpSocket.connected() == 0 {
 			return nil
 		}
 	}
@@ -279,8 +381,11 @@ const leaveTimeout = 5 * time.Second
 // the lock is given free. With interrupt what runs is ended, to run again later;
 // when ctx ends, at once. left says that there are detached jobs to go on with.
 func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err error) {
+	if h.health != nil {
+		h.health.Shutdown() // who asks is told that this server takes nothing new
+	}
 	if h.Err() == nil {
-		_ = h.mgr.Drain(ctx, interrupt) // if it fails ctx has ended, and others go on with what is left
+		_ = h.drain(ctx, interrupt) // if it fails ctx has ended, and others go on with what is left
 		left, err = h.mgr.Left(context.WithoutCancel(ctx))
 	}
 	h.stopWorker(errLeaving)
@@ -288,6 +393,7 @@ func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err erro
 	defer context.AfterFunc(ctx, h.cut)()
 	if h.grpc != nil {
 		h.mgr.Leave(errLeaving)
+		h.closePort(false)
 		h.grpc.GracefulStop()
 	}
 	ending, cancel := context.WithTimeout(ctx, leaveTimeout)
@@ -298,10 +404,20 @@ func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err erro
 	return left, errors.Join(err, h.release())
 }
 
+// drain takes nothing new and lets what goes on come to an end: with workers of its
+// own what they run; what others run they bring back to the next server.
+func (h *Holder) drain(ctx context.Context, interrupt bool) error {
+	if h.cfg.Serving != nil && h.running == nil {
+		return h.mgr.Rest(ctx)
+	}
+	return h.mgr.Drain(ctx, interrupt)
+}
+
 // cut ends what Close has waited for long enough. A write that waits for space on
 // a full disk, for whomever, is woken by nothing but the end of the store.
 func (h *Holder) cut() {
 	h.stopServe(errLeaving)
+	h.closePort(true)
 	if h.grpc != nil {
 		h.grpc.Stop()
 	}
@@ -310,6 +426,7 @@ func (h *Holder) cut() {
 
 // release gives back what Start has taken, in reverse.
 func (h *Holder) release() error {
+	h.endWeb(errLeaving)
 	var errs []error
 	for _, r := range h.runs {
 		errs = append(errs, r.Close())
@@ -320,9 +437,14 @@ func (h *Holder) release() error {
 	if h.store != nil {
 		errs = append(errs, h.shut())
 	}
+	for _, l := range h.listeners {
+		_ = l.Close() // again, if it was ever served
+	}
 	if h.grpc != nil {
-		if err := os.Remove(h.cfg.Dir.join(socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+		for _, name := range []string{socketName, httpSocketName} {
+			if err := os.Remove(h.cfg.Dir.join(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(append(errs, h.lock.Unlock())...)

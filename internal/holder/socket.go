@@ -11,19 +11,20 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/client"
 )
 
 // maxSocketPath is what fits into sockaddr_un with its closing zero; see unix(7).
 const maxSocketPath = 107
 
-// withSocket calls fn with a path that reaches the socket and is short enough
+// withSocket calls fn with a path that reaches a socket and is short enough
 // for the kernel: one through an open directory where the real one is too long.
-func (d *Dir) withSocket(fn func(path string) error) error {
-	path := d.join(socketName)
+func (d *Dir) withSocket(name string, fn func(path string) error) error {
+	path := d.join(name)
 	if len(path) <= maxSocketPath {
 		return fn(path)
 	}
@@ -32,16 +33,16 @@ func (d *Dir) withSocket(fn func(path string) error) error {
 		return err
 	}
 	defer dir.Close()
-	return fn(filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), socketName))
+	return fn(filepath.Join("/proc/self/fd", fmt.Sprint(dir.Fd()), name))
 }
 
-// listen opens the socket; the lock's owner takes an old one away.
-func (d *Dir) listen() (*ownListener, error) {
-	if err := os.Remove(d.join(socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// listen opens a socket; the lock's owner takes an old one away.
+func (d *Dir) listen(name string) (*ownListener, error) {
+	if err := os.Remove(d.join(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, dirError(d.path, err)
 	}
 	var l net.Listener
-	err := d.withSocket(func(path string) (err error) {
+	err := d.withSocket(name, func(path string) (err error) {
 		l, err = net.Listen("unix", path)
 		return err
 	})
@@ -49,7 +50,7 @@ func (d *Dir) listen() (*ownListener, error) {
 		return nil, fmt.Errorf("data directory %s: open the socket: %w", d.path, err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // its path may go through a directory that is closed by now
-	if err := os.Chmod(d.join(socketName), 0o600); err != nil {
+	if err := os.Chmod(d.join(name), 0o600); err != nil {
 		return nil, errors.Join(dirError(d.path, err), l.Close())
 	}
 	return &ownListener{Listener: l, uid: os.Geteuid(), peer: peer}, nil
@@ -127,28 +128,10 @@ func (d *Dir) Dial(ctx context.Context) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, errors.Join(err, first.Close())
 	}
-	if err := answered(ctx, conn); err != nil {
+	if err := client.AwaitReady(ctx, conn, fmt.Errorf("the holder hung up: %w", navvy.ErrUnavailable)); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
-}
-
-// answered waits for the first word of the other side.
-func answered(ctx context.Context, conn *grpc.ClientConn) error {
-	conn.Connect()
-	for {
-		state := conn.GetState()
-		switch state {
-		case connectivity.Ready:
-			return nil
-		case connectivity.TransientFailure, connectivity.Shutdown:
-			return fmt.Errorf("the holder hung up: %w", navvy.ErrUnavailable)
-		case connectivity.Idle, connectivity.Connecting:
-		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return context.Cause(ctx)
-		}
-	}
 }
 
 // client makes a client whose first connection is there already.
@@ -157,7 +140,7 @@ func (d *Dir) client(first net.Conn) (*grpc.ClientConn, error) {
 	firsts <- first
 	return grpc.NewClient("passthrough:navvy",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxMessage)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			select {
 			case conn := <-firsts:
@@ -169,12 +152,9 @@ func (d *Dir) client(first net.Conn) (*grpc.ClientConn, error) {
 }
 
 func (d *Dir) dial(ctx context.Context) (conn net.Conn, err error) {
-	err = d.withSocket(func(path string) (err error) {
+	err = d.withSocket(socketName, func(path string) (err error) {
 		conn, err = (&net.Dialer{}).DialContext(ctx, "unix", path)
 		return err
 	})
 	return conn, err
 }
-
-// maxMessage bounds one message of the API: a batch of results, or one input that is very long.
-const maxMessage = 128 << 20

@@ -51,7 +51,7 @@ func within(path string, prefixes []string) bool {
 }
 
 // Packages that people import alone bring nothing along that they don't need:
-// no storage engine, no gRPC.
+// no storage engine, no broker's library, and no gRPC but where that is what they are for.
 func TestLightPackages(t *testing.T) {
 	t.Parallel()
 	for pkg, allowed := range map[string][]string{
@@ -62,6 +62,10 @@ func TestLightPackages(t *testing.T) {
 		"runner/driver":  {},
 		"runner":         {module + "/output", module + "/placeholder", module + "/quantity", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
 		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", module + "/runner/process", "golang.org/x/sys"},
+
+		// What authors of services link into their own programs.
+		"sdk": {module + "/api/navvy/service", "google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
+			"golang.org/x/net", "golang.org/x/sys", "golang.org/x/text"},
 
 		"runner/process/boot":    {"golang.org/x/sys"},
 		"runner/process/isolate": {module + "/runner/driver", module + "/runner/process/boot", "golang.org/x/sys"},
@@ -80,7 +84,7 @@ func TestLightPackages(t *testing.T) {
 
 func TestBinaryHoldsNoTestLibraries(t *testing.T) {
 	t.Parallel()
-	libraries := []string{"github.com/google/go-cmp", "github.com/rogpeppe/go-internal/testscript", "go.uber.org/goleak", "pgregory.net/rapid"}
+	libraries := []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal/testscript", "go.uber.org/goleak", "pgregory.net/rapid"}
 	for _, dep := range deps(t, module+"/cmd/navvy") {
 		if within(dep, libraries) {
 			t.Errorf("the binary holds %s", dep)

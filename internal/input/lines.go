@@ -19,13 +19,17 @@ const bufferSize = 64 << 10
 // call; after the last one comes io.EOF.
 type values interface {
 	next() ([]byte, error)
+	place() string // of the value that next gave last, for people
 }
 
 // words are values that the command line holds.
 type words struct {
-	rest []string
-	buf  []byte
+	rest  []string
+	buf   []byte
+	count int // of those that were given
 }
+
+func (w *words) place() string { return fmt.Sprintf(":::, value %d", w.count) }
 
 func (w *words) next() ([]byte, error) {
 	if len(w.rest) == 0 {
@@ -33,6 +37,7 @@ func (w *words) next() ([]byte, error) {
 	}
 	w.buf = append(w.buf[:0], w.rest[0]...)
 	w.rest = w.rest[1:]
+	w.count++
 	return w.buf, nil
 }
 
@@ -46,6 +51,8 @@ type lines struct {
 	count     int64  // of lines that were read
 	long      []byte // a line that does not fit in's buffer
 }
+
+func (l *lines) place() string { return fmt.Sprintf("%s: line %d", l.name, l.count) }
 
 func (l *lines) next() ([]byte, error) {
 	line, err := l.in.ReadSlice(l.separator)

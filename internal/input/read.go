@@ -2,6 +2,7 @@ package input
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,16 @@ type Options struct {
 	// Comma says that the one source is a CSV file whose first record names
 	// the columns, and what parts its fields. Defaults to zero: it is not.
 	Comma rune
+	// Encode makes an input of each value of the only source, and appends it to dst. Its
+	// error ends the reading, told with the place of the value. Defaults to none: the
+	// value is the input.
+	Encode func(dst, value []byte) ([]byte, error)
+	// Salvage makes an input of a value that Encode has refused, in the same way, where a
+	// source may make the reader wait: the tasks of what came before it may run already.
+	// wrong names the place. Defaults to none: the reading ends there, too.
+	Salvage func(dst []byte, wrong error) []byte
+	// SkipBlank leaves out lines that hold nothing but white space. Defaults to false.
+	SkipBlank bool
 	// Stdin is what the file "-" stands for, and what is read if there are no
 	// sources. If Close comes before its end, a Read of it that is under way
 	// goes on until it returns by itself. Defaults to an empty reader.
@@ -114,6 +125,9 @@ func (r *Reader) check(sources []Source) error {
 	r.fields = len(sources)
 	if len(sources) > 1 || o.Comma != 0 || o.ColumnSeparator != "" {
 		r.format = navvy.InputFields
+	}
+	if o.Encode != nil && r.format != navvy.InputRaw {
+		return fmt.Errorf("there is more than one source of inputs, or they have fields: want one, of whole values: %w", navvy.ErrInvalid)
 	}
 	if o.ColumnSeparator != "" {
 		r.fields = 0
@@ -209,10 +223,32 @@ func (r *Reader) each() error {
 		if err != nil {
 			return err
 		}
+		if _, line := one.(*lines); line && r.options.SkipBlank && len(bytes.TrimSpace(value)) == 0 {
+			continue
+		}
+		if value, err = r.encode(one, value); err != nil {
+			return err
+		}
 		if err := r.add(value); err != nil {
 			return err
 		}
 	}
+}
+
+// encode makes an input of the value that one gave last; it is good until the next call.
+func (r *Reader) encode(one values, value []byte) ([]byte, error) {
+	if r.options.Encode == nil {
+		return value, nil
+	}
+	var err error
+	if r.chunk.scratch, err = r.options.Encode(r.chunk.scratch[:0], value); err != nil {
+		err = fmt.Errorf("%s: %w", one.place(), err)
+		if r.options.Salvage == nil || !r.streaming {
+			return nil, err
+		}
+		r.chunk.scratch = r.options.Salvage(r.chunk.scratch[:0], err)
+	}
+	return r.chunk.scratch, nil
 }
 
 // addFields adds an input of several fields.

@@ -1,8 +1,10 @@
 package input
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -282,6 +284,40 @@ func TestSlowStream(t *testing.T) {
 	}
 }
 
+// Inputs can be made of values as they are read; what is wrong with one is told with its place.
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	at := files(t, map[string]string{"f": "a\nb\nbad\nc\n"})
+	encode := func(dst, value []byte) ([]byte, error) {
+		if string(value) == "bad" {
+			return nil, fmt.Errorf("it is bad: %w", navvy.ErrInvalid)
+		}
+		return append(append(dst, "<"...), append(value, '>')...), nil
+	}
+	for line, want := range map[string]string{":::: @f": "line 3: it is bad", "::: x bad": ":::, value 2: it is bad", "::: a b": "EOF"} {
+		r, err := Open(at(line), &Options{Encode: encode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		inputs, err := r.Batch(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || want != "EOF" && !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%s: %v, want %s", line, err, want)
+		}
+		if line == "::: a b" && string(bytes.Join(inputs, nil)) != "<a><b>" {
+			t.Errorf("%s: %q", line, inputs)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for line, o := range map[string]Options{"::: a ::: b": {}, "::: a": {ColumnSeparator: ","}} {
+		o.Encode = encode
+		if _, err := Open(at(line), &o); !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	at := files(t, map[string]string{"f": strings.Repeat("0123456789\n", 2500)})
@@ -329,6 +365,44 @@ func TestCloseEarly(t *testing.T) {
 		}
 		if !errors.Is(err, navvy.ErrClosed) && !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// Blank lines are left out where that is asked for, but not words. A value that is
+// refused is salvaged from a pipe, and the numbers of lines stay right.
+func TestBlankAndWrong(t *testing.T) {
+	t.Parallel()
+	const text = "a\n\n \t\r\nbad\nb\n\n"
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	salvage := func(dst []byte, wrong error) []byte { return append(append(dst, '!'), wrong.Error()...) }
+	for name, c := range map[string]struct {
+		source  Source
+		salvage func([]byte, error) []byte
+		want    []string
+		err     string
+	}{
+		"a pipe":                 {Source{File: "-"}, salvage, []string{"a", "!standard input: line 4: this is bad: " + navvy.ErrInvalid.Error(), "b"}, ""},
+		"a pipe without salvage": {Source{File: "-"}, nil, []string{"a"}, "standard input: line 4: this is bad"},
+		"a file":                 {Source{File: file}, salvage, []string{"a"}, file + ": line 4: this is bad"},
+		"words":                  {Source{Words: []string{"a", "", "b"}}, salvage, []string{"a", "", "b"}, ""},
+	} {
+		o := &Options{Stdin: strings.NewReader(text), SkipBlank: true, Salvage: c.salvage, Encode: func(dst, value []byte) ([]byte, error) {
+			if string(value) == "bad" {
+				return nil, fmt.Errorf("this is bad: %w", navvy.ErrInvalid)
+			}
+			return append(dst, value...), nil
+		}}
+		inputs, err := readAll(t, []Source{c.source}, o)
+		var got []string
+		for _, fields := range inputs {
+			got = append(got, fields...)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" || (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {
+			t.Errorf("%s: %v\n%s", name, err, diff)
 		}
 	}
 }

@@ -46,6 +46,14 @@ type Driver interface {
 	Close() error
 }
 
+// Vacater is a driver that keeps something of an owner between attempts, such as warm
+// processes.
+type Vacater interface {
+	// Vacate ends what is kept of all owners but this one, and returns when nothing of it
+	// is left. Until then nobody starts an attempt of theirs, and none of them runs.
+	Vacate(ctx context.Context, owner string) error
+}
+
 // Execution is one running attempt. Wait is called once; the others at any time
 // and at once, also after the end.
 type Execution interface {
@@ -77,23 +85,49 @@ type Task struct {
 	Spec   *navvy.Spec
 	Format navvy.InputFormat
 	Input  []byte
+	// Env is further environment, NAME=VALUE each, in place of what the spec has
+	// under these names. A kind without an environment drops it.
+	Env []string
+	// API is where the attempt reaches its navvy, if it may; nil otherwise. A kind whose
+	// attempts cannot connect to a socket of this host drops it.
+	API *API
 	// Stdout and Stderr take the output. Each is written to by one goroutine
 	// at a time, in pieces as they come; a Write may block, which slows the
 	// attempt and nothing else. An error from it means that the attempt is
 	// being given up: drop the rest. One that implements io.ReaderFrom can be
 	// told to read by itself, which spares a copy. Nil drops the stream.
 	Stdout, Stderr io.Writer
+	// Value takes what a function returns, or raises, before Wait returns; one goroutine
+	// at a time writes to it. Nil drops it. Kinds without values leave it.
+	Value io.Writer
+	// Owner is whose job it is. What serves several attempts is never shared between owners.
+	Owner string
+	// Function gives the registered function of a spec of that kind; nil for others. It may
+	// ask the server each time: a version does not change. An error that wraps
+	// navvy.ErrNotFound says that it was removed.
+	Function func(ctx context.Context) (*navvy.FunctionVersion, error)
+}
+
+// API is how an attempt reaches its navvy.
+type API struct {
+	// Socket is the absolute path of a unix socket. It may be in a directory that only
+	// this process's user may enter: whoever sets the attempt apart lets it through.
+	Socket string
+	// Token says which attempt calls. It is a secret: for the attempt's environment,
+	// and for no log, no argument and no file that others can read.
+	Token string
 }
 
 // End is how an attempt ended.
 type End struct {
 	Exit  navvy.Exit
 	Usage navvy.Usage
-	// Refusal is set if the attempt failed before it ran, found out after Start had returned.
+	// Refusal is set if the attempt failed in a way that Exit does not tell: before it ran,
+	// found out after Start had returned; or a function raised an exception.
 	Refusal *Refusal
 }
 
-// Refusal says that the task cannot be run as it is.
+// Refusal says why a task cannot be run as it is, or has failed.
 type Refusal struct {
 	Reason  navvy.Reason
 	Message string
@@ -123,6 +157,11 @@ type Capabilities struct {
 	// Lacks says in words why Enforces is not all there is, and what would mend
 	// it; empty if nothing is missing.
 	Lacks string
+	// Absent says why this host does no such work at all, and what would mend it; empty if
+	// it does. Then nobody calls Start.
+	Absent string
+	// With says what the work is done with, for people; empty if there is nothing to say.
+	With string
 }
 
 // Refuse is why a driver with these capabilities must not start a spec: it needs what
@@ -147,7 +186,10 @@ func (c *Capabilities) Refuse(s *navvy.Spec) *Refusal {
 
 // Abilities are what the driver enforces, as a worker tells its server.
 func (c *Capabilities) Abilities() navvy.KindAbilities {
-	return navvy.KindAbilities{Kind: c.Kind, Enforces: c.Enforces, Lacks: c.Lacks}
+	if c.Absent != "" {
+		return navvy.KindAbilities{Kind: c.Kind, Lacks: c.Absent, Absent: true}
+	}
+	return navvy.KindAbilities{Kind: c.Kind, Enforces: c.Enforces, Lacks: c.Lacks, With: c.With}
 }
 
 // MaxHandle bounds a handle, in bytes.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/navvy-run/navvy"
@@ -11,11 +12,12 @@ import (
 	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
-// boxes are where a driver's isolated attempts run: their users, their private
-// directories, and the plan of the job that was seen last.
+// boxes are where a driver's attempts run that are isolated or have a directory of
+// their own: their users, their private directories, and the plan of the job that
+// was seen last.
 type boxes struct {
-	host  *isolate.Host
-	work  string
+	host  *isolate.Host // nil: nothing is isolated
+	work  string        // empty: there are no private directories
 	users func() (*isolate.Users, error)
 	dirs  func() (*isolate.WorkDirs, error)
 
@@ -31,6 +33,8 @@ type planned struct {
 	spec    *navvy.Spec
 	uid     int
 	program string // if it has an absolute path
+	socket  string // if there is one
+	see     string // directories that it is shown
 }
 
 func newBoxes(host *isolate.Host, work string) *boxes {
@@ -47,15 +51,30 @@ func boxed(s *navvy.Spec) bool {
 	return s.Isolate || s.Network == navvy.NetworkNone || len(s.Limits.Ulimits) > 0
 }
 
-// enter gives an attempt what its spec asks for of isolation, in c. leave takes
-// it back, when nothing of the attempt is left; it is never nil.
-func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error) {
+// private tells whether an attempt gets a directory of its own.
+func private(s *navvy.Spec) bool { return s.Command.Dir == "" }
+
+// check refuses what these boxes have not got.
+func (b *boxes) check(s *navvy.Spec) error {
+	switch {
+	case boxed(s) && (b == nil || b.host == nil):
+		return &driver.Refusal{Reason: navvy.ReasonStart, Message: "isolation and ulimits are not used here"}
+	case private(s) && (b == nil || b.work == ""):
+		return &driver.Refusal{Reason: navvy.ReasonStart, Message: "there is no place for working directories of attempts here; name one"}
+	}
+	return nil
+}
+
+// enter gives an attempt what its spec asks for of isolation, with directories that it
+// sees all the same, and a directory of its own if it names none, in c. leave takes it back, when nothing of the attempt
+// is left; it is never nil.
+func (b *boxes) enter(t *driver.Task, see []string, c *Config) (leave func() error, err error) {
 	leave = func() error { return nil }
-	if !boxed(t.Spec) {
+	if !boxed(t.Spec) && !private(t.Spec) {
 		return leave, nil
 	}
-	if b == nil {
-		return leave, &driver.Refusal{Reason: navvy.ReasonStart, Message: "isolation and ulimits are not used here"}
+	if err := b.check(t.Spec); err != nil {
+		return leave, err
 	}
 	uid := 0
 	if t.Spec.Isolate && b.host.Users() {
@@ -65,7 +84,7 @@ func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error)
 		}
 		leave = func() error { release(); return nil }
 	}
-	if t.Spec.Isolate && t.Spec.Command.Dir == "" {
+	if private(t.Spec) {
 		made, err := b.workDir(t.Token, uid, c)
 		if err != nil {
 			return leave, errors.Join(err, leave())
@@ -73,7 +92,10 @@ func (b *boxes) enter(t *driver.Task, c *Config) (leave func() error, err error)
 		release := leave
 		leave = func() error { return errors.Join(made.Remove(t.Token), release()) }
 	}
-	if c.Plan, err = b.planFor(t.Spec, uid, c.Args); err != nil {
+	if !boxed(t.Spec) {
+		return leave, nil
+	}
+	if c.Plan, err = b.planFor(t, see, uid, c.Args); err != nil {
 		return leave, errors.Join(err, leave())
 	}
 	return leave, nil
@@ -119,8 +141,16 @@ func (b *boxes) workDir(token string, uid int, c *Config) (*isolate.WorkDirs, er
 }
 
 // planFor returns the plan of such attempts. Those of a job are alike, as a rule.
-func (b *boxes) planFor(spec *navvy.Spec, uid int, args []string) (*isolate.Plan, error) {
+func (b *boxes) planFor(t *driver.Task, see []string, uid int, args []string) (*isolate.Plan, error) {
+	spec := t.Spec
 	of := planned{spec: spec, uid: uid}
+	if spec.Isolate && t.API != nil {
+		of.socket = t.API.Socket
+	}
+	if !spec.Isolate {
+		see = nil
+	}
+	of.see = strings.Join(see, "\x00")
 	if len(args) > 0 && filepath.IsAbs(args[0]) {
 		of.program = args[0]
 	}
@@ -131,7 +161,7 @@ func (b *boxes) planFor(spec *navvy.Spec, uid int, args []string) (*isolate.Plan
 	}
 	plan, err := b.host.Plan(isolate.Box{
 		Isolate: spec.Isolate, UID: uid, Network: spec.Network, Ulimits: spec.Limits.Ulimits,
-		Dir: spec.Command.Dir, Private: spec.Isolate && spec.Command.Dir == "", Program: of.program,
+		Dir: spec.Command.Dir, Private: spec.Isolate && private(spec), Program: of.program, Socket: of.socket, See: see,
 	})
 	switch {
 	case errors.Is(err, navvy.ErrUnsupported):
@@ -144,6 +174,17 @@ func (b *boxes) planFor(spec *navvy.Spec, uid int, args []string) (*isolate.Plan
 	// The one before may be in use: it goes with the last who holds it.
 	b.of, b.plan = of, plan
 	return plan, nil
+}
+
+// socketOf is where an attempt sees the socket of its navvy; empty if there is none.
+func socketOf(t *driver.Task, c *Config) string {
+	switch {
+	case t.API == nil:
+		return ""
+	case c.Plan != nil:
+		return c.Plan.Socket(t.API.Socket)
+	}
+	return t.API.Socket
 }
 
 // clear removes what an attempt of an earlier process has left.

@@ -22,9 +22,6 @@ func shell(script string) *navvy.Spec {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it does not depend on the kind of host")
-	}
 	drivertest.Run(t, func(tb testing.TB) drivertest.Harness {
 		return drivertest.Harness{
 			Open: func(testing.TB) driver.Driver { return process.NewDriver(nil) },

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,15 +15,6 @@ import (
 	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
-// What a task finds in its environment about itself.
-const (
-	EnvJob     = "NAVVY_JOB"     // the job's id
-	EnvIndex   = "NAVVY_INDEX"   // the task's index, from 0
-	EnvAttempt = "NAVVY_ATTEMPT" // the attempt's number, from 1
-	EnvSlot    = "NAVVY_SLOT"    // the worker's slot, from 1
-	EnvToken   = "NAVVY_TOKEN"   // the attempt's name, by which navvy finds what a task left running
-)
-
 // Options configure NewDriver.
 type Options struct {
 	// Render makes the arguments of a task out of its spec's; with
@@ -33,11 +23,12 @@ type Options struct {
 	// Groups is where attempts with limits get control groups; the driver closes
 	// it. Defaults to none: limits are refused.
 	Groups *cgroup.Tree
-	// Isolation is what this host can isolate, and Work a directory for the
-	// private directories of attempts, made if need be. Defaults to none: isolation
-	// and ulimits are refused.
+	// Isolation is what this host can isolate. Defaults to none: isolation and
+	// ulimits are refused.
 	Isolation *isolate.Host
-	Work      string
+	// Work is a directory for the private directories of attempts, made if need be.
+	// Defaults to none: a command that names no directory is refused.
+	Work string
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
 	Logger *slog.Logger
 }
@@ -52,6 +43,7 @@ type Driver struct {
 	mu   sync.Mutex
 	spec *navvy.Spec // of base
 	base []string    // its environment, less what the driver sets
+	bare bool        // which names no PATH
 
 	census census
 }
@@ -74,7 +66,7 @@ func NewDriver(o *Options) *Driver {
 		d.log = o.Logger
 	}
 	d.groups = o.Groups
-	if o.Isolation != nil {
+	if o.Isolation != nil || o.Work != "" {
 		d.boxes = newBoxes(o.Isolation, o.Work)
 	}
 	return d
@@ -95,7 +87,7 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	} else {
 		add(nil, "control groups are not used")
 	}
-	if d.boxes != nil {
+	if d.boxes != nil && d.boxes.host != nil {
 		add(d.boxes.host.Abilities(), d.boxes.host.Lacks())
 	} else {
 		add(nil, "isolation is not used")
@@ -116,6 +108,16 @@ func (d *Driver) Close() error {
 // Start implements driver.Driver. With Command.Stdin a task reads its input as a
 // file of one line: the bytes of the input, then a newline.
 func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, error) {
+	x, err := d.start(t, nil, func(*Config) {})
+	if err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// start is Start, with directories that the process sees, also if it is isolated, and
+// what else it is to have.
+func (d *Driver) start(t *driver.Task, see []string, change func(*Config)) (*execution, error) {
 	args, err := d.render(t)
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: err.Error()}
@@ -124,7 +126,7 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 	if command.Shell {
 		args = slices.Concat([]string{"/bin/sh", "-c"}, args)
 	}
-	c := Config{Args: args, Env: d.environment(t), Dir: command.Dir, Stdout: t.Stdout, Stderr: t.Stderr}
+	c := Config{Args: args, Dir: command.Dir, Stdout: t.Stdout, Stderr: t.Stderr}
 	if command.Stdin {
 		c.Input = t.Input
 		if !command.Literal {
@@ -136,42 +138,17 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 	if len(c.Limits.Needs()) > 0 || boxed(t.Spec) && d.groups != nil && d.groups.Version() != "none" {
 		c.Groups, c.Name = d.groups, t.Token
 	}
-	leave, err := d.boxes.enter(t, &c)
+	leave, err := d.boxes.enter(t, see, &c)
 	if err != nil {
 		return nil, err
 	}
+	c.Env = d.environment(t, c.Dir, socketOf(t, &c))
+	change(&c)
 	p, err := Start(&c)
 	if err != nil {
 		return nil, errors.Join(err, leave())
 	}
 	return &execution{Process: p, driver: d, token: t.Token, leave: leave}, nil
-}
-
-// environment is the whole environment of a task.
-func (d *Driver) environment(t *driver.Task) []string {
-	d.mu.Lock()
-	if d.spec != t.Spec {
-		d.spec, d.base = t.Spec, WithoutTask(t.Spec.Command.Env)
-	}
-	base := d.base
-	d.mu.Unlock()
-	return append(base,
-		EnvJob+"="+string(t.ID.Job),
-		EnvIndex+"="+strconv.FormatInt(t.ID.Index, 10),
-		EnvAttempt+"="+strconv.FormatUint(uint64(t.Attempt.Number), 10),
-		EnvSlot+"="+strconv.Itoa(t.Slot),
-		EnvToken+"="+t.Token)
-}
-
-// WithoutTask is a copy of env without what a task finds there about itself, as
-// something must have it that is to outlive the task which starts it.
-func WithoutTask(env []string) []string {
-	own := []string{EnvJob, EnvIndex, EnvAttempt, EnvSlot, EnvToken}
-	kept := slices.DeleteFunc(slices.Clone(env), func(pair string) bool {
-		name, _, _ := strings.Cut(pair, "=")
-		return slices.Contains(own, name)
-	})
-	return slices.Clip(kept) // the driver appends to it, more than once
 }
 
 // execution is a process as the contract wants it.

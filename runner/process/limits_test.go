@@ -3,6 +3,7 @@ package process_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -140,17 +141,29 @@ func TestRefusedLimits(t *testing.T) {
 func TestGroupRecover(t *testing.T) {
 	t.Parallel()
 	groups := tree(t)
-	c := limited(groups, navvy.Limits{}, "env -i setsid sleep 1000 & sleep 1000")
+	c := limited(groups, navvy.Limits{}, "env -i setsid sleep 1000 & echo; exec sleep 1000")
+	r, w := io.Pipe()
+	c.Stdout = w
 	p, err := process.Start(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := process.NewDriver(&process.Options{Groups: groups})
-	if _, err := d.Recover(t.Context(), nil, &driver.Task{Token: c.Name}); !errors.Is(err, navvy.ErrNotFound) {
-		t.Error(err)
-	}
+	recovered := make(chan error, 1)
+	go func() {
+		// A shell that is still to fork may be told that it can't, and end by itself.
+		_, err := r.Read(make([]byte, 1))
+		if err == nil {
+			_, err = d.Recover(t.Context(), nil, &driver.Task{Token: c.Name})
+		}
+		recovered <- err
+	}()
 	if end := wait(t, p); end.Exit.Signal != 9 {
 		t.Errorf("the main process ended with %+v", end.Exit)
+	}
+	_ = w.Close() // nobody waits for what it has not written
+	if err := <-recovered; !errors.Is(err, navvy.ErrNotFound) {
+		t.Error(err)
 	}
 	if _, err := groups.Find(c.Name); !errors.Is(err, navvy.ErrNotFound) {
 		t.Errorf("its group: %v", err)

@@ -48,8 +48,17 @@ type Config struct {
 	Stdin *os.File
 	// Stdout and Stderr take the output, each from one goroutine at a time; nil
 	// drops it. One that implements io.ReaderFrom reads by itself. A Write may
-	// block; an error from it drops the rest.
+	// block; an error from it drops the rest. If both are the same, as == tells,
+	// the process has one pipe for both: all that it writes comes in the order in
+	// which it was written, from one goroutine.
 	Stdout, Stderr io.Writer
+	// Files take the place of Stdout and Stderr where they are set: the process has them
+	// as they are, and what it writes to them is the caller's to read. They may be
+	// closed once Start has returned.
+	Files [2]*os.File
+	// Main says that the process is over with its main process: what that has left running
+	// is killed. Otherwise it is waited for.
+	Main bool
 	// Limits bound what the process uses, with all that it starts. All but ulimits,
 	// which are the Plan's, need Groups.
 	Limits navvy.Limits
@@ -76,6 +85,7 @@ type Process struct {
 	early []piece       // what was taken out of the streams in these
 	group *cgroup.Group // nil: there is only the process group
 	boot  *booted       // nil: it was started without a plan
+	alone bool          // what the main process leaves is killed
 
 	mu      sync.Mutex
 	reaped  bool // the main process has ended and end is known
@@ -93,7 +103,7 @@ func Start(c *Config) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{}
+	p := &Process{alone: c.Main}
 	if p.group, err = newGroup(c); err != nil {
 		return nil, err
 	}
@@ -110,17 +120,15 @@ func (p *Process) start(program string, c *Config) error {
 		return err
 	}
 	defer closeInput(c, stdin)
-	files := [3]uintptr{uintptr(stdin)}
-	for i, w := range [2]io.Writer{c.Stdout, c.Stderr} {
-		if files[i+1], err = p.out[i].open(w); err != nil {
-			p.closeStreams()
-			return err
-		}
+	files, err := p.openStreams(c)
+	if err == nil {
+		err = p.watchStreams()
 	}
-	if err := p.watchStreams(); err != nil {
+	if err != nil {
 		p.closeStreams()
 		return err
 	}
+	files[0] = uintptr(stdin)
 	err = p.fork(program, c, files[:])
 	if errors.Is(err, unix.ENOENT) {
 		// The remembered place of the program may be out of date.
@@ -136,6 +144,31 @@ func (p *Process) start(program string, c *Config) error {
 		return startError(c, program, err)
 	}
 	return nil
+}
+
+// openStreams makes the pipes, and returns the descriptors that the process gets,
+// but for the first.
+func (p *Process) openStreams(c *Config) (files [3]uintptr, err error) {
+	given := [2]uintptr{}
+	for i, f := range c.Files {
+		if f != nil {
+			given[i] = f.Fd()
+		}
+	}
+	if files[1] = given[0]; files[1] == 0 {
+		if files[1], err = p.out[0].open(c.Stdout); err != nil {
+			return files, err
+		}
+	}
+	if files[2] = given[1]; files[2] > 0 {
+		return files, nil
+	}
+	if given[0] == 0 && same(c.Stdout, c.Stderr) {
+		files[2] = files[1]
+		return files, nil
+	}
+	files[2], err = p.out[1].open(c.Stderr)
+	return files, err
 }
 
 func (p *Process) closeStreams() {

@@ -286,8 +286,52 @@ func TestAbandoned(t *testing.T) {
 	}
 }
 
-// TestOrder has processes write to both streams in turns: their output comes in
-// the order in which it was written, if they end soon, and if there is time between.
+// TestOneWriter has processes write to both streams in turns, to one writer: it
+// gets all of it in order, however long they run, from one goroutine.
+func TestOneWriter(t *testing.T) {
+	t.Parallel()
+	for name, line := range map[string]string{
+		"brief": "echo 0; echo 1 >&2; echo 2; echo 3 >&2",
+		"long":  "i=0; while [ $i -lt 8000 ]; do echo $i; echo $((i+1)) >&2; i=$((i+2)); done",
+		"late":  "echo 0; (sleep 0.1; echo 2 >&2; echo 3; echo 4 >&2) & echo 1 >&2",
+		"none":  "exit 3",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var both bytes.Buffer
+			c := script(line)
+			c.Stdout, c.Stderr = &both, &both
+			run(t, c)
+			for i, got := range strings.Fields(both.String()) {
+				if want := strconv.Itoa(i); got != want {
+					t.Fatalf("got %s where %s was written", got, want)
+				}
+			}
+			if (both.Len() == 0) != (name == "none") {
+				t.Errorf("%d bytes", both.Len())
+			}
+		})
+	}
+}
+
+// Writers that cannot be compared are two.
+func TestWritersThatCannotBeCompared(t *testing.T) {
+	t.Parallel()
+	var both together
+	c := script("echo out; echo err >&2")
+	c.Stdout, c.Stderr = writer(both.Write), writer(both.Write)
+	run(t, c)
+	if got := both.String(); len(got) != len("out\nerr\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
+// TestOrder has processes write to both streams in turns, to two writers: their
+// output comes in the order in which it was written, if they end soon, and if there is time between.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -304,7 +348,7 @@ func TestOrder(t *testing.T) {
 			for range tc.times {
 				var both together
 				c := script(tc.line)
-				c.Stdout, c.Stderr = &both, &both
+				c.Stdout, c.Stderr = writer(both.Write), writer(both.Write)
 				begun := time.Now()
 				run(t, c)
 				if tc.soon && time.Since(begun) > 4*time.Millisecond {

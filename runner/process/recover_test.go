@@ -167,16 +167,23 @@ func TestStopSweeps(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	d := NewDriver(nil)
-	spec := &navvy.Spec{Command: &navvy.Command{Env: []string{"A=1", EnvToken + "=outer", "B=2"}}}
+	spec := &navvy.Spec{Command: &navvy.Command{Env: []string{
+		"A=1", EnvToken + "=outer", EnvAddr + "=unix:///forged", "PATH=/bin", EnvTaskToken + "=forged",
+	}}}
 	for i := range 2 { // the second from memory, which the first must not have changed
 		task := &driver.Task{
 			ID: navvy.TaskID{Job: "job", Index: int64(i)}, Attempt: navvy.AttemptID{Number: 3, Epoch: 9}, Slot: 4,
 			Token: fmt.Sprint("inner", i), Spec: spec,
 		}
-		got := strings.Join(d.environment(task), " ")
-		want := fmt.Sprintf("A=1 B=2 NAVVY_JOB=job NAVVY_INDEX=%d NAVVY_ATTEMPT=3 NAVVY_SLOT=4 NAVVY_TOKEN=inner%d", i, i)
-		if got != want {
+		got := strings.Join(d.environment(task, "/there", ""), " ")
+		want := fmt.Sprintf("NAVVY_JOB=job NAVVY_INDEX=%d NAVVY_ATTEMPT=3 NAVVY_SLOT=4 NAVVY_TOKEN=inner%d", i, i)
+		if got != "A=1 PATH=/bin "+want {
 			t.Errorf("environment %q, want %q", got, want)
+		}
+		task.API = &driver.API{Socket: "/data/sock", Token: fmt.Sprint("secret", i)}
+		got = strings.Join(d.environment(task, "/there", "/seen"), " ")
+		if api := fmt.Sprintf("NAVVY_ADDR=unix:///seen NAVVY_TASK_TOKEN=secret%d ", i); got != "A=1 PATH=/bin "+api+want {
+			t.Errorf("environment %q, want it with %q", got, api)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 
@@ -44,6 +45,11 @@ func (s *stream) open(to io.Writer) (uintptr, error) {
 		return 0, fmt.Errorf("process: set up a pipe: %w", err)
 	}
 	return uintptr(s.write), nil
+}
+
+// same tells whether two writers are one. Those that cannot be compared are not.
+func same(a, b io.Writer) bool {
+	return a != nil && reflect.ValueOf(a).Comparable() && a == b
 }
 
 func (s *stream) closeWrite() {

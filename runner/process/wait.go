@@ -96,6 +96,9 @@ func (p *Process) waitGroup(ctx context.Context) error {
 	if p.isOver() {
 		return nil
 	}
+	if p.alone {
+		_ = p.Stop(true) // of what it has no right to kill it waits for the end
+	}
 	err := p.linger(ctx)
 	if err != nil && p.group != nil {
 		go p.collectGroup() //nolint:gosec // it outlives ctx on purpose

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/navvy-run/navvy/test/lifetest"
 )
 
 // result is what navvy results says of a task.
@@ -19,7 +21,7 @@ type result struct {
 // look sees that no two attempts ran at once, that each result is what its task
 // wrote, and that what was seen once is still the same.
 func (l *life) look() {
-	if both := l.read("traces/" + overlaps); len(both) > 0 {
+	if both := l.trace(overlaps); len(both) > 0 {
 		l.violate(errOverlap, "%s", both)
 	}
 	p := l.start("results", "results", "-o", "jsonl", l.id)
@@ -50,10 +52,10 @@ func (l *life) checkResult(r *result) {
 	if l.result != nil {
 		l.result(r)
 	}
-	want := answerTo(r.Index)
-	if !want.equal(r.Stdout, r.Stderr, r.ExitCode) || (r.State == "succeeded") != (want.code == 0) {
+	want := lifetest.AnswerTo(r.Index)
+	if !want.Equal(r.Stdout, r.Stderr, r.ExitCode) || (r.State == "succeeded") != (want.Code == 0) {
 		l.violate(errOutput, "task %d: %s, exit code %d, stdout of %d bytes %.60q, should be %d bytes %.60q",
-			r.Index, r.State, r.ExitCode, len(r.Stdout), r.Stdout, len(want.stdout), want.stdout)
+			r.Index, r.State, r.ExitCode, len(r.Stdout), r.Stdout, len(want.Stdout), want.Stdout)
 	}
 }
 
@@ -72,7 +74,7 @@ func (l *life) checkPrinted() {
 				l.violate(errPrinted, "session %d prints %d behind %d; %d is the next: %.60q", i, n, at, next, b)
 				return
 			}
-			want := answerTo(n).stdout
+			want := lifetest.AnswerTo(n).Stdout
 			if bytes.HasPrefix(want, b) && len(b) < len(want) {
 				break // it was killed here
 			}
@@ -105,7 +107,7 @@ func (l *life) readIndex(b []byte, next, at int) int {
 
 // silent skips the tasks, from n on, that say nothing.
 func (l *life) silent(n int) int {
-	for n < l.inputs && len(answerTo(n).stdout) == 0 {
+	for n < l.inputs && len(lifetest.AnswerTo(n).Stdout) == 0 {
 		n++
 	}
 	return n
@@ -118,11 +120,11 @@ func leaveOut(p []byte) []byte {
 		return p
 	}
 	before := p[:len(p)-len(behind)-len("task 1 begins\n")]
-	return append(bytes.Clone(before), behind[len(answerTo(1).stdout)-len("task 1 begins\n"):]...)
+	return append(bytes.Clone(before), behind[len(lifetest.AnswerTo(1).Stdout)-len("task 1 begins\n"):]...)
 }
 
 // double repeats the first answer of a session.
-func double(p []byte) []byte { return append(answerTo(0).stdout, p...) }
+func double(p []byte) []byte { return append(lifetest.AnswerTo(0).Stdout, p...) }
 
 // misquote changes a byte of some output.
 func misquote(r *result) {

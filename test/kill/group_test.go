@@ -10,6 +10,7 @@ import (
 
 	domain "github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
+	"github.com/navvy-run/navvy/test/lifetest"
 )
 
 // groups is the trace of the control groups that tasks found themselves in.
@@ -30,14 +31,14 @@ func noteGroup(dir string) {
 	}
 	for line := range strings.Lines(string(raw)) {
 		if _, path, ok := strings.Cut(line, ":/"); ok && strings.Contains(path, "navvy-") {
-			leave(filepath.Join(dir, groups), "/"+path)
+			lifetest.Leave(filepath.Join(dir, groups), "/"+path)
 		}
 	}
 }
 
 // checkGroups sees that tasks with limits had control groups, and that none is left.
 func (l *life) checkGroups() {
-	raw := string(l.read("traces/" + groups))
+	raw := string(l.trace(groups))
 	if l.limited && raw == "" {
 		l.violate(errLeft, "no task with limits was in a control group")
 	}

@@ -19,6 +19,7 @@ import (
 type breaks struct {
 	forgetJournal bool
 	oldDisk       bool
+	forgetDir     bool                // the last navvy leaves a private directory
 	printed       func([]byte) []byte // what becomes of all that was printed
 	result        func(*result)       // what becomes of each result
 }
@@ -31,7 +32,9 @@ type life struct {
 	dir      string // all that belongs to this life
 	inputs   int
 	retries  bool
-	limited  bool // tasks have control groups
+	traces   string // the directory where tasks leave traces
+	limited  bool   // tasks have control groups
+	isolated bool   // tasks see little of the host
 	id       string
 	sessions []string // files of what was printed, in order
 	seen     map[int]string
@@ -46,7 +49,8 @@ var (
 	errPrinted = errors.New("what was printed is not each answer once, in order")
 	errOutput  = errors.New("a result is not what the task wrote")
 	errState   = errors.New("the job does not come to its end")
-	errLeft    = errors.New("something still runs")
+	errLeft    = errors.New("something is left")
+	errApart   = errors.New("a task was not set apart")
 	errVerify  = errors.New("navvy verify finds something")
 )
 
@@ -56,6 +60,10 @@ func newLife(t *testing.T, seed uint64, b breaks) *life {
 	l.inputs = 30 + l.rng.IntN(150)
 	l.retries = l.rng.IntN(5) == 0
 	l.limited = l.rng.IntN(2) == 0 && canLimit()
+	l.isolated = l.rng.IntN(2) == 0 && canIsolate()
+	if b.forgetJournal { // nothing else is to tell what is left
+		l.limited, l.isolated = false, false
+	}
 	return l
 }
 
@@ -85,9 +93,7 @@ func (l *life) run() {
 	}
 	defer l.bury()
 	l.write("inputs", l.lines())
-	if err := os.Mkdir(l.path("traces"), 0o700); err != nil {
-		l.t.Fatal(err)
-	}
+	l.makeTraces()
 	for l.id == "" && l.bad == nil {
 		l.begin()
 	}
@@ -126,6 +132,15 @@ func (l *life) read(name string) []byte {
 	return p
 }
 
+// trace is what tasks have left in one of the traces.
+func (l *life) trace(name string) []byte {
+	p, err := os.ReadFile(filepath.Join(l.traces, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		l.t.Fatal(err)
+	}
+	return p
+}
+
 // begin submits the job, and kills navvy meanwhile or soon after.
 func (l *life) begin() {
 	args := []string{"map", "--quiet", "--name", "life", "-j", fmt.Sprint(1 + l.rng.IntN(6))}
@@ -134,6 +149,9 @@ func (l *life) begin() {
 	}
 	if l.limited {
 		args = append(args, "--pids-limit", "200")
+	}
+	if l.isolated {
+		args = append(args, "--isolate")
 	}
 	work := []string{"--", os.Args[0], "{}"}
 	switch {
@@ -301,6 +319,10 @@ func (l *life) finish() {
 	l.checkPrinted()
 	l.checkGone()
 	l.checkGroups()
+	if l.forgetDir {
+		l.must(os.MkdirAll(l.path("data/worker/work/token"), 0o700))
+	}
+	l.checkApart()
 	if code := l.await(l.start("verify", "verify")); code != 0 {
 		l.violate(errVerify, "%s", l.read("verify"))
 	}

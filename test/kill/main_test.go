@@ -1,10 +1,7 @@
 package kill
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -19,22 +16,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(taskDir); dir != "" {
 		os.Exit(task(dir, os.Args[1]))
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "navvy-kill-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	navvy = filepath.Join(dir, "navvy")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", navvy, "github.com/navvy-run/navvy/cmd/navvy").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build navvy: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(lifetest.RunWithNavvy(m, func(path string) { navvy = path }))
 }
 
 // TestPromises kills navvy again and again, as long as there is time: see package
@@ -61,6 +43,7 @@ func TestBrokenPromises(t *testing.T) {
 		{"an answer is not printed", breaks{printed: leaveOut}, errPrinted},
 		{"an answer is printed twice", breaks{printed: double}, errPrinted},
 		{"output is not what was written", breaks{result: misquote}, errOutput},
+		{"a private directory is left", breaks{forgetDir: true}, errLeft},
 	} {
 		t.Run(broken.what, func(t *testing.T) {
 			t.Parallel()

@@ -1,16 +1,16 @@
 package kill
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy/test/lifetest"
 )
 
 // proc is a navvy that was started.
@@ -34,7 +34,7 @@ func (l *life) session(args ...string) *proc {
 func (l *life) start(out string, args ...string) *proc {
 	l.note("navvy %s", strings.Join(args, " "))
 	p := &proc{cmd: exec.Command(navvy, args...), out: out, over: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "NAVVY_DATA="+l.path("data"), taskDir+"="+l.path("traces"), "GORACE=atexit_sleep_ms=0") // or each task takes a second
+	p.cmd.Env = append(os.Environ(), "NAVVY_DATA="+l.path("data"), taskDir+"="+l.traces, "GORACE=atexit_sleep_ms=0") // or each task takes a second
 	if l.retries {
 		p.cmd.Env = append(p.cmd.Env, flaky+"=1")
 	}
@@ -88,7 +88,7 @@ func (l *life) holder() int {
 	if err != nil {
 		return 0
 	}
-	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe != navvy || !l.owns(strconv.Itoa(pid)) {
+	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe != navvy || !lifetest.Owns(pid, l.traces) {
 		return 0
 	}
 	return pid
@@ -104,25 +104,8 @@ func (l *life) killHolder() {
 	l.until(func() bool { return l.holder() != pid })
 }
 
-// owns tells whether a process belongs to this life.
-func (l *life) owns(pid string) bool {
-	env, err := os.ReadFile("/proc/" + pid + "/environ")
-	return err == nil && bytes.Contains(env, []byte(l.path("traces")))
-}
-
 // alive lists what belongs to this life and runs.
-func (l *life) alive() (pids []int) {
-	all, err := filepath.Glob("/proc/[0-9]*")
-	l.must(err)
-	for _, dir := range all {
-		if pid := filepath.Base(dir); l.owns(pid) {
-			n, err := strconv.Atoi(pid)
-			l.must(err)
-			pids = append(pids, n)
-		}
-	}
-	return pids
-}
+func (l *life) alive() []int { return lifetest.Alive(l.traces) }
 
 func (l *life) until(ok func() bool) bool {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { //nolint:forbidigo // nothing tells when another process ends
@@ -139,8 +122,7 @@ func (l *life) checkGone() {
 		return
 	}
 	for _, pid := range l.alive() {
-		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // it may have ended
-		l.violate(errLeft, "process %d, %q", pid, command)
+		l.violate(errLeft, "process %d, %s", pid, lifetest.CommandOf(pid))
 	}
 }
 
@@ -150,4 +132,5 @@ func (l *life) bury() {
 		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 	}
 	_ = os.RemoveAll(l.dir)
+	_ = os.RemoveAll(l.traces)
 }

@@ -76,6 +76,8 @@ var actions = []action{
 	{"kill", 1, func(s *sim) { s.crash(false) }},
 	{"restart", 1, (*sim).restart},
 	{"fill", 1, (*sim).fill},
+	{"register", 4, (*sim).register},
+	{"change a value", 4, (*sim).changeValue},
 }
 
 // draw gives each action the weight that it has in this simulation.

@@ -94,6 +94,8 @@ func TestBrokenPromises(t *testing.T) {
 		{ruleHeld, "a hold does nothing", breaks{forgetHold: true}},
 		{ruleKey, "idempotency keys are not stored", breaks{change: loses('k')}},
 		{ruleCut, "nobody notes that inputs are still coming", breaks{change: loses('n')}},
+		{ruleRegistry, "what is registered is not stored", breaks{change: loses('g')}},
+		{ruleValues, "values are not stored", breaks{change: loses('v')}},
 		{ruleTables, "ended jobs are not noted for expiry", breaks{change: loses('e')}},
 		{ruleCalls, "a write fails without a reason", breaks{fail: func(writes int) error {
 			if writes == 20 {

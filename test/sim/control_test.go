@@ -91,6 +91,7 @@ func (s *sim) rush() {
 		}
 		orders = append(orders, o)
 	}
+	s.machine.free() // who waits for space holds locks that others wait for: see disk.grow
 	errs := make([]error, len(orders)+1)
 	var calls sync.WaitGroup
 	for i, o := range orders {

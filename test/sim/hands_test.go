@@ -249,7 +249,7 @@ func (s *sim) settled(h *hand, o manager.Settled) {
 		return // the worker that reported it is dead
 	}
 	s.note("%s is settled: %q", r, o.Refused)
-	i := slices.IndexFunc(r.reports, func(rep reported) bool { return rep.session == h.session && !rep.acked && !(rep.wrong && rep.must) })
+	i := slices.IndexFunc(r.reports, func(rep reported) bool { return rep.session == h.session && !rep.acked })
 	if i < 0 {
 		s.violate(ruleCalls, "%s is settled, and was not reported", r)
 		return
@@ -259,6 +259,7 @@ func (s *sim) settled(h *hand, o manager.Settled) {
 	case i > 0 && o.Refused == "":
 		s.violate(ruleOnce, "a second report of %s is accepted", r)
 	case i > 0:
+	case r.reports[i].wrong && r.reports[i].must: // its output did not come: it counts as lost, and its worker is told as of any other
 	case o.Refused != "":
 		s.refused(r, o.Refused)
 	default:

@@ -16,6 +16,9 @@ func (s *sim) look() {
 			return
 		}
 	}
+	if !s.lookAtRegistry() || !s.lookAtValues() {
+		return
+	}
 	s.lookAtTables()
 	if s.calm || s.chance(20) {
 		_, err := s.eng.Verify(s.ctx, func(err error) { s.violate(ruleSound, "%v", err) })

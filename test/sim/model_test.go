@@ -29,6 +29,8 @@ const (
 	ruleCut      rule = "a submission that was cut is gone, or held with what was acknowledged"
 	ruleTables   rule = "the tables beside a job say what its state says"
 	ruleSound    rule = "navvy verify finds nothing"
+	ruleRegistry rule = "what was registered stays, all or nothing, and conditions hold"
+	ruleValues   rule = "what was put stays with its version, and conditions hold"
 	ruleCalls    rule = "a call fails only for a reason"
 )
 
@@ -42,8 +44,10 @@ func (v *violation) Error() string { return string(v.rule) + ": " + v.what }
 
 // model is what navvy has promised so far.
 type model struct {
-	jobs []*job
-	refs map[manager.Ref]*run // every attempt that was ever given out
+	registered registered
+	values     values
+	jobs       []*job
+	refs       map[manager.Ref]*run // every attempt that was ever given out
 }
 
 func newModel() *model { return &model{refs: map[manager.Ref]*run{}} }

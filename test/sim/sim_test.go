@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,11 +67,19 @@ const (
 	clockFormat = time.StampMilli
 )
 
+// longest is far more than a simulation takes: milliseconds.
+const longest = 3 * time.Minute
+
 // simulate runs one simulation in a bubble of its own, in which time passes when
 // all goroutines wait, and tells which promise was broken, nil if none was, and
 // what happened.
 func simulate(t *testing.T, c config) (bad *violation, story func() string) {
 	t.Helper()
+	watch := time.AfterFunc(longest, func() { // outside of the bubble, where time passes
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("the life of seed %d hangs", c.seed))
+	})
+	defer watch.Stop()
 	synctest.Test(t, func(*testing.T) {
 		s := newSim(c)
 		s.run()

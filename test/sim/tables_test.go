@@ -46,9 +46,9 @@ func (s *sim) jobsInTables() (map[byte]map[navvy.JobID]bool, error) {
 		table := key[0]
 		id := ""
 		switch table {
-		case 'm':
+		case 'm', 'g', 'v', 'u':
 			return nil
-		case 'q', 'o', 'e':
+		case 'l', 'o', 'e':
 			id = string(key[len(key)-idLength:])
 		case 'k':
 			id = string(value)
@@ -67,7 +67,7 @@ func (s *sim) lookAtTablesOf(j *job, found map[byte]map[navvy.JobID]bool, open b
 	f := j.sure
 	want := map[byte]bool{
 		'j': f.exists, 's': f.exists, 'o': f.exists,
-		'q': f.exists && !j.ended && !f.held, 'e': f.exists && j.ended,
+		'l': f.exists && !j.ended && !f.held, 'e': f.exists && j.ended,
 		'k': f.exists && j.spec.IdempotencyKey != "", 'y': false, 't': false,
 	}
 	for table, want := range want {

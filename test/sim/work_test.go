@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -37,7 +38,7 @@ func (s *sim) upload(r *run) {
 		return
 	}
 	if r.writer == nil {
-		w, err := s.mgr.WriteOutput(r.ref())
+		w, err := s.mgr.WriteOutput(r.hand.name, r.ref())
 		if s.call("write output", err, navvy.ErrLeaseLost) != done {
 			s.mayRefuse(r, "its output")
 			return
@@ -47,13 +48,16 @@ func (s *sim) upload(r *run) {
 		}
 		r.writer = w
 	}
+	// A disk that fails for good has never space again; and one that is full has it sooner.
+	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+	defer cancel()
 	for r.sent < len(frames) {
 		// A worker sends whole frames, one or more at a time.
 		end := r.out.ends[slices.IndexFunc(r.out.ends, func(end int) bool { return end > r.sent })]
 		if s.chance(50) {
 			end = len(frames)
 		}
-		length, err := r.writer.Append(s.ctx, frames[r.sent:end])
+		length, err := r.writer.Append(ctx, frames[r.sent:end])
 		if errors.Is(err, navvy.ErrExhausted) && s.filled {
 			return // it was to stop, and did not wait for space; if it goes on it tries again
 		}

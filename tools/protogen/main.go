@@ -2,12 +2,14 @@
 // each file: messages and gRPC services. It compiles the files by itself and
 // speaks to the generators, which go.mod pins as tools, as protoc does; protoc
 // need not be installed. The plugin protocol is specified in
-// google/protobuf/compiler/plugin.proto.
+// google/protobuf/compiler/plugin.proto. With -comments it also writes a file of JSON
+// with the comments in the schema, which generated code does not have at run time.
 package main
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -31,9 +33,10 @@ var plugins = []string{"protoc-gen-go", "protoc-gen-go-grpc"}
 
 func main() {
 	root := flag.String("root", "", "folder of the .proto files; imports are relative to it")
+	comments := flag.String("comments", "", "write comments by the full name of what they are about to this file, a path relative to root; none if empty")
 	check := flag.Bool("check", false, "write nothing; fail if what is there is not what would be written")
 	flag.Parse()
-	if err := run(context.Background(), *root, *check); err != nil {
+	if err := run(context.Background(), *root, *comments, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
 		os.Exit(1)
 	}
@@ -41,12 +44,12 @@ func main() {
 
 // run generates the code of all .proto files below root, and with check compares
 // it with what is there instead of writing it.
-func run(ctx context.Context, root string, check bool) error {
+func run(ctx context.Context, root, comments string, check bool) error {
 	protos, code, err := list(root)
 	if err != nil || len(protos)+len(code) == 0 {
 		return err
 	}
-	want, err := generate(ctx, root, protos)
+	want, err := generate(ctx, root, comments, protos)
 	if err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func list(root string) (protos, code []string, err error) {
 }
 
 // generate compiles the files and returns what the plugins make of them: content by path.
-func generate(ctx context.Context, root string, protos []string) (map[string]string, error) {
+func generate(ctx context.Context, root, comments string, protos []string) (map[string]string, error) {
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{root}}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
@@ -119,7 +122,65 @@ func generate(ctx context.Context, root string, protos []string) (map[string]str
 			want[f.GetName()] = f.GetContent()
 		}
 	}
+	if comments != "" {
+		if want[comments], err = commentsOf(files); err != nil {
+			return nil, err
+		}
+	}
 	return want, nil
+}
+
+// commentsOf is a JSON object with the comments of the files, each in one line, by the
+// full name of what it is about.
+func commentsOf(files linker.Files) (string, error) {
+	all := map[protoreflect.FullName]string{}
+	for _, f := range files {
+		locations := f.SourceLocations()
+		var add func(d protoreflect.Descriptor)
+		add = func(d protoreflect.Descriptor) {
+			if text := strings.Join(strings.Fields(locations.ByDescriptor(d).LeadingComments), " "); text != "" {
+				all[d.FullName()] = text
+			}
+			for _, inner := range within(d) {
+				add(inner)
+			}
+		}
+		for _, d := range within(f) {
+			add(d)
+		}
+	}
+	text, err := json.MarshalIndent(all, "", "\t")
+	return string(text) + "\n", err
+}
+
+// within are the messages, fields, enums, values, services and calls that are declared
+// right in another descriptor.
+func within(d protoreflect.Descriptor) (list []protoreflect.Descriptor) {
+	switch d := d.(type) {
+	case protoreflect.FileDescriptor:
+		list = append(each(list, d.Messages()), each(nil, d.Enums())...)
+		return each(list, d.Services())
+	case protoreflect.MessageDescriptor:
+		list = append(each(list, d.Fields()), each(nil, d.Messages())...)
+		return each(list, d.Enums())
+	case protoreflect.EnumDescriptor:
+		return each(list, d.Values())
+	case protoreflect.ServiceDescriptor:
+		return each(list, d.Methods())
+	}
+	return nil
+}
+
+// each appends descriptors of one kind to a list.
+func each[D protoreflect.Descriptor](list []protoreflect.Descriptor, ds interface {
+	Len() int
+	Get(int) D
+},
+) []protoreflect.Descriptor {
+	for i := range ds.Len() {
+		list = append(list, ds.Get(i))
+	}
+	return list
 }
 
 // descriptors lists the files and all that they import, each behind its imports.

@@ -40,14 +40,14 @@ func TestRun(t *testing.T) {
 	root := t.TempDir()
 	proto, orphan := filepath.Join(root, "a/v1/hole.proto"), filepath.Join(root, "a/v1/gone.pb.go")
 	write(t, proto, schema)
-	if err := run(t.Context(), root, true); err == nil {
+	if err := run(t.Context(), root, "a/comments.json", true); err == nil {
 		t.Error("check passes though nothing was generated")
 	}
 	write(t, orphan, "package av1\n")
-	if err := run(t.Context(), root, false); err != nil {
+	if err := run(t.Context(), root, "a/comments.json", false); err != nil {
 		t.Fatal(err)
 	}
-	if err := run(t.Context(), root, true); err != nil {
+	if err := run(t.Context(), root, "a/comments.json", true); err != nil {
 		t.Errorf("check after generate: %v", err)
 	}
 	if _, err := os.Stat(orphan); err == nil {
@@ -55,6 +55,7 @@ func TestRun(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"a/v1/hole.pb.go":      "// Hole is where nothing is.\ntype Hole struct",
+		"a/comments.json":      `"a.v1.Hole.took": "How long it took."`,
 		"a/v1/hole_grpc.pb.go": "// Dig makes a hole.\n\tDig(ctx context.Context, in *Hole",
 	} {
 		code, err := os.ReadFile(filepath.Join(root, name))
@@ -64,19 +65,19 @@ func TestRun(t *testing.T) {
 	}
 
 	write(t, proto, strings.Replace(schema, "took = 1", "took = 2", 1))
-	if err := run(t.Context(), root, true); err == nil || !strings.Contains(err.Error(), "a/v1/hole.pb.go") {
+	if err := run(t.Context(), root, "a/comments.json", true); err == nil || !strings.Contains(err.Error(), "a/v1/hole.pb.go") {
 		t.Errorf("check of stale code: %v", err)
 	}
 }
 
 func TestRunErrors(t *testing.T) {
 	t.Parallel()
-	if err := run(t.Context(), filepath.Join(t.TempDir(), "none"), true); err != nil {
+	if err := run(t.Context(), filepath.Join(t.TempDir(), "none"), "", true); err != nil {
 		t.Errorf("a root that does not exist: %v", err)
 	}
 	root := t.TempDir()
 	write(t, filepath.Join(root, "bad.proto"), "syntax = \"proto3\";\nmessage {\n")
-	if err := run(t.Context(), root, false); err == nil || !strings.Contains(err.Error(), "bad.proto:2:9") {
+	if err := run(t.Context(), root, "a/comments.json", false); err == nil || !strings.Contains(err.Error(), "bad.proto:2:9") {
 		t.Errorf("the error does not name the place: %v", err)
 	}
 }

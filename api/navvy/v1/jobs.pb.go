@@ -21,6 +21,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whose says whose jobs are meant.
+type Whose int32
+
+const (
+	// The caller's own for a user, everybody's for an admin and a viewer.
+	Whose_WHOSE_UNSPECIFIED Whose = 0
+	// The caller's own.
+	Whose_WHOSE_OWN Whose = 1
+	// Everybody's; PERMISSION_DENIED for a user.
+	Whose_WHOSE_ALL Whose = 2
+)
+
+// Enum value maps for Whose.
+var (
+	Whose_name = map[int32]string{
+		0: "WHOSE_UNSPECIFIED",
+		1: "WHOSE_OWN",
+		2: "WHOSE_ALL",
+	}
+	Whose_value = map[string]int32{
+		"WHOSE_UNSPECIFIED": 0,
+		"WHOSE_OWN":         1,
+		"WHOSE_ALL":         2,
+	}
+)
+
+func (x Whose) Enum() *Whose {
+	p := new(Whose)
+	*p = x
+	return p
+}
+
+func (x Whose) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Whose) Descriptor() protoreflect.EnumDescriptor {
+	return file_navvy_v1_jobs_proto_enumTypes[0].Descriptor()
+}
+
+func (Whose) Type() protoreflect.EnumType {
+	return &file_navvy_v1_jobs_proto_enumTypes[0]
+}
+
+func (x Whose) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Whose.Descriptor instead.
+func (Whose) EnumDescriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{0}
+}
+
 // SubmitRequest is one message of a submission.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -499,6 +552,358 @@ func (x *Accepted) GetExisted() bool {
 	return false
 }
 
+// RunRequest is calls that come together.
+type RunRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In any order; each is accepted or refused for itself.
+	Calls         []*RunCall `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunRequest) Reset() {
+	*x = RunRequest{}
+	mi := &file_navvy_v1_jobs_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunRequest) ProtoMessage() {}
+
+func (x *RunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_jobs_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
+func (*RunRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RunRequest) GetCalls() []*RunCall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+// RunCall is a job of one task.
+type RunCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the call in its answer; the caller's choice, of its own in this stream.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The job; fields that the server gives are ignored.
+	Job *Job `protobuf:"bytes,2,opt,name=job,proto3" json:"job,omitempty"`
+	// The task's input.
+	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	// Tell also when the job is durable.
+	Notify        bool `protobuf:"varint,4,opt,name=notify,proto3" json:"notify,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunCall) Reset() {
+	*x = RunCall{}
+	mi := &file_navvy_v1_jobs_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunCall) ProtoMessage() {}
+
+func (x *RunCall) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_jobs_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunCall.ProtoReflect.Descriptor instead.
+func (*RunCall) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RunCall) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *RunCall) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *RunCall) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *RunCall) GetNotify() bool {
+	if x != nil {
+		return x.Notify
+	}
+	return false
+}
+
+// RunResponse is answers that have come together. One without any comes once, when the
+// client sends no more: all calls are durable then, or refused.
+type RunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they came.
+	Answers       []*RunAnswer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunResponse) Reset() {
+	*x = RunResponse{}
+	mi := &file_navvy_v1_jobs_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunResponse) ProtoMessage() {}
+
+func (x *RunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_jobs_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
+func (*RunResponse) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RunResponse) GetAnswers() []*RunAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// RunAnswer ends a call, or with accepted says that its job is durable, in any order.
+type RunAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the call.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The job's id; empty if it was refused.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// How it ended.
+	//
+	// Types that are valid to be assigned to End:
+	//
+	//	*RunAnswer_Result
+	//	*RunAnswer_Status
+	//	*RunAnswer_Refused
+	End isRunAnswer_End `protobuf_oneof:"end"`
+	// This is no end: the job is durable, and has its id.
+	Accepted      bool `protobuf:"varint,6,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunAnswer) Reset() {
+	*x = RunAnswer{}
+	mi := &file_navvy_v1_jobs_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunAnswer) ProtoMessage() {}
+
+func (x *RunAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_jobs_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunAnswer.ProtoReflect.Descriptor instead.
+func (*RunAnswer) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RunAnswer) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *RunAnswer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RunAnswer) GetEnd() isRunAnswer_End {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *RunAnswer) GetResult() *Result {
+	if x != nil {
+		if x, ok := x.End.(*RunAnswer_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+func (x *RunAnswer) GetStatus() *Status {
+	if x != nil {
+		if x, ok := x.End.(*RunAnswer_Status); ok {
+			return x.Status
+		}
+	}
+	return nil
+}
+
+func (x *RunAnswer) GetRefused() *Refusal {
+	if x != nil {
+		if x, ok := x.End.(*RunAnswer_Refused); ok {
+			return x.Refused
+		}
+	}
+	return nil
+}
+
+func (x *RunAnswer) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+type isRunAnswer_End interface {
+	isRunAnswer_End()
+}
+
+type RunAnswer_Result struct {
+	// The task's answer.
+	Result *Result `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
+}
+
+type RunAnswer_Status struct {
+	// There is none: the job was stopped, or is held.
+	Status *Status `protobuf:"bytes,4,opt,name=status,proto3,oneof"`
+}
+
+type RunAnswer_Refused struct {
+	// There is no job.
+	Refused *Refusal `protobuf:"bytes,5,opt,name=refused,proto3,oneof"`
+}
+
+func (*RunAnswer_Result) isRunAnswer_End() {}
+
+func (*RunAnswer_Status) isRunAnswer_End() {}
+
+func (*RunAnswer_Refused) isRunAnswer_End() {}
+
+// Refusal is why a call was refused.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As a code of gRPC.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// In words.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_navvy_v1_jobs_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_jobs_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Refusal) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Refusal) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // FindRequest asks for the job whose id begins so.
 type FindRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -510,7 +915,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[7]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +927,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[7]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +940,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FindRequest) GetPrefix() string {
@@ -556,7 +961,7 @@ type FindResponse struct {
 
 func (x *FindResponse) Reset() {
 	*x = FindResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[8]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +973,7 @@ func (x *FindResponse) String() string {
 func (*FindResponse) ProtoMessage() {}
 
 func (x *FindResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[8]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +986,7 @@ func (x *FindResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindResponse.ProtoReflect.Descriptor instead.
 func (*FindResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FindResponse) GetId() string {
@@ -602,7 +1007,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[9]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +1019,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[9]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +1032,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetRequest) GetId() string {
@@ -643,14 +1048,23 @@ type ListRequest struct {
 	// At most so many; 100 if unset, at most 1,000.
 	Limit int32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	// From the last page; empty for the first.
-	Page          string `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
+	Page string `protobuf:"bytes,2,opt,name=page,proto3" json:"page,omitempty"`
+	// Whose jobs.
+	Whose Whose `protobuf:"varint,3,opt,name=whose,proto3,enum=navvy.v1.Whose" json:"whose,omitempty"`
+	// Only jobs in this state; all if unset. A page that leaves jobs out may be short,
+	// or empty, and yet there is a next one.
+	State State `protobuf:"varint,4,opt,name=state,proto3,enum=navvy.v1.State" json:"state,omitempty"`
+	// Only jobs of this queue; all if empty.
+	Queue string `protobuf:"bytes,5,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Only jobs with this name; all if empty.
+	Name          string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[10]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +1076,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[10]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +1089,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListRequest) GetLimit() int32 {
@@ -688,6 +1102,34 @@ func (x *ListRequest) GetLimit() int32 {
 func (x *ListRequest) GetPage() string {
 	if x != nil {
 		return x.Page
+	}
+	return ""
+}
+
+func (x *ListRequest) GetWhose() Whose {
+	if x != nil {
+		return x.Whose
+	}
+	return Whose_WHOSE_UNSPECIFIED
+}
+
+func (x *ListRequest) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *ListRequest) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *ListRequest) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -706,7 +1148,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[11]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +1160,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[11]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +1173,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListResponse) GetJobs() []*JobStatus {
@@ -762,7 +1204,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[12]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +1216,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[12]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +1229,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchRequest) GetId() string {
@@ -831,7 +1273,7 @@ type ResultsRequest struct {
 
 func (x *ResultsRequest) Reset() {
 	*x = ResultsRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[13]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1285,7 @@ func (x *ResultsRequest) String() string {
 func (*ResultsRequest) ProtoMessage() {}
 
 func (x *ResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[13]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1298,7 @@ func (x *ResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsRequest.ProtoReflect.Descriptor instead.
 func (*ResultsRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResultsRequest) GetId() string {
@@ -933,7 +1375,7 @@ type ResultsResponse struct {
 
 func (x *ResultsResponse) Reset() {
 	*x = ResultsResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[14]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1387,7 @@ func (x *ResultsResponse) String() string {
 func (*ResultsResponse) ProtoMessage() {}
 
 func (x *ResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[14]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1400,7 @@ func (x *ResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultsResponse.ProtoReflect.Descriptor instead.
 func (*ResultsResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResultsResponse) GetResults() []*Result {
@@ -981,7 +1423,7 @@ type PrintedRequest struct {
 
 func (x *PrintedRequest) Reset() {
 	*x = PrintedRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[15]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1435,7 @@ func (x *PrintedRequest) String() string {
 func (*PrintedRequest) ProtoMessage() {}
 
 func (x *PrintedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[15]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1448,7 @@ func (x *PrintedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrintedRequest.ProtoReflect.Descriptor instead.
 func (*PrintedRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PrintedRequest) GetId() string {
@@ -1032,7 +1474,7 @@ type PrintedResponse struct {
 
 func (x *PrintedResponse) Reset() {
 	*x = PrintedResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[16]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1486,7 @@ func (x *PrintedResponse) String() string {
 func (*PrintedResponse) ProtoMessage() {}
 
 func (x *PrintedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[16]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1499,7 @@ func (x *PrintedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrintedResponse.ProtoReflect.Descriptor instead.
 func (*PrintedResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{21}
 }
 
 // TaskRequest names a task, or with index -1 the job's next one to look at.
@@ -1073,7 +1515,7 @@ type TaskRequest struct {
 
 func (x *TaskRequest) Reset() {
 	*x = TaskRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[17]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1527,7 @@ func (x *TaskRequest) String() string {
 func (*TaskRequest) ProtoMessage() {}
 
 func (x *TaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[17]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1540,7 @@ func (x *TaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRequest.ProtoReflect.Descriptor instead.
 func (*TaskRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TaskRequest) GetId() string {
@@ -1136,7 +1578,7 @@ type TaskResponse struct {
 
 func (x *TaskResponse) Reset() {
 	*x = TaskResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[18]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1590,7 @@ func (x *TaskResponse) String() string {
 func (*TaskResponse) ProtoMessage() {}
 
 func (x *TaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[18]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1603,7 @@ func (x *TaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResponse.ProtoReflect.Descriptor instead.
 func (*TaskResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskResponse) GetState() State {
@@ -1225,7 +1667,7 @@ type ReadOutputRequest struct {
 
 func (x *ReadOutputRequest) Reset() {
 	*x = ReadOutputRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[19]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1679,7 @@ func (x *ReadOutputRequest) String() string {
 func (*ReadOutputRequest) ProtoMessage() {}
 
 func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[19]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1692,7 @@ func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{19}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReadOutputRequest) GetId() string {
@@ -1303,7 +1745,7 @@ type ReadOutputResponse struct {
 
 func (x *ReadOutputResponse) Reset() {
 	*x = ReadOutputResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[20]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1757,7 @@ func (x *ReadOutputResponse) String() string {
 func (*ReadOutputResponse) ProtoMessage() {}
 
 func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[20]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1770,7 @@ func (x *ReadOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{20}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadOutputResponse) GetNumber() uint32 {
@@ -1359,7 +1801,7 @@ type HoldRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Also end what runs; it runs again after a resume.
 	Interrupt bool `protobuf:"varint,2,opt,name=interrupt,proto3" json:"interrupt,omitempty"`
-	// Why, for people.
+	// Why, for people. The server puts before it who it was, if not the job's owner.
 	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1367,7 +1809,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[21]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1821,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[21]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1834,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{21}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HoldRequest) GetId() string {
@@ -1434,7 +1876,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[22]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1888,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[22]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1901,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{22}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResumeRequest) GetId() string {
@@ -1495,7 +1937,7 @@ type StopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Why, for people.
+	// Why, for people. The server puts before it who it was, if not the job's owner.
 	Why           string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1503,7 +1945,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[23]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1957,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[23]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1970,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{23}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StopRequest) GetId() string {
@@ -1560,7 +2002,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[24]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +2014,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[24]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +2027,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{24}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RetryRequest) GetId() string {
@@ -1622,7 +2064,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[25]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +2076,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[25]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +2089,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{25}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RetryResponse) GetTasks() int64 {
@@ -1677,7 +2119,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[26]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2131,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[26]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2144,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{26}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveRequest) GetId() string {
@@ -1728,7 +2170,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[27]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +2182,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[27]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +2195,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{27}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{32}
 }
 
 // OverviewRequest asks for the whole.
@@ -1765,7 +2207,7 @@ type OverviewRequest struct {
 
 func (x *OverviewRequest) Reset() {
 	*x = OverviewRequest{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[28]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +2219,7 @@ func (x *OverviewRequest) String() string {
 func (*OverviewRequest) ProtoMessage() {}
 
 func (x *OverviewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[28]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +2232,7 @@ func (x *OverviewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverviewRequest.ProtoReflect.Descriptor instead.
 func (*OverviewRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{28}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{33}
 }
 
 // OverviewResponse is the system at a glance.
@@ -1802,9 +2244,10 @@ type OverviewResponse struct {
 	Pid int64 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
 	// What it stands on: the store's kind and place.
 	Store string `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`
-	// Bytes free where the answers go; 0 if nobody can tell.
-	Free uint64 `protobuf:"varint,4,opt,name=free,proto3" json:"free,omitempty"`
-	// The store is out of space: submits are refused, answers wait.
+	// Bytes free where the answers go; not set if nobody can tell.
+	Free *uint64 `protobuf:"varint,4,opt,name=free,proto3,oneof" json:"free,omitempty"`
+	// The store has less space than is kept for answers: submits are refused, and
+	// when there is none at all, answers wait and nothing new starts.
 	Full bool `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`
 	// Jobs that are being served now.
 	Active []*JobStatus `protobuf:"bytes,6,rep,name=active,proto3" json:"active,omitempty"`
@@ -1824,7 +2267,7 @@ type OverviewResponse struct {
 
 func (x *OverviewResponse) Reset() {
 	*x = OverviewResponse{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[29]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2279,7 @@ func (x *OverviewResponse) String() string {
 func (*OverviewResponse) ProtoMessage() {}
 
 func (x *OverviewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[29]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2292,7 @@ func (x *OverviewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OverviewResponse.ProtoReflect.Descriptor instead.
 func (*OverviewResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{29}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OverviewResponse) GetVersion() string {
@@ -1874,8 +2317,8 @@ func (x *OverviewResponse) GetStore() string {
 }
 
 func (x *OverviewResponse) GetFree() uint64 {
-	if x != nil {
-		return x.Free
+	if x != nil && x.Free != nil {
+		return *x.Free
 	}
 	return 0
 }
@@ -1939,14 +2382,26 @@ type WorkerStatus struct {
 	// Attempts that it runs now.
 	Running int64 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
 	// What its host can enforce for each kind of work.
-	Abilities     []*Abilities `protobuf:"bytes,4,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	Abilities []*Abilities `protobuf:"bytes,4,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	// How many attempts it takes at once; 0 leaves it to the server.
+	Slots int32 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Its version.
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// What it has for the tasks that it runs.
+	Offer *Offer `protobuf:"bytes,7,opt,name=offer,proto3" json:"offer,omitempty"`
+	// How much of that is in use; labels are not.
+	Used *Offer `protobuf:"bytes,8,opt,name=used,proto3" json:"used,omitempty"`
+	// Why it gets no tasks for a while, in words; empty if it does.
+	Quarantine string `protobuf:"bytes,9,opt,name=quarantine,proto3" json:"quarantine,omitempty"`
+	// Whose tasks it runs, in words; empty if it keeps those of different owners apart.
+	Owners        string `protobuf:"bytes,10,opt,name=owners,proto3" json:"owners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_navvy_v1_jobs_proto_msgTypes[30]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2413,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_jobs_proto_msgTypes[30]
+	mi := &file_navvy_v1_jobs_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2426,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{30}
+	return file_navvy_v1_jobs_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WorkerStatus) GetName() string {
@@ -2002,6 +2457,48 @@ func (x *WorkerStatus) GetAbilities() []*Abilities {
 	return nil
 }
 
+func (x *WorkerStatus) GetSlots() int32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *WorkerStatus) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *WorkerStatus) GetOffer() *Offer {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *WorkerStatus) GetUsed() *Offer {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+func (x *WorkerStatus) GetQuarantine() string {
+	if x != nil {
+		return x.Quarantine
+	}
+	return ""
+}
+
+func (x *WorkerStatus) GetOwners() string {
+	if x != nil {
+		return x.Owners
+	}
+	return ""
+}
+
 var File_navvy_v1_jobs_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_jobs_proto_rawDesc = "" +
@@ -2029,17 +2526,42 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x04part\"4\n" +
 	"\bAccepted\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
-	"\aexisted\x18\x02 \x01(\bR\aexisted\"%\n" +
+	"\aexisted\x18\x02 \x01(\bR\aexisted\"5\n" +
+	"\n" +
+	"RunRequest\x12'\n" +
+	"\x05calls\x18\x01 \x03(\v2\x11.navvy.v1.RunCallR\x05calls\"p\n" +
+	"\aRunCall\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x1f\n" +
+	"\x03job\x18\x02 \x01(\v2\r.navvy.v1.JobR\x03job\x12\x14\n" +
+	"\x05input\x18\x03 \x01(\fR\x05input\x12\x16\n" +
+	"\x06notify\x18\x04 \x01(\bR\x06notify\"<\n" +
+	"\vRunResponse\x12-\n" +
+	"\aanswers\x18\x01 \x03(\v2\x13.navvy.v1.RunAnswerR\aanswers\"\xdd\x01\n" +
+	"\tRunAnswer\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12*\n" +
+	"\x06result\x18\x03 \x01(\v2\x10.navvy.v1.ResultH\x00R\x06result\x12*\n" +
+	"\x06status\x18\x04 \x01(\v2\x10.navvy.v1.StatusH\x00R\x06status\x12-\n" +
+	"\arefused\x18\x05 \x01(\v2\x11.navvy.v1.RefusalH\x00R\arefused\x12\x1a\n" +
+	"\baccepted\x18\x06 \x01(\bR\bacceptedB\x05\n" +
+	"\x03end\"7\n" +
+	"\aRefusal\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"%\n" +
 	"\vFindRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\"\x1e\n" +
 	"\fFindResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x1c\n" +
 	"\n" +
 	"GetRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"7\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xaf\x01\n" +
 	"\vListRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x05R\x05limit\x12\x12\n" +
-	"\x04page\x18\x02 \x01(\tR\x04page\"T\n" +
+	"\x04page\x18\x02 \x01(\tR\x04page\x12%\n" +
+	"\x05whose\x18\x03 \x01(\x0e2\x0f.navvy.v1.WhoseR\x05whose\x12%\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x0f.navvy.v1.StateR\x05state\x12\x14\n" +
+	"\x05queue\x18\x05 \x01(\tR\x05queue\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\"T\n" +
 	"\fListResponse\x12'\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x13.navvy.v1.JobStatusR\x04jobs\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\":\n" +
@@ -2105,12 +2627,12 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x10\n" +
 	"\x0eRemoveResponse\"\x11\n" +
-	"\x0fOverviewRequest\"\xd6\x02\n" +
+	"\x0fOverviewRequest\"\xe4\x02\n" +
 	"\x10OverviewResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x12\x14\n" +
-	"\x05store\x18\x03 \x01(\tR\x05store\x12\x12\n" +
-	"\x04free\x18\x04 \x01(\x04R\x04free\x12\x12\n" +
+	"\x05store\x18\x03 \x01(\tR\x05store\x12\x17\n" +
+	"\x04free\x18\x04 \x01(\x04H\x00R\x04free\x88\x01\x01\x12\x12\n" +
 	"\x04full\x18\x05 \x01(\bR\x04full\x12+\n" +
 	"\x06active\x18\x06 \x03(\v2\x13.navvy.v1.JobStatusR\x06active\x120\n" +
 	"\aworkers\x18\a \x03(\v2\x16.navvy.v1.WorkerStatusR\aworkers\x12\x1a\n" +
@@ -2118,14 +2640,29 @@ const file_navvy_v1_jobs_proto_rawDesc = "" +
 	"\tabilities\x18\t \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\x12\x16\n" +
 	"\x06policy\x18\n" +
 	" \x01(\tR\x06policy\x12\x12\n" +
-	"\x04role\x18\v \x01(\tR\x04role\"\x85\x01\n" +
+	"\x04role\x18\v \x01(\tR\x04roleB\a\n" +
+	"\x05_free\"\xb9\x02\n" +
 	"\fWorkerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x18\n" +
 	"\arunning\x18\x03 \x01(\x03R\arunning\x121\n" +
-	"\tabilities\x18\x04 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities2\xf3\x06\n" +
+	"\tabilities\x18\x04 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\x12\x14\n" +
+	"\x05slots\x18\x05 \x01(\x05R\x05slots\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12%\n" +
+	"\x05offer\x18\a \x01(\v2\x0f.navvy.v1.OfferR\x05offer\x12#\n" +
+	"\x04used\x18\b \x01(\v2\x0f.navvy.v1.OfferR\x04used\x12\x1e\n" +
+	"\n" +
+	"quarantine\x18\t \x01(\tR\n" +
+	"quarantine\x12\x16\n" +
+	"\x06owners\x18\n" +
+	" \x01(\tR\x06owners*<\n" +
+	"\x05Whose\x12\x15\n" +
+	"\x11WHOSE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tWHOSE_OWN\x10\x01\x12\r\n" +
+	"\tWHOSE_ALL\x10\x022\xab\a\n" +
 	"\x04Jobs\x12?\n" +
-	"\x06Submit\x12\x17.navvy.v1.SubmitRequest\x1a\x18.navvy.v1.SubmitResponse(\x010\x01\x125\n" +
+	"\x06Submit\x12\x17.navvy.v1.SubmitRequest\x1a\x18.navvy.v1.SubmitResponse(\x010\x01\x126\n" +
+	"\x03Run\x12\x14.navvy.v1.RunRequest\x1a\x15.navvy.v1.RunResponse(\x010\x01\x125\n" +
 	"\x04Find\x12\x15.navvy.v1.FindRequest\x1a\x16.navvy.v1.FindResponse\x120\n" +
 	"\x03Get\x12\x14.navvy.v1.GetRequest\x1a\x13.navvy.v1.JobStatus\x125\n" +
 	"\x04List\x12\x15.navvy.v1.ListRequest\x1a\x16.navvy.v1.ListResponse\x123\n" +
@@ -2154,101 +2691,121 @@ func file_navvy_v1_jobs_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_jobs_proto_rawDescData
 }
 
-var file_navvy_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_navvy_v1_jobs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_navvy_v1_jobs_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_navvy_v1_jobs_proto_goTypes = []any{
-	(*SubmitRequest)(nil),      // 0: navvy.v1.SubmitRequest
-	(*SubmitHeader)(nil),       // 1: navvy.v1.SubmitHeader
-	(*Inputs)(nil),             // 2: navvy.v1.Inputs
-	(*Seal)(nil),               // 3: navvy.v1.Seal
-	(*Abort)(nil),              // 4: navvy.v1.Abort
-	(*SubmitResponse)(nil),     // 5: navvy.v1.SubmitResponse
-	(*Accepted)(nil),           // 6: navvy.v1.Accepted
-	(*FindRequest)(nil),        // 7: navvy.v1.FindRequest
-	(*FindResponse)(nil),       // 8: navvy.v1.FindResponse
-	(*GetRequest)(nil),         // 9: navvy.v1.GetRequest
-	(*ListRequest)(nil),        // 10: navvy.v1.ListRequest
-	(*ListResponse)(nil),       // 11: navvy.v1.ListResponse
-	(*WatchRequest)(nil),       // 12: navvy.v1.WatchRequest
-	(*ResultsRequest)(nil),     // 13: navvy.v1.ResultsRequest
-	(*ResultsResponse)(nil),    // 14: navvy.v1.ResultsResponse
-	(*PrintedRequest)(nil),     // 15: navvy.v1.PrintedRequest
-	(*PrintedResponse)(nil),    // 16: navvy.v1.PrintedResponse
-	(*TaskRequest)(nil),        // 17: navvy.v1.TaskRequest
-	(*TaskResponse)(nil),       // 18: navvy.v1.TaskResponse
-	(*ReadOutputRequest)(nil),  // 19: navvy.v1.ReadOutputRequest
-	(*ReadOutputResponse)(nil), // 20: navvy.v1.ReadOutputResponse
-	(*HoldRequest)(nil),        // 21: navvy.v1.HoldRequest
-	(*ResumeRequest)(nil),      // 22: navvy.v1.ResumeRequest
-	(*StopRequest)(nil),        // 23: navvy.v1.StopRequest
-	(*RetryRequest)(nil),       // 24: navvy.v1.RetryRequest
-	(*RetryResponse)(nil),      // 25: navvy.v1.RetryResponse
-	(*RemoveRequest)(nil),      // 26: navvy.v1.RemoveRequest
-	(*RemoveResponse)(nil),     // 27: navvy.v1.RemoveResponse
-	(*OverviewRequest)(nil),    // 28: navvy.v1.OverviewRequest
-	(*OverviewResponse)(nil),   // 29: navvy.v1.OverviewResponse
-	(*WorkerStatus)(nil),       // 30: navvy.v1.WorkerStatus
-	(*Job)(nil),                // 31: navvy.v1.Job
-	(*Status)(nil),             // 32: navvy.v1.Status
-	(*JobStatus)(nil),          // 33: navvy.v1.JobStatus
-	(*Result)(nil),             // 34: navvy.v1.Result
-	(State)(0),                 // 35: navvy.v1.State
-	(*Attempt)(nil),            // 36: navvy.v1.Attempt
-	(*Abilities)(nil),          // 37: navvy.v1.Abilities
+	(Whose)(0),                 // 0: navvy.v1.Whose
+	(*SubmitRequest)(nil),      // 1: navvy.v1.SubmitRequest
+	(*SubmitHeader)(nil),       // 2: navvy.v1.SubmitHeader
+	(*Inputs)(nil),             // 3: navvy.v1.Inputs
+	(*Seal)(nil),               // 4: navvy.v1.Seal
+	(*Abort)(nil),              // 5: navvy.v1.Abort
+	(*SubmitResponse)(nil),     // 6: navvy.v1.SubmitResponse
+	(*Accepted)(nil),           // 7: navvy.v1.Accepted
+	(*RunRequest)(nil),         // 8: navvy.v1.RunRequest
+	(*RunCall)(nil),            // 9: navvy.v1.RunCall
+	(*RunResponse)(nil),        // 10: navvy.v1.RunResponse
+	(*RunAnswer)(nil),          // 11: navvy.v1.RunAnswer
+	(*Refusal)(nil),            // 12: navvy.v1.Refusal
+	(*FindRequest)(nil),        // 13: navvy.v1.FindRequest
+	(*FindResponse)(nil),       // 14: navvy.v1.FindResponse
+	(*GetRequest)(nil),         // 15: navvy.v1.GetRequest
+	(*ListRequest)(nil),        // 16: navvy.v1.ListRequest
+	(*ListResponse)(nil),       // 17: navvy.v1.ListResponse
+	(*WatchRequest)(nil),       // 18: navvy.v1.WatchRequest
+	(*ResultsRequest)(nil),     // 19: navvy.v1.ResultsRequest
+	(*ResultsResponse)(nil),    // 20: navvy.v1.ResultsResponse
+	(*PrintedRequest)(nil),     // 21: navvy.v1.PrintedRequest
+	(*PrintedResponse)(nil),    // 22: navvy.v1.PrintedResponse
+	(*TaskRequest)(nil),        // 23: navvy.v1.TaskRequest
+	(*TaskResponse)(nil),       // 24: navvy.v1.TaskResponse
+	(*ReadOutputRequest)(nil),  // 25: navvy.v1.ReadOutputRequest
+	(*ReadOutputResponse)(nil), // 26: navvy.v1.ReadOutputResponse
+	(*HoldRequest)(nil),        // 27: navvy.v1.HoldRequest
+	(*ResumeRequest)(nil),      // 28: navvy.v1.ResumeRequest
+	(*StopRequest)(nil),        // 29: navvy.v1.StopRequest
+	(*RetryRequest)(nil),       // 30: navvy.v1.RetryRequest
+	(*RetryResponse)(nil),      // 31: navvy.v1.RetryResponse
+	(*RemoveRequest)(nil),      // 32: navvy.v1.RemoveRequest
+	(*RemoveResponse)(nil),     // 33: navvy.v1.RemoveResponse
+	(*OverviewRequest)(nil),    // 34: navvy.v1.OverviewRequest
+	(*OverviewResponse)(nil),   // 35: navvy.v1.OverviewResponse
+	(*WorkerStatus)(nil),       // 36: navvy.v1.WorkerStatus
+	(*Job)(nil),                // 37: navvy.v1.Job
+	(*Status)(nil),             // 38: navvy.v1.Status
+	(*Result)(nil),             // 39: navvy.v1.Result
+	(State)(0),                 // 40: navvy.v1.State
+	(*JobStatus)(nil),          // 41: navvy.v1.JobStatus
+	(*Attempt)(nil),            // 42: navvy.v1.Attempt
+	(*Abilities)(nil),          // 43: navvy.v1.Abilities
+	(*Offer)(nil),              // 44: navvy.v1.Offer
 }
 var file_navvy_v1_jobs_proto_depIdxs = []int32{
-	1,  // 0: navvy.v1.SubmitRequest.header:type_name -> navvy.v1.SubmitHeader
-	2,  // 1: navvy.v1.SubmitRequest.inputs:type_name -> navvy.v1.Inputs
-	3,  // 2: navvy.v1.SubmitRequest.seal:type_name -> navvy.v1.Seal
-	4,  // 3: navvy.v1.SubmitRequest.abort:type_name -> navvy.v1.Abort
-	31, // 4: navvy.v1.SubmitHeader.job:type_name -> navvy.v1.Job
-	6,  // 5: navvy.v1.SubmitResponse.accepted:type_name -> navvy.v1.Accepted
-	32, // 6: navvy.v1.SubmitResponse.status:type_name -> navvy.v1.Status
-	33, // 7: navvy.v1.ListResponse.jobs:type_name -> navvy.v1.JobStatus
-	34, // 8: navvy.v1.ResultsResponse.results:type_name -> navvy.v1.Result
-	35, // 9: navvy.v1.TaskResponse.state:type_name -> navvy.v1.State
-	34, // 10: navvy.v1.TaskResponse.result:type_name -> navvy.v1.Result
-	36, // 11: navvy.v1.TaskResponse.attempts:type_name -> navvy.v1.Attempt
-	36, // 12: navvy.v1.TaskResponse.running:type_name -> navvy.v1.Attempt
-	32, // 13: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
-	33, // 14: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
-	30, // 15: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
-	37, // 16: navvy.v1.OverviewResponse.abilities:type_name -> navvy.v1.Abilities
-	37, // 17: navvy.v1.WorkerStatus.abilities:type_name -> navvy.v1.Abilities
-	0,  // 18: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
-	7,  // 19: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
-	9,  // 20: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
-	10, // 21: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
-	12, // 22: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
-	13, // 23: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
-	15, // 24: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
-	17, // 25: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
-	19, // 26: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
-	21, // 27: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
-	22, // 28: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
-	23, // 29: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
-	24, // 30: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
-	26, // 31: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
-	28, // 32: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
-	5,  // 33: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
-	8,  // 34: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
-	33, // 35: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
-	11, // 36: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
-	32, // 37: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
-	14, // 38: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
-	16, // 39: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
-	18, // 40: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
-	20, // 41: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
-	32, // 42: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
-	32, // 43: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
-	32, // 44: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
-	25, // 45: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
-	27, // 46: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
-	29, // 47: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
-	33, // [33:48] is the sub-list for method output_type
-	18, // [18:33] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	2,  // 0: navvy.v1.SubmitRequest.header:type_name -> navvy.v1.SubmitHeader
+	3,  // 1: navvy.v1.SubmitRequest.inputs:type_name -> navvy.v1.Inputs
+	4,  // 2: navvy.v1.SubmitRequest.seal:type_name -> navvy.v1.Seal
+	5,  // 3: navvy.v1.SubmitRequest.abort:type_name -> navvy.v1.Abort
+	37, // 4: navvy.v1.SubmitHeader.job:type_name -> navvy.v1.Job
+	7,  // 5: navvy.v1.SubmitResponse.accepted:type_name -> navvy.v1.Accepted
+	38, // 6: navvy.v1.SubmitResponse.status:type_name -> navvy.v1.Status
+	9,  // 7: navvy.v1.RunRequest.calls:type_name -> navvy.v1.RunCall
+	37, // 8: navvy.v1.RunCall.job:type_name -> navvy.v1.Job
+	11, // 9: navvy.v1.RunResponse.answers:type_name -> navvy.v1.RunAnswer
+	39, // 10: navvy.v1.RunAnswer.result:type_name -> navvy.v1.Result
+	38, // 11: navvy.v1.RunAnswer.status:type_name -> navvy.v1.Status
+	12, // 12: navvy.v1.RunAnswer.refused:type_name -> navvy.v1.Refusal
+	0,  // 13: navvy.v1.ListRequest.whose:type_name -> navvy.v1.Whose
+	40, // 14: navvy.v1.ListRequest.state:type_name -> navvy.v1.State
+	41, // 15: navvy.v1.ListResponse.jobs:type_name -> navvy.v1.JobStatus
+	39, // 16: navvy.v1.ResultsResponse.results:type_name -> navvy.v1.Result
+	40, // 17: navvy.v1.TaskResponse.state:type_name -> navvy.v1.State
+	39, // 18: navvy.v1.TaskResponse.result:type_name -> navvy.v1.Result
+	42, // 19: navvy.v1.TaskResponse.attempts:type_name -> navvy.v1.Attempt
+	42, // 20: navvy.v1.TaskResponse.running:type_name -> navvy.v1.Attempt
+	38, // 21: navvy.v1.RetryResponse.status:type_name -> navvy.v1.Status
+	41, // 22: navvy.v1.OverviewResponse.active:type_name -> navvy.v1.JobStatus
+	36, // 23: navvy.v1.OverviewResponse.workers:type_name -> navvy.v1.WorkerStatus
+	43, // 24: navvy.v1.OverviewResponse.abilities:type_name -> navvy.v1.Abilities
+	43, // 25: navvy.v1.WorkerStatus.abilities:type_name -> navvy.v1.Abilities
+	44, // 26: navvy.v1.WorkerStatus.offer:type_name -> navvy.v1.Offer
+	44, // 27: navvy.v1.WorkerStatus.used:type_name -> navvy.v1.Offer
+	1,  // 28: navvy.v1.Jobs.Submit:input_type -> navvy.v1.SubmitRequest
+	8,  // 29: navvy.v1.Jobs.Run:input_type -> navvy.v1.RunRequest
+	13, // 30: navvy.v1.Jobs.Find:input_type -> navvy.v1.FindRequest
+	15, // 31: navvy.v1.Jobs.Get:input_type -> navvy.v1.GetRequest
+	16, // 32: navvy.v1.Jobs.List:input_type -> navvy.v1.ListRequest
+	18, // 33: navvy.v1.Jobs.Watch:input_type -> navvy.v1.WatchRequest
+	19, // 34: navvy.v1.Jobs.Results:input_type -> navvy.v1.ResultsRequest
+	21, // 35: navvy.v1.Jobs.Printed:input_type -> navvy.v1.PrintedRequest
+	23, // 36: navvy.v1.Jobs.Task:input_type -> navvy.v1.TaskRequest
+	25, // 37: navvy.v1.Jobs.ReadOutput:input_type -> navvy.v1.ReadOutputRequest
+	27, // 38: navvy.v1.Jobs.Hold:input_type -> navvy.v1.HoldRequest
+	28, // 39: navvy.v1.Jobs.Resume:input_type -> navvy.v1.ResumeRequest
+	29, // 40: navvy.v1.Jobs.Stop:input_type -> navvy.v1.StopRequest
+	30, // 41: navvy.v1.Jobs.Retry:input_type -> navvy.v1.RetryRequest
+	32, // 42: navvy.v1.Jobs.Remove:input_type -> navvy.v1.RemoveRequest
+	34, // 43: navvy.v1.Jobs.Overview:input_type -> navvy.v1.OverviewRequest
+	6,  // 44: navvy.v1.Jobs.Submit:output_type -> navvy.v1.SubmitResponse
+	10, // 45: navvy.v1.Jobs.Run:output_type -> navvy.v1.RunResponse
+	14, // 46: navvy.v1.Jobs.Find:output_type -> navvy.v1.FindResponse
+	41, // 47: navvy.v1.Jobs.Get:output_type -> navvy.v1.JobStatus
+	17, // 48: navvy.v1.Jobs.List:output_type -> navvy.v1.ListResponse
+	38, // 49: navvy.v1.Jobs.Watch:output_type -> navvy.v1.Status
+	20, // 50: navvy.v1.Jobs.Results:output_type -> navvy.v1.ResultsResponse
+	22, // 51: navvy.v1.Jobs.Printed:output_type -> navvy.v1.PrintedResponse
+	24, // 52: navvy.v1.Jobs.Task:output_type -> navvy.v1.TaskResponse
+	26, // 53: navvy.v1.Jobs.ReadOutput:output_type -> navvy.v1.ReadOutputResponse
+	38, // 54: navvy.v1.Jobs.Hold:output_type -> navvy.v1.Status
+	38, // 55: navvy.v1.Jobs.Resume:output_type -> navvy.v1.Status
+	38, // 56: navvy.v1.Jobs.Stop:output_type -> navvy.v1.Status
+	31, // 57: navvy.v1.Jobs.Retry:output_type -> navvy.v1.RetryResponse
+	33, // 58: navvy.v1.Jobs.Remove:output_type -> navvy.v1.RemoveResponse
+	35, // 59: navvy.v1.Jobs.Overview:output_type -> navvy.v1.OverviewResponse
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_jobs_proto_init() }
@@ -2268,18 +2825,25 @@ func file_navvy_v1_jobs_proto_init() {
 		(*SubmitResponse_Durable)(nil),
 		(*SubmitResponse_Status)(nil),
 	}
+	file_navvy_v1_jobs_proto_msgTypes[10].OneofWrappers = []any{
+		(*RunAnswer_Result)(nil),
+		(*RunAnswer_Status)(nil),
+		(*RunAnswer_Refused)(nil),
+	}
+	file_navvy_v1_jobs_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_jobs_proto_rawDesc), len(file_navvy_v1_jobs_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   31,
+			NumEnums:      1,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_navvy_v1_jobs_proto_goTypes,
 		DependencyIndexes: file_navvy_v1_jobs_proto_depIdxs,
+		EnumInfos:         file_navvy_v1_jobs_proto_enumTypes,
 		MessageInfos:      file_navvy_v1_jobs_proto_msgTypes,
 	}.Build()
 	File_navvy_v1_jobs_proto = out.File

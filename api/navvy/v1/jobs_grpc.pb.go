@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Jobs_Submit_FullMethodName     = "/navvy.v1.Jobs/Submit"
+	Jobs_Run_FullMethodName        = "/navvy.v1.Jobs/Run"
 	Jobs_Find_FullMethodName       = "/navvy.v1.Jobs/Find"
 	Jobs_Get_FullMethodName        = "/navvy.v1.Jobs/Get"
 	Jobs_List_FullMethodName       = "/navvy.v1.Jobs/List"
@@ -51,6 +52,13 @@ type JobsClient interface {
 	// tells of progress until the job has ended. A client that leaves before that
 	// holds the job, unless it is detached.
 	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitRequest, SubmitResponse], error)
+	// Run takes jobs of one task each, any number at once and at any time, and sends each
+	// one's answer when it is there. It is for many small calls: those that come together
+	// share what each would cost alone. A job goes on when its caller leaves, as a
+	// detached one does; under its idempotency key its answer can be had by calling again.
+	// While 10,000 calls of a stream wait for their answers, those too that call again,
+	// no more of it are read.
+	Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunResponse], error)
 	// Find turns the beginning of an id into the whole. INVALID_ARGUMENT if it
 	// fits several jobs; the message names some.
 	Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error)
@@ -106,6 +114,19 @@ func (c *jobsClient) Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Jobs_SubmitClient = grpc.BidiStreamingClient[SubmitRequest, SubmitResponse]
 
+func (c *jobsClient) Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[1], Jobs_Run_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RunRequest, RunResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Jobs_RunClient = grpc.BidiStreamingClient[RunRequest, RunResponse]
+
 func (c *jobsClient) Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (*FindResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(FindResponse)
@@ -138,7 +159,7 @@ func (c *jobsClient) List(ctx context.Context, in *ListRequest, opts ...grpc.Cal
 
 func (c *jobsClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[1], Jobs_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[2], Jobs_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +178,7 @@ type Jobs_WatchClient = grpc.ServerStreamingClient[Status]
 
 func (c *jobsClient) Results(ctx context.Context, in *ResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ResultsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[2], Jobs_Results_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[3], Jobs_Results_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +217,7 @@ func (c *jobsClient) Task(ctx context.Context, in *TaskRequest, opts ...grpc.Cal
 
 func (c *jobsClient) ReadOutput(ctx context.Context, in *ReadOutputRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadOutputResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[3], Jobs_ReadOutput_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[4], Jobs_ReadOutput_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +246,7 @@ func (c *jobsClient) Hold(ctx context.Context, in *HoldRequest, opts ...grpc.Cal
 
 func (c *jobsClient) Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Status], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[4], Jobs_Resume_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Jobs_ServiceDesc.Streams[5], Jobs_Resume_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -297,6 +318,13 @@ type JobsServer interface {
 	// tells of progress until the job has ended. A client that leaves before that
 	// holds the job, unless it is detached.
 	Submit(grpc.BidiStreamingServer[SubmitRequest, SubmitResponse]) error
+	// Run takes jobs of one task each, any number at once and at any time, and sends each
+	// one's answer when it is there. It is for many small calls: those that come together
+	// share what each would cost alone. A job goes on when its caller leaves, as a
+	// detached one does; under its idempotency key its answer can be had by calling again.
+	// While 10,000 calls of a stream wait for their answers, those too that call again,
+	// no more of it are read.
+	Run(grpc.BidiStreamingServer[RunRequest, RunResponse]) error
 	// Find turns the beginning of an id into the whole. INVALID_ARGUMENT if it
 	// fits several jobs; the message names some.
 	Find(context.Context, *FindRequest) (*FindResponse, error)
@@ -341,6 +369,9 @@ type UnimplementedJobsServer struct{}
 
 func (UnimplementedJobsServer) Submit(grpc.BidiStreamingServer[SubmitRequest, SubmitResponse]) error {
 	return status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedJobsServer) Run(grpc.BidiStreamingServer[RunRequest, RunResponse]) error {
+	return status.Error(codes.Unimplemented, "method Run not implemented")
 }
 func (UnimplementedJobsServer) Find(context.Context, *FindRequest) (*FindResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Find not implemented")
@@ -411,6 +442,13 @@ func _Jobs_Submit_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Jobs_SubmitServer = grpc.BidiStreamingServer[SubmitRequest, SubmitResponse]
+
+func _Jobs_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(JobsServer).Run(&grpc.GenericServerStream[RunRequest, RunResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Jobs_RunServer = grpc.BidiStreamingServer[RunRequest, RunResponse]
 
 func _Jobs_Find_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(FindRequest)
@@ -688,6 +726,12 @@ var Jobs_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Submit",
 			Handler:       _Jobs_Submit_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Run",
+			Handler:       _Jobs_Run_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -211,6 +211,7 @@ type Spec struct {
 	//
 	//	*Spec_Command
 	//	*Spec_Noop
+	//	*Spec_Function
 	Kind isSpec_Kind `protobuf_oneof:"kind"`
 	// The longest that one attempt may take; none if unset.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -220,12 +221,22 @@ type Spec struct {
 	Retry *Retry `protobuf:"bytes,5,opt,name=retry,proto3" json:"retry,omitempty"`
 	// What an attempt may use at most; nothing is bounded if unset.
 	Limits *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
-	// Separates an attempt from its host and from other attempts.
-	Isolate bool `protobuf:"varint,7,opt,name=isolate,proto3" json:"isolate,omitempty"`
+	// Separates an attempt from its host and from other attempts. In a submission,
+	// unset leaves it to the server's policy; false asks not to be isolated, and is
+	// refused where the policy does not allow that.
+	Isolate *bool `protobuf:"varint,7,opt,name=isolate,proto3,oneof" json:"isolate,omitempty"`
 	// "host" for the network of its host, "none" for a loopback interface only; "host" if unset.
-	Network       string `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Network string `protobuf:"bytes,8,opt,name=network,proto3" json:"network,omitempty"`
+	// Labels that a worker must have, with these values. Names have lower-case letters,
+	// digits and . _ / -.
+	Labels map[string]string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many units of each resource of its worker an attempt has to itself; the
+	// units of "gpu" are numbered, and an attempt finds its own in CUDA_VISIBLE_DEVICES.
+	Resources map[string]int64 `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Isolate is set although nobody asked for it. The server gives it.
+	IsolateByDefault bool `protobuf:"varint,11,opt,name=isolate_by_default,json=isolateByDefault,proto3" json:"isolate_by_default,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
@@ -283,6 +294,15 @@ func (x *Spec) GetNoop() *Noop {
 	return nil
 }
 
+func (x *Spec) GetFunction() *Function {
+	if x != nil {
+		if x, ok := x.Kind.(*Spec_Function); ok {
+			return x.Function
+		}
+	}
+	return nil
+}
+
 func (x *Spec) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
@@ -312,8 +332,8 @@ func (x *Spec) GetLimits() *Limits {
 }
 
 func (x *Spec) GetIsolate() bool {
-	if x != nil {
-		return x.Isolate
+	if x != nil && x.Isolate != nil {
+		return *x.Isolate
 	}
 	return false
 }
@@ -323,6 +343,27 @@ func (x *Spec) GetNetwork() string {
 		return x.Network
 	}
 	return ""
+}
+
+func (x *Spec) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Spec) GetResources() map[string]int64 {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *Spec) GetIsolateByDefault() bool {
+	if x != nil {
+		return x.IsolateByDefault
+	}
+	return false
 }
 
 type isSpec_Kind interface {
@@ -339,9 +380,16 @@ type Spec_Noop struct {
 	Noop *Noop `protobuf:"bytes,2,opt,name=noop,proto3,oneof"`
 }
 
+type Spec_Function struct {
+	// A registered Python function, called once for each input.
+	Function *Function `protobuf:"bytes,12,opt,name=function,proto3,oneof"`
+}
+
 func (*Spec_Command) isSpec_Kind() {}
 
 func (*Spec_Noop) isSpec_Kind() {}
+
+func (*Spec_Function) isSpec_Kind() {}
 
 // Limits bound what one attempt may use, with all that it starts. A field that
 // is unset does not bound.
@@ -363,7 +411,8 @@ type Limits struct {
 	ReadIops int64 `protobuf:"varint,7,opt,name=read_iops,json=readIops,proto3" json:"read_iops,omitempty"`
 	// Writes a second.
 	WriteIops int64 `protobuf:"varint,8,opt,name=write_iops,json=writeIops,proto3" json:"write_iops,omitempty"`
-	// Bytes written to standard output and standard error together.
+	// Bytes written to standard output and standard error together, and as many that a
+	// function may return.
 	Output int64 `protobuf:"varint,9,opt,name=output,proto3" json:"output,omitempty"`
 	// Limits of each process by itself.
 	Ulimits       []*Ulimit `protobuf:"bytes,10,rep,name=ulimits,proto3" json:"ulimits,omitempty"`
@@ -546,9 +595,11 @@ type Command struct {
 	Stdin bool `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	// Names of the fields of each input, for placeholders by name.
 	Columns [][]byte `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty"`
-	// The whole environment, NAME=VALUE each.
+	// The environment, NAME=VALUE each; one that names no PATH gets a usual one, and
+	// HOME, LANG, TMPDIR and USER where it has none.
 	Env [][]byte `protobuf:"bytes,5,rep,name=env,proto3" json:"env,omitempty"`
-	// The absolute working directory.
+	// The absolute working directory; empty for one of each attempt's own, which is
+	// removed after it.
 	Dir []byte `protobuf:"bytes,6,opt,name=dir,proto3" json:"dir,omitempty"`
 	// Takes args and, with stdin, the input as they are: no placeholders.
 	Literal       bool `protobuf:"varint,7,opt,name=literal,proto3" json:"literal,omitempty"`
@@ -672,6 +723,109 @@ func (*Noop) Descriptor() ([]byte, []int) {
 	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
 }
 
+// Function calls a registered Python function once for each input.
+type Function struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of one version. If it is not set, the server finds it by name and version.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What the function is registered as. The server gives it where id is set.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Of the function; the newest if unset. The server gives it.
+	Version int32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// How inputs are written, and values and exceptions come back: "pickle" or "json";
+	// pickle if unset.
+	Encoding string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Each input is a list of calls, made one after the other. Pickle only.
+	Batch bool `protobuf:"varint,5,opt,name=batch,proto3" json:"batch,omitempty"`
+	// Absolute directories in which it finds modules, before those of its worker: for
+	// workers that share a file system with whoever calls.
+	Path []string `protobuf:"bytes,6,rep,name=path,proto3" json:"path,omitempty"`
+	// Stands for the state of the modules there, as the caller likes: calls with different
+	// ones share no process.
+	Modules       string `protobuf:"bytes,7,opt,name=modules,proto3" json:"modules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Function) Reset() {
+	*x = Function{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Function) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Function) ProtoMessage() {}
+
+func (x *Function) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Function.ProtoReflect.Descriptor instead.
+func (*Function) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Function) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Function) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Function) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Function) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
+func (x *Function) GetBatch() bool {
+	if x != nil {
+		return x.Batch
+	}
+	return false
+}
+
+func (x *Function) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Function) GetModules() string {
+	if x != nil {
+		return x.Modules
+	}
+	return ""
+}
+
 // Retry is the policy after a failed attempt.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -687,7 +841,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +853,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +866,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -749,7 +903,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +915,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +928,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -828,7 +982,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +994,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +1007,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Job) GetId() string {
@@ -973,7 +1127,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1139,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1152,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1059,14 +1213,19 @@ type Status struct {
 	Expires *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`
 	// What it asks for and no worker that there is can enforce, so that nothing of
 	// it can start; empty if it can.
-	Waiting       string `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting string `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many attempts have ended, less those that came too late.
+	Attempts int64 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// What they used together: sums, and the largest max_memory and max_pids.
+	// Unset if that is nothing.
+	Usage         *Usage `protobuf:"bytes,12,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1237,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1250,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Status) GetState() State {
@@ -1164,6 +1323,20 @@ func (x *Status) GetWaiting() string {
 	return ""
 }
 
+func (x *Status) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Status) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
 // JobStatus is a job and where it stands.
 type JobStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1177,7 +1350,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1362,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1375,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1232,7 +1405,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1417,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1430,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1299,7 +1472,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1484,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1497,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -1384,7 +1557,7 @@ func (x *Usage) GetOomKills() int64 {
 }
 
 // Output is what an attempt wrote, as frames: one byte for the stream (1 is
-// standard output, 2 standard error), four bytes for the length of the payload,
+// standard output, 2 standard error, 3 what a function returned or raised), four bytes for the length of the payload,
 // the highest first, and the payload.
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1406,7 +1579,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1591,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1604,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Output) GetInline() []byte {
@@ -1487,7 +1660,7 @@ type Attempt struct {
 	// How it ended.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=navvy.v1.Outcome" json:"outcome,omitempty"`
 	// Why it did not succeed, in one word: exit, signal, timeout, not-found,
-	// permission, input, start, lost, stopped, oom, output.
+	// permission, input, start, lost, stopped, oom, output, exception.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same in words.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
@@ -1511,7 +1684,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1696,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1709,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -1636,15 +1809,15 @@ type Result struct {
 	Round uint32 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"`
 	// The attempt that won.
 	Attempt *Attempt `protobuf:"bytes,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// The task's input, where it was asked for.
-	Input         []byte `protobuf:"bytes,6,opt,name=input,proto3" json:"input,omitempty"`
+	// The task's input; not set where it was not asked for.
+	Input         []byte `protobuf:"bytes,6,opt,name=input,proto3,oneof" json:"input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1829,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1842,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -1722,14 +1895,19 @@ type Abilities struct {
 	// Names of limits and of isolation, such as "memory" and "network-none".
 	Enforces []string `protobuf:"bytes,2,rep,name=enforces,proto3" json:"enforces,omitempty"`
 	// Why that is not all there is, and what would mend it, in words; empty if nothing is missing.
-	Lacks         string `protobuf:"bytes,3,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	Lacks string `protobuf:"bytes,3,opt,name=lacks,proto3" json:"lacks,omitempty"`
+	// What the work is done with, in words, such as the version of Python; empty if there
+	// is nothing to say, or nobody has looked.
+	With string `protobuf:"bytes,4,opt,name=with,proto3" json:"with,omitempty"`
+	// The host does no such work at all; lacks says why.
+	Absent        bool `protobuf:"varint,5,opt,name=absent,proto3" json:"absent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1919,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1932,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Abilities) GetKind() string {
@@ -1778,21 +1956,121 @@ func (x *Abilities) GetLacks() string {
 	return ""
 }
 
+func (x *Abilities) GetWith() string {
+	if x != nil {
+		return x.With
+	}
+	return ""
+}
+
+func (x *Abilities) GetAbsent() bool {
+	if x != nil {
+		return x.Absent
+	}
+	return false
+}
+
+// Offer is what a worker has for the tasks that it runs, or what they have of it.
+type Offer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its labels.
+	Labels map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Processors in thousandths of a core, shared out among tasks with such a limit; not counted if 0.
+	CpusMilli int64 `protobuf:"varint,2,opt,name=cpus_milli,json=cpusMilli,proto3" json:"cpus_milli,omitempty"`
+	// Memory in bytes, shared out likewise; not counted if 0.
+	Memory int64 `protobuf:"varint,3,opt,name=memory,proto3" json:"memory,omitempty"`
+	// How many units it has of each countable resource.
+	Resources     map[string]int64 `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Offer) Reset() {
+	*x = Offer{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Offer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Offer) ProtoMessage() {}
+
+func (x *Offer) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Offer.ProtoReflect.Descriptor instead.
+func (*Offer) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Offer) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Offer) GetCpusMilli() int64 {
+	if x != nil {
+		return x.CpusMilli
+	}
+	return 0
+}
+
+func (x *Offer) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Offer) GetResources() map[string]int64 {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
 var File_navvy_v1_spec_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n" +
+	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x05\n" +
 	"\x04Spec\x12-\n" +
 	"\acommand\x18\x01 \x01(\v2\x11.navvy.v1.CommandH\x00R\acommand\x12$\n" +
-	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x123\n" +
+	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x120\n" +
+	"\bfunction\x18\f \x01(\v2\x12.navvy.v1.FunctionH\x00R\bfunction\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12%\n" +
 	"\x05retry\x18\x05 \x01(\v2\x0f.navvy.v1.RetryR\x05retry\x12(\n" +
-	"\x06limits\x18\x06 \x01(\v2\x10.navvy.v1.LimitsR\x06limits\x12\x18\n" +
-	"\aisolate\x18\a \x01(\bR\aisolate\x12\x18\n" +
-	"\anetwork\x18\b \x01(\tR\anetworkB\x06\n" +
-	"\x04kind\"\xaa\x02\n" +
+	"\x06limits\x18\x06 \x01(\v2\x10.navvy.v1.LimitsR\x06limits\x12\x1d\n" +
+	"\aisolate\x18\a \x01(\bH\x01R\aisolate\x88\x01\x01\x12\x18\n" +
+	"\anetwork\x18\b \x01(\tR\anetwork\x122\n" +
+	"\x06labels\x18\t \x03(\v2\x1a.navvy.v1.Spec.LabelsEntryR\x06labels\x12;\n" +
+	"\tresources\x18\n" +
+	" \x03(\v2\x1d.navvy.v1.Spec.ResourcesEntryR\tresources\x12,\n" +
+	"\x12isolate_by_default\x18\v \x01(\bR\x10isolateByDefault\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
+	"\x0eResourcesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x06\n" +
+	"\x04kindB\n" +
+	"\n" +
+	"\b_isolate\"\xaa\x02\n" +
 	"\x06Limits\x12\x1d\n" +
 	"\n" +
 	"cpus_milli\x18\x01 \x01(\x03R\tcpusMilli\x12\x1d\n" +
@@ -1820,7 +2098,15 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x03env\x18\x05 \x03(\fR\x03env\x12\x10\n" +
 	"\x03dir\x18\x06 \x01(\fR\x03dir\x12\x18\n" +
 	"\aliteral\x18\a \x01(\bR\aliteral\"\x06\n" +
-	"\x04Noop\"\x8a\x01\n" +
+	"\x04Noop\"\xa8\x01\n" +
+	"\bFunction\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x05R\aversion\x12\x1a\n" +
+	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x14\n" +
+	"\x05batch\x18\x05 \x01(\bR\x05batch\x12\x12\n" +
+	"\x04path\x18\x06 \x03(\tR\x04path\x12\x18\n" +
+	"\amodules\x18\a \x01(\tR\amodules\"\x8a\x01\n" +
 	"\x05Retry\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x123\n" +
 	"\abackoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12:\n" +
@@ -1850,7 +2136,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\arunning\x18\x02 \x01(\x03R\arunning\x12\x1c\n" +
 	"\tsucceeded\x18\x03 \x01(\x03R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x18\n" +
-	"\astopped\x18\x05 \x01(\x03R\astopped\"\xc1\x02\n" +
+	"\astopped\x18\x05 \x01(\x03R\astopped\"\x84\x03\n" +
 	"\x06Status\x12%\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x0f.navvy.v1.StateR\x05state\x12(\n" +
 	"\x06counts\x18\x02 \x01(\v2\x10.navvy.v1.CountsR\x06counts\x12\x12\n" +
@@ -1862,7 +2148,9 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x04read\x18\b \x01(\bR\x04read\x124\n" +
 	"\aexpires\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
 	"\awaiting\x18\n" +
-	" \x01(\tR\awaiting\"V\n" +
+	" \x01(\tR\awaiting\x12\x1a\n" +
+	"\battempts\x18\v \x01(\x03R\battempts\x12%\n" +
+	"\x05usage\x18\f \x01(\v2\x0f.navvy.v1.UsageR\x05usage\"V\n" +
 	"\tJobStatus\x12\x1f\n" +
 	"\x03job\x18\x01 \x01(\v2\r.navvy.v1.JobR\x03job\x12(\n" +
 	"\x06status\x18\x02 \x01(\v2\x10.navvy.v1.StatusR\x06status\"2\n" +
@@ -1901,18 +2189,33 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"finishedNs\x12%\n" +
 	"\x05usage\x18\n" +
 	" \x01(\v2\x0f.navvy.v1.UsageR\x05usage\x12(\n" +
-	"\x06output\x18\v \x01(\v2\x10.navvy.v1.OutputR\x06output\"\xba\x01\n" +
+	"\x06output\x18\v \x01(\v2\x10.navvy.v1.OutputR\x06output\"\xc9\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x03R\x05index\x12%\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x0f.navvy.v1.StateR\x05state\x12\x1a\n" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x14\n" +
 	"\x05round\x18\x04 \x01(\rR\x05round\x12+\n" +
-	"\aattempt\x18\x05 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\x12\x14\n" +
-	"\x05input\x18\x06 \x01(\fR\x05input\"Q\n" +
+	"\aattempt\x18\x05 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\x12\x19\n" +
+	"\x05input\x18\x06 \x01(\fH\x00R\x05input\x88\x01\x01B\b\n" +
+	"\x06_input\"}\n" +
 	"\tAbilities\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\benforces\x18\x02 \x03(\tR\benforces\x12\x14\n" +
-	"\x05lacks\x18\x03 \x01(\tR\x05lacks*D\n" +
+	"\x05lacks\x18\x03 \x01(\tR\x05lacks\x12\x12\n" +
+	"\x04with\x18\x04 \x01(\tR\x04with\x12\x16\n" +
+	"\x06absent\x18\x05 \x01(\bR\x06absent\"\xaa\x02\n" +
+	"\x05Offer\x123\n" +
+	"\x06labels\x18\x01 \x03(\v2\x1b.navvy.v1.Offer.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"cpus_milli\x18\x02 \x01(\x03R\tcpusMilli\x12\x16\n" +
+	"\x06memory\x18\x03 \x01(\x03R\x06memory\x12<\n" +
+	"\tresources\x18\x04 \x03(\v2\x1e.navvy.v1.Offer.ResourcesEntryR\tresources\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
+	"\x0eResourcesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*D\n" +
 	"\vInputFormat\x12\x1c\n" +
 	"\x18INPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13INPUT_FORMAT_FIELDS\x10\x01*}\n" +
@@ -1944,7 +2247,7 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
@@ -1954,53 +2257,65 @@ var file_navvy_v1_spec_proto_goTypes = []any{
 	(*Ulimit)(nil),                // 5: navvy.v1.Ulimit
 	(*Command)(nil),               // 6: navvy.v1.Command
 	(*Noop)(nil),                  // 7: navvy.v1.Noop
-	(*Retry)(nil),                 // 8: navvy.v1.Retry
-	(*MaxFails)(nil),              // 9: navvy.v1.MaxFails
-	(*Job)(nil),                   // 10: navvy.v1.Job
-	(*Counts)(nil),                // 11: navvy.v1.Counts
-	(*Status)(nil),                // 12: navvy.v1.Status
-	(*JobStatus)(nil),             // 13: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 14: navvy.v1.Exit
-	(*Usage)(nil),                 // 15: navvy.v1.Usage
-	(*Output)(nil),                // 16: navvy.v1.Output
-	(*Attempt)(nil),               // 17: navvy.v1.Attempt
-	(*Result)(nil),                // 18: navvy.v1.Result
-	(*Abilities)(nil),             // 19: navvy.v1.Abilities
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Function)(nil),              // 8: navvy.v1.Function
+	(*Retry)(nil),                 // 9: navvy.v1.Retry
+	(*MaxFails)(nil),              // 10: navvy.v1.MaxFails
+	(*Job)(nil),                   // 11: navvy.v1.Job
+	(*Counts)(nil),                // 12: navvy.v1.Counts
+	(*Status)(nil),                // 13: navvy.v1.Status
+	(*JobStatus)(nil),             // 14: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 15: navvy.v1.Exit
+	(*Usage)(nil),                 // 16: navvy.v1.Usage
+	(*Output)(nil),                // 17: navvy.v1.Output
+	(*Attempt)(nil),               // 18: navvy.v1.Attempt
+	(*Result)(nil),                // 19: navvy.v1.Result
+	(*Abilities)(nil),             // 20: navvy.v1.Abilities
+	(*Offer)(nil),                 // 21: navvy.v1.Offer
+	nil,                           // 22: navvy.v1.Spec.LabelsEntry
+	nil,                           // 23: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 24: navvy.v1.Offer.LabelsEntry
+	nil,                           // 25: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
 	6,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
 	7,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	20, // 2: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	20, // 3: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	8,  // 4: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	4,  // 5: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	5,  // 6: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
-	20, // 7: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	20, // 8: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	21, // 9: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 10: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 11: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	9,  // 12: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	20, // 13: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 14: navvy.v1.Status.state:type_name -> navvy.v1.State
-	11, // 15: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	21, // 16: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	21, // 17: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	10, // 18: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	12, // 19: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 20: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	14, // 21: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	15, // 22: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	16, // 23: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 24: navvy.v1.Result.state:type_name -> navvy.v1.State
-	17, // 25: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	8,  // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
+	26, // 3: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	26, // 4: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	9,  // 5: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	4,  // 6: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	22, // 7: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	23, // 8: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	5,  // 9: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	26, // 10: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	26, // 11: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	27, // 12: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 13: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 14: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	10, // 15: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	26, // 16: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 17: navvy.v1.Status.state:type_name -> navvy.v1.State
+	12, // 18: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	27, // 19: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	27, // 20: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	16, // 21: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	11, // 22: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	13, // 23: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 24: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	15, // 25: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	16, // 26: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	17, // 27: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 28: navvy.v1.Result.state:type_name -> navvy.v1.State
+	18, // 29: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	24, // 30: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	25, // 31: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2011,14 +2326,16 @@ func file_navvy_v1_spec_proto_init() {
 	file_navvy_v1_spec_proto_msgTypes[0].OneofWrappers = []any{
 		(*Spec_Command)(nil),
 		(*Spec_Noop)(nil),
+		(*Spec_Function)(nil),
 	}
+	file_navvy_v1_spec_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

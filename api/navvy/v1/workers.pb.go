@@ -22,6 +22,52 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WorkersFunctionRequest asks for the function of an attempt.
+type WorkersFunctionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt       *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkersFunctionRequest) Reset() {
+	*x = WorkersFunctionRequest{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkersFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkersFunctionRequest) ProtoMessage() {}
+
+func (x *WorkersFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkersFunctionRequest.ProtoReflect.Descriptor instead.
+func (*WorkersFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WorkersFunctionRequest) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
 // AttemptRef names an attempt wherever it is.
 type AttemptRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,7 +85,7 @@ type AttemptRef struct {
 
 func (x *AttemptRef) Reset() {
 	*x = AttemptRef{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +97,7 @@ func (x *AttemptRef) String() string {
 func (*AttemptRef) ProtoMessage() {}
 
 func (x *AttemptRef) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +110,7 @@ func (x *AttemptRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRef.ProtoReflect.Descriptor instead.
 func (*AttemptRef) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *AttemptRef) GetJob() string {
@@ -103,14 +149,20 @@ type WorkRequest struct {
 	// Attempts that have ended.
 	Reports []*Report `protobuf:"bytes,2,rep,name=reports,proto3" json:"reports,omitempty"`
 	// Attempts that run: renews their leases.
-	Alive         []*AttemptRef `protobuf:"bytes,3,rep,name=alive,proto3" json:"alive,omitempty"`
+	Alive []*AttemptRef `protobuf:"bytes,3,rep,name=alive,proto3" json:"alive,omitempty"`
+	// The worker is there; nothing else need be said.
+	Beat bool `protobuf:"varint,4,opt,name=beat,proto3" json:"beat,omitempty"`
+	// So many further attempts the worker would take, beside those it asked for before.
+	Want int32 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
+	// The worker is about to leave: it takes no further attempts.
+	Leaving       bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -122,7 +174,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -135,7 +187,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *WorkRequest) GetHello() *Hello {
@@ -159,6 +211,27 @@ func (x *WorkRequest) GetAlive() []*AttemptRef {
 	return nil
 }
 
+func (x *WorkRequest) GetBeat() bool {
+	if x != nil {
+		return x.Beat
+	}
+	return false
+}
+
+func (x *WorkRequest) GetWant() int32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *WorkRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
 // Hello introduces a worker.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -172,14 +245,28 @@ type Hello struct {
 	// that were refused.
 	Keeps bool `protobuf:"varint,4,opt,name=keeps,proto3" json:"keeps,omitempty"`
 	// What its host can enforce for each kind; a kind that is not named enforces nothing.
-	Abilities     []*Abilities `protobuf:"bytes,5,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	Abilities []*Abilities `protobuf:"bytes,5,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	// It comes back after a broken stream, within its leases: its attempts run on meanwhile.
+	Returns bool `protobuf:"varint,6,opt,name=returns,proto3" json:"returns,omitempty"`
+	// What it brings along from an earlier session: attempts that run, and those that
+	// have ended and are not settled.
+	Held []*HeldAttempt `protobuf:"bytes,7,rep,name=held,proto3" json:"held,omitempty"`
+	// Its version, for people.
+	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	// What it has for the tasks that it runs.
+	Offer *Offer `protobuf:"bytes,9,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The one owner whose tasks it runs; empty for all.
+	SingleOwner string `protobuf:"bytes,10,opt,name=single_owner,json=singleOwner,proto3" json:"single_owner,omitempty"`
+	// Chosen at random when the worker's process began: two processes under one name are
+	// told apart. Empty if it does not say.
+	Process       string `protobuf:"bytes,11,opt,name=process,proto3" json:"process,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +278,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +291,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hello) GetName() string {
@@ -242,6 +329,103 @@ func (x *Hello) GetAbilities() []*Abilities {
 	return nil
 }
 
+func (x *Hello) GetReturns() bool {
+	if x != nil {
+		return x.Returns
+	}
+	return false
+}
+
+func (x *Hello) GetHeld() []*HeldAttempt {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *Hello) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Hello) GetOffer() *Offer {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *Hello) GetSingleOwner() string {
+	if x != nil {
+		return x.SingleOwner
+	}
+	return ""
+}
+
+func (x *Hello) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
+}
+
+// HeldAttempt is an attempt that a worker brings along.
+type HeldAttempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Attempt *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The slot that it has.
+	Slot          int32 `protobuf:"varint,2,opt,name=slot,proto3" json:"slot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldAttempt) Reset() {
+	*x = HeldAttempt{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldAttempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldAttempt) ProtoMessage() {}
+
+func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
+func (*HeldAttempt) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HeldAttempt) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *HeldAttempt) GetSlot() int32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
 // Report says how an attempt ended.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -257,7 +441,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +453,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +466,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Report) GetJob() string {
@@ -320,14 +504,16 @@ type WorkResponse struct {
 	// What to stream from now on, because somebody watches.
 	Watch []*AttemptRef `protobuf:"bytes,5,rep,name=watch,proto3" json:"watch,omitempty"`
 	// Reports that are settled: the worker may forget them.
-	Settled       []*Settled `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
+	Settled []*Settled `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
+	// The worker is to leave: it gets no further attempts, and ends when it has none.
+	Drain         bool `protobuf:"varint,7,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +525,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +538,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -397,18 +583,31 @@ func (x *WorkResponse) GetSettled() []*Settled {
 	return nil
 }
 
+func (x *WorkResponse) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
 // Welcome tells a worker how to behave.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long a lease lasts without renewal; unset if it lasts as long as the session.
-	Lease         *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *durationpb.Duration `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`
+	// How often the worker is to say that it is there; unset if it need not.
+	Heartbeat *durationpb.Duration `protobuf:"bytes,2,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	// The name that the server knows the worker by.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// How often it is to say so while it has no attempt; unset: as often as otherwise.
+	IdleHeartbeat *durationpb.Duration `protobuf:"bytes,4,opt,name=idle_heartbeat,json=idleHeartbeat,proto3" json:"idle_heartbeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +619,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,12 +632,33 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
 	if x != nil {
 		return x.Lease
+	}
+	return nil
+}
+
+func (x *Welcome) GetHeartbeat() *durationpb.Duration {
+	if x != nil {
+		return x.Heartbeat
+	}
+	return nil
+}
+
+func (x *Welcome) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Welcome) GetIdleHeartbeat() *durationpb.Duration {
+	if x != nil {
+		return x.IdleHeartbeat
 	}
 	return nil
 }
@@ -451,14 +671,16 @@ type WorkJob struct {
 	// How to run its tasks.
 	Spec *Spec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
 	// What its inputs mean.
-	Format        InputFormat `protobuf:"varint,3,opt,name=format,proto3,enum=navvy.v1.InputFormat" json:"format,omitempty"`
+	Format InputFormat `protobuf:"varint,3,opt,name=format,proto3,enum=navvy.v1.InputFormat" json:"format,omitempty"`
+	// Whose it is: a worker that cannot keep owners apart runs tasks of one at a time.
+	Owner         string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +692,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +705,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WorkJob) GetId() string {
@@ -505,6 +727,13 @@ func (x *WorkJob) GetFormat() InputFormat {
 		return x.Format
 	}
 	return InputFormat_INPUT_FORMAT_UNSPECIFIED
+}
+
+func (x *WorkJob) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // Assignment is one attempt to run.
@@ -530,7 +759,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +771,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +784,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -620,7 +849,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +861,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +874,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -675,7 +904,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +916,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +929,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -730,7 +959,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +971,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +984,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -783,7 +1012,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1024,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1037,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -822,40 +1051,60 @@ var File_navvy_v1_workers_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\n" +
-	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x13navvy/v1/spec.proto\"b\n" +
+	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18navvy/v1/functions.proto\x1a\x13navvy/v1/spec.proto\"H\n" +
+	"\x16WorkersFunctionRequest\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\"b\n" +
 	"\n" +
 	"AttemptRef\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\x8c\x01\n" +
+	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\xce\x01\n" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
-	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\"\x90\x01\n" +
+	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\x12\x12\n" +
+	"\x04beat\x18\x04 \x01(\bR\x04beat\x12\x12\n" +
+	"\x04want\x18\x05 \x01(\x05R\x04want\x12\x18\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving\"\xd3\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x14\n" +
 	"\x05slots\x18\x03 \x01(\x05R\x05slots\x12\x14\n" +
 	"\x05keeps\x18\x04 \x01(\bR\x05keeps\x121\n" +
-	"\tabilities\x18\x05 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\"]\n" +
+	"\tabilities\x18\x05 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\x12\x18\n" +
+	"\areturns\x18\x06 \x01(\bR\areturns\x12)\n" +
+	"\x04held\x18\a \x03(\v2\x15.navvy.v1.HeldAttemptR\x04held\x12\x18\n" +
+	"\aversion\x18\b \x01(\tR\aversion\x12%\n" +
+	"\x05offer\x18\t \x01(\v2\x0f.navvy.v1.OfferR\x05offer\x12!\n" +
+	"\fsingle_owner\x18\n" +
+	" \x01(\tR\vsingleOwner\x12\x18\n" +
+	"\aprocess\x18\v \x01(\tR\aprocess\"Q\n" +
+	"\vHeldAttempt\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x12\n" +
+	"\x04slot\x18\x02 \x01(\x05R\x04slot\"]\n" +
 	"\x06Report\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12+\n" +
-	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xa0\x02\n" +
+	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xb6\x02\n" +
 	"\fWorkResponse\x12+\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.navvy.v1.WelcomeR\awelcome\x12%\n" +
 	"\x04jobs\x18\x02 \x03(\v2\x11.navvy.v1.WorkJobR\x04jobs\x126\n" +
 	"\vassignments\x18\x03 \x03(\v2\x14.navvy.v1.AssignmentR\vassignments\x12+\n" +
 	"\x05stops\x18\x04 \x03(\v2\x15.navvy.v1.StopAttemptR\x05stops\x12*\n" +
 	"\x05watch\x18\x05 \x03(\v2\x14.navvy.v1.AttemptRefR\x05watch\x12+\n" +
-	"\asettled\x18\x06 \x03(\v2\x11.navvy.v1.SettledR\asettled\":\n" +
+	"\asettled\x18\x06 \x03(\v2\x11.navvy.v1.SettledR\asettled\x12\x14\n" +
+	"\x05drain\x18\a \x01(\bR\x05drain\"\xc9\x01\n" +
 	"\aWelcome\x12/\n" +
-	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"l\n" +
+	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x127\n" +
+	"\theartbeat\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12@\n" +
+	"\x0eidle_heartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ridleHeartbeat\"\x82\x01\n" +
 	"\aWorkJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.navvy.v1.SpecR\x04spec\x12-\n" +
-	"\x06format\x18\x03 \x01(\x0e2\x15.navvy.v1.InputFormatR\x06format\"\xa2\x01\n" +
+	"\x06format\x18\x03 \x01(\x0e2\x15.navvy.v1.InputFormatR\x06format\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"\xa2\x01\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x05R\x03job\x12\x14\n" +
@@ -875,10 +1124,11 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x16\n" +
 	"\x06frames\x18\x02 \x01(\fR\x06frames\"+\n" +
 	"\x13WriteOutputResponse\x12\x14\n" +
-	"\x05taken\x18\x01 \x01(\x03R\x05taken2\x94\x01\n" +
+	"\x05taken\x18\x01 \x01(\x03R\x05taken2\xdd\x01\n" +
 	"\aWorkers\x129\n" +
 	"\x04Work\x12\x15.navvy.v1.WorkRequest\x1a\x16.navvy.v1.WorkResponse(\x010\x01\x12N\n" +
-	"\vWriteOutput\x12\x1c.navvy.v1.WriteOutputRequest\x1a\x1d.navvy.v1.WriteOutputResponse(\x010\x01B1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
+	"\vWriteOutput\x12\x1c.navvy.v1.WriteOutputRequest\x1a\x1d.navvy.v1.WriteOutputResponse(\x010\x01\x12G\n" +
+	"\bFunction\x12 .navvy.v1.WorkersFunctionRequest\x1a\x19.navvy.v1.FunctionVersionB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
 
 var (
 	file_navvy_v1_workers_proto_rawDescOnce sync.Once
@@ -892,53 +1142,65 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_navvy_v1_workers_proto_goTypes = []any{
-	(*AttemptRef)(nil),          // 0: navvy.v1.AttemptRef
-	(*WorkRequest)(nil),         // 1: navvy.v1.WorkRequest
-	(*Hello)(nil),               // 2: navvy.v1.Hello
-	(*Report)(nil),              // 3: navvy.v1.Report
-	(*WorkResponse)(nil),        // 4: navvy.v1.WorkResponse
-	(*Welcome)(nil),             // 5: navvy.v1.Welcome
-	(*WorkJob)(nil),             // 6: navvy.v1.WorkJob
-	(*Assignment)(nil),          // 7: navvy.v1.Assignment
-	(*StopAttempt)(nil),         // 8: navvy.v1.StopAttempt
-	(*Settled)(nil),             // 9: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),  // 10: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil), // 11: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),           // 12: navvy.v1.Abilities
-	(*Attempt)(nil),             // 13: navvy.v1.Attempt
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
-	(*Spec)(nil),                // 15: navvy.v1.Spec
-	(InputFormat)(0),            // 16: navvy.v1.InputFormat
+	(*WorkersFunctionRequest)(nil), // 0: navvy.v1.WorkersFunctionRequest
+	(*AttemptRef)(nil),             // 1: navvy.v1.AttemptRef
+	(*WorkRequest)(nil),            // 2: navvy.v1.WorkRequest
+	(*Hello)(nil),                  // 3: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 4: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 5: navvy.v1.Report
+	(*WorkResponse)(nil),           // 6: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 7: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 8: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 9: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 10: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 11: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 12: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 13: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 14: navvy.v1.Abilities
+	(*Offer)(nil),                  // 15: navvy.v1.Offer
+	(*Attempt)(nil),                // 16: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 17: google.protobuf.Duration
+	(*Spec)(nil),                   // 18: navvy.v1.Spec
+	(InputFormat)(0),               // 19: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 20: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
-	2,  // 0: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	3,  // 1: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
-	0,  // 2: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	12, // 3: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	13, // 4: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	5,  // 5: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	6,  // 6: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	7,  // 7: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	8,  // 8: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	0,  // 9: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	9,  // 10: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	14, // 11: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	15, // 12: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	16, // 13: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	0,  // 14: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 15: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	0,  // 16: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 17: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	10, // 18: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	4,  // 19: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	11, // 20: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	1,  // 0: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
+	3,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	5,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	1,  // 3: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
+	14, // 4: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	4,  // 5: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	15, // 6: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	1,  // 7: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	16, // 8: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	7,  // 9: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	8,  // 10: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	9,  // 11: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	10, // 12: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	1,  // 13: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	11, // 14: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	17, // 15: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	17, // 16: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	17, // 17: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	18, // 18: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	19, // 19: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	1,  // 20: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 21: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 22: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	2,  // 23: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	12, // 24: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	0,  // 25: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	6,  // 26: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	13, // 27: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	20, // 28: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	26, // [26:29] is the sub-list for method output_type
+	23, // [23:26] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -946,6 +1208,7 @@ func file_navvy_v1_workers_proto_init() {
 	if File_navvy_v1_workers_proto != nil {
 		return
 	}
+	file_navvy_v1_functions_proto_init()
 	file_navvy_v1_spec_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -953,7 +1216,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

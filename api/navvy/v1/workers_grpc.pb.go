@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Workers_Work_FullMethodName        = "/navvy.v1.Workers/Work"
 	Workers_WriteOutput_FullMethodName = "/navvy.v1.Workers/WriteOutput"
+	Workers_Function_FullMethodName    = "/navvy.v1.Workers/Function"
 )
 
 // WorkersClient is the client API for Workers service.
@@ -30,12 +31,16 @@ const (
 // Workers is what workers call.
 type WorkersClient interface {
 	// Work is a worker's session: it says hello, takes assignments, and reports
-	// what became of them. When the stream breaks, its attempts run on until
-	// their leases end.
+	// what became of them. When the stream breaks, the attempts of a worker that
+	// returns run on until their leases end; it may take them up in a new session.
 	Work(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WorkRequest, WorkResponse], error)
-	// WriteOutput streams what one attempt writes, from byte 0; each reply says
-	// how much the server has taken.
+	// WriteOutput streams what one attempt writes. Each message is answered with how
+	// much the server has: the first, which names the attempt and may be without
+	// frames, with where to go on. A later stream for the same attempt ends an earlier one.
 	WriteOutput(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WriteOutputRequest, WriteOutputResponse], error)
+	// Function gives the function that an attempt calls, to the worker that holds its
+	// lease. NOT_FOUND if it was removed, FAILED_PRECONDITION without the lease.
+	Function(ctx context.Context, in *WorkersFunctionRequest, opts ...grpc.CallOption) (*FunctionVersion, error)
 }
 
 type workersClient struct {
@@ -72,6 +77,16 @@ func (c *workersClient) WriteOutput(ctx context.Context, opts ...grpc.CallOption
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Workers_WriteOutputClient = grpc.BidiStreamingClient[WriteOutputRequest, WriteOutputResponse]
 
+func (c *workersClient) Function(ctx context.Context, in *WorkersFunctionRequest, opts ...grpc.CallOption) (*FunctionVersion, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FunctionVersion)
+	err := c.cc.Invoke(ctx, Workers_Function_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkersServer is the server API for Workers service.
 // All implementations must embed UnimplementedWorkersServer
 // for forward compatibility.
@@ -79,12 +94,16 @@ type Workers_WriteOutputClient = grpc.BidiStreamingClient[WriteOutputRequest, Wr
 // Workers is what workers call.
 type WorkersServer interface {
 	// Work is a worker's session: it says hello, takes assignments, and reports
-	// what became of them. When the stream breaks, its attempts run on until
-	// their leases end.
+	// what became of them. When the stream breaks, the attempts of a worker that
+	// returns run on until their leases end; it may take them up in a new session.
 	Work(grpc.BidiStreamingServer[WorkRequest, WorkResponse]) error
-	// WriteOutput streams what one attempt writes, from byte 0; each reply says
-	// how much the server has taken.
+	// WriteOutput streams what one attempt writes. Each message is answered with how
+	// much the server has: the first, which names the attempt and may be without
+	// frames, with where to go on. A later stream for the same attempt ends an earlier one.
 	WriteOutput(grpc.BidiStreamingServer[WriteOutputRequest, WriteOutputResponse]) error
+	// Function gives the function that an attempt calls, to the worker that holds its
+	// lease. NOT_FOUND if it was removed, FAILED_PRECONDITION without the lease.
+	Function(context.Context, *WorkersFunctionRequest) (*FunctionVersion, error)
 	mustEmbedUnimplementedWorkersServer()
 }
 
@@ -100,6 +119,9 @@ func (UnimplementedWorkersServer) Work(grpc.BidiStreamingServer[WorkRequest, Wor
 }
 func (UnimplementedWorkersServer) WriteOutput(grpc.BidiStreamingServer[WriteOutputRequest, WriteOutputResponse]) error {
 	return status.Error(codes.Unimplemented, "method WriteOutput not implemented")
+}
+func (UnimplementedWorkersServer) Function(context.Context, *WorkersFunctionRequest) (*FunctionVersion, error) {
+	return nil, status.Error(codes.Unimplemented, "method Function not implemented")
 }
 func (UnimplementedWorkersServer) mustEmbedUnimplementedWorkersServer() {}
 func (UnimplementedWorkersServer) testEmbeddedByValue()                 {}
@@ -136,13 +158,36 @@ func _Workers_WriteOutput_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Workers_WriteOutputServer = grpc.BidiStreamingServer[WriteOutputRequest, WriteOutputResponse]
 
+func _Workers_Function_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WorkersFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkersServer).Function(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Workers_Function_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkersServer).Function(ctx, req.(*WorkersFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Workers_ServiceDesc is the grpc.ServiceDesc for Workers service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Workers_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "navvy.v1.Workers",
 	HandlerType: (*WorkersServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Function",
+			Handler:    _Workers_Function_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Work",

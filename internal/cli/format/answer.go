@@ -20,6 +20,10 @@ type Answer struct {
 	Input  []byte
 	// Stdout and Stderr are left out of JSON if they are nil.
 	Stdout, Stderr []byte
+	// Value is what a function returned, or what it raised if it failed, as Encoding
+	// says; nil for what is no function.
+	Value    []byte
+	Encoding navvy.Encoding
 }
 
 // Encoding is how answers are written.
@@ -40,13 +44,15 @@ type Answers struct {
 	csv      *csv.Writer
 	columns  []string // names of the inputs' fields
 	inputs   int      // columns of the input, in CSV
+	values   bool     // answers are of a function
 	count    int
 }
 
 // NewAnswers makes a writer of answers. columns names the fields of the inputs;
-// in CSV each has a column of its own, and inputs without names share one.
-func NewAnswers(w io.Writer, encoding Encoding, columns []string) (*Answers, error) {
-	a := &Answers{encoding: encoding, columns: columns, buffer: bufio.NewWriterSize(w, 64<<10)}
+// in CSV each has a column of its own, and inputs without names share one. values says
+// that the answers are of a function: in CSV, what it returned has a column.
+func NewAnswers(w io.Writer, encoding Encoding, columns []string, values bool) (*Answers, error) {
+	a := &Answers{encoding: encoding, columns: columns, values: values, buffer: bufio.NewWriterSize(w, 64<<10)}
 	a.json = json.NewEncoder(a.buffer)
 	a.json.SetEscapeHTML(false)
 	if encoding != CSV {
@@ -61,7 +67,11 @@ func NewAnswers(w io.Writer, encoding Encoding, columns []string) (*Answers, err
 		header = append(header, "input."+name)
 	}
 	a.inputs = len(header) - 1
-	header = append(header, "state", "exit_code", "signal", "reason", "stdout", "stderr", "duration", "attempts", "worker")
+	header = append(header, "state", "exit_code", "signal", "reason", "stdout", "stderr")
+	if values {
+		header = append(header, "value")
+	}
+	header = append(header, "duration", "attempts", "worker")
 	return a, a.csv.Write(append(header, usageColumns...))
 }
 
@@ -134,11 +144,12 @@ type object struct {
 	StdoutBase64 []byte            `json:"stdout_base64,omitempty"`
 	Stderr       *string           `json:"stderr,omitempty"`
 	StderrBase64 []byte            `json:"stderr_base64,omitempty"`
-	Duration     float64           `json:"duration"` // seconds
-	Attempts     uint32            `json:"attempts"`
-	Worker       string            `json:"worker"`
-	MaxMemory    *int64            `json:"max_memory"` // bytes; null if it is not known
-	CPUTime      float64           `json:"cpu_time"`   // seconds
+	valueObject
+	Duration  float64 `json:"duration"` // seconds
+	Attempts  uint32  `json:"attempts"`
+	Worker    string  `json:"worker"`
+	MaxMemory *int64  `json:"max_memory"` // bytes; null if it is not known
+	CPUTime   float64 `json:"cpu_time"`   // seconds
 	Usage
 }
 
@@ -156,6 +167,7 @@ func (a *Answer) object(columns []string) (*object, error) {
 	}
 	o.Stdout, o.StdoutBase64 = text(a.Stdout)
 	o.Stderr, o.StderrBase64 = text(a.Stderr)
+	o.valueObject = a.value()
 	return o, o.input(a, columns)
 }
 
@@ -211,8 +223,11 @@ func (a *Answers) row(answer *Answer) ([]string, error) {
 	if r.Exit.Signal != 0 {
 		signal = strconv.Itoa(r.Exit.Signal)
 	}
-	row = append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr),
-		decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker)
+	row = append(row, r.State.String(), code, signal, string(r.Reason), string(answer.Stdout), string(answer.Stderr))
+	if a.values {
+		row = append(row, answer.valueText())
+	}
+	row = append(row, decimal(r.Finished.Sub(r.Started)), strconv.FormatUint(uint64(r.Attempts), 10), r.Worker)
 	return append(row, usageRow(&r.Usage)...), nil
 }
 
@@ -236,7 +251,7 @@ func exitCode(r *navvy.Result) (int, bool) {
 		return 0, false
 	}
 	switch r.Reason {
-	case navvy.ReasonNotFound, navvy.ReasonPermission, navvy.ReasonInput, navvy.ReasonStart, navvy.ReasonLost, navvy.ReasonStopped, navvy.ReasonSignal:
+	case navvy.ReasonNotFound, navvy.ReasonPermission, navvy.ReasonInput, navvy.ReasonStart, navvy.ReasonLost, navvy.ReasonStopped, navvy.ReasonSignal, navvy.ReasonException:
 		return 0, false
 	default:
 		return r.Exit.Code, true

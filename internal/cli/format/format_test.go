@@ -95,7 +95,7 @@ func TestAnswers(t *testing.T) {
 		{"none.csv", CSV, nil, nil},
 	} {
 		var b bytes.Buffer
-		w, err := NewAnswers(&b, c.encoding, c.columns)
+		w, err := NewAnswers(&b, c.encoding, c.columns, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,6 +111,44 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// calls are answers of a function: a value, an exception, what there was of a value when
+// the time was over, and what is no JSON.
+func calls(encoding navvy.Encoding) []*Answer {
+	all := raw()
+	values := []string{`{"a": [1, "<b>"], "big": 12345678901234567890}`, `{"type":"ValueError","message":"too low","traceback":"…"}`, "12", "\x80\x05N."}
+	all[1].Result.Reason, all[1].Result.Message, all[1].Result.Exit = navvy.ReasonException, "ValueError: too low", navvy.Exit{}
+	all[3].Result.State, all[3].Result.Reason, all[3].Result.Message = navvy.Succeeded, "", ""
+	for i, a := range all {
+		a.Value, a.Encoding = []byte(values[i]), encoding
+	}
+	return all
+}
+
+func TestAnswersOfFunctions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		golden   string
+		encoding Encoding
+		values   navvy.Encoding
+	}{
+		{"calls.jsonl", JSONL, navvy.EncodingJSON}, {"calls.csv", CSV, navvy.EncodingJSON},
+		{"pickles.jsonl", JSONL, navvy.EncodingPickle}, {"pickles.csv", CSV, navvy.EncodingPickle},
+	} {
+		var b bytes.Buffer
+		w, err := NewAnswers(&b, c.encoding, nil, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range calls(c.values) {
+			err = errors.Join(err, w.Write(a))
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, c.golden, b.Bytes())
+	}
+}
+
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
@@ -118,7 +156,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 func TestAnswersErrors(t *testing.T) {
 	t.Parallel()
 	for _, encoding := range []Encoding{JSONL, JSON, CSV} {
-		w, err := NewAnswers(brokenWriter{}, encoding, nil)
+		w, err := NewAnswers(brokenWriter{}, encoding, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +268,7 @@ func TestHuman(t *testing.T) {
 func BenchmarkAnswers(b *testing.B) {
 	for name, encoding := range map[string]Encoding{"jsonl": JSONL, "csv": CSV} {
 		b.Run(name, func(b *testing.B) {
-			w, err := NewAnswers(io.Discard, encoding, nil)
+			w, err := NewAnswers(io.Discard, encoding, nil, false)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -216,18 +216,30 @@ func diskWork(t *testing.T, tree *cgroup.Tree, l navvy.Limits, work string) (tim
 	return time.Duration(ms) * time.Millisecond, r.group.Usage()
 }
 
-// TestShares has two groups compete for the processors, one with 16 times the
-// share of the other.
+// TestShares has two groups compete for one processor, one with 16 times the
+// share of the other, and looks at what each gets while both are at it.
 func TestShares(t *testing.T) {
 	tree := open(t, navvy.AbilityCPUShares)
-	many := start(t, tree, navvy.Limits{CPUShares: 2048}, "/", "spin 3s")
-	few := start(t, tree, navvy.Limits{CPUShares: 128}, "/", "spin 3s")
-	many.wait(t)
-	few.wait(t)
+	many := start(t, tree, navvy.Limits{CPUShares: 2048}, "/", "compete")
+	few := start(t, tree, navvy.Limits{CPUShares: 128}, "/", "compete")
+	const begun, enough = 100 * time.Millisecond, time.Second // the first is more than the start of a process takes
+	awaitUse(t, begun, func() time.Duration { return min(many.group.Usage().CPU(), few.group.Usage().CPU()) })
 	a, b := many.group.Usage().CPU(), few.group.Usage().CPU()
+	awaitUse(t, a+b+enough, func() time.Duration { return many.group.Usage().CPU() + few.group.Usage().CPU() })
+	a, b = many.group.Usage().CPU()-a, few.group.Usage().CPU()-b
 	t.Logf("used %s and %s", a, b)
 	if a < 2*b {
 		t.Errorf("16 times the share got %s, and the other one %s", a, b)
+	}
+}
+
+// awaitUse waits until so much time of processors has been used.
+func awaitUse(t *testing.T, want time.Duration, used func() time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); used() < want; pause(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s of the processor's time was used within %s, not %s", used(), patience, want)
+		}
 	}
 }
 
@@ -313,6 +325,41 @@ func TestSwept(t *testing.T) {
 	if got := start(t, tree, navvy.Limits{}, "/", "nothing").wait(t); got != "" {
 		t.Errorf("it printed %q", got)
 	}
+}
+
+// TestSweptWhileInUse makes groups in a tree, several at once, while others
+// of its family come and sweep: each group has what it needs all the same.
+func TestSweptWhileInUse(t *testing.T) {
+	tree := open(t, navvy.AbilityPIDs)
+	stop := make(chan bool)
+	var sweepers, makers sync.WaitGroup
+	sweepers.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				tree.Sweep()
+			}
+		}
+	})
+	for range 4 {
+		makers.Go(func() {
+			for range 100 {
+				g, err := tree.New(uniqueName(), &navvy.Limits{PIDs: 10}, "/")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := g.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	makers.Wait()
+	close(stop)
+	sweepers.Wait()
 }
 
 func TestAwaitEmpty(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,36 +35,74 @@ func newHierarchy(m mount, in map[string]string, o *Options) (*hierarchy, error)
 	return h, nil
 }
 
-// sweepTries is how often our directory is made again, if others that sweep
-// think it a dead one's.
-const sweepTries = 5
+// Others remove our directory while we make it.
+const (
+	makeTries  = 5                // of a group in it
+	placeTries = 60               // of the directory itself, which is a second in all
+	placePause = time.Millisecond // between those, at first
+	placeWait  = 20 * time.Millisecond
+)
 
 // makePlace makes our directory, and returns the controllers that groups in it can have.
 func (h *hierarchy) makePlace() (usable []string, err error) {
+	h.making.Lock()
+	defer h.making.Unlock()
 	parent := filepath.Dir(h.place)
-	for range sweepTries {
+	pause := placePause
+	for range placeTries {
 		if err = makeDir(h.place); err != nil {
 			return nil, denied(parent, err)
 		}
-		if h.version == 1 {
-			return h.controllers, nil
+		if err = h.hold(); err == nil {
+			usable, err = h.enable(parent)
 		}
-		if usable, err = h.enable(parent); !gone(err) {
+		if !gone(err) && !errors.Is(err, unix.EWOULDBLOCK) {
 			break
 		}
+		time.Sleep(pause) //nolint:forbidigo // for the turn of another process on a processor, which nothing tells of
+		pause = min(2*pause, placeWait)
 	}
 	return usable, err
 }
 
+// hold locks our directory for as long as this process lives. The error wraps
+// EWOULDBLOCK if somebody is about to remove it.
+func (h *hierarchy) hold() error {
+	dir, err := lock(h.place, unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	_ = h.held.Close() // which may be nil, or of a directory that somebody has removed
+	h.held = dir
+	return nil
+}
+
+func lock(path string, how int) (*os.File, error) {
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), how|unix.LOCK_NB); err != nil {
+		_ = dir.Close()
+		return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return dir, nil
+}
+
 // sweep removes the empty places of trees whose process was killed, and whose
 // name nobody has come back to: those beside ours with the same first words. A
-// living tree makes its place again when it needs it.
+// living tree holds its own.
 func (h *hierarchy) sweep(parent string) {
 	family := h.place[:strings.LastIndex(h.place, "-")+1]
 	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
-		if dir := filepath.Join(parent, e.Name()); family != "" && strings.HasPrefix(dir, family) {
-			_ = unix.Rmdir(dir) // which the kernel refuses if there is anything in it
+		path := filepath.Join(parent, e.Name())
+		if family == "" || !strings.HasPrefix(path, family) {
+			continue
+		}
+		if dir, err := lock(path, unix.LOCK_EX); err == nil {
+			_ = unix.Rmdir(path) // which the kernel refuses if there is anything in it
+			_ = dir.Close()
 		}
 	}
 }
@@ -71,8 +110,11 @@ func (h *hierarchy) sweep(parent string) {
 // makeGroup makes a directory in our own.
 func (h *hierarchy) makeGroup(name string) (dir string, err error) {
 	dir = filepath.Join(h.place, name)
-	for range sweepTries {
-		if err = unix.Mkdir(dir, 0o755); err != unix.ENOENT {
+	for range makeTries {
+		h.making.RLock()
+		err = unix.Mkdir(dir, 0o755)
+		h.making.RUnlock()
+		if err != unix.ENOENT {
 			break
 		}
 		if _, err := h.makePlace(); err != nil {
@@ -122,6 +164,9 @@ var controllersV2 = []string{"cpu", "memory", "pids", "io"}
 // enable hands the controllers of parent down to our directory and to the groups
 // in it, and returns those that are there.
 func (h *hierarchy) enable(parent string) ([]string, error) {
+	if h.version == 1 {
+		return h.controllers, nil
+	}
 	raw, err := read(parent, "cgroup.controllers")
 	if err != nil {
 		return nil, denied(parent, err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,9 @@ type hierarchy struct {
 	home   string   // the directory that this process is in
 	place  string   // our own directory, which holds the groups
 	usable []string // controllers that work in the groups
+
+	making sync.RWMutex // held for writing while place is made, so that no group gets in before its controllers
+	held   *os.File     // place, locked, by which others see that this tree lives
 }
 
 // Open finds out what control groups this process may make, by making some, and
@@ -148,6 +152,7 @@ func (t *Tree) Close() error {
 		if err := unix.Rmdir(h.place); err != nil && !gone(err) {
 			errs = append(errs, fmt.Errorf("cgroup: remove %s: %w", h.place, err))
 		}
+		_ = h.held.Close() // which may be nil
 	}
 	return errors.Join(errs...)
 }

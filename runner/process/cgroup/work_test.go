@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ func work(out io.Writer, name, argument string) error {
 	case "spin":
 		spin(duration(argument))
 		return nil
+	case "compete":
+		return compete()
 	case "eat":
 		return eat(argument)
 	case "child":
@@ -61,6 +64,26 @@ func spin(d time.Duration) {
 	}
 	<-done
 	<-done
+}
+
+// compete keeps one core busy, the same as any other that does, until it is ended.
+func compete() error {
+	runtime.LockOSThread()
+	var own, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &own); err != nil {
+		return err
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if own.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+	}
+	return nil
 }
 
 // eat uses so many bytes of memory, of which the race detector keeps no shadow.

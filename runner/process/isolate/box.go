@@ -3,6 +3,7 @@ package isolate
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/navvy-run/navvy"
@@ -30,6 +31,13 @@ type Box struct {
 	// Program is the program that it runs, if that has an absolute path: under a
 	// directory that Isolate hides, this one file is there all the same.
 	Program string
+	// Socket is the absolute path of a unix socket that it sees at SocketPath, also if it
+	// could not get to the directory in which it is. Only with Isolate. Defaults to none.
+	Socket string
+	// See are directories, absolute ones, that it reads, and cannot write to, also under a
+	// directory that Isolate hides. Those that are not there are left out. Only with
+	// Isolate. Whoever names them lets the attempt past the rights of what leads there.
+	See []string
 	// Hostname defaults to DefaultHostname. Only with Isolate.
 	Hostname string
 }
@@ -39,6 +47,9 @@ const DefaultHostname = "navvy"
 
 // WorkDir is where an isolated attempt sees its private working directory.
 const WorkDir = "/tmp/work"
+
+// SocketPath is where an isolated attempt sees the socket of its Box.
+const SocketPath = "/tmp/navvy.sock"
 
 // maxHostname is the kernel's, in bytes.
 const maxHostname = 64
@@ -51,18 +62,30 @@ func (b *Box) Empty() bool {
 // validate finds what makes no sense. Its error wraps navvy.ErrInvalid.
 func (b *Box) validate() error {
 	switch {
-	case !b.Isolate && (b.Private || b.UID != 0 || b.Hostname != ""):
-		return fmt.Errorf("isolate: a private directory, a user or a host name need isolation: %w", navvy.ErrInvalid)
+	case !b.Isolate && b.apart():
+		return fmt.Errorf("isolate: a private directory, a user, a socket, directories to see or a host name need isolation: %w", navvy.ErrInvalid)
 	case b.Private && b.Dir != "":
 		return fmt.Errorf("isolate: working directory %s and a private one: %w", b.Dir, navvy.ErrInvalid)
-	case b.Dir != "" && !filepath.IsAbs(b.Dir):
+	case relative(b.Dir):
 		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
+	case relative(b.Socket):
+		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
+	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
+		return fmt.Errorf("isolate: directories %q to see: want absolute ones: %w", b.See, navvy.ErrInvalid)
 	case b.UID < 0 || int64(b.UID) >= 1<<32-1:
 		return fmt.Errorf("isolate: there is no user %d: %w", b.UID, navvy.ErrInvalid)
 	case len(b.Hostname) > maxHostname:
 		return fmt.Errorf("isolate: host name %q is longer than %d bytes: %w", b.Hostname, maxHostname, navvy.ErrInvalid)
-	case strings.ContainsRune(b.Dir+b.Program+b.Hostname, 0):
-		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname}, navvy.ErrInvalid)
+	case strings.ContainsRune(b.Dir+b.Program+b.Hostname+b.Socket, 0):
+		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname, b.Socket}, navvy.ErrInvalid)
 	}
 	return nil
 }
+
+// apart tells whether something is asked for that only isolation gives.
+func (b *Box) apart() bool {
+	return b.Private || b.UID != 0 || b.Hostname != "" || b.Socket != "" || b.See != nil
+}
+
+// relative tells whether there is a path, and it is not absolute.
+func relative(path string) bool { return path != "" && !filepath.IsAbs(path) }

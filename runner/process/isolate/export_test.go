@@ -36,6 +36,30 @@ func (h *Host) Sabotage(b Box, index int) (*Plan, error) {
 	return &Plan{box: b, init: true, flags: flagsOf(&b), image: image}, err
 }
 
+// KeptFD is where attempts of Kept find the pidfd of the first process of the
+// namespaces that are kept.
+const KeptFD = imageFD + 1
+
+// Kept is a plan for attempts that are born in a PID namespace that others were in
+// before, by a thread that has entered it. With whole they enter the other
+// namespaces, too, and nothing is made anew; else they have those of their own.
+func (h *Host) Kept(b Box, whole bool) (*Plan, error) {
+	p := &boot.Program{Status: StatusFD, Before: closeRest()}
+	flags := flagsOf(&b) &^ unix.CLONE_NEWPID
+	if whole {
+		p.Before = append([]boot.Call{call("enter", unix.SYS_SETNS, boot.Int(KeptFD), boot.Int(flags))}, p.Before...)
+		p.After = append(h.dropRights(b.UID), filter()...)
+		flags = 0
+	} else if err := h.isolate(p, &b, false); err != nil {
+		return nil, err
+	}
+	image, err := boot.NewImage(p)
+	return &Plan{box: b, flags: flags, image: image}, err
+}
+
+// Instructions is how many the filter has.
+func Instructions() int { return len(instructions()) }
+
 // Verdict is what the filter answers to a call.
 func Verdict(arch, number uint32, args [6]uint64) uint32 {
 	code := instructions()

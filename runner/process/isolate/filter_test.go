@@ -29,6 +29,14 @@ func TestFilterHasAVerdictOnEachNumber(t *testing.T) {
 	}
 }
 
+// Each instruction costs at every start, and no jump reaches further than 255.
+func TestFilterIsSmall(t *testing.T) {
+	t.Parallel()
+	if n := isolate.Instructions(); n > 100 {
+		t.Errorf("the filter has %d instructions", n)
+	}
+}
+
 func TestFilterLooksAtArguments(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

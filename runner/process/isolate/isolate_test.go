@@ -3,6 +3,8 @@ package isolate_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -205,6 +207,52 @@ func TestUlimits(t *testing.T) {
 	}
 }
 
+// A socket in a directory that is closed to the attempt's user, and below a hidden one,
+// is there, also without a network; what is beside it is not.
+func TestSocketIsVisible(t *testing.T) {
+	t.Parallel()
+	uid := isolate.FirstUID + isolate.CountUIDs - 3
+	if os.Getuid() != 0 {
+		uid = 0
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "tasks.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	b := isolate.Box{Isolate: true, UID: uid, Network: navvy.NetworkNone, Socket: path}
+	p := plan(t, b)
+	if got := p.Socket(path); got != isolate.SocketPath || p.Socket("/other") != "/other" {
+		t.Errorf("it is at %s, and another one at %s", got, p.Socket("/other"))
+	}
+	a := start(t, b, "dial "+isolate.SocketPath)
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if word, err := io.ReadAll(conn); err != nil || string(word) != "hello" {
+		t.Errorf("it says %q, %v", word, err)
+	}
+	if out := a.all(); out != "<nil>\n" {
+		t.Errorf("it is told %s", out)
+	}
+	a.wait()
+	a = start(t, b, "dial "+path)
+	if out := a.all(); out == "<nil>\n" && (uid != 0 || strings.HasPrefix(dir, "/tmp/")) {
+		t.Errorf("at its own place: %s", out)
+	}
+	a.wait()
+}
+
 // What the user named below a directory that is hidden is there, and no more of it.
 func TestNamedDirectoryIsVisible(t *testing.T) {
 	t.Parallel()
@@ -228,6 +276,42 @@ func TestNamedDirectoryIsVisible(t *testing.T) {
 	a.wait()
 	if _, err := os.Stat(filepath.Join(inner, "made")); err != nil {
 		t.Error("what it wrote is not on the host:", err)
+	}
+}
+
+// A directory to see is there, read-only, under each of its names; what is beside it, and
+// what is not there, is not.
+func TestSeenDirectories(t *testing.T) {
+	t.Parallel()
+	uid := isolate.FirstUID + isolate.CountUIDs - 4
+	if os.Getuid() != 0 {
+		uid = 0
+	}
+	dir := t.TempDir()
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(dir, "closed", "inner", "deep"), 0o755),
+		os.Chmod(filepath.Join(dir, "closed"), 0o700),
+		os.Symlink(filepath.Join(dir, "closed", "inner"), filepath.Join(dir, "link")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	inner := filepath.Join(dir, "closed", "inner")
+	for _, see := range []string{inner, filepath.Join(dir, "link")} {
+		b := isolate.Box{Isolate: true, UID: uid, Dir: see, See: []string{filepath.Join(dir, "nothing"), see, inner + "/deep", "/usr"}}
+		if v := look(t, b); !slices.Equal(v.Files["."], []string{"deep"}) {
+			t.Errorf("in %s it sees %v", see, v.Files["."])
+		}
+		b.Dir = ""
+		a := start(t, b, "write "+filepath.Join(see, "deep", "made"))
+		if out := a.all(); !strings.Contains(out, "read-only file system") {
+			t.Errorf("writing there: %s", out)
+		}
+		a.wait()
+	}
+	for _, see := range []string{"relative", "/zero\x00"} {
+		if _, err := isolate.Open().Plan(isolate.Box{Isolate: true, See: []string{see}}); !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%q: %v", see, err)
+		}
 	}
 }
 
@@ -329,7 +413,7 @@ func TestBoxesThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	for _, b := range []isolate.Box{
 		{UID: 1}, {Private: true}, {Hostname: "x"}, {Isolate: true, Dir: "x"}, {Isolate: true, Private: true, Dir: "/"},
-		{Isolate: true, UID: -1}, {Isolate: true, Hostname: strings.Repeat("x", 65)}, {Isolate: true, Dir: "/\x00"},
+		{Socket: "/x"}, {Isolate: true, Socket: "x"}, {Isolate: true, Socket: "/x\x00"}, {Isolate: true, UID: -1}, {Isolate: true, Hostname: strings.Repeat("x", 65)}, {Isolate: true, Dir: "/\x00"},
 		{Ulimits: []navvy.Ulimit{{Name: "no-such"}}},
 	} {
 		if _, err := isolate.Open().Plan(b); !errors.Is(err, navvy.ErrInvalid) {

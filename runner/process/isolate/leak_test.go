@@ -64,10 +64,7 @@ func TestNothingIsLeftOfAStartThatFailed(t *testing.T) {
 
 // Many starts, some of them at once, leave no process, descriptor or mount.
 func TestNothingIsLeftOfManyStarts(t *testing.T) {
-	n := 1000
-	if testing.Short() {
-		n = 100
-	}
+	const n = 1000
 	b := isolate.Box{Isolate: true}
 	if os.Getuid() == 0 {
 		b.UID = isolate.FirstUID + 8

@@ -68,12 +68,16 @@ func masks() []boot.Call {
 	for _, path := range protected {
 		add("protect", path, path, "", unix.MS_BIND|unix.MS_REC, "")
 	}
+	for _, path := range append(protected, "/sys") {
+		calls = append(calls, ignoring(unix.ENOENT, protect(path)))
+	}
+	return calls
+}
+
+// protect keeps what is mounted at a path, and below, from being written to.
+func protect(path string) boot.Call {
 	readOnly := boot.Words(boot.Int(unix.MOUNT_ATTR_RDONLY), boot.Int(0), boot.Int(0), boot.Int(0)) // struct mount_attr
 	const sizeofAttr = 32
 	at := unix.AT_FDCWD
-	for _, path := range append(protected, "/sys") {
-		calls = append(calls, ignoring(unix.ENOENT, call("protect "+path, unix.SYS_MOUNT_SETATTR,
-			boot.Int(at), boot.Text(path), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))))
-	}
-	return calls
+	return call("protect "+path, unix.SYS_MOUNT_SETATTR, boot.Int(at), boot.Text(path), boot.Int(unix.AT_RECURSIVE), readOnly, boot.Int(sizeofAttr))
 }

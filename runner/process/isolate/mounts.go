@@ -49,6 +49,7 @@ type kept struct {
 	source string
 	target string
 	file   bool
+	sealed bool // it cannot be written to
 }
 
 // mounts adds the calls that give an attempt the file system that it sees, and
@@ -113,9 +114,9 @@ func (h *Host) hide() []boot.Call {
 	return append(calls, call("set the umask", unix.SYS_UMASK, boot.Int(usualUmask)))
 }
 
-// keep lists what the user named in hidden directories.
+// keep lists what the user named in hidden directories, and what navvy puts there.
 func (h *Host) keep(b *Box) ([]kept, error) {
-	var keep []kept
+	keep := h.seen(b)
 	if b.Private {
 		if !h.hides(filepath.Dir(WorkDir)) {
 			return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
@@ -128,6 +129,9 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 			noDir := err == nil && !info.IsDir() // which is found out later, and told
 			keep = append(keep, kept{name: dirCall + b.Dir, source: real, target: real, file: noDir})
 		}
+	}
+	if b.Socket != "" && h.hides(filepath.Dir(SocketPath)) {
+		keep = append(keep, kept{name: "socket " + b.Socket, source: b.Socket, target: SocketPath, file: true})
 	}
 	if !filepath.IsAbs(b.Program) {
 		return keep, nil
@@ -142,6 +146,26 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 		}
 	}
 	return keep, nil
+}
+
+// seen lists the directories to see that are hidden, under all names that they have.
+func (h *Host) seen(b *Box) []kept {
+	var list []kept
+	for _, dir := range b.See {
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(real); err != nil || !info.IsDir() {
+			continue
+		}
+		for _, path := range slices.Compact([]string{real, filepath.Clean(dir)}) {
+			if h.below(path) && !slices.ContainsFunc(list, func(k kept) bool { return within(path, k.target) }) {
+				list = append(list, kept{name: "directory " + dir, source: real, target: path, sealed: true})
+			}
+		}
+	}
+	return list
 }
 
 // below tells whether path is below a hidden directory, and not one itself:
@@ -171,7 +195,11 @@ func (h *Host) place(k kept, fd int) []boot.Call {
 	} else {
 		mkdir(k.target)
 	}
-	return append(calls, call(k.name, unix.SYS_MOVE_MOUNT, boot.Int(fd), boot.Text(""), boot.Int(at), boot.Text(k.target), boot.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)))
+	calls = append(calls, call(k.name, unix.SYS_MOVE_MOUNT, boot.Int(fd), boot.Text(""), boot.Int(at), boot.Text(k.target), boot.Int(unix.MOVE_MOUNT_F_EMPTY_PATH)))
+	if k.sealed {
+		calls = append(calls, protect(k.target))
+	}
+	return calls
 }
 
 // findMqueue tells whether the host has a file system of message queues, which

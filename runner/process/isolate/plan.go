@@ -2,6 +2,7 @@ package isolate
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,6 +27,8 @@ type Plan struct {
 	image *boot.Image
 	flags uintptr
 	raise []uintptr // capabilities that the process needs over its execution
+
+	socket bool // it sees its socket at SocketPath
 }
 
 // Plan prepares attempts in such a box. The error wraps navvy.ErrUnsupported,
@@ -42,9 +45,9 @@ func (h *Host) Plan(b Box) (*Plan, error) {
 
 // plan is Plan whatever the host allows.
 func (h *Host) plan(b Box, rootless bool) (*Plan, error) {
-	b.Ulimits = slices.Clone(b.Ulimits)
+	b.Ulimits, b.See = slices.Clone(b.Ulimits), slices.Clone(b.See)
 	program := &boot.Program{Init: b.Isolate, Status: StatusFD, Before: closeRest()}
-	p := &Plan{box: b, init: b.Isolate, flags: flagsOf(&b)}
+	p := &Plan{box: b, init: b.Isolate, flags: flagsOf(&b), socket: b.Socket != "" && h.hides(filepath.Dir(SocketPath))}
 	if rootless && p.flags != 0 {
 		p.flags |= unix.CLONE_NEWUSER
 		p.raise = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_NET_ADMIN}
@@ -121,6 +124,15 @@ func changeDir(dir string) []boot.Call {
 	return []boot.Call{call(dirCall+dir, unix.SYS_CHDIR, boot.Text(dir))}
 }
 
+// Socket is where the attempt sees a socket of this path: that of its box at
+// SocketPath, and others, as on a host without a /tmp to put it in, where they are.
+func (p *Plan) Socket(path string) string {
+	if p.socket && path == p.box.Socket {
+		return SocketPath
+	}
+	return path
+}
+
 // Path is the program to execute, by a process that has the Files of its Status.
 func (p *Plan) Path() string { return boot.Path(imageFD) }
 
@@ -155,12 +167,14 @@ func (p *Plan) Env(env []string) []string {
 // SIGTERM that is sent to it reaches all of the attempt, and SIGKILL ends it.
 func (p *Plan) Init() bool { return p.init }
 
-// Set adds to the attributes what the process needs. An init leads a session of its own.
+// Set adds to the attributes what the process needs. An init leads a process
+// group of its own, and its child a session: one more would cost a group of the
+// scheduler, too.
 func (p *Plan) Set(sys *syscall.SysProcAttr) {
 	sys.Cloneflags |= p.flags
 	sys.AmbientCaps = p.raise
 	if p.init {
-		sys.Setsid, sys.Setpgid = true, false
+		sys.Setpgid = true
 	}
 }
 

@@ -1,0 +1,252 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/gateway/cloudworker"
+	"github.com/navvy-run/navvy/internal/input"
+	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/ask"
+)
+
+// brokerFlags are the flags of a map over a broker's queues.
+type brokerFlags struct {
+	file                     string // holds the URL of --queue
+	responses, responsesFile string
+	patience                 string
+}
+
+func (f *brokerFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.file, "queue-file", "", "a `FILE` that holds the URL of a broker's queue, for one with a password; - for standard input")
+	fs.StringVar(&f.responses, "responses", "", "with a broker's --queue: the `URL` of the queue that its workers answer to (default $NAVVY_RESPONSES)")
+	fs.StringVar(&f.responsesFile, "responses-file", "", "a `FILE` that holds that URL")
+	fs.StringVar(&f.patience, "patience", "", "with a broker's --queue: give up when no answer comes for so long (default: never)")
+}
+
+// wanted tells whether the inputs go to a broker's queue.
+func (f *brokerFlags) wanted(queue string) bool {
+	return strings.Contains(queue, "://") || f.file != ""
+}
+
+// mapQueue sends the inputs to a broker's queue, and prints the answers.
+func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
+	a.quiet = f.quiet
+	patience, err := f.checkBroker(command)
+	if err != nil {
+		return err
+	}
+	sources, comma, err := f.sources(behind)
+	if err != nil {
+		return err
+	}
+	if with := f.fielded(len(sources)); with != "" {
+		return usagef("map: a request is one text: --queue does not go with %s", with)
+	}
+	urls, err := f.brokerURLs(a)
+	if err != nil {
+		return err
+	}
+	in, err := input.Open(sources, &input.Options{Null: f.null, Comma: comma, Stdin: a.in})
+	if err != nil {
+		return &usageError{err}
+	}
+	defer in.Close()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	m := &queueMap{app: a, flags: f, in: in}
+	for i, url := range urls {
+		q, err := a.openBroker(ctx, url)
+		if err != nil {
+			return errors.Join(err, m.close())
+		}
+		m.queues[i] = q
+	}
+	err = m.run(ctx, patience)
+	if ctx.Err() != nil {
+		sent, answered, _ := m.asker.Progress()
+		a.say("interrupted: %d of %d requests that were sent are answered; the others stay in the queue, and nobody waits for their answers", answered, sent)
+		err = &exitError{code: api.ExitInterrupted}
+	}
+	return errors.Join(err, m.close())
+}
+
+// checkBroker refuses what has no meaning for requests to somebody else's workers.
+func (f *mapFlags) checkBroker(command []string) (patience time.Duration, err error) {
+	switch {
+	case len(command) > 0:
+		return 0, usagef("map: with a broker's --queue its workers' service answers the inputs: give no command")
+	case f.fn != "":
+		return 0, usagef("map: --fn goes with no broker's --queue")
+	case f.detach:
+		return 0, usagef("map: --detach goes with no broker's --queue: nobody would collect the answers")
+	case f.tag || f.joblog != "" || f.output == "csv":
+		return 0, usagef("map: --tag, --joblog and -o csv go with no broker's --queue")
+	}
+	if err := f.check(); err != nil {
+		return 0, err
+	}
+	return durationFlag("patience", f.broker.patience)
+}
+
+// brokerURLs are the URLs of the queues of requests and of answers.
+func (f *mapFlags) brokerURLs(a *app) (urls [2]string, err error) {
+	flag := f.queue
+	if !strings.Contains(flag, "://") {
+		flag = ""
+	}
+	for i, q := range []struct{ name, variable, flag, file string }{
+		{"queue", "NAVVY_REQUESTS", flag, f.broker.file}, {"responses", "NAVVY_RESPONSES", f.broker.responses, f.broker.responsesFile},
+	} {
+		place, err := a.queuePlace(q.name, q.variable, q.flag, q.file, &cloudworker.Queue{})
+		if err != nil {
+			return urls, err
+		}
+		urls[i] = place.url
+	}
+	return urls, nil
+}
+
+// mapWindow is how many requests may be on their way.
+const mapWindow = 2000
+
+func (a *app) openBroker(ctx context.Context, url string) (*queue.Queue, error) {
+	q, err := queue.Open(ctx, url, a.brokers(""), &queue.Options{Outstanding: mapWindow + 100})
+	return q, brokerError(err)
+}
+
+// queueMap is a map over a broker's queues.
+type queueMap struct {
+	app    *app
+	flags  *mapFlags
+	in     *input.Reader
+	queues [2]*queue.Queue // of requests, and of answers
+	asker  *ask.Asker
+	out    *bufio.Writer
+	wrote  int64 // answers
+}
+
+func (m *queueMap) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	var err error
+	for _, q := range m.queues {
+		if q != nil {
+			err = errors.Join(err, q.Close(ctx))
+		}
+	}
+	return err
+}
+
+func (m *queueMap) run(ctx context.Context, patience time.Duration) error {
+	var err error
+	m.asker, err = ask.New(m.queues[0], m.queues[1], &ask.Options{Window: mapWindow, Unordered: m.flags.asCompleted, Patience: patience})
+	if err != nil {
+		return err
+	}
+	m.out = bufio.NewWriter(m.app.out)
+	bar := m.app.newBar(&m.flags.printFlags)
+	showing, hide := context.WithCancel(ctx)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		m.show(showing, bar)
+	}()
+	err = m.asker.Run(ctx, m.inputs(ctx), m.print)
+	hide()
+	<-shown
+	if err == nil && m.flags.output == "json" {
+		_, err = m.out.WriteString(map[bool]string{true: "[]\n", false: "\n]\n"}[m.wrote == 0])
+	}
+	return errors.Join(err, m.out.Flush())
+}
+
+// show keeps the bar up to date.
+func (m *queueMap) show(ctx context.Context, bar *bar) {
+	if bar == nil {
+		return
+	}
+	defer bar.end()
+	tick := time.NewTicker(redrawEvery / 4)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		sent, answered, total := m.asker.Progress()
+		counts := navvy.Counts{Succeeded: answered, Running: max(sent-answered, 0)}
+		bar.show(&navvy.Status{Counts: counts, Open: total < 0})
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// inputs are the inputs, one after the other.
+func (m *queueMap) inputs(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			batch, err := m.in.Batch(ctx)
+			for _, body := range batch {
+				if !yield(body, nil) {
+					return
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			} else if err != nil {
+				yield(nil, &usageError{err})
+				return
+			}
+		}
+	}
+}
+
+// askedAnswer is an answer in JSON.
+type askedAnswer struct {
+	Index        int64   `json:"index"`
+	Answer       *string `json:"answer,omitempty"`
+	AnswerBase64 []byte  `json:"answer_base64,omitempty"`
+}
+
+// print writes one answer. It must have left this process before it may leave its queue.
+func (m *queueMap) print(index int64, body []byte) error {
+	m.wrote++
+	if m.flags.output == "text" {
+		if len(body) == 0 || body[len(body)-1] != '\n' {
+			body = append(body, '\n')
+		}
+		_, err := m.out.Write(body)
+		return errors.Join(err, m.out.Flush())
+	}
+	answer := askedAnswer{Index: index, AnswerBase64: body}
+	if utf8.Valid(body) {
+		text := string(body)
+		answer.Answer, answer.AnswerBase64 = &text, nil
+	}
+	raw, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	begin, end := "", "\n"
+	if m.flags.output == "json" {
+		begin, end = ",\n", ""
+		if m.wrote == 1 {
+			begin = "[\n"
+		}
+	}
+	_, err = fmt.Fprintf(m.out, "%s%s%s", begin, raw, end)
+	return errors.Join(err, m.out.Flush())
+}

@@ -1,0 +1,87 @@
+package navvy
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// QueueSettings are what a queue is told apart from its jobs. The zero value is no bound.
+type QueueSettings struct {
+	// Paused lets no task of the queue start. What runs goes on.
+	Paused bool
+	// Concurrency is how many tasks of all jobs of the queue run at once. Zero means any number.
+	Concurrency int
+	// Rate is how many tasks of all its jobs start in a second; as many as start in one
+	// second, and at least one, may start together. Zero means any number.
+	Rate float64
+	// Dispatch is the way in which its tasks come to workers. Empty means the server's.
+	Dispatch Dispatch
+}
+
+// Dispatch says how tasks come to workers.
+type Dispatch string
+
+// The ways of dispatch.
+const (
+	// Pull lets each worker ask for as many tasks as it has slots.
+	Pull Dispatch = "pull"
+	// Push gives each task to the worker with the smallest share of its slots in use.
+	Push Dispatch = "push"
+	// RoundRobin gives tasks to the workers with a free slot in turn.
+	RoundRobin Dispatch = "round-robin"
+)
+
+// Validate tells whether there is such a way. The error wraps ErrInvalid.
+func (d Dispatch) Validate() error {
+	switch d {
+	case Pull, Push, RoundRobin:
+		return nil
+	default:
+		return fmt.Errorf("dispatch %q: want %s, %s or %s: %w", string(d), Pull, Push, RoundRobin, ErrInvalid)
+	}
+}
+
+// Bounds of the settings of a queue.
+const (
+	MaxQueueConcurrency = 1 << 30
+	MinQueueRate        = 1e-6 // one in eleven days
+	MaxQueueRate        = 1e6
+)
+
+// Validate checks the settings. Its error wraps ErrInvalid.
+func (s *QueueSettings) Validate() error {
+	if s.Dispatch != "" {
+		if err := s.Dispatch.Validate(); err != nil {
+			return fmt.Errorf("queue: %w", err)
+		}
+	}
+	switch {
+	case s.Concurrency < 0 || s.Concurrency > MaxQueueConcurrency:
+		return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", s.Concurrency, MaxQueueConcurrency, ErrInvalid)
+	case s.Rate == 0:
+		return nil
+	case math.IsNaN(s.Rate) || s.Rate < MinQueueRate || s.Rate > MaxQueueRate:
+		return fmt.Errorf("queue: a rate of %g starts a second, want %g to %g, or 0 for any: %w", s.Rate, MinQueueRate, MaxQueueRate, ErrInvalid)
+	}
+	return nil
+}
+
+// ValidateQueue checks the name of a queue. The error wraps ErrInvalid, or for the
+// address of a broker's queue ErrUnsupported.
+func ValidateQueue(name string) error {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	switch {
+	case name == "":
+		return fmt.Errorf("queue: it has no name: %w", ErrInvalid)
+	case len(name) > MaxJobName:
+		return fmt.Errorf("queue: the name has %d bytes, more than %d: %w", len(name), MaxJobName, ErrInvalid)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, odd):
+		return fmt.Errorf("queue: the name %q has characters that cannot be printed: %w", name, ErrInvalid)
+	case strings.Contains(name, "://"):
+		return fmt.Errorf("queue %q: queues of brokers come in a later version of navvy, this one has its own queues only: %w", name, ErrUnsupported)
+	}
+	return nil
+}

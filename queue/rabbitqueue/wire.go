@@ -1,0 +1,147 @@
+package rabbitqueue
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/navvy-run/navvy"
+)
+
+const (
+	heartbeat  = 10 * time.Second // a connection is lost after less than two
+	handshake  = 30 * time.Second // at most, for a broker that takes connections and says nothing
+	closingFor = 3 * time.Second  // a broker is asked to end a connection
+)
+
+// wire is one connection to the broker.
+type wire struct {
+	*amqp.Connection
+	stream *stream
+	gone   context.Context //nolint:containedctx // ends with the connection; its cause says why
+	end    context.CancelCauseFunc
+	over   chan struct{} // closed when who watches is gone
+}
+
+// dial connects and logs in.
+func dial(ctx context.Context, a *address) (*wire, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, handshake, fmt.Errorf("it does not answer: %w", navvy.ErrUnavailable))
+	defer cancel()
+	plain, err := new(net.Dialer).DialContext(ctx, "tcp", a.addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, navvy.ErrUnavailable)
+	}
+	s := newStream(plain)
+	stop := context.AfterFunc(ctx, func() { _ = plain.Close() }) // which ends what reads
+	c, err := shake(ctx, s, a)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = s.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, refused(err)
+	}
+	w := &wire{Connection: c, stream: s, over: make(chan struct{})}
+	w.gone, w.end = context.WithCancelCause(context.Background())
+	closed := c.NotifyClose(make(chan *amqp.Error, 1))
+	go w.watch(closed)
+	return w, nil
+}
+
+// shake makes an AMQP connection of a plain one.
+func shake(ctx context.Context, s *stream, a *address) (*amqp.Connection, error) {
+	var c net.Conn = s
+	if a.tls != nil {
+		secure := tls.Client(s, a.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		c = secure
+	}
+	properties := amqp.Table{"product": "navvy", "platform": "Go"}
+	return amqp.Open(c, amqp.Config{
+		SASL:       []amqp.Authentication{&login{user: a.user, password: a.password, properties: properties}},
+		Properties: properties, Vhost: a.vhost, Heartbeat: heartbeat, FrameSize: 128 << 10, Locale: "en_US",
+	})
+}
+
+// refused is why a broker took no connection. A certificate that is not trusted is nothing
+// that time mends.
+func refused(err error) error {
+	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("%w: %w", untrusted, navvy.ErrDenied)
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return fmt.Errorf("nobody speaks TLS there; is it amqp:// and not amqps://?: %w", navvy.ErrInvalid)
+	}
+	return classify(err)
+}
+
+// login is SASL's PLAIN. It also has the broker say when it refuses a password: unless the
+// client announces that it understands, RabbitMQ falls silent for some seconds and hangs
+// up, which is what a broker that dies does, too. The library has no other place for it.
+type login struct {
+	user, password string
+	properties     amqp.Table
+}
+
+func (l *login) Mechanism() string { return "PLAIN" }
+
+func (l *login) Response() string {
+	if abilities, ok := l.properties["capabilities"].(amqp.Table); ok {
+		abilities["authentication_failure_close"] = true
+	}
+	return "\x00" + l.user + "\x00" + l.password
+}
+
+// watch notes why the connection ended.
+func (w *wire) watch(closed <-chan *amqp.Error) {
+	defer close(w.over)
+	err := fmt.Errorf("rabbitqueue: the connection is closed: %w", navvy.ErrUnavailable)
+	if why := <-closed; why != nil {
+		err = fmt.Errorf("rabbitqueue: the connection is lost: %s: %w", why.Reason, navvy.ErrUnavailable)
+	}
+	w.end(err)
+}
+
+// lost is why the connection ended; nil while it has not.
+func (w *wire) lost() error { return context.Cause(w.gone) }
+
+// close ends the connection. A broker that does not answer is not waited for long.
+func (w *wire) close() {
+	_ = w.CloseDeadline(time.Now().Add(closingFor)) // whatever goes wrong, it is closed
+	_ = w.stream.Close()
+	<-w.over
+}
+
+// within calls the broker, which answers sooner or later, or ends with the connection; who
+// waits no longer than ctx lasts leaves it to itself.
+func within[T any](ctx context.Context, w *wire, call func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		value, err := call()
+		answered <- answer{value, err}
+	}()
+	select {
+	case a := <-answered:
+		if a.err != nil && w.lost() != nil {
+			return a.value, w.lost()
+		}
+		return a.value, classify(a.err)
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}

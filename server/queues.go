@@ -1,0 +1,282 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/navvy-run/navvy"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/server/auth"
+)
+
+// queues implements the Queues service.
+type queues struct {
+	navvyv1.UnimplementedQueuesServer
+	*Server
+}
+
+// queueRecord are the settings of a queue, registered by its name.
+type queueRecord struct {
+	Version     int       `json:"version"`
+	Paused      bool      `json:"paused"`
+	Concurrency int       `json:"concurrency"`
+	Rate        float64   `json:"rate"` // starts a second
+	Created     time.Time `json:"created"`
+	By          string    `json:"by"`
+	Dispatch    string    `json:"dispatch,omitempty"` // from version 2 on; empty for the server's
+}
+
+// queueVersion is that of a queueRecord.
+const queueVersion = 2
+
+func (r *queueRecord) settings() navvy.QueueSettings {
+	return navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch)}
+}
+
+// LoadQueues tells the manager what settings queues have. It must be called once,
+// before a worker comes.
+func (s *Server) LoadQueues(ctx context.Context) error {
+	return each(ctx, s.eng.Registry(), engine.KindQueue, "", func(name string, r *queueRecord) error {
+		settings := r.settings()
+		if err := settings.Validate(); err != nil {
+			return fmt.Errorf("registered queue %q: %w: %w", name, err, navvy.ErrCorrupt)
+		}
+		s.mgr.SetQueue(name, settings)
+		return nil
+	})
+}
+
+// changeQueue lets fn change the settings of a queue, makes them durable, and tells
+// the manager. fn gets a new record, and exists tells whether it is an old one.
+func (s *queues) changeQueue(ctx context.Context, name string, fn func(r *queueRecord, exists bool) error) (*navvyv1.Queue, error) {
+	auth.Note(ctx, slog.String("queue", name))
+	if err := navvy.ValidateQueue(name); err != nil {
+		return nil, err
+	}
+	s.queueing.Lock()
+	defer s.queueing.Unlock()
+	r, err := s.queueRecord(ctx, name)
+	exists := r != nil
+	if err != nil {
+		return nil, err
+	} else if !exists {
+		r = &queueRecord{Created: s.opts.Clock().UTC(), By: auth.From(ctx).Name}
+	}
+	if err := fn(r, exists); err != nil {
+		return nil, err
+	}
+	r.Version = queueVersion
+	settings := r.settings()
+	if err := settings.Validate(); err != nil {
+		return nil, err
+	}
+	value, err := encodeRecord(r)
+	if err == nil {
+		err = s.eng.Registry().Set(ctx, engine.KindQueue, name, value, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mgr.SetQueue(name, settings)
+	return queueMessage(name, r), nil
+}
+
+// queueRecord reads the settings of a queue; nil if it has none.
+func (s *queues) queueRecord(ctx context.Context, name string) (*queueRecord, error) {
+	entry, err := s.eng.Registry().Get(ctx, engine.KindQueue, name)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return nil, nil //nolint:nilnil // no settings are no error
+	} else if err != nil {
+		return nil, err
+	}
+	return decodeRecord[queueRecord](&entry)
+}
+
+func noSettings(name string) error {
+	return fmt.Errorf("queue %s has no settings: %w", name, navvy.ErrNotFound)
+}
+
+// queueMessage is a queue without what is in it; r may be nil.
+func queueMessage(name string, r *queueRecord) *navvyv1.Queue {
+	if r == nil {
+		return &navvyv1.Queue{Name: name}
+	}
+	return &navvyv1.Queue{
+		Name: name, Created: timestamppb.New(r.Created), By: r.By,
+		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch},
+	}
+}
+
+// Set implements the call of that name.
+func (s *queues) Set(ctx context.Context, req *navvyv1.QueuesSetRequest) (*navvyv1.Queue, error) {
+	q, err := s.changeQueue(ctx, req.GetName(), func(r *queueRecord, exists bool) error {
+		switch {
+		case req.GetCreate() && exists:
+			return fmt.Errorf("queue %s has settings already: %w", req.GetName(), navvy.ErrExists)
+		case !req.GetCreate() && !exists:
+			return noSettings(req.GetName())
+		}
+		if req.Concurrency != nil {
+			if n := req.GetConcurrency(); n < 0 || n > navvy.MaxQueueConcurrency {
+				return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", n, navvy.MaxQueueConcurrency, navvy.ErrInvalid)
+			}
+			r.Concurrency = int(req.GetConcurrency())
+		}
+		if req.Rate != nil {
+			r.Rate = req.GetRate()
+		}
+		if req.Dispatch == nil {
+			return nil
+		}
+		if r.Dispatch = req.GetDispatch(); r.Dispatch != "" && s.mgr.Dispatch() == manager.Local {
+			return fmt.Errorf("queue %s: a way of dispatch is for the workers of a server, and here is none: %w", req.GetName(), navvy.ErrUnsupported)
+		}
+		return nil
+	})
+	return q, s.fail(err)
+}
+
+// Pause implements the call of that name.
+func (s *queues) Pause(ctx context.Context, req *navvyv1.QueuesPauseRequest) (*navvyv1.Queue, error) {
+	q, err := s.changeQueue(ctx, req.GetName(), func(r *queueRecord, _ bool) error {
+		r.Paused = true
+		return nil
+	})
+	return q, s.fail(err)
+}
+
+// Resume implements the call of that name.
+func (s *queues) Resume(ctx context.Context, req *navvyv1.QueuesResumeRequest) (*navvyv1.Queue, error) {
+	q, err := s.changeQueue(ctx, req.GetName(), func(r *queueRecord, exists bool) error {
+		if !exists {
+			return noSettings(req.GetName())
+		}
+		r.Paused = false
+		return nil
+	})
+	return q, s.fail(err)
+}
+
+// Remove implements the call of that name.
+func (s *queues) Remove(ctx context.Context, req *navvyv1.QueuesRemoveRequest) (*navvyv1.QueuesRemoveResponse, error) {
+	if err := s.remove(ctx, req.GetName()); err != nil {
+		return nil, s.fail(err)
+	}
+	return &navvyv1.QueuesRemoveResponse{}, nil
+}
+
+func (s *queues) remove(ctx context.Context, name string) error {
+	auth.Note(ctx, slog.String("queue", name))
+	if err := navvy.ValidateQueue(name); err != nil {
+		return err
+	}
+	s.queueing.Lock()
+	defer s.queueing.Unlock()
+	r, err := s.queueRecord(ctx, name)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return noSettings(name)
+	}
+	if holds := r.settings(); holds.Paused || holds.Concurrency > 0 || holds.Rate > 0 {
+		lines, err := s.eng.Lines(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(lines, func(l engine.Line) bool { return l.Queue == name }) {
+			return fmt.Errorf("queue %s holds back jobs that stand in it: wait until they have ended, or lift its limits first: %w", name, navvy.ErrConflict)
+		}
+	}
+	if err := s.eng.Registry().Delete(ctx, engine.KindQueue, name); err != nil {
+		return err
+	}
+	s.mgr.SetQueue(name, navvy.QueueSettings{})
+	return nil
+}
+
+// Bounds of what List tells.
+const (
+	queuePage = 100
+	queueJobs = 1000
+)
+
+// List implements the call of that name.
+func (s *queues) List(ctx context.Context, req *navvyv1.QueuesListRequest) (*navvyv1.QueuesListResponse, error) {
+	resp, err := s.list(ctx, req.GetAfter())
+	return resp, s.fail(err)
+}
+
+func (s *queues) list(ctx context.Context, after string) (*navvyv1.QueuesListResponse, error) {
+	byName := map[string]*navvyv1.Queue{}
+	err := each(ctx, s.eng.Registry(), engine.KindQueue, after, func(name string, r *queueRecord) error {
+		byName[name] = queueMessage(name, r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	lines, err := s.eng.Lines(ctx)
+	if err != nil {
+		return nil, err
+	}
+	me := auth.From(ctx)
+	seen := map[string][]engine.Line{} // the lines that the caller is told of
+	for _, l := range lines {
+		q := byName[l.Queue]
+		if l.Queue <= after || (q == nil || q.Settings == nil) && !me.SeesAll() && l.Owner != me.Name {
+			continue
+		}
+		if q == nil {
+			byName[l.Queue] = queueMessage(l.Queue, nil)
+		}
+		seen[l.Queue] = append(seen[l.Queue], l)
+	}
+	resp := &navvyv1.QueuesListResponse{}
+	names := slices.Sorted(maps.Keys(byName))
+	if len(names) > queuePage {
+		names = names[:queuePage]
+		resp.Next = names[queuePage-1]
+	}
+	for _, name := range names {
+		q := byName[name]
+		if err := s.countJobs(ctx, q, seen[name]); err != nil {
+			return nil, err
+		}
+		resp.Queues = append(resp.Queues, q)
+	}
+	return resp, nil
+}
+
+// countJobs fills in which jobs stand in the lines of a queue, and what of them is going on.
+func (s *queues) countJobs(ctx context.Context, q *navvyv1.Queue, lines []engine.Line) error {
+	for _, l := range lines {
+		ids, _, err := s.eng.QueuedAfter(ctx, l, nil, queueJobs+1-int(q.Jobs))
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if q.Jobs == queueJobs {
+				q.More = true
+				return nil
+			}
+			q.Jobs++
+			_, st, err := s.mgr.Job(ctx, id)
+			if err != nil && !errors.Is(err, navvy.ErrNotFound) && !errors.Is(err, navvy.ErrCorrupt) {
+				return err
+			}
+			q.Waiting += st.Counts.Queued
+			q.Running += st.Counts.Running
+		}
+	}
+	return nil
+}
