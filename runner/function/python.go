@@ -86,7 +86,10 @@ func ask(python string, path []string) ([]byte, error) {
 		if !signalled(err) || n+1 == askTimes || ctx.Err() != nil {
 			return text, err
 		}
-		time.Sleep(askAgain << n)
+		select {
+		case <-ctx.Done():
+		case <-time.After(askAgain << n):
+		}
 	}
 }
 
