@@ -27,6 +27,10 @@ type Job struct {
 	Shuffle uint64
 	// Detached says that the job goes on without the client that submitted it.
 	Detached bool
+	// Responses says that its tasks are messages: what answers one waits on the queue until
+	// it is acknowledged, and one that fails is a dead letter of the queue. The inputs are
+	// those that AppendMessage writes.
+	Responses bool
 	// IdempotencyKey makes a repeated submit by the same owner return the first job.
 	IdempotencyKey string
 }
@@ -75,6 +79,8 @@ func (j *Job) Validate() error {
 		return fmt.Errorf("job: max fails must be a count or 0 to 100 percent: %w", ErrInvalid)
 	case j.Delay < 0:
 		return fmt.Errorf("job: delay %s is negative: %w", j.Delay, ErrInvalid)
+	case j.Responses && j.Format != InputMessage:
+		return fmt.Errorf("job: its tasks are messages, and its inputs are none: %w", ErrInvalid)
 	}
 	return j.Spec.Validate()
 }

@@ -19,6 +19,9 @@ type QueueSettings struct {
 	Rate float64
 	// Dispatch is the way in which its tasks come to workers. Empty means the server's.
 	Dispatch Dispatch
+	// Work is what is done with the messages of the queue, and with jobs that leave it to
+	// their queue: a spec of KindService. Nil if the queue has no service.
+	Work *Spec
 }
 
 // Dispatch says how tasks come to workers.
@@ -55,6 +58,14 @@ const (
 func (s *QueueSettings) Validate() error {
 	if s.Dispatch != "" {
 		if err := s.Dispatch.Validate(); err != nil {
+			return fmt.Errorf("queue: %w", err)
+		}
+	}
+	if s.Work != nil {
+		if s.Work.Service == nil {
+			return fmt.Errorf("queue: its work is of kind %q: only services answer messages: %w", s.Work.Kind(), ErrInvalid)
+		}
+		if err := s.Work.Validate(); err != nil {
 			return fmt.Errorf("queue: %w", err)
 		}
 	}

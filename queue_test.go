@@ -27,6 +27,8 @@ func TestQueueSettings(t *testing.T) {
 	for s, ok := range map[navvy.QueueSettings]bool{
 		{}: true, {Paused: true, Concurrency: 1, Rate: 0.5}: true, {Concurrency: navvy.MaxQueueConcurrency, Rate: navvy.MaxQueueRate}: true,
 		{Rate: navvy.MinQueueRate}: true, {Concurrency: -1}: false, {Concurrency: navvy.MaxQueueConcurrency + 1}: false,
+		{Work: &navvy.Spec{Service: &navvy.Service{Form: "echo"}}}: true, {Work: &navvy.Spec{Service: &navvy.Service{}}}: false,
+		{Work: &navvy.Spec{Noop: &navvy.Noop{}}}: false, {Work: &navvy.Spec{}}: false,
 		{Rate: -1}: false, {Rate: 1e7}: false, {Rate: 1e-9}: false, {Rate: math.NaN()}: false, {Rate: math.Inf(1)}: false,
 	} {
 		if err := s.Validate(); (err == nil) != ok || err != nil && !errors.Is(err, navvy.ErrInvalid) {

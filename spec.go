@@ -13,6 +13,8 @@ type Spec struct {
 	Noop    *Noop    // nothing at all: measures navvy itself
 	// Function is a Python function, called in a process that serves many calls.
 	Function *Function
+	// Service is a user's own service, which serves many inputs at once.
+	Service *Service
 
 	// Timeout bounds one attempt, from its start. Zero means none.
 	Timeout time.Duration
@@ -108,6 +110,8 @@ func (s *Spec) Kind() string {
 		return KindNoop
 	case s.Function != nil:
 		return KindFunction
+	case s.Service != nil:
+		return KindService
 	default:
 		return ""
 	}
@@ -119,12 +123,13 @@ const (
 	KindNoop    = "noop"
 
 	KindFunction = "function"
+	KindService  = "service"
 )
 
 // Validate checks the spec. Its error names the field and wraps ErrInvalid.
 func (s *Spec) Validate() error {
 	if !s.one() {
-		return fmt.Errorf("spec: want exactly one of command, noop and function: %w", ErrInvalid)
+		return fmt.Errorf("spec: want exactly one of command, noop, function and service: %w", ErrInvalid)
 	}
 	if s.Timeout < 0 || s.Grace < 0 || s.Retry.Max < 0 || s.Retry.Backoff < 0 || s.Retry.BackoffMax < 0 {
 		return fmt.Errorf("spec: timeout, grace and retry cannot be negative: %w", ErrInvalid)
@@ -146,12 +151,12 @@ func (s *Spec) Validate() error {
 
 // IsProcess tells whether the work runs in processes of its worker's host: these have an
 // environment, can be isolated, and can do to each other what they like where they are not.
-func (s *Spec) IsProcess() bool { return s.Command != nil || s.Function != nil }
+func (s *Spec) IsProcess() bool { return s.Command != nil || s.Function != nil || s.Service != nil }
 
 // one tells whether there is exactly one kind of work.
 func (s *Spec) one() bool {
 	kinds := 0
-	for _, there := range []bool{s.Command != nil, s.Noop != nil, s.Function != nil} {
+	for _, there := range []bool{s.Command != nil, s.Noop != nil, s.Function != nil, s.Service != nil} {
 		if there {
 			kinds++
 		}
@@ -165,6 +170,8 @@ func (s *Spec) validateKind() error {
 		return s.Command.validate()
 	case s.Function != nil:
 		return s.Function.validate()
+	case s.Service != nil:
+		return s.Service.validate()
 	}
 	return nil
 }
@@ -176,18 +183,10 @@ func (c *Command) validate() error {
 	if c.Shell && len(c.Args) != 1 {
 		return fmt.Errorf("spec: a shell command is one line, not %d arguments: %w", len(c.Args), ErrInvalid)
 	}
-	if c.Dir != "" && !strings.HasPrefix(c.Dir, "/") {
-		return fmt.Errorf("spec: working directory %q is not absolute: %w", c.Dir, ErrInvalid)
-	}
-	for _, s := range append(append([]string{c.Dir}, c.Args...), c.Env...) {
+	for _, s := range c.Args {
 		if strings.ContainsRune(s, 0) {
 			return fmt.Errorf("spec: %q holds a zero byte, which no process can be given: %w", s, ErrInvalid)
 		}
 	}
-	for _, pair := range c.Env {
-		if i := strings.IndexByte(pair, '='); i <= 0 {
-			return fmt.Errorf("spec: environment entry %q is not NAME=VALUE: %w", pair, ErrInvalid)
-		}
-	}
-	return nil
+	return validateSurroundings(c.Dir, c.Env)
 }

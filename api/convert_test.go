@@ -89,9 +89,10 @@ func TestEveryField(t *testing.T) {
 	var job navvy.Job
 	fill(t, reflect.ValueOf(&job).Elem(), &n)
 	for _, leave := range []func(*navvy.Spec){
-		func(s *navvy.Spec) { s.Command, s.Noop = nil, nil },
-		func(s *navvy.Spec) { s.Command, s.Function = nil, nil },
-		func(s *navvy.Spec) { s.Noop, s.Function = nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Noop, s.Service = nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Function, s.Service = nil, nil, nil },
+		func(s *navvy.Spec) { s.Noop, s.Function, s.Service = nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Noop, s.Function = nil, nil, nil },
 	} {
 		one := job
 		leave(&one.Spec)
@@ -99,7 +100,7 @@ func TestEveryField(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 12 {
+	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 13 {
 		t.Error("spec has another field: is it a kind that this test should know?")
 	}
 	var status navvy.Status

@@ -85,6 +85,9 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 			Id: f.ID, Name: f.Name, Version: int32(f.Version), Encoding: string(f.Encoding), Batch: f.Batch,
 			Path: f.Path, Modules: f.Modules,
 		}}
+	case s.Service != nil:
+		v := s.Service
+		m.Kind = &navvyv1.Spec_Service{Service: &navvyv1.Service{Form: v.Form, Env: byteStrings(v.Env), Dir: []byte(v.Dir)}}
 	}
 	return m
 }
@@ -114,6 +117,9 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 			Path: f.GetPath(), Modules: f.GetModules(),
 		}
 	}
+	if v := m.GetService(); v != nil {
+		s.Service = &navvy.Service{Form: v.GetForm(), Env: fromByteStrings(v.GetEnv()), Dir: string(v.GetDir())}
+	}
 	return s
 }
 
@@ -123,7 +129,7 @@ func FromJob(j *navvy.Job) *navvyv1.Job {
 		Id: string(j.ID), Name: j.Name, Owner: j.Owner, Queue: j.Queue, Priority: j.Priority,
 		Accepted: timestamp(j.Accepted), Spec: FromSpec(&j.Spec), Format: navvyv1.InputFormat(j.Format),
 		Parallelism: int32(j.Parallelism), Delay: duration(j.Delay), Shuffle: j.Shuffle,
-		Detached: j.Detached, IdempotencyKey: j.IdempotencyKey,
+		Detached: j.Detached, IdempotencyKey: j.IdempotencyKey, Responses: j.Responses,
 	}
 	if j.MaxFails != nil {
 		m.MaxFails = &navvyv1.MaxFails{Count: j.MaxFails.Count, Percent: j.MaxFails.Percent}
@@ -138,6 +144,7 @@ func ToJob(m *navvyv1.Job) navvy.Job {
 		Accepted: fromTimestamp(m.GetAccepted()), Spec: ToSpec(m.GetSpec()), Format: navvy.InputFormat(m.GetFormat()),
 		Parallelism: int(m.GetParallelism()), Delay: m.GetDelay().AsDuration(), Shuffle: m.GetShuffle(),
 		Detached: m.GetDetached(), IdempotencyKey: m.GetIdempotencyKey(),
+		Responses: m.GetResponses(),
 	}
 	if f := m.GetMaxFails(); f != nil {
 		j.MaxFails = &navvy.MaxFails{Count: f.GetCount(), Percent: f.GetPercent()}

@@ -31,6 +31,9 @@ type QueueChange struct {
 	Rate        *float64 // starts a second; 0 for any number
 	// Dispatch is how tasks come to workers; empty for the server's own way.
 	Dispatch *navvy.Dispatch
+	// Work is what is done with its messages: a spec of navvy.KindService, or one of no
+	// kind to take it away.
+	Work *navvy.Spec
 	// Create makes the settings, with ErrExists if there are some. Without it the
 	// error is ErrNotFound if there are none.
 	Create bool
@@ -70,6 +73,9 @@ func (c *Client) SetQueue(ctx context.Context, name string, change QueueChange) 
 		way := api.Text(string(*change.Dispatch))
 		req.Dispatch = &way
 	}
+	if change.Work != nil {
+		req.Work = api.FromSpec(change.Work)
+	}
 	return queue(c.queues.Set(ctx, req))
 }
 
@@ -99,9 +105,14 @@ func queue(m *navvyv1.Queue, err error) (Queue, error) {
 
 func toQueue(m *navvyv1.Queue) Queue {
 	s := m.GetSettings()
-	return Queue{
+	q := Queue{
 		Name: m.GetName(), Has: s != nil, Created: toTime(m.GetCreated()), By: m.GetBy(),
 		Settings: navvy.QueueSettings{Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()), Rate: s.GetRate(), Dispatch: navvy.Dispatch(s.GetDispatch())},
 		Jobs:     m.GetJobs(), More: m.GetMore(), Waiting: m.GetWaiting(), Running: m.GetRunning(),
 	}
+	if w := s.GetWork(); w != nil {
+		spec := api.ToSpec(w)
+		q.Settings.Work = &spec
+	}
+	return q
 }

@@ -9,17 +9,19 @@ import (
 
 // The versions of the record of a job. 2 ends with what an attempt may use and
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
-// is isolated by default. 5 has nothing more, but may be about a function.
+// is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
+// a service, and ends with whether its tasks are messages.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
 	jobVersionPlacement = 3
 	jobVersionDefault   = 4
 	jobVersionFunction  = 5
+	jobVersionService   = 6
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionFunction, 256)
+	e := newRecord(tableJob, jobVersionService, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -41,11 +43,12 @@ func encodeJob(j *navvy.Job) []byte {
 	encodeBounds(e, &j.Spec)
 	encodePlacement(e, &j.Spec)
 	e.bool(j.Spec.IsolateByDefault)
+	e.bool(j.Responses)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionFunction, "job")
+	d, version := readRecord(b, tableJob, jobVersionService, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -73,6 +76,9 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	if version > jobVersionPlacement {
 		j.Spec.IsolateByDefault = d.bool()
 	}
+	if version > jobVersionFunction {
+		j.Responses = d.bool()
+	}
 	return j, d.end()
 }
 
@@ -82,6 +88,7 @@ const (
 	specNoop    = 2
 
 	specFunction = 3 // from jobVersionFunction on
+	specService  = 4 // from jobVersionService on
 )
 
 func encodeSpec(e *encoder, s *navvy.Spec) {
@@ -103,6 +110,13 @@ func encodeSpec(e *encoder, s *navvy.Spec) {
 		e.bool(f.Batch)
 		e.strings(f.Path)
 		e.string(f.Modules)
+		return
+	}
+	if v := s.Service; v != nil {
+		e.uint(specService)
+		e.string(v.Form)
+		e.strings(v.Env)
+		e.string(v.Dir)
 		return
 	}
 	c := s.Command
@@ -128,6 +142,8 @@ func decodeSpec(d *decoder, s *navvy.Spec) {
 			ID: d.string(), Name: d.string(), Version: int(d.uint()), Encoding: navvy.Encoding(d.string()), Batch: d.bool(),
 			Path: d.strings(), Modules: d.string(),
 		}
+	case specService:
+		s.Service = &navvy.Service{Form: d.string(), Env: d.strings(), Dir: d.string()}
 	case specCommand:
 		s.Command = &navvy.Command{
 			Args: d.strings(), Literal: d.bool(), Shell: d.bool(), Stdin: d.bool(),

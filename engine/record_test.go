@@ -93,6 +93,14 @@ func sampleJobFunction() *navvy.Job {
 	return j
 }
 
+// sampleJobService is sampleJobDefault for messages to a service.
+func sampleJobService() *navvy.Job {
+	j := sampleJobDefault()
+	j.Spec.Command, j.Format, j.Responses = nil, navvy.InputMessage, true
+	j.Spec.Service = &navvy.Service{Form: "lines:./score -v", Env: []string{"A=1", "B="}, Dir: "/srv"}
+	return j
+}
+
 func sampleAttemptUsage() *navvy.Attempt {
 	a := sampleAttempt
 	a.Usage = sampleUsage
@@ -118,7 +126,8 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v5", func() []byte { return encodeJob(sampleJobFunction()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
+	{"job-v6", func() []byte { return encodeJob(sampleJobService()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
+	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},
 	{"state-v1", nil, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
 	{"state-v2", func() []byte { return encodeState(&sampleStateUsage) }, func(b []byte) (any, error) { return decodeState(b) }, sampleStateUsage},

@@ -37,7 +37,7 @@ func plain(m *navvyv1.RunRequest) bool {
 			s.GetTimeout() != nil, s.GetGrace() != nil, s.GetRetry() != nil, s.GetLimits() != nil:
 			return false
 		}
-		if !bare(c) || !bare(j) || !bare(s) || !bare(s.GetCommand()) || !bare(s.GetNoop()) || !bare(s.GetFunction()) {
+		if !bare(c) || !bare(j) || !bare(s) || !bare(s.GetCommand()) || !bare(s.GetNoop()) || !bare(s.GetFunction()) || !bare(s.GetService()) {
 			return false
 		}
 	}

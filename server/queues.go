@@ -9,9 +9,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/manager"
@@ -33,21 +35,55 @@ type queueRecord struct {
 	Created     time.Time `json:"created"`
 	By          string    `json:"by"`
 	Dispatch    string    `json:"dispatch,omitempty"` // from version 2 on; empty for the server's
+	Work        []byte    `json:"work,omitempty"`     // from version 3 on; a navvy.v1.Spec
 }
 
 // queueVersion is that of a queueRecord.
-const queueVersion = 2
+const queueVersion = 3
 
-func (r *queueRecord) settings() navvy.QueueSettings {
-	return navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch)}
+func (r *queueRecord) settings() (navvy.QueueSettings, error) {
+	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch)}
+	work, err := r.work()
+	if work != nil {
+		spec := api.ToSpec(work)
+		s.Work = &spec
+	}
+	if err == nil {
+		err = s.Validate()
+	}
+	return s, err
+}
+
+// work is what is done with the messages of the queue; nil if it has no service.
+func (r *queueRecord) work() (*navvyv1.Spec, error) {
+	if len(r.Work) == 0 {
+		return nil, nil //nolint:nilnil // most queues have none
+	}
+	m := &navvyv1.Spec{}
+	if err := proto.Unmarshal(r.Work, m); err != nil {
+		return nil, fmt.Errorf("queue: its work cannot be read: %w: %w", err, navvy.ErrCorrupt)
+	}
+	return m, nil
+}
+
+// setWork changes what is done with the messages of the queue; a spec of no kind takes it away.
+func (r *queueRecord) setWork(m *navvyv1.Spec) (err error) {
+	if r.Work = nil; m.GetKind() == nil {
+		return nil
+	}
+	if m.GetService() == nil {
+		return fmt.Errorf("queue: only services answer messages: %w", navvy.ErrInvalid)
+	}
+	r.Work, err = proto.Marshal(m)
+	return err
 }
 
 // LoadQueues tells the manager what settings queues have. It must be called once,
 // before a worker comes.
 func (s *Server) LoadQueues(ctx context.Context) error {
 	return each(ctx, s.eng.Registry(), engine.KindQueue, "", func(name string, r *queueRecord) error {
-		settings := r.settings()
-		if err := settings.Validate(); err != nil {
+		settings, err := r.settings()
+		if err != nil {
 			return fmt.Errorf("registered queue %q: %w: %w", name, err, navvy.ErrCorrupt)
 		}
 		s.mgr.SetQueue(name, settings)
@@ -75,8 +111,8 @@ func (s *queues) changeQueue(ctx context.Context, name string, fn func(r *queueR
 		return nil, err
 	}
 	r.Version = queueVersion
-	settings := r.settings()
-	if err := settings.Validate(); err != nil {
+	settings, err := r.settings()
+	if err != nil {
 		return nil, err
 	}
 	value, err := encodeRecord(r)
@@ -110,9 +146,10 @@ func queueMessage(name string, r *queueRecord) *navvyv1.Queue {
 	if r == nil {
 		return &navvyv1.Queue{Name: name}
 	}
+	work, _ := r.work() // it was read before
 	return &navvyv1.Queue{
 		Name: name, Created: timestamppb.New(r.Created), By: r.By,
-		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch},
+		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch, Work: work},
 	}
 }
 
@@ -133,6 +170,11 @@ func (s *queues) Set(ctx context.Context, req *navvyv1.QueuesSetRequest) (*navvy
 		}
 		if req.Rate != nil {
 			r.Rate = req.GetRate()
+		}
+		if req.Work != nil {
+			if err := r.setWork(req.GetWork()); err != nil {
+				return err
+			}
 		}
 		if req.Dispatch == nil {
 			return nil
@@ -188,7 +230,7 @@ func (s *queues) remove(ctx context.Context, name string) error {
 	if r == nil {
 		return noSettings(name)
 	}
-	if holds := r.settings(); holds.Paused || holds.Concurrency > 0 || holds.Rate > 0 {
+	if r.Paused || r.Concurrency > 0 || r.Rate > 0 {
 		lines, err := s.eng.Lines(ctx)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -212,5 +213,60 @@ func TestDamagedQueue(t *testing.T) {
 		if err := w.srv.LoadQueues(t.Context()); !errors.Is(err, navvy.ErrCorrupt) || !strings.Contains(err.Error(), "gpu") {
 			t.Errorf("%s: %v", value, err)
 		}
+	}
+}
+
+// work is what the queue of these tests does with its messages.
+func work() *navvy.Spec {
+	service := &navvy.Service{Form: "lines:./score", Env: []string{"KEY=1"}}
+	return &navvy.Spec{Service: service, Timeout: time.Minute, Retry: navvy.Retry{Max: 4}}
+}
+
+// A queue can have a service, and nothing else that answers its messages.
+func TestQueueService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	root, ann := w.as(t, "root", auth.RoleAdmin), w.as(t, "ann", auth.RoleUser)
+	if _, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Create: true, Work: &navvy.Spec{Function: &navvy.Function{Name: "f"}}}); !errors.Is(err, navvy.ErrInvalid) {
+		t.Errorf("a queue whose messages a function answers: %v", err)
+	}
+	if q, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Create: true, Work: work()}); err != nil || !cmp.Equal(q.Settings.Work, work()) {
+		t.Fatalf("made with %+v: %v", q.Settings.Work, err)
+	}
+	if err := w.srv.LoadQueues(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []*client.Client{root, ann} {
+		if list := queuesOf(t, c); len(list) != 1 || !cmp.Equal(list[0].Settings.Work, work()) {
+			t.Errorf("told %+v", list)
+		}
+	}
+	if q, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Work: &navvy.Spec{}}); err != nil || q.Settings.Work != nil {
+		t.Errorf("taken away, and there is %+v: %v", q.Settings.Work, err)
+	}
+}
+
+// Jobs that leave their work to their queue get its service, with what they say themselves.
+func TestWorkOfQueue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	root, ann := w.as(t, "root", auth.RoleAdmin), w.as(t, "ann", auth.RoleUser)
+	asked := navvy.Job{Queue: "scores", Spec: navvy.Spec{Service: &navvy.Service{}, Timeout: time.Second}, Detached: true}
+	if _, err := trySubmit(t.Context(), ann, asked); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("work of a queue that has none: %v", err)
+	}
+	if _, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Create: true, Work: work()}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := trySubmit(t.Context(), ann, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := ann.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := job.Spec; s.Service.Form != work().Service.Form || s.Timeout != time.Second || s.Retry.Max != 4 {
+		t.Errorf("the job has %+v", s)
 	}
 }

@@ -74,6 +74,9 @@ func (s *jobs) asked(ctx context.Context, m *navvyv1.Job) (navvy.Job, error) {
 	if err := s.resolve(ctx, &job); err != nil {
 		return job, err
 	}
+	if err := s.resolveService(ctx, m.GetSpec(), &job); err != nil {
+		return job, err
+	}
 	if err := s.isolate(ctx, m.GetSpec(), &job.Spec); err != nil {
 		return job, err
 	}
@@ -221,6 +224,9 @@ func sameWork(a, b *navvy.Spec) bool {
 	if a.Function != nil && b.Function != nil {
 		return a.Function.Same(b.Function)
 	}
+	if a.Service != nil && b.Service != nil {
+		return a.Service.Same(b.Service)
+	}
 	if a.Command == nil || b.Command == nil {
 		return a.Kind() == b.Kind()
 	}
@@ -232,6 +238,9 @@ func sameWork(a, b *navvy.Spec) bool {
 func workOf(s *navvy.Spec) string {
 	if s.Function != nil {
 		return "function " + s.Function.Name
+	}
+	if s.Service != nil {
+		return fmt.Sprintf("service %.200q", s.Service.Form)
 	}
 	if s.Command == nil {
 		return s.Kind()

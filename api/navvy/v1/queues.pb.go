@@ -33,7 +33,10 @@ type QueueSettings struct {
 	Rate float64 `protobuf:"fixed64,3,opt,name=rate,proto3" json:"rate,omitempty"`
 	// How its tasks come to workers: "pull", "push" or "round-robin"; empty for the
 	// server's own way.
-	Dispatch      string `protobuf:"bytes,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	Dispatch string `protobuf:"bytes,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	// What is done with its messages, and with jobs that leave it to their queue: always a
+	// service; unset if it has none.
+	Work          *Spec `protobuf:"bytes,5,opt,name=work,proto3" json:"work,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +97,13 @@ func (x *QueueSettings) GetDispatch() string {
 		return x.Dispatch
 	}
 	return ""
+}
+
+func (x *QueueSettings) GetWork() *Spec {
+	if x != nil {
+		return x.Work
+	}
+	return nil
 }
 
 // Queue is a queue, and what is in it.
@@ -321,7 +331,10 @@ type QueuesSetRequest struct {
 	// How tasks come to workers: "pull", "push" or "round-robin"; unset leaves it as it
 	// is, empty is the server's own way. UNIMPLEMENTED where the only worker is in the
 	// same process.
-	Dispatch      *string `protobuf:"bytes,5,opt,name=dispatch,proto3,oneof" json:"dispatch,omitempty"`
+	Dispatch *string `protobuf:"bytes,5,opt,name=dispatch,proto3,oneof" json:"dispatch,omitempty"`
+	// What is done with its messages: a spec with a service; unset leaves it as it is, and
+	// one without a kind takes it away. Jobs that were sent before go on as they were.
+	Work          *Spec `protobuf:"bytes,6,opt,name=work,proto3" json:"work,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +402,13 @@ func (x *QueuesSetRequest) GetDispatch() string {
 		return *x.Dispatch
 	}
 	return ""
+}
+
+func (x *QueuesSetRequest) GetWork() *Spec {
+	if x != nil {
+		return x.Work
+	}
+	return nil
 }
 
 // QueuesPauseRequest names the queue.
@@ -570,12 +590,13 @@ var File_navvy_v1_queues_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\n" +
-	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"y\n" +
+	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13navvy/v1/spec.proto\"\x9d\x01\n" +
 	"\rQueueSettings\x12\x16\n" +
 	"\x06paused\x18\x01 \x01(\bR\x06paused\x12 \n" +
 	"\vconcurrency\x18\x02 \x01(\x03R\vconcurrency\x12\x12\n" +
 	"\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x1a\n" +
-	"\bdispatch\x18\x04 \x01(\tR\bdispatch\"\xf2\x01\n" +
+	"\bdispatch\x18\x04 \x01(\tR\bdispatch\x12\"\n" +
+	"\x04work\x18\x05 \x01(\v2\x0e.navvy.v1.SpecR\x04work\"\xf2\x01\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\bsettings\x18\x02 \x01(\v2\x17.navvy.v1.QueueSettingsR\bsettings\x124\n" +
@@ -589,13 +610,14 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\tR\x05after\"Q\n" +
 	"\x12QueuesListResponse\x12'\n" +
 	"\x06queues\x18\x01 \x03(\v2\x0f.navvy.v1.QueueR\x06queues\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xc5\x01\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xe9\x01\n" +
 	"\x10QueuesSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06create\x18\x02 \x01(\bR\x06create\x12%\n" +
 	"\vconcurrency\x18\x03 \x01(\x03H\x00R\vconcurrency\x88\x01\x01\x12\x17\n" +
 	"\x04rate\x18\x04 \x01(\x01H\x01R\x04rate\x88\x01\x01\x12\x1f\n" +
-	"\bdispatch\x18\x05 \x01(\tH\x02R\bdispatch\x88\x01\x01B\x0e\n" +
+	"\bdispatch\x18\x05 \x01(\tH\x02R\bdispatch\x88\x01\x01\x12\"\n" +
+	"\x04work\x18\x06 \x01(\v2\x0e.navvy.v1.SpecR\x04workB\x0e\n" +
 	"\f_concurrencyB\a\n" +
 	"\x05_rateB\v\n" +
 	"\t_dispatch\"(\n" +
@@ -636,27 +658,30 @@ var file_navvy_v1_queues_proto_goTypes = []any{
 	(*QueuesResumeRequest)(nil),   // 6: navvy.v1.QueuesResumeRequest
 	(*QueuesRemoveRequest)(nil),   // 7: navvy.v1.QueuesRemoveRequest
 	(*QueuesRemoveResponse)(nil),  // 8: navvy.v1.QueuesRemoveResponse
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Spec)(nil),                  // 9: navvy.v1.Spec
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_navvy_v1_queues_proto_depIdxs = []int32{
-	0, // 0: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
-	9, // 1: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
-	1, // 2: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
-	2, // 3: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
-	4, // 4: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
-	5, // 5: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
-	6, // 6: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
-	7, // 7: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
-	3, // 8: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
-	1, // 9: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
-	1, // 10: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
-	1, // 11: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
-	8, // 12: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
-	8, // [8:13] is the sub-list for method output_type
-	3, // [3:8] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	9,  // 0: navvy.v1.QueueSettings.work:type_name -> navvy.v1.Spec
+	0,  // 1: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
+	10, // 2: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
+	1,  // 3: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
+	9,  // 4: navvy.v1.QueuesSetRequest.work:type_name -> navvy.v1.Spec
+	2,  // 5: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
+	4,  // 6: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
+	5,  // 7: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
+	6,  // 8: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
+	7,  // 9: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
+	3,  // 10: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
+	1,  // 11: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
+	1,  // 12: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
+	1,  // 13: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
+	8,  // 14: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_queues_proto_init() }
@@ -664,6 +689,7 @@ func file_navvy_v1_queues_proto_init() {
 	if File_navvy_v1_queues_proto != nil {
 		return
 	}
+	file_navvy_v1_spec_proto_init()
 	file_navvy_v1_queues_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -31,6 +31,8 @@ const (
 	InputFormat_INPUT_FORMAT_UNSPECIFIED InputFormat = 0
 	// Several values: for each its length as an unsigned varint, then its bytes.
 	InputFormat_INPUT_FORMAT_FIELDS InputFormat = 1
+	// A message: the length of its correlation id as an unsigned varint, that id, and the body.
+	InputFormat_INPUT_FORMAT_MESSAGE InputFormat = 2
 )
 
 // Enum value maps for InputFormat.
@@ -38,10 +40,12 @@ var (
 	InputFormat_name = map[int32]string{
 		0: "INPUT_FORMAT_UNSPECIFIED",
 		1: "INPUT_FORMAT_FIELDS",
+		2: "INPUT_FORMAT_MESSAGE",
 	}
 	InputFormat_value = map[string]int32{
 		"INPUT_FORMAT_UNSPECIFIED": 0,
 		"INPUT_FORMAT_FIELDS":      1,
+		"INPUT_FORMAT_MESSAGE":     2,
 	}
 )
 
@@ -212,6 +216,7 @@ type Spec struct {
 	//	*Spec_Command
 	//	*Spec_Noop
 	//	*Spec_Function
+	//	*Spec_Service
 	Kind isSpec_Kind `protobuf_oneof:"kind"`
 	// The longest that one attempt may take; none if unset.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -303,6 +308,15 @@ func (x *Spec) GetFunction() *Function {
 	return nil
 }
 
+func (x *Spec) GetService() *Service {
+	if x != nil {
+		if x, ok := x.Kind.(*Spec_Service); ok {
+			return x.Service
+		}
+	}
+	return nil
+}
+
 func (x *Spec) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
@@ -385,11 +399,18 @@ type Spec_Function struct {
 	Function *Function `protobuf:"bytes,12,opt,name=function,proto3,oneof"`
 }
 
+type Spec_Service struct {
+	// A user's own service, which serves many inputs at once.
+	Service *Service `protobuf:"bytes,13,opt,name=service,proto3,oneof"`
+}
+
 func (*Spec_Command) isSpec_Kind() {}
 
 func (*Spec_Noop) isSpec_Kind() {}
 
 func (*Spec_Function) isSpec_Kind() {}
+
+func (*Spec_Service) isSpec_Kind() {}
 
 // Limits bound what one attempt may use, with all that it starts. A field that
 // is unset does not bound.
@@ -826,6 +847,72 @@ func (x *Function) GetModules() string {
 	return ""
 }
 
+// Service has a user's own service answer each input.
+type Service struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What answers, and how it is reached, as in "cgi:./score" or "echo". In a
+	// submission, unset means the service of the job's queue, and what else of the spec is
+	// unset comes from there too.
+	Form string `protobuf:"bytes,1,opt,name=form,proto3" json:"form,omitempty"`
+	// The environment of its program, NAME=VALUE each.
+	Env [][]byte `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
+	// The absolute working directory of its program; empty for one of its own.
+	Dir           []byte `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Service) Reset() {
+	*x = Service{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Service) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Service) ProtoMessage() {}
+
+func (x *Service) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Service.ProtoReflect.Descriptor instead.
+func (*Service) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Service) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
+}
+
+func (x *Service) GetEnv() [][]byte {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *Service) GetDir() []byte {
+	if x != nil {
+		return x.Dir
+	}
+	return nil
+}
+
 // Retry is the policy after a failed attempt.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -841,7 +928,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +940,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +953,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -903,7 +990,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1002,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1015,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -976,13 +1063,16 @@ type Job struct {
 	Detached bool `protobuf:"varint,13,opt,name=detached,proto3" json:"detached,omitempty"`
 	// A repeated submit of the same owner under this key returns the first job.
 	IdempotencyKey string `protobuf:"bytes,14,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Given by the server: its tasks are messages. What answers one waits on the queue
+	// until it is acknowledged, and one that fails is a dead letter of the queue.
+	Responses     bool `protobuf:"varint,15,opt,name=responses,proto3" json:"responses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1084,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1097,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Job) GetId() string {
@@ -1108,6 +1198,13 @@ func (x *Job) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *Job) GetResponses() bool {
+	if x != nil {
+		return x.Responses
+	}
+	return false
+}
+
 // Counts says how many tasks are in each state.
 type Counts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1127,7 +1224,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1236,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1249,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1225,7 +1322,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1334,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1347,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Status) GetState() State {
@@ -1350,7 +1447,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1459,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1472,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1405,7 +1502,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1514,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1527,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1472,7 +1569,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1581,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1594,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -1579,7 +1676,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1688,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1701,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Output) GetInline() []byte {
@@ -1684,7 +1781,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1793,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1806,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -1817,7 +1914,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1926,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1939,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -1907,7 +2004,7 @@ type Abilities struct {
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2016,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2029,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Abilities) GetKind() string {
@@ -1987,7 +2084,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2096,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2109,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Offer) GetLabels() map[string]string {
@@ -2047,11 +2144,12 @@ var File_navvy_v1_spec_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x05\n" +
+	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x05\n" +
 	"\x04Spec\x12-\n" +
 	"\acommand\x18\x01 \x01(\v2\x11.navvy.v1.CommandH\x00R\acommand\x12$\n" +
 	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x120\n" +
-	"\bfunction\x18\f \x01(\v2\x12.navvy.v1.FunctionH\x00R\bfunction\x123\n" +
+	"\bfunction\x18\f \x01(\v2\x12.navvy.v1.FunctionH\x00R\bfunction\x12-\n" +
+	"\aservice\x18\r \x01(\v2\x11.navvy.v1.ServiceH\x00R\aservice\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12%\n" +
 	"\x05retry\x18\x05 \x01(\v2\x0f.navvy.v1.RetryR\x05retry\x12(\n" +
@@ -2106,7 +2204,11 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x14\n" +
 	"\x05batch\x18\x05 \x01(\bR\x05batch\x12\x12\n" +
 	"\x04path\x18\x06 \x03(\tR\x04path\x12\x18\n" +
-	"\amodules\x18\a \x01(\tR\amodules\"\x8a\x01\n" +
+	"\amodules\x18\a \x01(\tR\amodules\"A\n" +
+	"\aService\x12\x12\n" +
+	"\x04form\x18\x01 \x01(\tR\x04form\x12\x10\n" +
+	"\x03env\x18\x02 \x03(\fR\x03env\x12\x10\n" +
+	"\x03dir\x18\x03 \x01(\fR\x03dir\"\x8a\x01\n" +
 	"\x05Retry\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x123\n" +
 	"\abackoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12:\n" +
@@ -2114,7 +2216,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"backoffMax\":\n" +
 	"\bMaxFails\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x18\n" +
-	"\apercent\x18\x02 \x01(\x01R\apercent\"\xdf\x03\n" +
+	"\apercent\x18\x02 \x01(\x01R\apercent\"\xfd\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2130,7 +2232,8 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05delay\x18\v \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
 	"\ashuffle\x18\f \x01(\x04R\ashuffle\x12\x1a\n" +
 	"\bdetached\x18\r \x01(\bR\bdetached\x12'\n" +
-	"\x0fidempotency_key\x18\x0e \x01(\tR\x0eidempotencyKey\"\x8a\x01\n" +
+	"\x0fidempotency_key\x18\x0e \x01(\tR\x0eidempotencyKey\x12\x1c\n" +
+	"\tresponses\x18\x0f \x01(\bR\tresponses\"\x8a\x01\n" +
 	"\x06Counts\x12\x16\n" +
 	"\x06queued\x18\x01 \x01(\x03R\x06queued\x12\x18\n" +
 	"\arunning\x18\x02 \x01(\x03R\arunning\x12\x1c\n" +
@@ -2215,10 +2318,11 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*D\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*^\n" +
 	"\vInputFormat\x12\x1c\n" +
 	"\x18INPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13INPUT_FORMAT_FIELDS\x10\x01*}\n" +
+	"\x13INPUT_FORMAT_FIELDS\x10\x01\x12\x18\n" +
+	"\x14INPUT_FORMAT_MESSAGE\x10\x02*}\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2247,7 +2351,7 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
@@ -2258,64 +2362,66 @@ var file_navvy_v1_spec_proto_goTypes = []any{
 	(*Command)(nil),               // 6: navvy.v1.Command
 	(*Noop)(nil),                  // 7: navvy.v1.Noop
 	(*Function)(nil),              // 8: navvy.v1.Function
-	(*Retry)(nil),                 // 9: navvy.v1.Retry
-	(*MaxFails)(nil),              // 10: navvy.v1.MaxFails
-	(*Job)(nil),                   // 11: navvy.v1.Job
-	(*Counts)(nil),                // 12: navvy.v1.Counts
-	(*Status)(nil),                // 13: navvy.v1.Status
-	(*JobStatus)(nil),             // 14: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 15: navvy.v1.Exit
-	(*Usage)(nil),                 // 16: navvy.v1.Usage
-	(*Output)(nil),                // 17: navvy.v1.Output
-	(*Attempt)(nil),               // 18: navvy.v1.Attempt
-	(*Result)(nil),                // 19: navvy.v1.Result
-	(*Abilities)(nil),             // 20: navvy.v1.Abilities
-	(*Offer)(nil),                 // 21: navvy.v1.Offer
-	nil,                           // 22: navvy.v1.Spec.LabelsEntry
-	nil,                           // 23: navvy.v1.Spec.ResourcesEntry
-	nil,                           // 24: navvy.v1.Offer.LabelsEntry
-	nil,                           // 25: navvy.v1.Offer.ResourcesEntry
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*Service)(nil),               // 9: navvy.v1.Service
+	(*Retry)(nil),                 // 10: navvy.v1.Retry
+	(*MaxFails)(nil),              // 11: navvy.v1.MaxFails
+	(*Job)(nil),                   // 12: navvy.v1.Job
+	(*Counts)(nil),                // 13: navvy.v1.Counts
+	(*Status)(nil),                // 14: navvy.v1.Status
+	(*JobStatus)(nil),             // 15: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 16: navvy.v1.Exit
+	(*Usage)(nil),                 // 17: navvy.v1.Usage
+	(*Output)(nil),                // 18: navvy.v1.Output
+	(*Attempt)(nil),               // 19: navvy.v1.Attempt
+	(*Result)(nil),                // 20: navvy.v1.Result
+	(*Abilities)(nil),             // 21: navvy.v1.Abilities
+	(*Offer)(nil),                 // 22: navvy.v1.Offer
+	nil,                           // 23: navvy.v1.Spec.LabelsEntry
+	nil,                           // 24: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 25: navvy.v1.Offer.LabelsEntry
+	nil,                           // 26: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
 	6,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
 	7,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
 	8,  // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
-	26, // 3: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	26, // 4: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	9,  // 5: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	4,  // 6: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	22, // 7: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
-	23, // 8: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
-	5,  // 9: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
-	26, // 10: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	26, // 11: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	27, // 12: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 13: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 14: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	10, // 15: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	26, // 16: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 17: navvy.v1.Status.state:type_name -> navvy.v1.State
-	12, // 18: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	27, // 19: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	27, // 20: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	16, // 21: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
-	11, // 22: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	13, // 23: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 24: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	15, // 25: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	16, // 26: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	17, // 27: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 28: navvy.v1.Result.state:type_name -> navvy.v1.State
-	18, // 29: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	24, // 30: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
-	25, // 31: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	9,  // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
+	27, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	27, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	10, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	4,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	23, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	24, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	5,  // 10: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	27, // 11: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	27, // 12: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	28, // 13: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 14: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 15: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	11, // 16: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	27, // 17: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 18: navvy.v1.Status.state:type_name -> navvy.v1.State
+	13, // 19: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	28, // 20: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	28, // 21: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	17, // 22: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	12, // 23: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	14, // 24: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 25: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	16, // 26: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	17, // 27: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	18, // 28: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 29: navvy.v1.Result.state:type_name -> navvy.v1.State
+	19, // 30: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	25, // 31: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	26, // 32: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2327,15 +2433,16 @@ func file_navvy_v1_spec_proto_init() {
 		(*Spec_Command)(nil),
 		(*Spec_Noop)(nil),
 		(*Spec_Function)(nil),
+		(*Spec_Service)(nil),
 	}
-	file_navvy_v1_spec_proto_msgTypes[16].OneofWrappers = []any{}
+	file_navvy_v1_spec_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

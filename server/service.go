@@ -1,0 +1,49 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+)
+
+// resolveService finds the service of a job that leaves it to its queue. What the job says
+// besides, of limits, retries and the rest, takes the place of what the queue says.
+func (s *Server) resolveService(ctx context.Context, asked *navvyv1.Spec, job *navvy.Job) error {
+	if job.Spec.Service == nil || job.Spec.Service.Form != "" {
+		return nil
+	}
+	work, err := s.queueWork(ctx, job.Queue)
+	if err != nil {
+		return err
+	}
+	own, ok := proto.Clone(asked).(*navvyv1.Spec)
+	if !ok {
+		return fmt.Errorf("submit: a spec that is none: %w", navvy.ErrInvalid)
+	}
+	own.Kind = nil
+	proto.Merge(work, own)
+	job.Spec = api.ToSpec(work)
+	return nil
+}
+
+// queueWork is what is done with the messages of a queue, as a message of the caller's own.
+func (s *Server) queueWork(ctx context.Context, name string) (*navvyv1.Spec, error) {
+	if name == "" {
+		name = navvy.DefaultQueue
+	}
+	r, err := (&queues{Server: s}).queueRecord(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		if work, err := r.work(); work != nil || err != nil {
+			return work, err
+		}
+	}
+	return nil, fmt.Errorf("queue %s has no service that answers: an administrator gives it one with navvy queue set %s --service: %w", name, name, navvy.ErrNotFound)
+}
