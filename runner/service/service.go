@@ -222,6 +222,24 @@ func Check(spec string) error {
 	return nil
 }
 
+// Program is the program that a spec names, as it is written there; empty if it names none.
+func Program(spec string) string {
+	f, rest, err := formOf(spec)
+	if err != nil || !strings.Contains(f.usage, "CMD") {
+		return ""
+	}
+	if strings.Contains(f.usage, "ADDRESS") {
+		if _, rest, err = cutAddress(rest); err != nil {
+			return ""
+		}
+	}
+	words, err := Words(rest)
+	if err != nil {
+		return ""
+	}
+	return words[0]
+}
+
 // formOf finds the form of a spec, and what stands behind its name.
 func formOf(spec string) (f form, rest string, err error) {
 	name, rest, found := strings.Cut(spec, ":")
