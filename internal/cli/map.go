@@ -168,16 +168,20 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return &usageError{err}
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
-	case f.service != "", f.ownQueue && len(command) == 0 && f.fn == "" && !f.noop:
+	case f.answered(command):
 		return a.mapService(ctx, f, command, behind)
 	case f.fn != "":
 		return a.mapFunction(ctx, f, command, behind)
 	case f.spread:
 		return usagef("map: --spread goes with --fn")
-	}
-	if len(command) == 0 && !f.noop {
+	case len(command) == 0 && !f.noop:
 		return withHint(usagef("map: there is no command"), "see navvy map --help")
 	}
+	return a.mapCommand(ctx, f, command, behind)
+}
+
+// mapCommand runs a command once for each input.
+func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
 	sources, comma, err := f.sources(behind)
 	if err != nil {
 		return err

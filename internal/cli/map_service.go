@@ -85,6 +85,11 @@ func (f *mapFlags) forArguments(sources int) string {
 	return f.fielded(sources)
 }
 
+// answered tells whether a service answers the inputs: one that is named, or that of the queue.
+func (f *mapFlags) answered(command []string) bool {
+	return f.service != "" || f.ownQueue && len(command) == 0 && f.fn == "" && !f.noop
+}
+
 // mapService has a service answer each input: that of --service, or if there is none that
 // of the queue.
 func (a *app) mapService(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {

@@ -335,8 +335,8 @@ func (p *printer) begin(a *client.Answer) *halfPrinted {
 		}
 	}
 	h.stdout.w, h.stderr.w, h.value.w = out, err, io.Discard
-	if p.job.Spec.Service != nil && a.State == navvy.Succeeded {
-		answer, untagged := &lastLine{w: out}, h.end
+	if p.job.Spec.Service != nil {
+		answer, untagged := &lastLine{w: out, ended: a.State != navvy.Succeeded}, h.end
 		h.stdout.w = answer
 		h.end = func() {
 			answer.end()

@@ -95,7 +95,7 @@ func (t *tagger) end() {
 // lastLine passes on what it is given, and ends it with a line feed.
 type lastLine struct {
 	w     io.Writer
-	ended bool
+	ended bool // of what was passed on; at first, whether nothing at all is as good as a line
 }
 
 // Write passes p on.
