@@ -72,7 +72,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m"
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		change, err := f.change(cmd.Flags())
+		change, err := f.change(a, cmd.Flags())
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 				err = withHint(err, "navvy queue set %s changes them", name)
 			case errors.Is(err, navvy.ErrNotFound):
 				err = withHint(err, "navvy queue create %s makes some", name)
-			case errors.Is(err, navvy.ErrUnsupported) && change.Dispatch != nil:
+			case errors.Is(err, navvy.ErrUnsupported) && (change.Dispatch != nil || change.Broker != nil):
 				err = withHint(err, "--server names a server; navvy server starts one")
 			}
 			return err
@@ -99,6 +99,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
 	cmd.Flags().StringVar(&f.rate, "rate", "", "so many starts at most: `N` or N/s a second, N/m a minute, N/h an hour; 0 for any number")
 	cmd.Flags().StringVar(&f.dispatch, "dispatch", "", "the `WAY` in which its tasks come to workers: pull, push or round-robin; server for the server's own")
+	f.attach.add(cmd.Flags())
 	ways(cmd, serversWay)
 	return cmd
 }
@@ -108,11 +109,15 @@ type queueFlags struct {
 	create         bool
 	concurrency    int
 	rate, dispatch string
+	attach         attachFlags
 }
 
 // change is what the flags ask for.
-func (f *queueFlags) change(flags *pflag.FlagSet) (client.QueueChange, error) {
-	change := client.QueueChange{Create: f.create}
+func (f *queueFlags) change(a *app, flags *pflag.FlagSet) (change client.QueueChange, err error) {
+	change.Create = f.create
+	if change.Broker, err = f.attach.change(a, flags); err != nil {
+		return change, err
+	}
 	if flags.Changed("concurrency") {
 		change.Concurrency = &f.concurrency
 	}
@@ -203,17 +208,18 @@ func hintQueues(err error) error {
 
 // queueObject is a queue as -o json shows it.
 type queueObject struct {
-	Name        string     `json:"name"`
-	Paused      bool       `json:"paused"`
-	Concurrency int        `json:"concurrency"`     // 0 for any number
-	Rate        float64    `json:"rate_per_second"` // 0 for any number
-	Dispatch    string     `json:"dispatch,omitempty"`
-	Jobs        int64      `json:"jobs"`
-	More        bool       `json:"more_jobs,omitempty"` // than were counted
-	Waiting     int64      `json:"waiting"`
-	Running     int64      `json:"running"`
-	Created     *time.Time `json:"created,omitempty"`
-	By          string     `json:"by,omitempty"`
+	Name        string        `json:"name"`
+	Paused      bool          `json:"paused"`
+	Concurrency int           `json:"concurrency"`     // 0 for any number
+	Rate        float64       `json:"rate_per_second"` // 0 for any number
+	Dispatch    string        `json:"dispatch,omitempty"`
+	Jobs        int64         `json:"jobs"`
+	More        bool          `json:"more_jobs,omitempty"` // than were counted
+	Waiting     int64         `json:"waiting"`
+	Running     int64         `json:"running"`
+	Created     *time.Time    `json:"created,omitempty"`
+	By          string        `json:"by,omitempty"`
+	Broker      *brokerObject `json:"broker,omitempty"`
 }
 
 func newQueueLs(a *app) *cobra.Command {
@@ -245,7 +251,7 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		}
 		err := out.add(queueObject{
 			Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
-			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
+			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By, Broker: brokerOf(&q),
 		})
 		if err != nil {
 			return err
@@ -265,6 +271,8 @@ func queueRow(q *client.Queue) []string {
 	state, most, jobs := "open", "", blankZero(q.Jobs)
 	if q.Settings.Paused {
 		state = "paused"
+	} else if q.BrokerTrouble != "" {
+		state = "no broker"
 	}
 	if q.Settings.Concurrency > 0 {
 		most = strconv.Itoa(q.Settings.Concurrency)
