@@ -52,6 +52,7 @@ func (f *answerFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.timeout, "timeout", "", "how long the service may take to answer one request (default: no bound)")
 	fs.IntVar(&f.attempts, "attempts", 5, "deliveries of a request before it goes to the dead letters")
 	fs.BoolVar(&f.mustExist, "must-exist", false, "do not make queues that are missing")
+	completeForms(cmd)
 	f.addLimits(cmd, "Limits of each process of a service")
 }
 
@@ -135,6 +136,9 @@ func (s *answering) read() error {
 	}
 	if s.service == "" {
 		return usagef("--service is missing: what answers the requests; one of %s", strings.Join(serviceForms(), ", "))
+	}
+	if err := checkForm(s.service); err != nil {
+		return err
 	}
 	return s.readNumbers(settings)
 }

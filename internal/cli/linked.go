@@ -86,6 +86,12 @@ func (a *app) brokers(connection string) map[string]queuedriver.Driver {
 // serviceForms lists how a service can be written.
 func serviceForms() []string { return service.Forms() }
 
+// checkService refuses a form of a service that is wrong on any host.
+func checkService(form string) error { return service.Check(form) }
+
+// serviceProgram is the program that a form names; empty if it names none.
+func serviceProgram(form string) string { return service.Program(form) }
+
 // openedService is a service, and what starts its processes.
 type openedService struct {
 	service.Service
@@ -137,7 +143,8 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 	functions := function.New(&function.Options{
 		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
 	})
-	return []runnerdriver.Driver{functions, processes, noop.Driver{}}
+	services := service.NewDriver(&service.DriverOptions{Processes: processes, Name: place, Logger: log})
+	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
 }
 
 // abilities is what the runners would enforce on this machine, if they were made.
