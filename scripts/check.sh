@@ -131,7 +131,7 @@ limits() {
 # harness looks for broken promises with fresh seeds; a failure prints its seed.
 harness() {
 	NAVVY_CRASH_TIME=90s go test -count=1 -v -run TestPromises ./test/... >&2
-	NAVVY_CRASH_TIME=30s go test -count=1 -v -run TestFunctions ./test/team >&2
+	NAVVY_CRASH_TIME=30s go test -count=1 -v -run 'TestFunctions|TestBroker' ./test/team >&2
 }
 
 binary() {
