@@ -125,6 +125,21 @@ func (s *openedService) invoke(ctx context.Context, r *answer.Request) ([]byte, 
 	return body, err
 }
 
+// openBare opens a service for benchmarks, which works in dir.
+func openBare(ctx context.Context, form, work, dir string) (*openedService, error) {
+	processes := process.NewDriver(&process.Options{Work: work})
+	s, err := service.Open(ctx, form, &service.Options{Processes: processes, Dir: dir})
+	if err != nil {
+		return nil, errors.Join(err, processes.Close())
+	}
+	return &openedService{s, processes}, nil
+}
+
+// ask has the service answer a text.
+func (s *openedService) ask(ctx context.Context, body []byte) ([]byte, error) {
+	return s.Invoke(ctx, &service.Request{Body: body})
+}
+
 // Close disposes of the service and ends its processes.
 func (s *openedService) Close(ctx context.Context) error {
 	return errors.Join(s.Service.Close(ctx), s.processes.Close())

@@ -155,7 +155,7 @@ func requestOf(t *driver.Task) (*Request, *driver.Refusal) {
 // Recover implements driver.Driver. An invocation is never adopted: services that an
 // earlier driver of this name has left are killed, with all that they started.
 func (d *Driver) Recover(ctx context.Context, _ []byte, _ *driver.Task) (driver.Execution, error) {
-	if err := d.endOthers(ctx); err != nil {
+	if err := d.endEarlier(ctx); err != nil {
 		return nil, err
 	}
 	return nil, navvy.ErrNotFound
