@@ -2,8 +2,10 @@ package servicebusqueue
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,7 @@ type conn struct {
 	inlet    sync.RWMutex // read by who uses the receiver, written by who replaces it
 	receiver *azservicebus.Receiver
 
-	life  context.Context //nolint:containedctx // of the connection: ends with Close
+	life  context.Context //nolint:containedctx // of the connection: ends with it, or with Close
 	cut   context.CancelCauseFunc
 	calls sync.RWMutex // read by each call, written by Close
 }
@@ -46,10 +48,10 @@ func (c *conn) enter(ctx context.Context, most time.Duration) (context.Context, 
 	c.calls.RLock()
 	if c.life.Err() != nil {
 		c.calls.RUnlock()
-		return nil, nil, errClosed
+		return nil, nil, context.Cause(c.life)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.life, func() { cancel(errClosed) })
+	stop := context.AfterFunc(c.life, func() { cancel(context.Cause(c.life)) })
 	release := func() {}
 	if most > 0 {
 		ctx, release = context.WithTimeoutCause(ctx, most, errSilent)
@@ -105,14 +107,40 @@ func (c *conn) outgoing(m *driver.Message) (*azservicebus.Message, error) {
 	if len(m.Body) > c.maxBody {
 		return nil, fmt.Errorf("servicebusqueue: %s: send: a body of %d bytes, and the most is %d: %w", c.name, len(m.Body), c.maxBody, navvy.ErrInvalid)
 	}
-	out := &azservicebus.Message{MessageID: &m.ID, Body: m.Body}
+	out := &azservicebus.Message{Body: m.Body, ApplicationProperties: map[string]any{}}
 	if out.Body == nil {
 		out.Body = []byte{} // else the SDK sends no body at all
 	}
+	out.MessageID = setID(out, keyID, m.ID)
 	if m.Correlation != "" {
-		out.CorrelationID = &m.Correlation
+		out.CorrelationID = setID(out, keyCorrelation, m.Correlation)
 	}
 	return out, nil
+}
+
+// Properties with the base 64 of what AMQP cannot carry as text.
+const (
+	keyID          = "navvy-id"
+	keyCorrelation = "navvy-correlation"
+)
+
+// setID gives an ID as it is sent. AMQP's text is UTF-8; another goes beside it.
+func setID(m *azservicebus.Message, key, id string) *string {
+	if !utf8.ValidString(id) {
+		m.ApplicationProperties[key] = base64.StdEncoding.EncodeToString([]byte(id))
+		id = strings.ToValidUTF8(id, "?")
+	}
+	return &id
+}
+
+// getID gives an ID as it was before it was sent.
+func getID(m *azservicebus.ReceivedMessage, key, id string) string {
+	if text, ok := m.ApplicationProperties[key].(string); ok {
+		if other, err := base64.StdEncoding.DecodeString(text); err == nil {
+			return string(other)
+		}
+	}
+	return id
 }
 
 // sending is one call of Send.
@@ -156,7 +184,7 @@ func (s *sending) add(ctx context.Context, i int, m *azservicebus.Message) {
 			s.at = append(s.at, i)
 			return
 		case !errors.Is(err, azservicebus.ErrMessageTooLarge):
-			s.fail([]int{i}, s.conn.failed(ctx, "send", err))
+			s.fail([]int{i}, fmt.Errorf("servicebusqueue: %s: send: the message cannot be encoded: %w: %w", s.name, err, navvy.ErrInvalid))
 			return
 		case len(s.at) == 0: // as a batch it is too long, alone it may not be
 			s.fail([]int{i}, s.conn.failed(ctx, "send", s.sender.SendMessage(ctx, m, nil)))

@@ -36,7 +36,7 @@ func (s *settings) dial(ctx context.Context) (driver.Queue, error) {
 // connect makes a client of the SDK and its ends, which connect when they are used. It tries
 // nothing twice, as far as it can be told: package queue does.
 func (c *conn) connect() error {
-	o := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}}
+	o := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}, NewWebSocketConn: c.connector()}
 	var err error
 	if c.connection != "" {
 		c.client, err = azservicebus.NewClientFromConnectionString(c.connection, o)

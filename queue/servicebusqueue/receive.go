@@ -50,7 +50,7 @@ func (c *conn) Receive(ctx context.Context, most int) ([]*driver.Delivery, error
 // over is the error of a wait that came to nothing.
 func (c *conn) over() error {
 	if c.life.Err() != nil {
-		return errClosed
+		return fmt.Errorf("servicebusqueue: %s: receive: %w", c.name, context.Cause(c.life))
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (c *conn) deliveries(ms []*azservicebus.ReceivedMessage) []*driver.Delivery
 	ds := make([]*driver.Delivery, len(ms))
 	for i, m := range ms {
 		ds[i] = &driver.Delivery{
-			ID: m.MessageID, Correlation: value(m.CorrelationID), Reason: reason(m), Body: body(m),
+			ID: getID(m, keyID, m.MessageID), Correlation: getID(m, keyCorrelation, value(m.CorrelationID)), Reason: reason(m), Body: body(m),
 			Attempt: c.attempt(m), Enqueued: value(m.EnqueuedTime), Until: until(m), Token: &token{message: m, from: c.receiver},
 		}
 		if ds[i].ID == "" {

@@ -27,7 +27,7 @@ const (
 	maxName = 260
 	maxID   = 128 // of a message, and of what it answers, in characters
 
-	maxBatch = 100
+	maxBatch = 500
 	maxFetch = 500 // messages that are asked for at once
 
 	smallBody = 248 << 10  // the least that every tier takes, less room for properties

@@ -18,18 +18,17 @@ import (
 const maxReason = 4000
 
 // each does something for each delivery, all at once: the SDK has no calls for many.
-func (c *conn) each(ctx context.Context, ds []*driver.Delivery, most time.Duration, do func(context.Context, *driver.Delivery) error) []error {
-	ctx, leave, err := c.enter(ctx, most)
+func (c *conn) each(ctx context.Context, ds []*driver.Delivery, do func(context.Context, *driver.Delivery) error) []error {
+	ctx, leave, err := c.enter(ctx, settleTimeout)
 	if err != nil {
 		return driver.Each(len(ds), err)
 	}
 	defer leave()
 	errs := make([]error, len(ds))
 	var all sync.WaitGroup
-	for i, d := range ds[1:] {
-		all.Go(func() { errs[i+1] = do(ctx, d) })
+	for i, d := range ds {
+		all.Go(func() { errs[i] = do(ctx, d) })
 	}
-	errs[0] = do(ctx, ds[0])
 	all.Wait()
 	if errors.Join(errs...) == nil {
 		return nil
@@ -72,7 +71,7 @@ func (c *conn) settle(ctx context.Context, d *driver.Delivery, what string, how 
 
 // Ack implements driver.Queue.
 func (c *conn) Ack(ctx context.Context, ds []*driver.Delivery) []error {
-	return c.each(ctx, ds, settleTimeout, func(ctx context.Context, d *driver.Delivery) error {
+	return c.each(ctx, ds, func(ctx context.Context, d *driver.Delivery) error {
 		return c.settle(ctx, d, "complete", func(r *azservicebus.Receiver, m *azservicebus.ReceivedMessage) error {
 			return r.CompleteMessage(ctx, m, nil)
 		})
@@ -81,7 +80,7 @@ func (c *conn) Ack(ctx context.Context, ds []*driver.Delivery) []error {
 
 // Renew implements driver.Queue.
 func (c *conn) Renew(ctx context.Context, ds []*driver.Delivery) []error {
-	return c.each(ctx, ds, callTimeout, func(ctx context.Context, d *driver.Delivery) error {
+	return c.each(ctx, ds, func(ctx context.Context, d *driver.Delivery) error {
 		r, m, free := c.leased(d)
 		defer free()
 		err := r.RenewMessageLock(ctx, m, nil)

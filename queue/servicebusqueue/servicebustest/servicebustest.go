@@ -162,7 +162,10 @@ func (b *Broker) Kill(t testing.TB) {
 		t.Fatal(err)
 	}
 	select {
-	case <-b.exited:
+	case err := <-b.exited:
+		if err == nil {
+			t.Fatal("the stand-in had ended by itself")
+		}
 	case <-time.After(patience):
 		t.Fatal("the stand-in does not end")
 	}

@@ -97,7 +97,7 @@ class Front {
     if (this.attach(sender, asks ? undefined : 'Listen') === undefined) return;
     if (asks) {
       const replies = sender.connection.replies = sender.connection.replies || new Map();
-      replies.set(sender.target.address, sender);
+      for (const name of [sender.target && sender.target.address, sender.name]) replies.set(name, sender); // clients call it by either
       return;
     }
     sender.queue = this.broker.find(address);

@@ -11,6 +11,7 @@ front.broker = new Broker(process.argv[3], queue => setImmediate(() => front.pum
 const management = serve(front.broker, faults);
 
 const server = net.createServer(socket => {
+  socket.setNoDelay(true);
   socket.on('error', () => {}); // whoever has gone has gone
   socket.once('data', first => {
     socket.pause();
