@@ -3,25 +3,30 @@ package broker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"testing"
 	"time"
 
+	domain "github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/servicebusqueue/servicebustest"
 )
 
-// TestCloudWorker starts a worker by a CloudWorker's variables alone, which serves queues in
-// the stand-in of Service Bus.
+// TestCloudWorker starts a worker by a CloudWorker's variables alone, which makes and serves
+// queues in the stand-in of Service Bus, with TLS, as Azure has it.
 func TestCloudWorker(t *testing.T) {
 	s := servicebustest.Start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	port, trusted := secured(t, s.Address())
 	w := &workers{t: t, args: []string{"worker", "start"}, env: []string{
-		"Queues__QueueType=servicebus", "Queues__ConnectionString=" + s.ConnectionString(), "Queues__MessageLease=00:00:10",
+		"SSL_CERT_FILE=" + trusted,
+		"Queues__QueueType=servicebus", "Queues__ConnectionString=Endpoint=sb://localhost:" + port + "/;SharedAccessKeyName=" + servicebustest.Root, "Queues__MessageLease=00:00:10",
 		"Queues__Request__QueueName=in", "Queues__Response__QueueName=out", "Worker__Concurrency=3", "CGI_FileName=cat",
 	}}
 	w.all = []*exec.Cmd{w.start()}
@@ -30,7 +35,7 @@ func TestCloudWorker(t *testing.T) {
 	drivers := map[string]driver.Driver{"azservicebus": servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: s.ConnectionString()})}
 	var ends [2]*queue.Queue
 	for i, name := range []string{"in", "out"} {
-		q, err := queue.Open(ctx, "azservicebus:///"+name, drivers, nil)
+		q, err := awaitQueue(ctx, "azservicebus:///"+name, drivers)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,4 +66,17 @@ func TestCloudWorker(t *testing.T) {
 		}
 	}
 	failed = t.Failed()
+}
+
+// awaitQueue opens a queue that somebody else makes.
+func awaitQueue(ctx context.Context, url string, drivers map[string]driver.Driver) (*queue.Queue, error) {
+	for {
+		q, err := queue.Open(ctx, url, drivers, &queue.Options{MustExist: true})
+		if !errors.Is(err, domain.ErrNotFound) {
+			return q, err
+		}
+		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 }
