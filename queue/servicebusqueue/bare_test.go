@@ -33,10 +33,7 @@ func client(t testing.TB, b *servicebustest.Broker) *azservicebus.Client {
 func bare(broker *servicebustest.Broker) func(*testing.B, [][]byte) {
 	return func(b *testing.B, bodies [][]byte) {
 		b.Helper()
-		made := open(b, "azservicebus:///bare", broker.ConnectionString(), nil) // which makes it
-		if made.Name() == "" {
-			b.Fatal("no queue")
-		}
+		open(b, "azservicebus:///bare", broker.ConnectionString(), nil) // which makes it
 		c := client(b, broker)
 		sender, err := c.NewSender("bare", nil)
 		if err != nil {

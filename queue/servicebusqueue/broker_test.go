@@ -202,6 +202,25 @@ func TestSurvives(t *testing.T) {
 	}
 }
 
+// TestLost loses a connection that nobody uses: what comes then is told at once.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	b := servicebustest.Start(t)
+	c := dial(t, "azservicebus:///lost", b.ConnectionString(), time.Minute)
+	b.Kill(t)
+	for range 2 {
+		if _, err := c.Receive(within(t), 1); !errors.Is(err, navvy.ErrUnavailable) {
+			t.Errorf("receive: %v", err)
+		}
+		if errs := c.Send(within(t), []*driver.Message{{ID: "x"}}); len(errs) != 1 || !errors.Is(errs[0], navvy.ErrUnavailable) {
+			t.Errorf("send: %v", errs)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestGivenBack gives a message back when nobody receives any more, and closes: somebody
 // else has it at once, and not when a lock of five minutes is over.
 func TestGivenBack(t *testing.T) {

@@ -34,7 +34,8 @@ type conn struct {
 
 	life  context.Context //nolint:containedctx // of the connection: ends with it, or with Close
 	cut   context.CancelCauseFunc
-	calls sync.RWMutex // read by each call, written by Close
+	calls sync.RWMutex // read by each call, written by what ends the connection
+	once  sync.Once    // of what ends it
 }
 
 var (
@@ -207,12 +208,21 @@ func (s *sending) flush(ctx context.Context) {
 // lock is over.
 func (c *conn) Close() error {
 	c.cut(errClosed)
+	c.shut()
+	return nil
+}
+
+// shut frees the SDK's client when its calls have ended: also that of a connection which was
+// lost and nobody uses, since it would try to renew its claims without a pause.
+func (c *conn) shut() {
 	c.calls.Lock()
 	defer c.calls.Unlock()
-	if c.client == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	return c.client.Close(ctx)
+	c.once.Do(func() {
+		if c.client == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = c.client.Close(ctx) // which writes to the SDK's log what went wrong, and gives nothing
+	})
 }

@@ -22,6 +22,7 @@ import (
 func (s *settings) dial(ctx context.Context) (driver.Queue, error) {
 	c := &conn{settings: s, turn: make(chan struct{}, 1), fetch: 1, maxBody: smallBody}
 	c.life, c.cut = context.WithCancelCause(context.Background())
+	context.AfterFunc(c.life, c.shut)
 	err := c.connect()
 	if err == nil {
 		err = c.prepare(ctx)
@@ -34,9 +35,10 @@ func (s *settings) dial(ctx context.Context) (driver.Queue, error) {
 }
 
 // connect makes a client of the SDK and its ends, which connect when they are used. It tries
-// nothing twice, as far as it can be told: package queue does.
+// again once only: package queue does the rest. To be told not to would have it renew its
+// claims in a loop without a pause when the service is busy.
 func (c *conn) connect() error {
-	o := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: -1}, NewWebSocketConn: c.connector()}
+	o := &azservicebus.ClientOptions{RetryOptions: azservicebus.RetryOptions{MaxRetries: 1, RetryDelay: time.Second}, NewWebSocketConn: c.connector()}
 	var err error
 	if c.connection != "" {
 		c.client, err = azservicebus.NewClientFromConnectionString(c.connection, o)
