@@ -77,7 +77,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		change, err := f.change(cmd.Flags(), work)
+		change, err := f.change(a, cmd.Flags(), work)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 				err = withHint(err, "navvy queue set %s changes them", name)
 			case errors.Is(err, navvy.ErrNotFound):
 				err = withHint(err, "navvy queue create %s makes some", name)
-			case errors.Is(err, navvy.ErrUnsupported) && change.Dispatch != nil:
+			case errors.Is(err, navvy.ErrUnsupported) && (change.Dispatch != nil || change.Broker != nil):
 				err = withHint(err, "--server names a server; navvy server starts one")
 			}
 			return err
@@ -104,6 +104,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
 	cmd.Flags().StringVar(&f.rate, "rate", "", "so many starts at most: `N` or N/s a second, N/m a minute, N/h an hour; 0 for any number")
 	cmd.Flags().StringVar(&f.dispatch, "dispatch", "", "the `WAY` in which its tasks come to workers: pull, push or round-robin; server for the server's own")
+	f.attach.add(cmd.Flags())
 	ways(cmd, serversWay)
 	f.workFlags.add(cmd)
 	return cmd
@@ -115,11 +116,15 @@ type queueFlags struct {
 	create         bool
 	concurrency    int
 	rate, dispatch string
+	attach         attachFlags
 }
 
 // change is what the flags ask for.
-func (f *queueFlags) change(flags *pflag.FlagSet, work *navvy.Spec) (client.QueueChange, error) {
-	change := client.QueueChange{Create: f.create, Work: work}
+func (f *queueFlags) change(a *app, flags *pflag.FlagSet, work *navvy.Spec) (change client.QueueChange, err error) {
+	change.Create, change.Work = f.create, work
+	if change.Broker, err = f.attach.change(a, flags); err != nil {
+		return change, err
+	}
 	if flags.Changed("concurrency") {
 		change.Concurrency = &f.concurrency
 	}
@@ -216,7 +221,8 @@ type queueObject struct {
 	Rate        float64 `json:"rate_per_second"` // 0 for any number
 	Dispatch    string  `json:"dispatch,omitempty"`
 
-	Service *workObject `json:"service,omitempty"`
+	Service *workObject   `json:"service,omitempty"`
+	Broker  *brokerObject `json:"broker,omitempty"`
 
 	Jobs    int64      `json:"jobs"`
 	More    bool       `json:"more_jobs,omitempty"` // than were counted
@@ -255,8 +261,8 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		}
 		err := out.add(queueObject{
 			Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
-			Service: newWork(q.Settings.Work),
-			Jobs:    q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
+			Service: newWork(q.Settings.Work), Broker: brokerOf(&q),
+			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
 		})
 		if err != nil {
 			return err
@@ -276,6 +282,8 @@ func queueRow(q *client.Queue) []string {
 	state, most, jobs := "open", "", blankZero(q.Jobs)
 	if q.Settings.Paused {
 		state = "paused"
+	} else if q.BrokerTrouble != "" {
+		state = "no broker"
 	}
 	if q.Settings.Concurrency > 0 {
 		most = strconv.Itoa(q.Settings.Concurrency)
