@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
 
@@ -143,4 +144,44 @@ func TestReason(t *testing.T) {
 	if got := reason(&azservicebus.ReceivedMessage{DeadLetterReason: &why, DeadLetterErrorDescription: &more}); got != why+": "+more {
 		t.Error(got)
 	}
+}
+
+// asleep is an identity that never answers.
+type asleep struct{}
+
+func (asleep) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	<-ctx.Done()
+	return azcore.AccessToken{}, ctx.Err()
+}
+
+// TestBounded ends the connection of an identity that never answers, which the SDK asks
+// without bounds.
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	life, cut := context.WithCancel(t.Context())
+	cut()
+	if _, err := (bounded{asleep{}, life}).GetToken(context.Background(), policy.TokenRequestOptions{}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// FuzzURL reads URLs and connection strings: what is wrong with them is told as such, and
+// without the key.
+func FuzzURL(f *testing.F) {
+	f.Add("azservicebus://mine/requests", "Endpoint=sb://mine/;SharedAccessKeyName=Root;SharedAccessKey=")
+	f.Add("azservicebus:///a/$DeadLetterQueue?x=1", "Endpoint=sb://h:1;UseDevelopmentEmulator=true;EntityPath=a;SharedAccessSignature=")
+	f.Fuzz(func(t *testing.T, raw, connection string) {
+		const key = "0123456789abcdef0123"
+		u, err := url.Parse(raw)
+		if err != nil || strings.Contains(raw+connection, key) {
+			return
+		}
+		dial, err := Driver(&Options{ConnectionString: connection + key})(u, &driver.Options{Lease: time.Minute})
+		if (dial == nil) != (err != nil) || err != nil && !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%q, %q: %v", raw, connection, err)
+		}
+		if err != nil && strings.Contains(err.Error(), key) && !strings.Contains(strings.ToLower(connection), "entitypath=") && !strings.Contains(strings.ToLower(connection), "endpoint=") {
+			t.Errorf("the key is told: %v", err)
+		}
+	})
 }
