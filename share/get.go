@@ -16,11 +16,12 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/share/dirbucket"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Stat tells of a file, with its checksum if there is one.
 func (s *Share) Stat(ctx context.Context, key string) (File, error) {
-	err := CheckKey(key)
+	err := place.CheckKey(key)
 	var a *blob.Attributes
 	if err == nil {
 		a, err = s.bucket.Attributes(ctx, key)
@@ -35,8 +36,9 @@ func file(key string, a *blob.Attributes) File {
 	return File{Key: key, Size: a.Size, Modified: a.ModTime, SHA256: a.Metadata[dirbucket.MetadataSHA256]}
 }
 
-// List goes through the files whose keys begin with prefix, in the order of their keys,
-// without their checksums. An error is the last that comes.
+// List goes through the files whose keys begin with prefix, in the order of the store: that
+// of the keys, but that Azure sorts a key with one of " # % ? \ as if __0x were in its
+// place. Checksums are not asked for. An error is the last that comes.
 func (s *Share) List(ctx context.Context, prefix string) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		list := s.bucket.List(&blob.ListOptions{Prefix: prefix})
@@ -58,7 +60,7 @@ func (s *Share) List(ctx context.Context, prefix string) iter.Seq2[File, error] 
 
 // Remove removes a file. That it was not there is an error.
 func (s *Share) Remove(ctx context.Context, key string) error {
-	err := CheckKey(key)
+	err := place.CheckKey(key)
 	if err == nil {
 		err = s.bucket.Delete(ctx, key)
 	}
@@ -91,7 +93,7 @@ func (s *Share) Open(ctx context.Context, key string) (*Reader, error) {
 }
 
 func (s *Share) open(ctx context.Context, key string) (*Reader, error) {
-	if err := CheckKey(key); err != nil {
+	if err := place.CheckKey(key); err != nil {
 		return nil, err
 	}
 	for range tries {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/share/dirbucket"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // File is what a share knows of a file.
@@ -48,29 +49,26 @@ var errChanged = fmt.Errorf("it has changed while it was read: %w", navvy.ErrCon
 // when r or the store fails, the context ends or the process is killed, what was there
 // before is there still. In a directory the file is durable when Put returns.
 //
-// A store elsewhere wants the checksum before the bytes. If r is an io.ReadSeeker, it is
-// read twice, from where it stands; else it goes through a temporary file.
+// A store elsewhere wants the checksum before the bytes. If the options do not say it, an
+// io.ReadSeeker is read twice, from where it stands; all else goes through a temporary file.
 func (s *Share) Put(ctx context.Context, key string, r io.Reader, o *PutOptions) (File, error) {
 	if o == nil {
 		o = &PutOptions{}
 	}
-	if err := CheckKey(key); err != nil {
+	if err := place.CheckKey(key); err != nil {
 		return File{}, s.wrap("put", key, err)
 	}
 	want := o.SHA256
-	if !s.sums {
+	if !s.sums && want == "" {
 		body, err := s.twice(ctx, r)
 		if err != nil {
 			return File{}, s.wrap("put", key, err)
 		}
 		defer body.close()
-		if want != "" && want != body.sum {
-			return File{}, s.wrap("put", key, wrongSum(want, body.sum))
-		}
 		r, want = body.Reader, body.sum
 	}
 	f, err := s.write(ctx, key, r, want, o)
-	if errors.Is(err, errSum) && !s.sums {
+	if errors.Is(err, errSum) && o.SHA256 == "" {
 		err = errChanged
 	}
 	if err = s.explain(ctx, err); err != nil {
@@ -88,38 +86,97 @@ func wrongSum(want, got string) error {
 
 // write puts a file whose checksum is sum, if that is not empty.
 func (s *Share) write(ctx context.Context, key string, r io.Reader, sum string, o *PutOptions) (File, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var own *dirbucket.Writer
+	in := &incoming{ctx: ctx, r: r, progress: o.Progress, sum: sum}
 	wo := &blob.WriterOptions{
 		ContentType: "application/octet-stream", IfNotExist: o.IfAbsent,
 		BeforeWrite: func(as func(any) bool) error { as(&own); return nil },
 	}
-	if !s.sums {
+	var err error
+	if s.sums {
+		in.hash = func() string { return own.SHA256() }
+	} else {
+		digest := sha256.New()
+		in.digest, in.hash = digest, func() string { return hex.EncodeToString(digest.Sum(nil)) }
 		wo.Metadata = map[string]string{dirbucket.MetadataSHA256: sum}
 	}
-	w, err := s.bucket.NewWriter(ctx, key, wo)
+	if s.transport != nil {
+		// The writers of stores elsewhere don't bear errors well; readers' they do.
+		err = s.bucket.Upload(ctx, key, in, wo)
+	} else {
+		err = s.stream(ctx, key, in, wo)
+	}
+	if in.err != nil {
+		err = in.err // the first one
+	}
 	if err != nil {
 		return File{}, err
 	}
-	digest := sha256.New()
-	n, err := copyAll(ctx, w, r, digest, own != nil, o.Progress)
-	got := hex.EncodeToString(digest.Sum(nil))
-	if own != nil {
-		got = own.SHA256()
-	}
-	if err == nil && sum != "" && got != sum {
-		err = wrongSum(sum, got)
-	}
+	return File{Key: key, Size: in.n, Modified: time.Now(), SHA256: in.hash()}, nil
+}
+
+// stream writes what comes in, and gives it up after an error.
+func (s *Share) stream(ctx context.Context, key string, in *incoming, o *blob.WriterOptions) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := s.bucket.NewWriter(ctx, key, o)
 	if err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(onlyWriter{w}, in, make([]byte, bufferSize)); err != nil {
 		cancel() // before the end: what was written is given up
 		_ = w.Close()
-		return File{}, err
+		return err
 	}
-	if err := w.Close(); err != nil {
-		return File{}, err
+	return w.Close()
+}
+
+// onlyWriter keeps io.Copy from what else a writer can do.
+type onlyWriter struct{ io.Writer }
+
+// incoming reads what is to be put, and fails instead of ending if that is not what was
+// announced: then a store does not keep it.
+type incoming struct {
+	ctx      context.Context //nolint:containedctx // that of Put, while it lasts
+	r        io.Reader
+	digest   hash.Hash // of what was read; nil if somebody else makes it
+	hash     func() string
+	sum      string // wanted; empty if any will do
+	progress func(int64)
+	n        int64
+	err      error // that has ended it
+}
+
+// Read reads on.
+func (in *incoming) Read(p []byte) (int, error) {
+	if in.err != nil {
+		return 0, in.err
 	}
-	return File{Key: key, Size: n, Modified: time.Now(), SHA256: got}, nil
+	if in.ctx.Err() != nil {
+		in.err = context.Cause(in.ctx)
+		return 0, in.err
+	}
+	n, err := in.r.Read(p)
+	if in.digest != nil {
+		in.digest.Write(p[:n])
+	}
+	in.n += int64(n)
+	if in.progress != nil && n > 0 {
+		in.progress(int64(n))
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case err != io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+		in.err = &readError{err}
+	case n > 0:
+		return n, nil // it will end again, when what it has read is counted
+	case in.sum != "" && in.hash() != in.sum:
+		in.err = wrongSum(in.sum, in.hash())
+	default:
+		return 0, io.EOF
+	}
+	return n, in.err
 }
 
 // readError is an error of what was to be put, and not of the share.

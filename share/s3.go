@@ -2,6 +2,7 @@ package share
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"regexp"
 
@@ -9,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	gocloudaws "gocloud.dev/aws"
 	"gocloud.dev/blob/s3blob"
-	"net/http"
 )
 
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
@@ -58,6 +58,7 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	config.HTTPClient = &http.Client{Transport: transport}
 	client := s3.NewFromConfig(config, func(o *s3.Options) {
 		o.UsePathStyle, o.EndpointOptions.DisableHTTPS = pathStyle, plain
+		o.DisableLogOutputChecksumValidationSkipped = true // we have a checksum of our own
 	})
 	bucket, err := s3blob.OpenBucket(ctx, client, u.Host, &s3blob.Options{RequestChecksumCalculation: config.RequestChecksumCalculation})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/share/dirbucket"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Options are what a URL does not say. The zero value is the default.
@@ -33,7 +33,7 @@ type Options struct {
 	TempDir string
 }
 
-// Share holds files under keys, see CheckKey. Its methods may be called at once. Errors
+// Share holds files under keys, see place.CheckKey. Its methods may be called at once. Errors
 // wrap a sentinel of package navvy where one fits: ErrNotFound for what is not there,
 // ErrDenied, ErrExhausted for a full disk, ErrUnavailable for a store that is not reached,
 // ErrCorrupt for a file that is not what was written.
@@ -52,13 +52,11 @@ type Share struct {
 // opener opens what a URL names.
 type opener func(ctx context.Context, u *url.URL, o *Options) (*Share, error)
 
-// openers are all kinds of shares that are linked in, by the schemes of their URLs.
+// openers are all kinds of shares that are linked in, by the schemes of their URLs, which
+// place.Schemes lists.
 func openers() map[string]opener {
 	return map[string]opener{"azblob": openAzure, "file": openDir, "s3": openS3}
 }
-
-// Schemes are the schemes of the URLs that Open knows, in order.
-func Schemes() []string { return slices.Sorted(maps.Keys(openers())) }
 
 // Open opens the share that a URL names:
 //
@@ -80,7 +78,7 @@ func Open(ctx context.Context, text string, o *Options) (*Share, error) {
 	}
 	open, ok := openers()[u.Scheme]
 	if !ok {
-		return nil, fmt.Errorf("share %s: there is no such kind of share, only %s: %w", u.Redacted(), strings.Join(Schemes(), "://, ")+"://", navvy.ErrInvalid)
+		return nil, fmt.Errorf("share %s: there is no such kind of share, only %s: %w", u.Redacted(), strings.Join(place.Schemes(), "://, ")+"://", navvy.ErrInvalid)
 	}
 	if u.Fragment != "" || u.Opaque != "" {
 		return nil, fmt.Errorf("share %s: want %s://…, and nothing behind a #: %w", u.Redacted(), u.Scheme, navvy.ErrInvalid)
@@ -93,7 +91,10 @@ func Open(ctx context.Context, text string, o *Options) (*Share, error) {
 	if s.temp = o.TempDir; s.temp == "" {
 		s.temp = os.TempDir()
 	}
-	if err := s.below(strings.Trim(u.Path, "/")); u.Scheme != "file" && err != nil {
+	if u.Scheme == "file" {
+		return s, nil
+	}
+	if err := s.below(strings.Trim(u.Path, "/")); err != nil {
 		return nil, errors.Join(fmt.Errorf("share %s: %w", s.name, err), s.Close())
 	}
 	return s, nil
@@ -104,7 +105,7 @@ func (s *Share) below(folder string) error {
 	if folder == "" {
 		return nil
 	}
-	if err := CheckKey(folder); err != nil {
+	if err := place.CheckKey(folder); err != nil {
 		return err
 	}
 	s.bucket = blob.PrefixedBucket(s.bucket, folder+"/")

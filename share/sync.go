@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"sync"
+	"slices"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -73,17 +74,13 @@ func Sync(ctx context.Context, from, to Tree, o *SyncOptions) (*Plan, error) {
 type planner struct {
 	from, to Tree
 	o        *SyncOptions
-	special  *NotRegular // the first that was met
 }
 
-// next gives the next file of a tree, past what is none: of the source's special files
-// the options say what becomes.
-func (p *planner) next(pull func() (File, error, bool), source bool) (*File, error) {
-	for {
-		f, err, ok := pull()
-		if !ok {
-			return nil, nil //nolint:nilnil // the end
-		}
+// list gives the files of a tree in the order of their keys, which is not that of every
+// store; of the source's special files the options say what becomes.
+func (p *planner) list(ctx context.Context, tree Tree, source bool) ([]File, error) {
+	var list []File
+	for f, err := range tree.files(ctx) {
 		special, is := errors.AsType[*NotRegular](err)
 		switch {
 		case is && source && p.o.SkipSpecial:
@@ -91,58 +88,75 @@ func (p *planner) next(pull func() (File, error, bool), source bool) (*File, err
 				p.o.Skipped(special)
 			}
 		case is && source:
-			if p.special == nil {
-				p.special = special
-			}
+			return nil, special
 		case is: // what others keep beside the files of the destination is theirs
 		case err != nil:
 			return nil, err
 		default:
-			return &f, nil
+			list = append(list, f)
 		}
 	}
+	slices.SortFunc(list, func(x, y File) int { return strings.Compare(x.Key, y.Key) })
+	return list, nil
 }
 
-// plan goes through both trees at once, in the order of keys.
+// plan compares the trees.
 func (p *planner) plan(ctx context.Context) (*Plan, error) {
-	left, stopLeft := iter.Pull2(p.from.files(ctx))
-	defer stopLeft()
-	right, stopRight := iter.Pull2(p.to.files(ctx))
-	defer stopRight()
+	left, err := p.list(ctx, p.from, true)
+	if err != nil {
+		return nil, err
+	}
+	right, err := p.list(ctx, p.to, false)
+	if err != nil {
+		return nil, err
+	}
 	plan := &Plan{}
-	x, errX := p.next(left, true)
-	y, errY := p.next(right, false)
-	for x != nil || y != nil {
-		if err := errors.Join(errX, errY); err != nil {
-			return nil, err
-		}
+	var both [][2]*File
+	for len(left) > 0 || len(right) > 0 {
 		switch {
-		case y == nil || x != nil && x.Key < y.Key:
-			plan.copy(x)
-			x, errX = p.next(left, true)
-		case x == nil || y.Key < x.Key:
+		case len(right) == 0 || len(left) > 0 && left[0].Key < right[0].Key:
+			plan.copy(&left[0])
+			left = left[1:]
+		case len(left) == 0 || right[0].Key < left[0].Key:
 			if p.o.Delete {
-				plan.Remove = append(plan.Remove, *y)
+				plan.Remove = append(plan.Remove, right[0])
 			}
-			y, errY = p.next(right, false)
+			right = right[1:]
 		default:
-			same, err := p.same(ctx, x, y)
-			if err != nil {
-				return nil, err
-			}
-			if same {
-				plan.Same++
-			} else {
-				plan.copy(x)
-			}
-			x, errX = p.next(left, true)
-			y, errY = p.next(right, false)
+			both = append(both, [2]*File{&left[0], &right[0]})
+			left, right = left[1:], right[1:]
 		}
 	}
-	if p.special != nil {
-		return nil, p.special
+	return plan, p.compare(ctx, plan, both)
+}
+
+// compare looks at the files that both trees have, many at once: each is a question to a
+// store, or a reading of a file.
+func (p *planner) compare(ctx context.Context, plan *Plan, both [][2]*File) error {
+	same := make([]bool, len(both))
+	err := each(ctx, p.parallel(), len(both), func(ctx context.Context, i int) (err error) {
+		same[i], err = p.same(ctx, both[i][0], both[i][1])
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	return plan, errors.Join(errX, errY)
+	for i, pair := range both {
+		if same[i] {
+			plan.Same++
+		} else {
+			plan.copy(pair[0])
+		}
+	}
+	slices.SortFunc(plan.Copy, func(x, y File) int { return strings.Compare(x.Key, y.Key) })
+	return nil
+}
+
+func (p *planner) parallel() int {
+	if p.o.Parallel > 0 {
+		return p.o.Parallel
+	}
+	return defaultParallel
 }
 
 func (p *Plan) copy(f *File) {
@@ -168,53 +182,81 @@ func (p *planner) same(ctx context.Context, x, y *File) (bool, error) {
 	return first == second, err
 }
 
-// do does what is planned: what is new first, what is old last.
+// do does what is planned: what is new first, what is old last. Of files that stand where
+// folders are to be it cannot be otherwise: they go first.
 func (p *planner) do(ctx context.Context, plan *Plan) error {
 	tell := p.o.Progress
 	if tell == nil {
 		tell = func(int64, int64) {}
 	}
-	parallel := p.o.Parallel
-	if parallel <= 0 {
-		parallel = defaultParallel
+	remove := func(list []File) func(context.Context, int) error {
+		return func(ctx context.Context, i int) error {
+			err := p.to.remove(ctx, list[i])
+			if errors.Is(err, navvy.ErrNotFound) {
+				return nil
+			}
+			return err
+		}
 	}
-	if err := each(ctx, parallel, plan.Copy, func(ctx context.Context, f File) error {
-		err := p.to.put(ctx, p.from, f, func(n int64) { tell(n, 0) })
+	first, last := inTheWay(plan)
+	if err := each(ctx, 1, len(first), remove(first)); err != nil {
+		return err
+	}
+	err := each(ctx, p.parallel(), len(plan.Copy), func(ctx context.Context, i int) error {
+		err := p.to.put(ctx, p.from, plan.Copy[i], func(n int64) { tell(n, 0) })
 		if err == nil {
 			tell(0, 1)
 		}
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	return each(ctx, parallel, plan.Remove, func(ctx context.Context, f File) error {
-		err := p.to.remove(ctx, f)
-		if errors.Is(err, navvy.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
+	return each(ctx, p.parallel(), len(last), remove(last))
 }
 
-// each does something with many files at once, until the first error.
-func each(ctx context.Context, parallel int, files []File, do func(context.Context, File) error) error {
+// inTheWay parts what is to be removed: files where folders are to be and the other way
+// round, and the rest.
+func inTheWay(plan *Plan) (first, last []File) {
+	wanted, folders := map[string]bool{}, map[string]bool{}
+	for i := range plan.Copy {
+		key := plan.Copy[i].Key
+		wanted[key] = true
+		for j := range key {
+			if key[j] == '/' {
+				folders[key[:j]] = true
+			}
+		}
+	}
+	for _, f := range plan.Remove {
+		clash := folders[f.Key]
+		for j := range f.Key {
+			clash = clash || f.Key[j] == '/' && wanted[f.Key[:j]]
+		}
+		if clash {
+			first = append(first, f)
+		} else {
+			last = append(last, f)
+		}
+	}
+	return first, last
+}
+
+// each does n things, many at once, until the first error.
+func each(ctx context.Context, parallel, n int, do func(context.Context, int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	var mu sync.Mutex
-	i := 0
-	for range min(parallel, len(files)) {
+	var next atomic.Int64
+	for range min(parallel, n) {
 		g.Go(func() error {
 			for {
-				mu.Lock()
-				n := i
-				i++
-				mu.Unlock()
-				if n >= len(files) {
+				i := int(next.Add(1)) - 1
+				if i >= n {
 					return nil
 				}
 				if err := ctx.Err(); err != nil {
-					return err
+					return context.Cause(ctx)
 				}
-				if err := do(ctx, files[n]); err != nil {
+				if err := do(ctx, i); err != nil {
 					return err
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Tree is one side of a Sync: a folder in a share, or a directory of this machine.
@@ -37,7 +38,7 @@ func (s *Share) Folder(folder string) (Tree, error) {
 	if folder == "" {
 		return &shareTree{share: s}, nil
 	}
-	if err := CheckKey(folder); err != nil {
+	if err := place.CheckKey(folder); err != nil {
 		return nil, s.wrap("sync", folder, err)
 	}
 	return &shareTree{s, folder + "/"}, nil
@@ -88,6 +89,7 @@ func (t *shareTree) put(ctx context.Context, from Tree, f File, progress func(in
 			return err
 		}
 		defer r.Close()
+		o.SHA256 = r.File.SHA256
 		_, err = t.share.Put(ctx, t.prefix+f.Key, r, o)
 		return err
 	}
@@ -208,7 +210,7 @@ func (t *dirTree) put(ctx context.Context, from Tree, f File, progress func(int6
 	if !ok {
 		return errTree
 	}
-	if err := CheckKey(f.Key); err != nil {
+	if err := place.CheckKey(f.Key); err != nil {
 		return source.share.wrap("copy", source.prefix+f.Key, err)
 	}
 	// No part of the path leads out of the directory, which os.Root would refuse to follow;
@@ -248,4 +250,3 @@ func (t *dirTree) makeParents(key string) error {
 	}
 	return nil
 }
-

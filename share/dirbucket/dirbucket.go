@@ -30,10 +30,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Own is the folder of the bucket's own files. No key begins with it.
-const Own = ".navvy"
+const Own = place.Own
 
 const (
 	tmpDir  = Own + "/tmp"

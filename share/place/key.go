@@ -1,12 +1,13 @@
-package share
+package place
 
 import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/navvy-run/navvy/share/dirbucket"
 )
+
+// Own is the first part of no key: directories keep it for themselves.
+const Own = ".navvy"
 
 // Bounds of keys: those of S3 for the whole, and of Linux for a part.
 const (
@@ -42,7 +43,7 @@ func CheckKey(key string) error {
 			return invalid("the name %q has a part that is, or ends with, a dot", key)
 		case len(part) > MaxPart:
 			return invalid("the name %.40q… has a part of more than %d bytes", key, MaxPart)
-		case first && part == dirbucket.Own:
+		case first && part == Own:
 			return invalid("the name %q is kept for what a share itself has to remember", key)
 		}
 		first = false

@@ -1,10 +1,24 @@
-package share
+// Package place reads how people write where a file is in a share, and says what can be
+// the name of one. It knows nothing of the stores themselves.
+package place
 
 import (
+	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/navvy-run/navvy"
 )
+
+// Schemes are the schemes of the URLs of shares, in order.
+func Schemes() []string { return []string{"azblob", "file", "s3"} }
+
+// invalid is an error of what was asked.
+func invalid(format string, a ...any) error {
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, a...), navvy.ErrInvalid)
+}
 
 // Place is where something is: a share, by name or by URL, and a path in it.
 type Place struct {
@@ -26,14 +40,14 @@ func CheckName(name string) error {
 	return nil
 }
 
-// IsPlace tells whether a word is meant as a place and not as a file of this machine: it
+// Is tells whether a word is meant as a place and not as a file of this machine: it
 // has a scheme.
-func IsPlace(text string) bool {
+func Is(text string) bool {
 	scheme, _, ok := strings.Cut(text, "://")
 	return ok && scheme != "" && !strings.ContainsAny(scheme, "/. ")
 }
 
-// ParsePlace reads a place:
+// Parse reads a place:
 //
 //	share://NAME/PATH            what a configured share has there; PATH is as it is written
 //	s3://BUCKET/PATH?OPTIONS     the same in a bucket
@@ -41,7 +55,7 @@ func IsPlace(text string) bool {
 //	file:///DIR#PATH             in a directory
 //
 // The error wraps navvy.ErrInvalid, and does not repeat what may be a password.
-func ParsePlace(text string) (Place, error) {
+func Parse(text string) (Place, error) {
 	var p Place
 	path := ""
 	if rest, ok := strings.CutPrefix(text, "share://"); ok {
@@ -54,7 +68,7 @@ func ParsePlace(text string) (Place, error) {
 		if err != nil {
 			return Place{}, invalid("what is given is no place: want share://NAME/PATH, or a URL")
 		}
-		if _, known := openers()[u.Scheme]; !known || u.Opaque != "" {
+		if !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "" {
 			return Place{}, invalid("%.80q is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH", u.Redacted())
 		}
 		switch {
@@ -80,7 +94,7 @@ func ParsePlace(text string) (Place, error) {
 	return p, nil
 }
 
-// String writes the place so that ParsePlace reads it, without the password of its URL.
+// String writes the place so that Parse reads it, without the password of its URL.
 func (p Place) String() string {
 	path := p.Path
 	if p.Folder && path != "" {
