@@ -32,6 +32,9 @@ func (s *Share) wrap(verb, key string, err error) error {
 		what = fmt.Sprintf("%s %s in share %s", verb, key, s.name)
 	}
 	sentinel, message := kind(err), root(err)
+	if sentinel == navvy.ErrNotFound && key != "" && verb != "list" && !errors.Is(err, errWhole) { //nolint:errorlint // kind gives the bare sentinel
+		return &briefError{fmt.Sprintf("file %q in share %s: %v", key, s.name, sentinel), fmt.Errorf("%w: %w", sentinel, err)}
+	}
 	if sentinel == nil {
 		return fmt.Errorf("%s: %w", what, message)
 	}
@@ -43,6 +46,9 @@ func (s *Share) wrap(verb, key string, err error) error {
 
 // kind is the sentinel of an error; nil if there is none.
 func kind(err error) error {
+	if err == nil {
+		return nil
+	}
 	if i := slices.IndexFunc(sentinels, func(e error) bool { return errors.Is(err, e) }); i >= 0 {
 		return sentinels[i]
 	}
@@ -138,7 +144,7 @@ func brief(err error) error {
 			message = u.Host + ": " + message
 		}
 	}
-	if failed, ok := errors.AsType[*fs.PathError](err); ok && message == "" && error(failed) == err {
+	if failed, ok := err.(*fs.PathError); ok && message == "" { //nolint:errorlint // what is around one is kept
 		message = failed.Err.Error()
 	}
 	if message == "" {

@@ -25,7 +25,7 @@ const childVariable = "NAVVY_SHARE_TEST_PUT"
 func child() {
 	s, err := OpenDir(os.Getenv(childVariable))
 	if err == nil {
-		_, err = s.Put(context.Background(), "f", io.MultiReader(os.Stdin), &PutOptions{Progress: func(n int64) { fmt.Println(n) }})
+		_, err = s.Put(context.Background(), "f", io.MultiReader(os.Stdin), &PutOptions{Progress: func(n int64) { fmt.Fprintln(os.Stdout, n) }})
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -62,6 +62,12 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	testSweep(t, dir)
+}
+
+// What killed writers have left goes when it is old, unless it is written still.
+func testSweep(t *testing.T, dir string) {
+	t.Helper()
 	left := temporaries(t, dir)
 	if len(left) != 2 {
 		t.Fatalf("%q", left)

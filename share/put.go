@@ -81,7 +81,7 @@ func (s *Share) Put(ctx context.Context, key string, r io.Reader, o *PutOptions)
 var errSum = fmt.Errorf("its checksum is another: %w", navvy.ErrCorrupt)
 
 func wrongSum(want, got string) error {
-	return fmt.Errorf("%w: want %s, it is %s", errSum, want, got)
+	return &briefError{"its checksum is " + got + ", and not " + want, errSum}
 }
 
 // write puts a file whose checksum is sum, if that is not empty.
@@ -167,7 +167,7 @@ func (in *incoming) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case err != io.EOF: //nolint:errorlint // io.Reader's contract is the bare value
+	case err != io.EOF:
 		in.err = &readError{err}
 	case n > 0:
 		return n, nil // it will end again, when what it has read is counted
@@ -209,7 +209,7 @@ func copyAll(ctx context.Context, w io.Writer, r io.Reader, digest hash.Hash, ha
 				progress(int64(n))
 			}
 		}
-		if readErr == io.EOF { //nolint:errorlint // io.Reader's contract is the bare value
+		if readErr == io.EOF {
 			return done, nil
 		} else if readErr != nil {
 			return done, &readError{readErr}
@@ -261,7 +261,7 @@ func (s *Share) twice(ctx context.Context, r io.Reader) (*body, error) {
 		return nil, err
 	}
 	b := &body{Reader: f, file: f}
-	if err = os.Remove(f.Name()); err == nil {
+	if err = os.Remove(f.Name()); err == nil { //nolint:gosec // what was made two lines above
 		_, err = head.WriteTo(f)
 	}
 	if err == nil {
@@ -278,13 +278,16 @@ func (s *Share) twice(ctx context.Context, r io.Reader) (*body, error) {
 	return b, nil
 }
 
+// errWhole says that it is not a file that was not found.
+var errWhole = &briefError{navvy.ErrNotFound.Error(), navvy.ErrNotFound}
+
 // explain says it if what was not found is not the file but the place of all of them.
 func (s *Share) explain(ctx context.Context, err error) error {
 	if s.whole == "" || err == nil || kind(err) != navvy.ErrNotFound { //nolint:errorlint // kind gives the bare sentinel
 		return err
 	}
 	if there, askErr := s.bucket.IsAccessible(ctx); askErr == nil && !there {
-		return fmt.Errorf("there is no %s: %w", s.whole, navvy.ErrNotFound)
+		return fmt.Errorf("there is no %s: %w", s.whole, errWhole)
 	}
 	return err
 }

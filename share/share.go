@@ -125,17 +125,26 @@ func openDir(_ context.Context, u *url.URL, _ *Options) (*Share, error) {
 	if u.Host != "" && u.Host != "localhost" || u.User != nil || !filepath.IsAbs(u.Path) || strings.ContainsRune(u.Path, 0) {
 		return nil, invalid("want file:///DIR, three slashes and a whole path")
 	}
-	return OpenDir(u.Path)
+	return dirShare(u.Path)
 }
 
 // OpenDir opens a directory, which must exist.
 func OpenDir(dir string) (*Share, error) {
-	bucket, err := dirbucket.Open(dir)
-	s := &Share{name: dir, bucket: bucket, temp: os.TempDir(), sums: true}
+	s, err := dirShare(dir)
 	if err != nil {
-		return nil, s.wrap("open", "", err)
+		return nil, fmt.Errorf("share %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+func dirShare(dir string) (*Share, error) {
+	bucket, err := dirbucket.Open(dir)
+	if sentinel := kind(err); sentinel != nil {
+		return nil, fmt.Errorf("open the directory: %w: %w", brief(err), sentinel)
+	} else if err != nil {
+		return nil, fmt.Errorf("open the directory: %w", brief(err))
+	}
+	return &Share{name: dir, bucket: bucket, temp: os.TempDir(), sums: true}, nil
 }
 
 // invalid is an error of what was asked.

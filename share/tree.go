@@ -149,34 +149,38 @@ func (t *dirTree) walk(ctx context.Context, base string, yield func(File, error)
 	}
 	slices.SortFunc(list, func(x, y fs.DirEntry) int { return cmp.Compare(name(x), name(y)) })
 	for _, e := range list {
-		key := base + name(e)
-		if e.IsDir() {
-			if !t.walk(ctx, key, yield) {
-				return false
-			}
-			continue
+		key, more := base+name(e), true
+		switch {
+		case key == place.Own+"/": // what a directory that is a share keeps for itself
+		case e.IsDir():
+			more = t.walk(ctx, key, yield)
+		default:
+			more = t.entry(key, e, yield)
 		}
-		if e.Type().IsRegular() && leftover.MatchString(e.Name()) {
-			continue
-		}
-		if !e.Type().IsRegular() {
-			if !yield(File{Key: key}, &NotRegular{filepath.Join(t.dir, key)}) {
-				return false
-			}
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return yield(File{}, local("list", dir, err)) && false
-		}
-		if !yield(File{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil) {
+		if !more {
 			return false
 		}
 	}
 	return true
+}
+
+// entry yields a file, or a *NotRegular.
+func (t *dirTree) entry(key string, e fs.DirEntry, yield func(File, error) bool) bool {
+	path := filepath.Join(t.dir, key)
+	if !e.Type().IsRegular() {
+		return yield(File{Key: key}, &NotRegular{path})
+	}
+	if leftover.MatchString(e.Name()) {
+		return true
+	}
+	info, err := e.Info()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return true // removed meanwhile
+	case err != nil:
+		return yield(File{}, local("list", path, err)) && false
+	}
+	return yield(File{Key: key, Size: info.Size(), Modified: info.ModTime()}, nil)
 }
 
 func (t *dirTree) sum(ctx context.Context, f File) (string, error) {

@@ -68,22 +68,30 @@ func (w *walk) folder(dir, base string) error {
 		return err
 	}
 	for _, e := range list {
-		key := base + e.name
-		switch {
-		case key == Own+"/", !overlap(key, w.o.Prefix):
-		case !e.dir && key <= w.after, e.dir && key < w.after && !strings.HasPrefix(w.after, key):
-		case e.dir && !(w.o.Delimiter == "/" && len(key) > len(w.o.Prefix)):
-			err = w.folder(strings.TrimSuffix(key, "/"), key)
-		case e.dir && key != w.after:
-			err = w.add(&driver.ListObject{Key: key, IsDir: true})
-		case !e.dir && strings.HasPrefix(key, w.o.Prefix):
-			err = w.file(key)
-		}
-		if err != nil {
+		if err := w.entry(e.dir, base+e.name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// entry puts a file on the page, or what is in a folder, whose key ends with a slash.
+func (w *walk) entry(dir bool, key string) error {
+	switch {
+	case key == Own+"/" || !overlap(key, w.o.Prefix):
+		return nil
+	case !dir && (key <= w.after || !strings.HasPrefix(key, w.o.Prefix)):
+		return nil
+	case !dir:
+		return w.file(key)
+	case key < w.after && !strings.HasPrefix(w.after, key):
+		return nil // all of it was on an earlier page
+	case w.o.Delimiter != "/" || len(key) <= len(w.o.Prefix):
+		return w.folder(strings.TrimSuffix(key, "/"), key)
+	case key == w.after:
+		return nil
+	}
+	return w.add(&driver.ListObject{Key: key, IsDir: true})
 }
 
 // overlap tells whether one begins with the other.
