@@ -5,7 +5,7 @@
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
 # QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, and
-# for Azurite.
+# for Azurite and versitygw.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,7 +75,8 @@ node() {
 }
 
 # azurite is Microsoft's emulator of Azure Storage, and its client for JavaScript, which the
-# tests of queue/storagequeue use; without them those skip on a laptop, and fail in CI.
+# tests of queue/storagequeue and of share use; without them those skip on a laptop, and
+# fail in CI.
 azurite() {
 	local dir=${NAVVY_AZURITE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-azurite}
 	if [[ -z ${CI:-} || -d $dir/node_modules/azurite && -d $dir/node_modules/@azure/storage-queue ]]; then
@@ -83,6 +84,18 @@ azurite() {
 	fi
 	command -v npm >/dev/null || debian nodejs npm
 	npm install --prefix "$dir" --no-audit --no-fund --no-save azurite@3.35.0 @azure/storage-queue@12.26.0 >&2
+}
+
+# versitygw is a server that speaks S3, which the tests of share start; without it they skip
+# on a laptop, and fail in CI. It has a go.mod of its own. The first build takes minutes,
+# later ones look whether it is still the same.
+versitygw() {
+	if [[ -n ${NAVVY_VERSITYGW:-} ]]; then
+		return
+	fi
+	local at=${XDG_CACHE_HOME:-$HOME/.cache}/navvy-versitygw/versitygw
+	[[ -n ${CI:-} || -e $at ]] || return 0
+	go -C tools/versitygw build -o "$at" github.com/versity/versitygw/cmd/versitygw
 }
 
 # java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
@@ -151,6 +164,7 @@ step 'curl' curl_for_examples
 step 'Python' python
 step 'Node' node
 step 'Azurite' azurite
+step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis

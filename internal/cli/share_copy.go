@@ -235,8 +235,11 @@ func (a *app) getOne(ctx context.Context, s *share.Share, f *copyFlags, b *copyB
 	}
 	file, err := s.Stat(ctx, p.Path)
 	if errors.Is(err, navvy.ErrNotFound) {
-		for range s.List(ctx, p.Path+"/") {
-			return withHint(err, "it is a folder: copy all that is below it with -r")
+		for _, listErr := range s.List(ctx, p.Path+"/") {
+			if listErr == nil {
+				err = withHint(err, "it is a folder: copy all that is below it with -r")
+			}
+			break
 		}
 	}
 	if err != nil {
