@@ -206,18 +206,8 @@ func TestOneIsLost(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	raw := queueURL(s)
-	one, c, stream := direct(t, raw), plain(t, s), streamOf(t, raw)
-	var ms []*driver.Message
-	for i := range 3 {
-		ms = append(ms, &driver.Message{ID: fmt.Sprint(i), Body: []byte("x")})
-	}
-	if errs := one.Send(t.Context(), ms); errs != nil {
-		t.Fatal(errs)
-	}
-	ds, err := one.Receive(t.Context(), 3)
-	if err != nil || len(ds) != 3 {
-		t.Fatalf("%d deliveries, %v", len(ds), err)
-	}
+	one := direct(t, raw)
+	ds := three(t, one)
 	if errs := one.Renew(t.Context(), ds[2:]); errs != nil {
 		t.Fatal(errs)
 	}
@@ -228,6 +218,7 @@ func TestOneIsLost(t *testing.T) {
 	if len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], navvy.ErrLeaseLost) || errs[2] != nil {
 		t.Errorf("%v, want the second to be lost", errs)
 	}
+	c, stream := plain(t, s), streamOf(t, raw)
 	pending, err := c.XPending(t.Context(), stream, "navvy").Result()
 	if err != nil || pending.Count != 0 {
 		t.Errorf("%+v pending, %v", pending, err)
@@ -238,6 +229,23 @@ func TestOneIsLost(t *testing.T) {
 	if n, err := c.XLen(t.Context(), stream).Result(); n != 0 || err != nil {
 		t.Errorf("%d entries are left, %v", n, err)
 	}
+}
+
+// three are deliveries, each the first of its message.
+func three(t *testing.T, c driver.Queue) []*driver.Delivery {
+	t.Helper()
+	var ms []*driver.Message
+	for i := range 3 {
+		ms = append(ms, &driver.Message{ID: fmt.Sprint(i), Body: []byte("x")})
+	}
+	if errs := c.Send(t.Context(), ms); errs != nil {
+		t.Fatal(errs)
+	}
+	ds, err := c.Receive(t.Context(), 3)
+	if err != nil || len(ds) != 3 {
+		t.Fatalf("%d deliveries, %v", len(ds), err)
+	}
+	return ds
 }
 
 func consumers(t *testing.T, c *redis.Client, stream string) (names []string) {
