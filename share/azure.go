@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
@@ -73,7 +74,7 @@ func azureClient(u *url.URL, account, domain, connection string, o *container.Cl
 	if err != nil {
 		return nil, err
 	}
-	return container.NewClient("https://"+account+"."+domain+"/"+u.Host, credential, o)
+	return container.NewClient("https://"+account+"."+domain+"/"+u.Host, foundToken{credential}, o)
 }
 
 func azureKeyClient(u *url.URL, account, domain string, o *container.ClientOptions) (*container.Client, error) {
@@ -97,4 +98,16 @@ func connectionAccount(connection string) string {
 		}
 	}
 	return ""
+}
+
+// foundToken says it in short if the Azure SDK finds no credential.
+type foundToken struct{ where azcore.TokenCredential }
+
+// GetToken gives a token.
+func (f foundToken) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := f.where.GetToken(ctx, o)
+	if err != nil && ctx.Err() == nil {
+		err = noCredentials("there is no credential for Azure: set the connection string of the storage account, or run where there is a managed identity", err)
+	}
+	return token, err
 }

@@ -48,11 +48,18 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	if err != nil {
 		return nil, invalid("its settings: %v", err)
 	}
+	if config.Region == "" {
+		return nil, invalid("nothing says in which region the bucket is: give the option region, or set AWS_REGION")
+	}
 	if secret, ok := u.User.Password(); ok {
 		key := aws.Credentials{AccessKeyID: u.User.Username(), SecretAccessKey: secret, Source: "the share's URL"}
 		config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return key, nil })
 	} else if u.User != nil {
 		return nil, invalid("an access key stands there without its secret: want s3://KEY:SECRET@BUCKET, or none of both")
+	} else if anonymous, err := flag(values, "anonymous"); err != nil {
+		return nil, err
+	} else if !anonymous {
+		config.Credentials = found(config.Credentials)
 	}
 	transport := newTransport()
 	config.HTTPClient = &http.Client{Transport: transport}
@@ -65,4 +72,15 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 		return nil, err
 	}
 	return &Share{bucket: bucket, transport: transport, whole: "bucket " + u.Host}, nil
+}
+
+// found says it in short if the AWS SDK finds no credentials.
+func found(where aws.CredentialsProvider) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		key, err := where.Retrieve(ctx)
+		if err != nil && ctx.Err() == nil {
+			err = noCredentials("there are no credentials for S3: not in the share's URL, the environment, ~/.aws, nor a role of this machine", err)
+		}
+		return key, err
+	})
 }

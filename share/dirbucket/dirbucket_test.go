@@ -61,7 +61,7 @@ func TestListsLikeMemory(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp(base, "")
+		dir, err := os.MkdirTemp(base, "") //nolint:usetesting // one for each case
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,45 +104,64 @@ func TestListsLikeMemory(t *testing.T) {
 	})
 }
 
+// summed is a bucket with one file, f.
+type summed struct {
+	*blob.Bucket
+	t   *testing.T
+	dir string
+}
+
+func (b *summed) write(text string) {
+	b.t.Helper()
+	if err := b.WriteAll(b.t.Context(), "f", []byte(text), nil); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *summed) sum() (string, error) {
+	a, err := b.Attributes(b.t.Context(), "f")
+	if err != nil {
+		return "", err
+	}
+	return a.Metadata[MetadataSHA256], nil
+}
+
+func (b *summed) files() []string {
+	b.t.Helper()
+	list, err := filepath.Glob(filepath.Join(b.dir, ".navvy", "sums", "*", "*"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return list
+}
+
 // A checksum counts for the very file that it was made of.
 func TestSums(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := open(t, dir)
-	path := filepath.Join(dir, "f")
-	sum := func() (string, error) {
-		a, err := b.Attributes(t.Context(), "f")
-		if err != nil {
-			return "", err
-		}
-		return a.Metadata[MetadataSHA256], nil
-	}
-	sums := func() []string {
-		list, err := filepath.Glob(filepath.Join(dir, ".navvy", "sums", "*", "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return list
-	}
+	b := &summed{open(t, dir), t, dir}
 	for _, text := range []string{"one", "two", "two"} {
-		if err := b.WriteAll(t.Context(), "f", []byte(text), nil); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := sum(); len(got) != 64 || err != nil || len(sums()) != 1 {
-			t.Errorf("%q, %v, %q", got, err, sums())
+		b.write(text)
+		if got, err := b.sum(); len(got) != 64 || err != nil || len(b.files()) != 1 {
+			t.Errorf("%q, %v, %q", got, err, b.files())
 		}
 	}
 	// Somebody else's file has none.
-	if err := os.WriteFile(path, []byte("new"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := sum(); got != "" || err != nil {
+	if got, err := b.sum(); got != "" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
-	// What is cut off, or a checksum that nobody understands, is told.
-	if err := b.WriteAll(t.Context(), "f", []byte("three"), nil); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// What is cut off, or a checksum that nobody understands, is told.
+func TestBadSums(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := &summed{open(t, dir), t, dir}
+	b.write("three")
+	path := filepath.Join(dir, "f")
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -150,24 +169,20 @@ func TestSums(t *testing.T) {
 	if err := errors.Join(os.Truncate(path, 3), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sum(); !errors.Is(err, navvy.ErrCorrupt) {
+	if _, err := b.sum(); !errors.Is(err, navvy.ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
-	if err := b.WriteAll(t.Context(), "f", []byte("four"), nil); err != nil {
-		t.Fatal(err)
+	b.write("four")
+	if err := b.Delete(t.Context(), "f"); err != nil || len(b.files()) != 0 {
+		t.Errorf("%v, %q", err, b.files())
 	}
-	if err := b.Delete(t.Context(), "f"); err != nil {
-		t.Error(err)
-	}
-	if err := b.WriteAll(t.Context(), "f", []byte("five"), nil); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range sums() {
+	b.write("five")
+	for _, name := range b.files() {
 		if err := os.WriteFile(name, []byte("navvy-sum-2 x 4\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := sum(); !errors.Is(err, navvy.ErrCorrupt) {
+	if _, err := b.sum(); !errors.Is(err, navvy.ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
 }
