@@ -49,6 +49,11 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s is a place", text)
 		}
 	}
+}
+
+// Passwords are found, and not shown.
+func TestPasswords(t *testing.T) {
+	t.Parallel()
 	if !HasPassword("s3://k:p@b/x") || !HasPassword("s3://b?endpoint=http://u:p@h") || !HasPassword("s3://b?endpoint=http://u:p%40h") || HasPassword("s3://b/x") || HasPassword("s3://k@b") {
 		t.Error("passwords")
 	}
