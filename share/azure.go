@@ -16,6 +16,7 @@ import (
 
 var (
 	containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){2,62}$`)
+	domainName    = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	accountName   = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 )
 
@@ -37,6 +38,9 @@ func openAzure(ctx context.Context, u *url.URL, o *Options) (*Share, error) {
 	}
 	if domain == "" {
 		domain = "blob.core.windows.net"
+	}
+	if !domainName.MatchString(domain) {
+		return nil, invalid("option domain is %q: want one such as blob.core.windows.net", domain)
 	}
 	transport := newTransport()
 	opts := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: &http.Client{Transport: transport}}}
