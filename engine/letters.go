@@ -50,19 +50,22 @@ func (t *tx) letter(key []byte) (*entryInTx, uint32, error) {
 }
 
 // Letters gives at most limit letters of one side of a line in their order, from behind a
-// place on; nil is the start.
+// place on; nil is the start, and no limit gives all. It passes over those that are damaged.
 func (e *Engine) Letters(ctx context.Context, line Line, side Side, behind []byte, limit int) ([]Letter, error) {
 	prefix := line.sidePrefix(side)
 	r := driver.Prefix(prefix)
-	r.Limit = limit
 	if behind != nil {
 		r.Start = append(append(bytes.Clone(prefix), behind...), 0)
 	}
 	var list []Letter
 	err := e.store.Scan(ctx, r, func(key, value []byte) error {
-		l, err := letterAt(key[len(prefix):], value)
-		list = append(list, l)
-		return err
+		if l, err := letterAt(key[len(prefix):], value); err == nil {
+			list = append(list, l)
+		}
+		if limit > 0 && len(list) == limit {
+			return driver.ErrStop
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s of queue %s: %w", side, line.Queue, err)
@@ -91,19 +94,23 @@ type LetterRef struct {
 // Acknowledge takes letters off one side of a line for good, and returns when that is
 // durable: how many there were, and whether a job has lost its last one and expires. What
 // is gone already is no error; a letter of another line is ErrNotFound, and then nothing
-// is done.
+// is done. Those of a job that is damaged stay, with ErrCorrupt, and the others go.
 func (e *Engine) Acknowledge(ctx context.Context, line Line, side Side, refs []LetterRef) (n int, expires bool, err error) {
 	byJob := map[navvy.JobID][]LetterRef{}
 	for _, ref := range refs {
 		byJob[ref.Task.Job] = append(byJob[ref.Task.Job], ref)
 	}
+	var damaged error
 	err = e.committer.do(ctx, func(t *tx) error {
-		n, expires = 0, false
+		n, expires, damaged = 0, false, nil
 		acks := make([]*acks, 0, len(byJob))
 		for id, refs := range byJob { // nothing is staged before all are judged
 			a, err := t.acks(id, line, side, refs)
 			if errors.Is(err, navvy.ErrNotFound) && a == nil {
 				continue // the job is gone, and they with it
+			} else if errors.Is(err, navvy.ErrCorrupt) {
+				damaged = err
+				continue
 			} else if err != nil {
 				return err
 			}
@@ -118,7 +125,7 @@ func (e *Engine) Acknowledge(ctx context.Context, line Line, side Side, refs []L
 	if err != nil {
 		return 0, false, err
 	}
-	return n, expires, nil
+	return n, expires, damaged
 }
 
 // acks are the letters of one job that are acknowledged.
@@ -166,14 +173,35 @@ func (t *tx) acknowledge(a *acks) bool {
 	if !state.Ended() || state.Letters > 0 {
 		return false
 	}
+	t.expireDone(a.job, state)
+	return true
+}
+
+// expireDone lets an ended job expire that nobody has anything to ask of any more.
+func (t *tx) expireDone(job *navvy.Job, state *State) {
 	state.Read = true
-	now := t.opts.Clock()
-	keep := now.Sub(state.Finished) // nobody has anything to ask any more
-	if a.job.IdempotencyKey != "" { // a repeated send must find it
+	keep := t.opts.Clock().Sub(state.Finished)
+	if job.IdempotencyKey != "" { // a repeated send must find it
 		keep = max(t.opts.KeepRead, keep+min(t.opts.KeepRead, 24*time.Hour))
 	}
-	t.expire(a.job.ID, state, keep)
-	return true
+	t.expire(job.ID, state, keep)
+}
+
+// Discard ends a job of messages: those that have no answer are gone. The job expires
+// when no letter of it is left. It does nothing to a job that has ended.
+func (e *Engine) Discard(ctx context.Context, id navvy.JobID, why string) (messages int64, after State, err error) {
+	after, err = e.change(ctx, id, func(t *tx, job *navvy.Job, state *State) error {
+		if messages = 0; state.Ended() {
+			return nil
+		}
+		messages = state.Pending()
+		stop(t, job, state, why)
+		if state.Letters == 0 {
+			t.expireDone(job, state)
+		}
+		return nil
+	})
+	return messages, after, err
 }
 
 func (t *tx) withdrawn(state *State, a *acks) {
