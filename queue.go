@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,6 +23,44 @@ type QueueSettings struct {
 	// Work is what is done with the messages of the queue, and with jobs that leave it to
 	// their queue: a spec of KindService. Nil if the queue has no service.
 	Work *Spec
+	// Broker are queues of a broker's whose requests are answered as messages of this queue
+	// are. Nil if there are none.
+	Broker *Broker
+}
+
+// Broker is a pair of queues on a broker that a queue is attached to.
+type Broker struct {
+	// Requests and Responses are the URLs of the two (docs/brokers.md). There may be
+	// passwords in them.
+	Requests, Responses string
+	// Concurrency is how many requests are taken from there before they are answered.
+	// Defaults to DefaultBrokerConcurrency.
+	Concurrency int
+	// Lease is how long a request stays taken without a sign of life. Defaults to a minute.
+	Lease time.Duration
+}
+
+// Bounds of what is taken from a broker at once.
+const (
+	DefaultBrokerConcurrency = 100
+	MaxBrokerConcurrency     = 100_000
+)
+
+// maxBrokerURL bounds the URL of a broker's queue, in bytes.
+const maxBrokerURL = 4096
+
+func (b *Broker) validate() error {
+	switch {
+	case b.Requests == "" || b.Responses == "":
+		return fmt.Errorf("queue: a broker has a queue of requests and one of responses: %w", ErrInvalid)
+	case len(b.Requests) > maxBrokerURL || len(b.Responses) > maxBrokerURL || !utf8.ValidString(b.Requests+b.Responses):
+		return fmt.Errorf("queue: the URL of a broker's queue has more than %d bytes, or is not UTF-8: %w", maxBrokerURL, ErrInvalid)
+	case b.Concurrency < 0 || b.Concurrency > MaxBrokerConcurrency:
+		return fmt.Errorf("queue: %d requests of a broker at once, want 1 to %d, or 0 for %d: %w", b.Concurrency, MaxBrokerConcurrency, DefaultBrokerConcurrency, ErrInvalid)
+	case b.Lease != 0 && b.Lease < time.Second:
+		return fmt.Errorf("queue: a lease of %s on a broker's requests: it takes a second at least: %w", b.Lease, ErrInvalid)
+	}
+	return nil
 }
 
 // Dispatch says how tasks come to workers.
@@ -67,6 +106,14 @@ func (s *QueueSettings) Validate() error {
 		}
 		if err := s.Work.Validate(); err != nil {
 			return fmt.Errorf("queue: %w", err)
+		}
+	}
+	if s.Broker != nil {
+		if err := s.Broker.validate(); err != nil {
+			return err
+		}
+		if s.Work == nil {
+			return fmt.Errorf("queue: it has no service that could answer a broker's requests: give it one first: %w", ErrInvalid)
 		}
 	}
 	switch {

@@ -65,7 +65,13 @@ const (
 	ReasonOOM        Reason = "oom"        // needed more memory than its limit, and the kernel killed it
 	ReasonOutput     Reason = "output"     // wrote more than its limit
 	ReasonException  Reason = "exception"  // the function raised an exception
+	ReasonService    Reason = "service"    // the service failed the request
+	ReasonRefused    Reason = "refused"    // the service failed it, and says that it always would
+	ReasonAway       Reason = "away"       // what was to do it was not there, and nobody is to blame
 )
+
+// Final tells whether another try would fail the same way, as the task itself is no good.
+func (r Reason) Final() bool { return r == ReasonInput || r == ReasonRefused }
 
 // MaxMessage bounds an attempt's Message, and why a job is held or stopped, in bytes.
 const MaxMessage = 4 << 10

@@ -21,6 +21,9 @@ type Queue struct {
 	// Jobs have not ended; with More there are more of them than were counted.
 	Jobs int64
 	More bool
+	// BrokerOwner is as whom the requests of Settings.Broker are answered, whose URLs are
+	// told without passwords; BrokerTrouble why none come now, empty if all is well.
+	BrokerOwner, BrokerTrouble string
 	// Waiting tasks of these jobs have no attempt; Running ones have one.
 	Waiting, Running int64
 }
@@ -34,6 +37,9 @@ type QueueChange struct {
 	// Work is what is done with its messages: a spec of navvy.KindService, or one of no
 	// kind to take it away.
 	Work *navvy.Spec
+	// Broker are the queues of a broker's whose requests it is to answer, as the caller; one
+	// without URLs takes them away.
+	Broker *navvy.Broker
 	// Create makes the settings, with ErrExists if there are some. Without it the
 	// error is ErrNotFound if there are none.
 	Create bool
@@ -76,6 +82,9 @@ func (c *Client) SetQueue(ctx context.Context, name string, change QueueChange) 
 	if change.Work != nil {
 		req.Work = api.FromSpec(change.Work)
 	}
+	if change.Broker != nil {
+		req.Broker = api.FromBroker(change.Broker)
+	}
 	return queue(c.queues.Set(ctx, req))
 }
 
@@ -113,6 +122,10 @@ func toQueue(m *navvyv1.Queue) Queue {
 	if w := s.GetWork(); w != nil {
 		spec := api.ToSpec(w)
 		q.Settings.Work = &spec
+	}
+	if b := s.GetBroker(); b != nil {
+		q.Settings.Broker = api.ToBroker(b)
+		q.BrokerOwner, q.BrokerTrouble = b.GetOwner(), b.GetTrouble()
 	}
 	return q
 }

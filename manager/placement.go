@@ -16,7 +16,7 @@ type demand struct {
 	spec  *navvy.Spec
 	kind  string     // of work
 	needs abilitySet // what a host must enforce
-	picky bool       // they ask for what some worker may not have: more than the kind, or a Python
+	picky bool       // they ask for what some worker may not have: more than the kind, or one that not all have
 	owner string
 	// process says that they are processes, which can do to each other what they like
 	// where they are not kept apart.
@@ -26,7 +26,7 @@ type demand struct {
 func demandOf(j *navvy.Job) demand {
 	s := &j.Spec
 	d := demand{spec: s, kind: s.Kind(), needs: setOf(s.Needs()), owner: j.Owner, process: s.IsProcess()}
-	d.picky = d.needs != 0 || s.Reserves() || len(s.Labels) > 0 || s.Function != nil
+	d.picky = d.needs != 0 || s.Reserves() || len(s.Labels) > 0 || s.Function != nil || s.Service != nil
 	return d
 }
 

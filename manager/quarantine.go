@@ -78,7 +78,7 @@ func (m *Manager) judgeLocked(s *Session, task navvy.TaskID, a *navvy.Attempt) {
 			j.failsOn[s.info.Name] = true
 		}
 		m.suspectLocked(s, task, a)
-	case a.Outcome == navvy.OutcomeFailed && a.Reason != navvy.ReasonInput && s.conduct != nil:
+	case a.Outcome == navvy.OutcomeFailed && !a.Reason.Final() && s.conduct != nil:
 		m.absolveLocked(s.conduct) // it does run tasks
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
@@ -166,7 +167,7 @@ func (m *Manager) finalLocked(r *report) bool {
 	case navvy.OutcomeSucceeded:
 		return true
 	case navvy.OutcomeFailed:
-		return int(t.failed) >= j.Spec.Retry.Max || r.Attempt.Reason == navvy.ReasonInput // it will never fit
+		return int(t.failed) >= j.Spec.Retry.Max || r.Attempt.Reason.Final()
 	case navvy.OutcomeLost:
 		return int(t.lost)+1 >= m.opts.MaxLost
 	default:
@@ -219,6 +220,9 @@ func (m *Manager) answeredLocked(r *report, result *navvy.Result, v engine.Verdi
 	return nil
 }
 
+// awayPause is how long a task waits that was given back because what was to do it is away.
+const awayPause = 2 * time.Second
+
 // keptLocked lets a task run again whose attempt did not end it.
 func (m *Manager) keptLocked(r *report) {
 	m.meters.settled(r, false, r.known == nil)
@@ -237,6 +241,9 @@ func (m *Manager) keptLocked(r *report) {
 	at := m.opts.Clock()
 	if r.Attempt.Outcome == navvy.OutcomeFailed {
 		at = at.Add(m.opts.Jitter(j.Spec.Retry.Pause(int(t.failed))))
+	}
+	if r.Attempt.Reason == navvy.ReasonAway {
+		at = at.Add(m.opts.Jitter(awayPause))
 	}
 	if !j.stale {
 		j.runAgain(r.Task.Index, at)

@@ -84,29 +84,47 @@ type Queue struct {
 // ever. Errors wrap navvy.ErrInvalid for the URL, ErrNotFound for a queue that is missing
 // and not to be made, ErrDenied for credentials.
 func Open(ctx context.Context, rawURL string, drivers map[string]driver.Driver, o *Options) (*Queue, error) {
-	u, err := parse(rawURL)
+	p, err := read(rawURL, drivers, o)
 	if err != nil {
 		return nil, err
+	}
+	return start(ctx, p)
+}
+
+// Check tells what is wrong with the URL of a queue, as Open does, without a connection.
+func Check(rawURL string, drivers map[string]driver.Driver) error {
+	_, err := read(rawURL, drivers, nil)
+	return err
+}
+
+// place is what a URL says.
+type place struct {
+	name     string // without its password
+	dial     driver.Dial
+	opts     Options
+	envelope bool
+}
+
+// read reads the URL of a queue.
+func read(rawURL string, drivers map[string]driver.Driver, o *Options) (p place, err error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return p, err
 	}
 	open, ok := drivers[u.Scheme]
 	if !ok {
 		known := slices.Sorted(maps.Keys(drivers))
-		return nil, fmt.Errorf("queue %s: there is no such kind of queue, only %s://: %w", u.Redacted(), strings.Join(known, "://, "), navvy.ErrInvalid)
+		return p, fmt.Errorf("queue %s: there is no such kind of queue, only %s://: %w", u.Redacted(), strings.Join(known, "://, "), navvy.ErrInvalid)
 	}
-	opts, err := o.filled()
-	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", u.Redacted(), err)
+	p.name = u.Redacted()
+	if p.opts, err = o.filled(); err != nil {
+		return p, fmt.Errorf("queue %s: %w", p.name, err)
 	}
-	name := u.Redacted()
-	envelope, err := takeEnvelope(u)
-	if err != nil {
-		return nil, err
+	if p.envelope, err = takeEnvelope(u); err != nil {
+		return p, err
 	}
-	dial, err := open(u, &driver.Options{Lease: opts.Lease, Outstanding: opts.Outstanding, Create: !opts.MustExist})
-	if err != nil {
-		return nil, err
-	}
-	return start(ctx, name, dial, opts, envelope)
+	p.dial, err = open(u, &driver.Options{Lease: p.opts.Lease, Outstanding: p.opts.Outstanding, Create: !p.opts.MustExist})
+	return p, err
 }
 
 // parse reads a URL; the error does not repeat it, since a password may be in it.
@@ -147,15 +165,15 @@ func (o *Options) filled() (Options, error) {
 	return opts, nil
 }
 
-func start(ctx context.Context, name string, dial driver.Dial, opts Options, envelope bool) (*Queue, error) {
-	first, err := dial(ctx)
+func start(ctx context.Context, p place) (*Queue, error) {
+	first, err := p.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", name, err)
+		return nil, fmt.Errorf("queue %s: %w", p.name, untrusted(err))
 	}
-	q := &Queue{name: name, opts: opts, caps: first.Capabilities(), envelope: envelope}
+	q := &Queue{name: p.name, opts: p.opts, caps: first.Capabilities(), envelope: p.envelope}
 	q.ctx, q.cancel = context.WithCancelCause(context.Background())
 	q.taking, q.refuse = context.WithCancelCause(q.ctx)
-	q.link = newLink(q.ctx, name, dial, first, opts.Logger)
+	q.link = newLink(q.ctx, p.name, p.dial, first, p.opts.Logger)
 	if q.envelope {
 		q.caps.Correlation, q.caps.Binary = true, true
 	}

@@ -34,7 +34,10 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 	if refusal != nil || errors.As(err, &refusal) {
 		return navvy.OutcomeFailed, refusal.Reason, refusal.Message
 	}
+	away, isAway := errors.AsType[*driver.Away](err)
 	switch {
+	case isAway:
+		return navvy.OutcomeInterrupted, navvy.ReasonAway, away.Message
 	case err != nil && x.execution == nil:
 		return navvy.OutcomeLost, navvy.ReasonStart, err.Error()
 	case err != nil:

@@ -82,3 +82,38 @@ func TestOutOfMemory(t *testing.T) {
 		})
 	}
 }
+
+// TestAway has a driver whose attempt comes to nothing because something is away: nobody
+// is to blame, unless navvy ended it first.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spec navvy.Spec
+		want judged
+	}{
+		"away":    {navvy.Spec{}, judged{navvy.OutcomeInterrupted, navvy.ReasonAway, "it is being started again"}},
+		"timeout": {navvy.Spec{Timeout: time.Second}, judged{navvy.OutcomeFailed, navvy.ReasonTimeout, "ran longer than 1s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := &wrapped{Driver: noop.Driver{}, start: func(context.Context, *driver.Task) (driver.Execution, error) {
+					return &isAway{given{after: time.Minute, stop: make(chan struct{})}}, nil
+				}}
+				a := runner.New(d, nil).Run(t.Context(), newTask(&c.spec, nil))
+				c.want.check(t, &a)
+			})
+		})
+	}
+}
+
+// isAway is an execution that ends so.
+type isAway struct{ given }
+
+func (e *isAway) Wait(ctx context.Context) (driver.End, error) {
+	end, err := e.given.Wait(ctx)
+	if err == nil {
+		err = &driver.Away{Message: "it is being started again"}
+	}
+	return end, err
+}

@@ -139,8 +139,8 @@ func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, e
 	if err != nil {
 		return nil, err
 	}
-	if x.journaled {
-		if err := r.journal.Set(x.slot, execution.Handle()); err != nil {
+	if handle := execution.Handle(); x.journaled && handle != nil {
+		if err := r.journal.Set(x.slot, handle); err != nil {
 			x.logger().Warn("the handle is not journaled", "err", err)
 		}
 	}

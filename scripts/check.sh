@@ -4,8 +4,8 @@
 # Tests that need PostgreSQL get its URL in NAVVY_TEST_POSTGRES. If that is not
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
-# QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, and
-# for Azurite.
+# QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, for
+# Azurite, and for what the stand-in of Service Bus runs on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -85,6 +85,18 @@ azurite() {
 	npm install --prefix "$dir" --no-audit --no-fund --no-save azurite@3.35.0 @azure/storage-queue@12.26.0 >&2
 }
 
+# servicebus is the library that the stand-in of Azure Service Bus runs on, and Microsoft's
+# client for JavaScript; without them the tests of queue/servicebusqueue skip on a laptop,
+# and fail in CI.
+servicebus() {
+	local dir=${NAVVY_SERVICEBUS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-servicebus}
+	if [[ -z ${CI:-} || -d $dir/node_modules/rhea && -d $dir/node_modules/@azure/service-bus ]]; then
+		return
+	fi
+	command -v npm >/dev/null || debian nodejs npm
+	npm install --prefix "$dir" --no-audit --no-fund --no-save rhea@3.0.5 @azure/service-bus@7.9.5 >&2
+}
+
 # java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
 java() {
 	if [[ -z ${CI:-} || -e /usr/share/java/grpc-netty.jar && -e /usr/share/java/perfmark-api.jar ]] && command -v javac >/dev/null; then
@@ -131,7 +143,7 @@ limits() {
 # harness looks for broken promises with fresh seeds; a failure prints its seed.
 harness() {
 	NAVVY_CRASH_TIME=90s go test -count=1 -v -run TestPromises ./test/... >&2
-	NAVVY_CRASH_TIME=30s go test -count=1 -v -run TestFunctions ./test/team >&2
+	NAVVY_CRASH_TIME=30s go test -count=1 -v -run 'TestFunctions|TestBroker' ./test/team >&2
 }
 
 binary() {
@@ -151,6 +163,7 @@ step 'curl' curl_for_examples
 step 'Python' python
 step 'Node' node
 step 'Azurite' azurite
+step 'Service Bus' servicebus
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis

@@ -320,4 +320,3 @@ func (s *messages) receipts(ctx context.Context, queue string, texts []string) (
 	}
 	return line, list, nil
 }
-

@@ -36,13 +36,16 @@ type queueRecord struct {
 	By          string    `json:"by"`
 	Dispatch    string    `json:"dispatch,omitempty"` // from version 2 on; empty for the server's
 	Work        []byte    `json:"work,omitempty"`     // from version 3 on; a navvy.v1.Spec
+	// Broker is that of the settings, and Attached who set it: from version 3 on.
+	Broker   *navvy.Broker `json:"broker,omitempty"`
+	Attached string        `json:"attached,omitempty"`
 }
 
 // queueVersion is that of a queueRecord.
 const queueVersion = 3
 
 func (r *queueRecord) settings() (navvy.QueueSettings, error) {
-	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch)}
+	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch), Broker: r.Broker}
 	work, err := r.work()
 	if work != nil {
 		spec := api.ToSpec(work)
@@ -86,9 +89,17 @@ func (s *Server) LoadQueues(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("registered queue %q: %w: %w", name, err, navvy.ErrCorrupt)
 		}
-		s.mgr.SetQueue(name, settings)
+		s.setQueue(name, r, settings)
 		return nil
 	})
+}
+
+// setQueue tells those who act on settings of them.
+func (s *Server) setQueue(name string, r *queueRecord, settings navvy.QueueSettings) {
+	s.mgr.SetQueue(name, settings)
+	if s.opts.Brokers != nil {
+		s.opts.Brokers.Attach(name, r.Attached, settings.Broker)
+	}
 }
 
 // changeQueue lets fn change the settings of a queue, makes them durable, and tells
@@ -122,8 +133,8 @@ func (s *queues) changeQueue(ctx context.Context, name string, fn func(r *queueR
 	if err != nil {
 		return nil, err
 	}
-	s.mgr.SetQueue(name, settings)
-	return queueMessage(name, r), nil
+	s.setQueue(name, r, settings)
+	return s.queueMessage(name, r), nil
 }
 
 // queueRecord reads the settings of a queue; nil if it has none.
@@ -142,15 +153,23 @@ func noSettings(name string) error {
 }
 
 // queueMessage is a queue without what is in it; r may be nil.
-func queueMessage(name string, r *queueRecord) *navvyv1.Queue {
+func (s *queues) queueMessage(name string, r *queueRecord) *navvyv1.Queue {
 	if r == nil {
 		return &navvyv1.Queue{Name: name}
 	}
 	work, _ := r.work() // it was read before
-	return &navvyv1.Queue{
+	q := &navvyv1.Queue{
 		Name: name, Created: timestamppb.New(r.Created), By: r.By,
 		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch, Work: work},
 	}
+	if r.Broker != nil {
+		q.Settings.Broker = api.Redacted(api.FromBroker(r.Broker))
+		q.Settings.Broker.Owner = r.Attached
+		if s.opts.Brokers != nil {
+			q.Settings.Broker.Trouble = api.Text(s.opts.Brokers.Trouble(name))
+		}
+	}
+	return q
 }
 
 // Set implements the call of that name.
@@ -162,29 +181,39 @@ func (s *queues) Set(ctx context.Context, req *navvyv1.QueuesSetRequest) (*navvy
 		case !req.GetCreate() && !exists:
 			return noSettings(req.GetName())
 		}
-		if req.Concurrency != nil {
-			if n := req.GetConcurrency(); n < 0 || n > navvy.MaxQueueConcurrency {
-				return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", n, navvy.MaxQueueConcurrency, navvy.ErrInvalid)
-			}
-			r.Concurrency = int(req.GetConcurrency())
-		}
-		if req.Rate != nil {
-			r.Rate = req.GetRate()
-		}
-		if req.Work != nil {
-			if err := r.setWork(req.GetWork()); err != nil {
-				return err
-			}
-		}
-		if req.Dispatch == nil {
-			return nil
-		}
-		if r.Dispatch = req.GetDispatch(); r.Dispatch != "" && s.mgr.Dispatch() == manager.Local {
-			return fmt.Errorf("queue %s: a way of dispatch is for the workers of a server, and here is none: %w", req.GetName(), navvy.ErrUnsupported)
-		}
-		return nil
+		return s.setParts(r, req, auth.From(ctx).Name)
 	})
 	return q, s.fail(err)
+}
+
+// setParts changes what a request names.
+func (s *queues) setParts(r *queueRecord, req *navvyv1.QueuesSetRequest, by string) error {
+	if req.Concurrency != nil {
+		if n := req.GetConcurrency(); n < 0 || n > navvy.MaxQueueConcurrency {
+			return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", n, navvy.MaxQueueConcurrency, navvy.ErrInvalid)
+		}
+		r.Concurrency = int(req.GetConcurrency())
+	}
+	if req.Rate != nil {
+		r.Rate = req.GetRate()
+	}
+	if req.Work != nil {
+		if err := r.setWork(req.GetWork()); err != nil {
+			return err
+		}
+	}
+	if req.Broker != nil {
+		if err := s.setBroker(r, req.GetBroker(), by); err != nil {
+			return err
+		}
+	}
+	if req.Dispatch == nil {
+		return nil
+	}
+	if r.Dispatch = req.GetDispatch(); r.Dispatch != "" && s.mgr.Dispatch() == manager.Local {
+		return fmt.Errorf("queue %s: a way of dispatch is for the workers of a server, and here is none: %w", req.GetName(), navvy.ErrUnsupported)
+	}
+	return nil
 }
 
 // Pause implements the call of that name.
@@ -242,7 +271,7 @@ func (s *queues) remove(ctx context.Context, name string) error {
 	if err := s.eng.Registry().Delete(ctx, engine.KindQueue, name); err != nil {
 		return err
 	}
-	s.mgr.SetQueue(name, navvy.QueueSettings{})
+	s.setQueue(name, &queueRecord{}, navvy.QueueSettings{})
 	return nil
 }
 
@@ -261,7 +290,7 @@ func (s *queues) List(ctx context.Context, req *navvyv1.QueuesListRequest) (*nav
 func (s *queues) list(ctx context.Context, after string) (*navvyv1.QueuesListResponse, error) {
 	byName := map[string]*navvyv1.Queue{}
 	err := each(ctx, s.eng.Registry(), engine.KindQueue, after, func(name string, r *queueRecord) error {
-		byName[name] = queueMessage(name, r)
+		byName[name] = s.queueMessage(name, r)
 		return nil
 	})
 	if err != nil {
@@ -279,7 +308,7 @@ func (s *queues) list(ctx context.Context, after string) (*navvyv1.QueuesListRes
 			continue
 		}
 		if q == nil {
-			byName[l.Queue] = queueMessage(l.Queue, nil)
+			byName[l.Queue] = s.queueMessage(l.Queue, nil)
 		}
 		seen[l.Queue] = append(seen[l.Queue], l)
 	}

@@ -270,3 +270,57 @@ func TestWorkOfQueue(t *testing.T) {
 		t.Errorf("the job has %+v", s)
 	}
 }
+
+// A queue with a service can be attached to a broker's, as whoever does it. The passwords of
+// its URLs are told to nobody, and a restart attaches it again.
+func TestAttachedQueue(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	root := w.as(t, "root", auth.RoleAdmin)
+	b := navvy.Broker{Requests: "mem://ann:secret@requests", Responses: "mem://responses", Concurrency: 7, Lease: time.Minute}
+	if _, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Create: true, Work: work(), Broker: &b}); err != nil {
+		t.Fatal(err)
+	}
+	told := b
+	told.Requests = "mem://ann:xxxxx@requests"
+	if list := queuesOf(t, root); len(list) != 1 || !cmp.Equal(list[0].Settings.Broker, &told) || list[0].BrokerOwner != "root" || list[0].BrokerTrouble == "" {
+		t.Errorf("told %+v", list)
+	}
+	w.brokers.Attach("scores", "", nil)
+	if err := w.srv.LoadQueues(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if now, owner, ok := w.brokers.of("scores"); !ok || now != b || owner != "root" {
+		t.Errorf("after a restart %+v for %q", now, owner)
+	}
+	if _, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Work: &navvy.Spec{}}); !errors.Is(err, navvy.ErrInvalid) {
+		t.Errorf("an attached queue loses its service: %v", err)
+	}
+	if q, err := root.SetQueue(t.Context(), "scores", client.QueueChange{Broker: &navvy.Broker{}}); err != nil || q.Settings.Broker != nil {
+		t.Errorf("detached, and there is %+v: %v", q.Settings.Broker, err)
+	}
+	if _, _, ok := w.brokers.of("scores"); ok {
+		t.Error("it is still attached")
+	}
+}
+
+// A queue is attached only if it has a service, and to what there is.
+func TestCannotBeAttached(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	root := w.as(t, "root", auth.RoleAdmin)
+	for _, change := range []client.QueueChange{
+		{Create: true, Broker: &navvy.Broker{Requests: "mem://a", Responses: "mem://b"}},
+		{Create: true, Work: work(), Broker: &navvy.Broker{Requests: "carrots://a", Responses: "mem://b"}},
+		{Create: true, Work: work(), Broker: &navvy.Broker{Requests: "mem://a"}},
+		{Create: true, Work: work(), Broker: &navvy.Broker{Requests: "mem://a", Responses: "mem://b", Concurrency: -1}},
+		{Create: true, Work: work(), Broker: &navvy.Broker{Requests: "mem://a", Responses: "mem://b", Lease: time.Millisecond}},
+	} {
+		if _, err := root.SetQueue(t.Context(), "scores", change); !errors.Is(err, navvy.ErrInvalid) {
+			t.Errorf("%+v with %+v: %v", change.Broker, change.Work, err)
+		}
+	}
+	if len(queuesOf(t, root)) > 0 {
+		t.Error("and there is a queue")
+	}
+}

@@ -54,6 +54,8 @@ type Options struct {
 	Version string
 	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
+	// Brokers answers requests of brokers. Defaults to nobody: queues cannot be attached.
+	Brokers Brokers
 	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.
 	Logger *slog.Logger
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -43,7 +44,43 @@ type world struct {
 	addr  string
 	audit *lines
 
+	brokers  attached
 	joinTime time.Duration // 0 for the default
+}
+
+// attached notes what queues are attached to.
+type attached struct {
+	mu   sync.Mutex
+	now  map[string]navvy.Broker
+	whom map[string]string
+}
+
+func (a *attached) Check(b *navvy.Broker) error {
+	if !strings.HasPrefix(b.Requests, "mem://") {
+		return fmt.Errorf("no such broker: %w", navvy.ErrInvalid)
+	}
+	return nil
+}
+
+func (a *attached) Attach(queue, owner string, b *navvy.Broker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.now == nil {
+		a.now, a.whom = map[string]navvy.Broker{}, map[string]string{}
+	}
+	if delete(a.now, queue); b != nil {
+		a.now[queue], a.whom[queue] = *b, owner
+	}
+}
+
+func (a *attached) Trouble(queue string) string { return "the broker of " + queue + " is down" }
+
+// of is what a queue is attached to, and for whom.
+func (a *attached) of(queue string) (b navvy.Broker, owner string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, ok = a.now[queue]
+	return b, a.whom[queue], ok
 }
 
 // lines is a log that tests read.
@@ -123,6 +160,7 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 		opts.Authority = nil
 	}
 	w.mgr = manager.New(w.eng, nil)
+	opts.Brokers = &w.brokers
 	w.srv = server.New(w.mgr, w.eng, opts)
 	if err := errors.Join(w.srv.LoadRevocations(t.Context()), w.srv.LoadQueues(t.Context())); err != nil {
 		t.Fatal(err)

@@ -30,10 +30,14 @@ func (w *Worker) serve(ctx context.Context) error {
 	w.log.Info("connected to the server", "worker", session.Name)
 	w.setLink(&link{ctx})
 	defer w.unlink()
-	g.Go(func() error { return w.obey(ctx, session) })
+	p := newPulse(session.Lease)
+	if w.opts.Dir == "" {
+		p = newPulse(0) // it has no second session
+	}
+	g.Go(func() error { return w.obey(ctx, session, p) })
 	g.Go(func() error {
 		defer cancel() // which ends obey, too
-		return w.speak(ctx, session)
+		return w.speak(ctx, session, p)
 	})
 	return g.Wait()
 }
@@ -90,10 +94,13 @@ func (w *Worker) awaitLink(ctx context.Context) (*link, error) {
 }
 
 // obey does what the server says.
-func (w *Worker) obey(ctx context.Context, session *client.Session) error {
+func (w *Worker) obey(ctx context.Context, session *client.Session, p *pulse) error {
 	for {
 		orders, err := session.Next()
 		if err != nil {
+			return err
+		}
+		if err := p.check(); err != nil {
 			return err
 		}
 		w.start(ctx, orders.Assignments)
@@ -146,7 +153,7 @@ func (w *Worker) settle(list []client.Settled) {
 
 // speak tells the server what has finished, what finishes meanwhile together, and
 // that the worker is there.
-func (w *Worker) speak(ctx context.Context, session *client.Session) error {
+func (w *Worker) speak(ctx context.Context, session *client.Session, p *pulse) error {
 	var beat <-chan time.Time
 	if session.Heartbeat > 0 {
 		ticker := time.NewTicker(session.Heartbeat)
@@ -155,6 +162,9 @@ func (w *Worker) speak(ctx context.Context, session *client.Session) error {
 	}
 	saidAt := time.Now()
 	alive := func() error {
+		if err := p.beat(); err != nil {
+			return err
+		}
 		held, now := w.holds(), time.Now()
 		if len(held) == 0 && now.Sub(saidAt) < session.Idle-session.Heartbeat/2 {
 			return nil // what has nothing to lose is asked less often

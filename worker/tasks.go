@@ -44,10 +44,10 @@ func (w *Worker) awaitSession(ctx context.Context) (goesOn func() bool, err erro
 }
 
 // openAPI gives the attempt its way to navvy, if it is a process: nothing else has an
-// environment to find it in.
+// environment to find it in, and a service answers many at once.
 func (a *attempt) openAPI() *driver.API {
 	r := a.worker.relay
-	if r == nil || !a.spec.IsProcess() {
+	if r == nil || !a.spec.IsProcess() || a.spec.Service != nil {
 		return nil
 	}
 	a.pass = r.Open(a.ref)

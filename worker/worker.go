@@ -199,6 +199,8 @@ func (w *Worker) serveAgain(ctx context.Context) error {
 		case errors.Is(err, navvy.ErrExists):
 			wait = otherPause
 			w.log.Warn("the server has no place for this worker, which tries again", "error", err)
+		case errors.Is(err, errAbsent):
+			w.log.Warn("the worker connects again: it may have lost its leases", "error", err)
 		case !lost:
 			w.log.Warn("the server is gone: what runs goes on, and the worker tries again", "error", err)
 		}

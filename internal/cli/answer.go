@@ -1,12 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +52,7 @@ func (f *answerFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.timeout, "timeout", "", "how long the service may take to answer one request (default: no bound)")
 	fs.IntVar(&f.attempts, "attempts", 5, "deliveries of a request before it goes to the dead letters")
 	fs.BoolVar(&f.mustExist, "must-exist", false, "do not make queues that are missing")
+	completeForms(cmd)
 	f.addLimits(cmd, "Limits of each process of a service")
 }
 
@@ -137,6 +137,9 @@ func (s *answering) read() error {
 	if s.service == "" {
 		return usagef("--service is missing: what answers the requests; one of %s", strings.Join(serviceForms(), ", "))
 	}
+	if err := checkForm(s.service); err != nil {
+		return err
+	}
 	return s.readNumbers(settings)
 }
 
@@ -173,25 +176,11 @@ func (s *answering) readNumbers(settings *cloudworker.Settings) (err error) {
 // queuePlace is what a flag, a file, the environment or the settings of a CloudWorker say
 // of a queue.
 func (a *app) queuePlace(name, variable, flag, file string, s *cloudworker.Queue) (queuePlace, error) {
-	q := queuePlace{url: flag}
-	switch {
-	case flag != "" && file != "":
-		return q, usagef("--%s and --%s-file: give one of them", name, name)
-	case flag != "":
-		if u, err := url.Parse(flag); err == nil && u.User != nil {
-			if _, secret := u.User.Password(); secret {
-				return q, usagef("--%s: everybody on this machine can see a password in an argument: put the URL into a file and give --%s-file, or set %s", name, name, variable)
-			}
-		}
-	case file != "":
-		text, err := a.smallFile(file)
-		if err != nil {
-			return q, &usageError{fmt.Errorf("--%s-file: %w", name, err)}
-		}
-		q.url = strings.TrimSpace(text)
-	default:
-		q.url = a.env(variable)
+	text, err := a.urlFlag(name, flag, file, ", or set "+variable)
+	if err != nil {
+		return queuePlace{}, err
 	}
+	q := queuePlace{url: cmp.Or(text, a.env(variable))}
 	if q.url == "" {
 		q = queuePlace{url: s.URL, connection: s.Connection, lease: s.Lease}
 	}

@@ -99,6 +99,8 @@ func (at *attachment) hinted(err error) error {
 		return withHint(err, "navvy status shows which limits this machine can enforce")
 	case at.job.Spec.Function != nil:
 		return functionHint(err)
+	case at.job.Spec.Service != nil:
+		return serviceHint(at.job, err)
 	}
 	return err
 }

@@ -87,6 +87,7 @@ func benchmarks() []benchmark {
 		{"fn-map", "50,000 calls of a Python function in batches, durable, beside Python's own pool", benchFnMap},
 		{"fn-latency", "one call of a Python function at a time: submit to value", benchFnLatency},
 		{"fn-idle", "what a holder with a warm pool of Python uses", benchFnIdle},
+		{"services", "requests to a program that answers line by line, as tasks, durable, beside the same without tasks", benchServices},
 		{"team", "no-op tasks through a server and a worker over mTLS, durable", benchTeam},
 		{"team-latency", "one task at a time through an idle server and worker", benchTeamLatency},
 		{"team-submit", "200 submitters of single tasks: submit to result", benchTeamSubmit},

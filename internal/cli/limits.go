@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/navvy-run/navvy"
@@ -102,13 +103,30 @@ func newAbility(a *navvy.KindAbilities) abilitiesObject {
 	return o
 }
 
+// asCommand and asService tell whether the other kind has the same abilities.
+func (o *abilitiesObject) asCommand(other abilitiesObject) bool {
+	return other.Kind == navvy.KindCommand && o.same(&other)
+}
+
+func (o *abilitiesObject) asService(other abilitiesObject) bool {
+	return other.Kind == navvy.KindService && o.same(&other)
+}
+
+func (o *abilitiesObject) same(other *abilitiesObject) bool {
+	return !o.Absent && !other.Absent && slices.Equal(o.Enforces, other.Enforces) && o.Lacks == other.Lacks
+}
+
 // abilityRows say for people which limits are enforced, and why not all. A no-op
 // uses nothing that could be bounded.
 func abilityRows(host string, list []abilitiesObject) [][]string {
 	var rows [][]string
 	for _, a := range list {
-		if a.Kind == navvy.KindNoop {
+		kind := a.Kind
+		switch {
+		case kind == navvy.KindNoop, kind == navvy.KindService && slices.ContainsFunc(list, a.asCommand):
 			continue
+		case kind == navvy.KindCommand && slices.ContainsFunc(list, a.asService):
+			kind += ", " + navvy.KindService
 		}
 		if a.Absent {
 			rows = append(rows, []string{"no work", host + a.Kind + ": " + a.Lacks})
@@ -121,7 +139,7 @@ func abilityRows(host string, list []abilitiesObject) [][]string {
 		if len(a.Enforces) > 0 {
 			enforces = strings.Join(a.Enforces, ", ")
 		}
-		rows = append(rows, []string{"limits", host + a.Kind + ": " + enforces})
+		rows = append(rows, []string{"limits", host + kind + ": " + enforces})
 		if a.Lacks != "" {
 			rows = append(rows, []string{"", "no others: " + a.Lacks})
 		}

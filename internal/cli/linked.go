@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/queue/natsqueue"
 	"github.com/navvy-run/navvy/queue/rabbitqueue"
 	"github.com/navvy-run/navvy/queue/redisqueue"
+	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
@@ -67,24 +68,31 @@ func noSuchStore(scheme string) error {
 // brokers lists the drivers of queues by the schemes of their URLs. The connection string
 // is for those that have one; empty for the one of the environment.
 func (a *app) brokers(connection string) map[string]queuedriver.Driver {
-	storage := connection
-	if storage == "" {
-		storage = a.env("AZURE_STORAGE_CONNECTION_STRING")
+	storage, bus := connection, connection
+	if connection == "" {
+		storage, bus = a.env("AZURE_STORAGE_CONNECTION_STRING"), a.env("AZURE_SERVICEBUS_CONNECTION_STRING")
 	}
 	return map[string]queuedriver.Driver{
-		"amqp":    rabbitqueue.Driver,
-		"amqps":   rabbitqueue.Driver,
-		"azqueue": storagequeue.Driver(&storagequeue.Options{ConnectionString: storage}),
-		"mem":     new(memqueue.Broker).Driver,
-		"nats":    natsqueue.Driver,
-		"redis":   redisqueue.Driver,
-		"rediss":  redisqueue.Driver,
-		"tls":     natsqueue.Driver,
+		"amqp":         rabbitqueue.Driver,
+		"amqps":        rabbitqueue.Driver,
+		"azqueue":      storagequeue.Driver(&storagequeue.Options{ConnectionString: storage}),
+		"azservicebus": servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: bus}),
+		"mem":          new(memqueue.Broker).Driver,
+		"nats":         natsqueue.Driver,
+		"redis":        redisqueue.Driver,
+		"rediss":       redisqueue.Driver,
+		"tls":          natsqueue.Driver,
 	}
 }
 
 // serviceForms lists how a service can be written.
 func serviceForms() []string { return service.Forms() }
+
+// checkService refuses a form of a service that is wrong on any host.
+func checkService(form string) error { return service.Check(form) }
+
+// serviceProgram is the program that a form names; empty if it names none.
+func serviceProgram(form string) string { return service.Program(form) }
 
 // openedService is a service, and what starts its processes.
 type openedService struct {
@@ -119,6 +127,21 @@ func (s *openedService) invoke(ctx context.Context, r *answer.Request) ([]byte, 
 	return body, err
 }
 
+// openBare opens a service for benchmarks, which works in dir.
+func openBare(ctx context.Context, form, work, dir string) (*openedService, error) {
+	processes := process.NewDriver(&process.Options{Work: work})
+	s, err := service.Open(ctx, form, &service.Options{Processes: processes, Dir: dir})
+	if err != nil {
+		return nil, errors.Join(err, processes.Close())
+	}
+	return &openedService{s, processes}, nil
+}
+
+// ask has the service answer a text.
+func (s *openedService) ask(ctx context.Context, body []byte) ([]byte, error) {
+	return s.Invoke(ctx, &service.Request{Body: body})
+}
+
 // Close disposes of the service and ends its processes.
 func (s *openedService) Close(ctx context.Context) error {
 	return errors.Join(s.Service.Close(ctx), s.processes.Close())
@@ -137,7 +160,8 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 	functions := function.New(&function.Options{
 		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
 	})
-	return []runnerdriver.Driver{functions, processes, noop.Driver{}}
+	services := service.NewDriver(&service.DriverOptions{Processes: processes, Name: place, Logger: log})
+	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
 }
 
 // abilities is what the runners would enforce on this machine, if they were made.

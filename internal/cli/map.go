@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,8 @@ type mapFlags struct {
 	colsep             string
 	dryRun             bool
 	fn                 string // the function to call in place of a command
+	service            string // the service that answers in place of a command
+	ownQueue           bool   // --queue was given, and names one of navvy's own
 	spread             bool
 	broker             brokerFlags
 }
@@ -54,6 +57,11 @@ The answers are printed in the order of the inputs. All are kept until they
 expire: see navvy results, navvy ls. The first Ctrl-C lets running tasks finish
 and holds the job, the second stops them; navvy resume goes on where it stopped.
 
+With --service a service of yours answers each input: a program that answers line by
+line, a gRPC server, and so on; docs/services.md has the forms. It is started once on
+each machine and asked many times at once; an answer that does not end with a line
+feed gets one. With --queue NAME and no command it is the service of that queue.
+
 With the URL of a broker's queue, --queue sends each input there as a request, and
 prints the answers of this run, which workers of that queue (navvy worker start
 --requests) send to the queue of --responses. Nothing of it is kept by navvy.`
@@ -73,10 +81,15 @@ func newMap(a *app) *cobra.Command {
   navvy map --memory 512M --pids-limit 64 --timeout 5m -- ./convert {} ::: *.raw
   navvy map -o jsonl -- ./score.sh < inputs.txt | jq .stdout
   navvy map --fn score --retries 2 < inputs.jsonl > values.jsonl
+  navvy map --service 'lines:./score' < inputs.txt > answers.txt
+  navvy map --queue scores < inputs.txt > answers.txt
   navvy map --queue amqp://mq/requests --responses amqp://mq/responses < inputs.txt`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.runMap(cmd.Context(), f, args) },
 	}
 	fs := cmd.Flags()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.ownQueue = fs.Changed("queue") && !f.broker.wanted(f.queue)
+		return a.runMap(cmd.Context(), f, args)
+	}
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.jobFlags.add(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("queue", a.completeQueues)
@@ -91,6 +104,8 @@ func newMap(a *app) *cobra.Command {
 	fs.Func("colsep", "split each input into fields at this regular `EXPRESSION`", once(&f.colsep))
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
 	fs.StringVar(&f.fn, "fn", "", "call this registered function, NAME or NAME@VERSION, in place of a command; see navvy fn map")
+	fs.StringVar(&f.service, "service", "", "have a service answer in place of a command: `FORM` is "+strings.Join(serviceForms(), ", "))
+	completeForms(cmd)
 	f.addSpread(fs)
 	f.broker.add(fs)
 	_ = cmd.RegisterFlagCompletionFunc("fn", a.completeFunctions)
@@ -153,14 +168,20 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return &usageError{err}
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
+	case f.answered(command):
+		return a.mapService(ctx, f, command, behind)
 	case f.fn != "":
 		return a.mapFunction(ctx, f, command, behind)
 	case f.spread:
 		return usagef("map: --spread goes with --fn")
-	}
-	if len(command) == 0 && !f.noop {
+	case len(command) == 0 && !f.noop:
 		return withHint(usagef("map: there is no command"), "see navvy map --help")
 	}
+	return a.mapCommand(ctx, f, command, behind)
+}
+
+// mapCommand runs a command once for each input.
+func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
 	sources, comma, err := f.sources(behind)
 	if err != nil {
 		return err

@@ -90,6 +90,8 @@ func (f *mapFlags) checkBroker(command []string) (patience time.Duration, err er
 	switch {
 	case len(command) > 0:
 		return 0, usagef("map: with a broker's --queue its workers' service answers the inputs: give no command")
+	case f.service != "":
+		return 0, usagef("map: --service goes with no broker's --queue, whose workers have theirs")
 	case f.fn != "":
 		return 0, usagef("map: --fn goes with no broker's --queue")
 	case f.detach:

@@ -170,6 +170,8 @@ func commandOf(j *navvy.Job) string {
 	switch {
 	case j.Spec.Function != nil:
 		return functionText(j.Spec.Function) + "(…)"
+	case j.Spec.Service != nil:
+		return j.Spec.Service.Form
 	case c == nil:
 		return j.Spec.Kind()
 	case c.Shell:

@@ -261,6 +261,9 @@ func (p *printer) command(a *client.Answer) string {
 	if f := p.job.Spec.Function; f != nil {
 		return functionText(f) + "(" + inputForPeople(p.job, a.Input) + ")"
 	}
+	if s := p.job.Spec.Service; s != nil {
+		return commandOf(p.job)
+	}
 	fields, err := p.job.Format.Fields(a.Input)
 	if err != nil || p.template == nil {
 		return p.job.Spec.Kind()
@@ -332,6 +335,14 @@ func (p *printer) begin(a *client.Answer) *halfPrinted {
 		}
 	}
 	h.stdout.w, h.stderr.w, h.value.w = out, err, io.Discard
+	if p.job.Spec.Service != nil {
+		answer, untagged := &lastLine{w: out, ended: a.State != navvy.Succeeded}, h.end
+		h.stdout.w = answer
+		h.end = func() {
+			answer.end()
+			untagged()
+		}
+	}
 	if printsValue(p.job) {
 		h.stdout.w = err
 		if a.State == navvy.Succeeded {

@@ -24,7 +24,8 @@ func newQueue(a *app) *cobra.Command {
 		Use: "queue", Short: "queues of jobs, with limits of their own",
 		Long: `A queue is a name that jobs share: navvy map --queue NAME. It needs no settings;
 with some, no more of its tasks run at once, or start in a time, than they say,
-whoever's jobs they are of. Of a paused queue nothing starts; what runs goes on.
+whoever's jobs they are of. Of a paused queue nothing starts; what runs goes on. One with a service has that
+answer what names no work of its own: navvy map --queue NAME < inputs.
 
 With a server, settings are for administrators. docs/queues.md has the rest.`,
 		Example: `  navvy queue create gpu --concurrency 4
@@ -65,14 +66,18 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	f := &queueFlags{create: create}
 	cmd := &cobra.Command{
 		Use: "set [flags] NAME", Short: "change settings of a queue",
-		Example: "  navvy queue set gpu --concurrency 8\n  navvy queue set api --rate 0\n  navvy queue set api --dispatch push", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+		Example: "  navvy queue set gpu --concurrency 8\n  navvy queue set api --rate 0\n  navvy queue set api --dispatch push\n  navvy queue set scores --service none", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
 	}
 	if create {
 		cmd.Use, cmd.Short = "create [flags] NAME", "give a queue settings"
-		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m"
+		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m\n  navvy queue create scores --service 'lines:/opt/score' --retries 2"
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		change, err := f.change(cmd.Flags())
+		work, err := f.work(cmd, a)
+		if err != nil {
+			return err
+		}
+		change, err := f.change(a, cmd.Flags(), work)
 		if err != nil {
 			return err
 		}
@@ -90,7 +95,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 				err = withHint(err, "navvy queue set %s changes them", name)
 			case errors.Is(err, navvy.ErrNotFound):
 				err = withHint(err, "navvy queue create %s makes some", name)
-			case errors.Is(err, navvy.ErrUnsupported) && change.Dispatch != nil:
+			case errors.Is(err, navvy.ErrUnsupported) && (change.Dispatch != nil || change.Broker != nil):
 				err = withHint(err, "--server names a server; navvy server starts one")
 			}
 			return err
@@ -99,20 +104,27 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
 	cmd.Flags().StringVar(&f.rate, "rate", "", "so many starts at most: `N` or N/s a second, N/m a minute, N/h an hour; 0 for any number")
 	cmd.Flags().StringVar(&f.dispatch, "dispatch", "", "the `WAY` in which its tasks come to workers: pull, push or round-robin; server for the server's own")
+	f.attach.add(cmd.Flags())
 	ways(cmd, serversWay)
+	f.workFlags.add(cmd)
 	return cmd
 }
 
 // queueFlags are those of queue create and set.
 type queueFlags struct {
+	workFlags
 	create         bool
 	concurrency    int
 	rate, dispatch string
+	attach         attachFlags
 }
 
 // change is what the flags ask for.
-func (f *queueFlags) change(flags *pflag.FlagSet) (client.QueueChange, error) {
-	change := client.QueueChange{Create: f.create}
+func (f *queueFlags) change(a *app, flags *pflag.FlagSet, work *navvy.Spec) (change client.QueueChange, err error) {
+	change.Create, change.Work = f.create, work
+	if change.Broker, err = f.attach.change(a, flags); err != nil {
+		return change, err
+	}
 	if flags.Changed("concurrency") {
 		change.Concurrency = &f.concurrency
 	}
@@ -131,7 +143,7 @@ func (f *queueFlags) change(flags *pflag.FlagSet) (client.QueueChange, error) {
 		change.Dispatch = &way
 	}
 	if change == (client.QueueChange{}) {
-		return change, usagef("queue set: there is nothing to change; give --concurrency, --rate or --dispatch")
+		return change, usagef("queue set: there is nothing to change; give --concurrency, --rate, --dispatch or --service")
 	}
 	return change, nil
 }
@@ -203,17 +215,21 @@ func hintQueues(err error) error {
 
 // queueObject is a queue as -o json shows it.
 type queueObject struct {
-	Name        string     `json:"name"`
-	Paused      bool       `json:"paused"`
-	Concurrency int        `json:"concurrency"`     // 0 for any number
-	Rate        float64    `json:"rate_per_second"` // 0 for any number
-	Dispatch    string     `json:"dispatch,omitempty"`
-	Jobs        int64      `json:"jobs"`
-	More        bool       `json:"more_jobs,omitempty"` // than were counted
-	Waiting     int64      `json:"waiting"`
-	Running     int64      `json:"running"`
-	Created     *time.Time `json:"created,omitempty"`
-	By          string     `json:"by,omitempty"`
+	Name        string  `json:"name"`
+	Paused      bool    `json:"paused"`
+	Concurrency int     `json:"concurrency"`     // 0 for any number
+	Rate        float64 `json:"rate_per_second"` // 0 for any number
+	Dispatch    string  `json:"dispatch,omitempty"`
+
+	Service *workObject   `json:"service,omitempty"`
+	Broker  *brokerObject `json:"broker,omitempty"`
+
+	Jobs    int64      `json:"jobs"`
+	More    bool       `json:"more_jobs,omitempty"` // than were counted
+	Waiting int64      `json:"waiting"`
+	Running int64      `json:"running"`
+	Created *time.Time `json:"created,omitempty"`
+	By      string     `json:"by,omitempty"`
 }
 
 func newQueueLs(a *app) *cobra.Command {
@@ -245,6 +261,7 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		}
 		err := out.add(queueObject{
 			Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
+			Service: newWork(q.Settings.Work), Broker: brokerOf(&q),
 			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
 		})
 		if err != nil {
@@ -258,13 +275,15 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		a.say("no queue has settings or jobs")
 		return nil
 	}
-	return format.Table(a.out, []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "JOBS", "WAITING", "RUNNING"}, rows)
+	return format.Table(a.out, []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING"}, rows)
 }
 
 func queueRow(q *client.Queue) []string {
 	state, most, jobs := "open", "", blankZero(q.Jobs)
 	if q.Settings.Paused {
 		state = "paused"
+	} else if q.BrokerTrouble != "" {
+		state = "no broker"
 	}
 	if q.Settings.Concurrency > 0 {
 		most = strconv.Itoa(q.Settings.Concurrency)
@@ -272,7 +291,7 @@ func queueRow(q *client.Queue) []string {
 	if q.More {
 		jobs += "+"
 	}
-	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), jobs, blankZero(q.Waiting), blankZero(q.Running)}
+	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), workText(q.Settings.Work), jobs, blankZero(q.Waiting), blankZero(q.Running)}
 }
 
 // rateText writes a number of starts a second in the unit that makes it a whole number, if one does.

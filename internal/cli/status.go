@@ -80,10 +80,13 @@ func statusRows(j *client.Job) [][]string {
 		{"queue", queueOf(j)}, {"priority", priorityOf(j)},
 		{"tasks", done(s) + " done"}, {"queued", blankZero(c.Queued)}, {"running", blankZero(c.Running)},
 		{"succeeded", blankZero(c.Succeeded)}, {"failed", blankZero(c.Failed)}, {"stopped", blankZero(c.Stopped)},
-		{"command", commandOf(&j.Job)},
+		{workWord(&j.Spec), commandOf(&j.Job)},
 	}
 	if command := j.Spec.Command; command != nil {
 		rows = append(rows, []string{"directory", command.Dir})
+	}
+	if s := j.Spec.Service; s != nil {
+		rows = append(rows, []string{"directory", s.Dir})
 	}
 	if f := j.Spec.Function; f != nil {
 		rows = append(rows, []string{"function", f.ID})
@@ -96,6 +99,14 @@ func statusRows(j *client.Job) [][]string {
 	rows = append(rows, jobUsageRows(s)...)
 	rows = append(rows, []string{"accepted", moment(j.Accepted)}, []string{"finished", moment(s.Finished)}, []string{"expires", moment(s.Expires)})
 	return filled(rows)
+}
+
+// workWord names what the tasks of a job do.
+func workWord(s *navvy.Spec) string {
+	if s.Service != nil {
+		return "service"
+	}
+	return "command"
 }
 
 // filled are the rows that say something.

@@ -92,6 +92,28 @@ func (t *tagger) end() {
 	}
 }
 
+// lastLine passes on what it is given, and ends it with a line feed.
+type lastLine struct {
+	w     io.Writer
+	ended bool // of what was passed on; at first, whether nothing at all is as good as a line
+}
+
+// Write passes p on.
+func (l *lastLine) Write(p []byte) (int, error) {
+	n, err := l.w.Write(p)
+	if n > 0 {
+		l.ended = p[n-1] == '\n'
+	}
+	return n, err
+}
+
+// end adds the line feed, unless there is one.
+func (l *lastLine) end() {
+	if !l.ended {
+		_, _ = io.WriteString(l.w, "\n") // the writer keeps its error
+	}
+}
+
 // resumed passes on what it is given. When the same bytes come again from the
 // start, after again, it leaves out those that it has passed on already.
 type resumed struct {

@@ -23,10 +23,12 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
+	"github.com/navvy-run/navvy/gateway/broker"
 	"github.com/navvy-run/navvy/gateway/netrpc"
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
+	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/server/auth"
@@ -63,8 +65,11 @@ type Config struct {
 	// LocalRole is that of Owner, who calls in process and over the socket. Defaults to admin.
 	LocalRole auth.Role
 	Policy    *policy.Policy // what new jobs may use; nil for all
-	Version   string
-	Logger    *slog.Logger
+	// Brokers are the drivers of brokers whose requests a server's queues can answer, by
+	// the schemes of their URLs. Defaults to none.
+	Brokers map[string]queuedriver.Driver
+	Version string
+	Logger  *slog.Logger
 }
 
 // Holder is this process as the holder of a data directory.
@@ -95,6 +100,7 @@ type Holder struct {
 	httpAddr, healthAddr net.Addr
 	netrpc               *netrpc.Gateway // nil for none
 	netrpcAddr, faasAddr net.Addr
+	brokers              *broker.Gateway // nil for none
 	metrics              *prometheus.Registry
 	forget               func(context.Context) error // what has expired; nil for a holder that has no port
 	syncs                meter.Histogram
@@ -201,11 +207,16 @@ func (h *Holder) openManager(ctx context.Context) error {
 
 // newServer makes the API, and tells the manager what queues may do.
 func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
-	srv := server.New(h.mgr, h.eng, &server.Options{
+	o := &server.Options{
 		Gate: h.gate, Authority: h.cfg.authority(), Policy: h.cfg.Policy, Clock: h.cfg.Engine.Clock,
 		Version: h.cfg.Version, Logger: h.cfg.Logger,
 		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() || h.eng.Room() != nil },
-	})
+	}
+	if h.cfg.Serving != nil && h.cfg.Brokers != nil {
+		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{Clock: h.cfg.Engine.Clock, Logger: h.cfg.Logger})
+		o.Brokers = h.brokers
+	}
+	srv := server.New(h.mgr, h.eng, o)
 	return srv, srv.LoadQueues(ctx)
 }
 
@@ -253,6 +264,9 @@ func (h *Holder) run(runners []*runner.Runner) error {
 	h.servePort()
 	if h.forget != nil {
 		h.background(serving, "registry", h.forget)
+	}
+	if h.brokers != nil {
+		h.background(serving, "brokers", func(ctx context.Context) error { return h.brokers.Run(ctx, h.channel) })
 	}
 	if h.netrpc != nil {
 		h.background(serving, "netrpc", h.netrpc.Run)

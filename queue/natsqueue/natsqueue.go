@@ -40,10 +40,15 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// Driver reads URLs of the forms nats://HOST:PORT/QUEUE and tls://HOST:PORT/QUEUE. They
-// have no options.
+// Driver reads URLs of the forms nats://HOST:PORT/QUEUE and tls://HOST:PORT/QUEUE, with the
+// options of driver.TLS.
 func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
-	if _, err := driver.Query(u); err != nil {
+	values, err := driver.Query(u, driver.TLSOptions...)
+	if err != nil {
+		return nil, err
+	}
+	secure, err := driver.TLS(u, values, u.Scheme != "tls")
+	if err != nil {
 		return nil, err
 	}
 	if u.Hostname() == "" {
@@ -56,12 +61,9 @@ func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 	if err := check(name); err != nil {
 		return nil, fmt.Errorf("queue %s: %w", u.Redacted(), err)
 	}
-	d := &dialer{name: name, server: "nats://" + u.Host, user: u.User, lease: o.Lease, create: o.Create}
+	d := &dialer{name: name, server: "nats://" + u.Host, user: u.User, lease: o.Lease, create: o.Create, tls: secure}
 	if u.Port() == "" {
 		d.server += ":4222"
-	}
-	if u.Scheme == "tls" {
-		d.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	}
 	return d.dial, nil
 }

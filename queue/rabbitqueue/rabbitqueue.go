@@ -49,8 +49,8 @@ type address struct {
 }
 
 // Driver reads URLs of the form amqp://HOST:PORT/QUEUE and amqps://HOST:PORT/QUEUE, with
-// the options vhost (defaults to /) and type: quorum (the default) or classic. Without a
-// user it is guest.
+// the options vhost (defaults to /), type: quorum (the default) or classic, and those of
+// driver.TLS. Without a user it is guest.
 func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 	a, err := read(u)
 	if err != nil {
@@ -60,7 +60,7 @@ func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 }
 
 func read(u *url.URL) (*address, error) {
-	values, err := driver.Query(u, "type", "vhost")
+	values, err := driver.Query(u, append([]string{"type", "vhost"}, driver.TLSOptions...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,6 @@ func read(u *url.URL) (*address, error) {
 	case "amqp":
 	case "amqps":
 		port = "5671"
-		a.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	default:
 		return nil, fmt.Errorf("queue %s: the form is amqp://HOST/QUEUE or amqps://HOST/QUEUE: %w", u.Redacted(), navvy.ErrInvalid)
 	}
@@ -79,6 +78,9 @@ func read(u *url.URL) (*address, error) {
 	}
 	if u.Port() != "" {
 		port = u.Port()
+	}
+	if a.tls, err = driver.TLS(u, values, u.Scheme == "amqp"); err != nil {
+		return nil, err
 	}
 	a.addr = net.JoinHostPort(u.Hostname(), port)
 	if u.User != nil {

@@ -21,7 +21,6 @@ package redisqueue
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -51,7 +50,7 @@ const (
 var quiet = sync.OnceFunc(logging.Disable)
 
 // Driver reads URLs of the forms redis://HOST:PORT/QUEUE and rediss://HOST:PORT/QUEUE, with
-// the option db.
+// the option db and those of driver.TLS.
 func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 	quiet()
 	opts, err := options(u)
@@ -72,7 +71,7 @@ func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 
 // options are those of the client; it connects to nothing yet.
 func options(u *url.URL) (*redis.Options, error) {
-	values, err := driver.Query(u, "db")
+	values, err := driver.Query(u, append([]string{"db"}, driver.TLSOptions...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +98,8 @@ func options(u *url.URL) (*redis.Options, error) {
 		opts.Username = u.User.Username()
 		opts.Password, _ = u.User.Password()
 	}
-	if u.Scheme == "rediss" {
-		opts.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	}
-	return opts, nil
+	opts.TLSConfig, err = driver.TLS(u, values, u.Scheme != "rediss")
+	return opts, err
 }
 
 // dial connects, and finds or makes the queue.

@@ -64,7 +64,8 @@ type Execution interface {
 
 	// Wait blocks until the attempt is over: nothing of it runs any more and
 	// all its output has been written to the task's Stdout and Stderr. An
-	// error says that the end is unknown (the host or the connection failed).
+	// error says that the end is unknown (the host or the connection failed), but for
+	// *Away, which says that the attempt has come to nothing and may be made again.
 	// When ctx ends, Wait returns its error and the attempt goes on.
 	Wait(ctx context.Context) (End, error)
 
@@ -135,6 +136,14 @@ type Refusal struct {
 
 // Error is the message.
 func (r *Refusal) Error() string { return r.Message }
+
+// Away says that an attempt could not be made because what it needs is not there for now,
+// such as a service that is being started again. Nobody is to blame: the task is given
+// back, and tried again later or elsewhere, without a bound.
+type Away struct{ Message string }
+
+// Error is the message.
+func (a *Away) Error() string { return a.Message }
 
 // Capabilities says how a driver's attempts behave.
 type Capabilities struct {

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,53 +121,6 @@ func (w *words) lastLine() string {
 	defer w.mu.Unlock()
 	lines := bytes.Split(bytes.TrimSpace(w.b), []byte("\n"))
 	return strings.ToValidUTF8(string(lines[len(lines)-1]), "?")
-}
-
-// newHost starts a host for a call like t, and waits until it is ready.
-func (d *Driver) newHost(ctx context.Context, key string, t *driver.Task) (*host, error) {
-	h := &host{
-		driver: d, owner: t.Owner, key: key, limit: t.Spec.Limits.Memory, path: t.Spec.Function.Path,
-		ready: make(chan error, 1), dead: make(chan struct{}),
-	}
-	if err := h.start(t); err != nil {
-		return nil, err
-	}
-	go h.serve()
-	select {
-	case err := <-h.ready:
-		if err != nil {
-			return nil, h.failure(err)
-		}
-		return h, nil
-	case <-ctx.Done():
-		h.kill()
-		return nil, ctx.Err()
-	}
-}
-
-// failure says why a host did not come up.
-func (h *host) failure(err error) error {
-	h.kill()
-	<-h.dead
-	python := h.driver.opts.Python
-	switch {
-	case h.end.Usage.OOMKills > 0 && h.limit > 0:
-		return &driver.Refusal{Reason: navvy.ReasonOOM, Message: python + " alone needs more memory than the limit of the call"}
-	case errors.Is(err, io.EOF):
-		err = fmt.Errorf("%s", died(&h.end.Exit))
-	}
-	if said := h.boot.lastLine(); said != "" {
-		err = fmt.Errorf("%w: %s", err, said)
-	}
-	return fmt.Errorf("function: start %s: %w; is it a Python 3.8 or later? --python names another", python, err)
-}
-
-// died says how a process ended.
-func died(e *navvy.Exit) string {
-	if e.Signal != 0 {
-		return "worker process died: signal " + strconv.Itoa(e.Signal)
-	}
-	return "worker process died: exit code " + strconv.Itoa(e.Code)
 }
 
 // start starts the process, with what reads and waits for it.

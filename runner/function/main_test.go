@@ -2,6 +2,7 @@ package function_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -42,7 +43,7 @@ func openOn(t testing.TB, o function.Options, p process.Options) *function.Drive
 	pythontest.Need(t)
 	p.Work = filepath.Join(t.TempDir(), "work")
 	processes := process.NewDriver(&p)
-	o.Python, o.Processes = python, processes
+	o.Python, o.Processes = cmp.Or(o.Python, python), processes
 	d := function.New(&o)
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {

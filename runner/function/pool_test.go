@@ -3,7 +3,9 @@ package function_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -205,5 +207,39 @@ func TestClosed(t *testing.T) {
 	}
 	if _, err := d.Start(t.Context(), &a.Task); !errors.Is(err, navvy.ErrClosed) {
 		t.Errorf("later: %v", err)
+	}
+}
+
+// TestKilledAtTheStart starts another host for a call whose host was ended by a signal
+// before it was ready, but not for ever.
+func TestKilledAtTheStart(t *testing.T) {
+	t.Parallel()
+	pythontest.Need(t)
+	for _, c := range []struct {
+		kills int
+		ok    bool
+	}{{2, true}, {1000, false}} {
+		log := filepath.Join(t.TempDir(), "log")
+		script := fmt.Sprintf("#!/bin/sh\necho start >> %s\n[ $(wc -l < %s) -gt %d ] || kill -9 $$\nexec %s \"$@\"\n", log, log, c.kills, python)
+		exe := filepath.Join(t.TempDir(), "python")
+		if err := os.WriteFile(exe, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		d := open(t, function.Options{Hosts: 1, Python: exe})
+		a := calling(source("def f(): return 7"), "{}")
+		x, err := d.Start(t.Context(), &a.Task)
+		if (err == nil) != c.ok {
+			t.Fatalf("killed %d times: %v", c.kills, err)
+		}
+		if err == nil {
+			if end, err := x.Wait(t.Context()); err != nil || end.Refusal != nil || a.value.String() != "7" {
+				t.Errorf("ended as %+v, %v, with %s", end, err, &a.value)
+			}
+		} else if !strings.Contains(err.Error(), "worker process died: signal 9") {
+			t.Error(err)
+		}
+		if text, err := os.ReadFile(log); err != nil || strings.Count(string(text), "start") != 3 {
+			t.Errorf("started %d times, want 3: %v", strings.Count(string(text), "start"), err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/process"
@@ -52,10 +55,17 @@ func parseAddress(s string) (string, error) {
 	return s, nil
 }
 
-// reachable refuses what could never be connected to.
+// reachable refuses what could never be connected to, or must not be: we connect with our
+// own rights, to what whoever is isolated could not reach.
 func (s *server) reachable() error {
-	atSocket := s.address == ownAddress || strings.HasPrefix(s.address, "unix:")
-	if s.program != nil && !atSocket && s.opts.Network == navvy.NetworkNone {
+	path := strings.HasPrefix(s.address, "unix:")
+	atSocket := s.address == ownAddress || path
+	switch {
+	case s.program == nil && len(s.opts.spec(nil).Needs()) > 0:
+		return fmt.Errorf("what runs already can be given no limits and no isolation: have navvy start it, as with grpc-cmd:CMD: %w", navvy.ErrInvalid)
+	case path && s.opts.Isolate:
+		return fmt.Errorf("an isolated service listens at no socket of this host, only where %s says: %w", EnvAddr, navvy.ErrInvalid)
+	case s.program != nil && !atSocket && s.opts.Network == navvy.NetworkNone:
 		return fmt.Errorf("a service without a network cannot be reached at a port: have it listen at a socket, or give it the network: %w", navvy.ErrInvalid)
 	}
 	return nil
@@ -63,6 +73,9 @@ func (s *server) reachable() error {
 
 // begin starts the program. dial connects to the server.
 func (l *link) begin() (dial func(context.Context) (net.Conn, error), err error) {
+	if l.address == ownAddress && l.opts.Isolate {
+		return l.beginIsolated()
+	}
 	network, address := "tcp", l.address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", path
@@ -83,19 +96,18 @@ func (l *link) begin() (dial func(context.Context) (net.Conn, error), err error)
 	return func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, network, address) }, err
 }
 
+// socketName is what a service's own socket is called.
+const socketName = "service.sock"
+
 // beginAtSocket starts the program with a socket of its own to listen at, in a directory
 // that nobody else can enter, and returns where we see that.
 func (l *link) beginAtSocket() (string, error) {
-	const name = "service.sock"
-	if l.opts.Isolate {
-		return l.beginIsolated(name)
-	}
 	dir, err := os.MkdirTemp("", "navvy-service-")
 	if err != nil {
 		return "", fmt.Errorf("make a directory for the service's socket: %w", err)
 	}
 	l.given = append(l.given, func() error { return os.RemoveAll(dir) })
-	path := filepath.Join(dir, name)
+	path := filepath.Join(dir, socketName)
 	return path, l.run(func(c *process.Config) { c.Env = append(c.Env, EnvAddr+"=unix:"+path) })
 }
 
@@ -109,25 +121,41 @@ func freePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// beginIsolated is beginAtSocket for a process that sees no directories of ours: the
-// socket is in its own, which we reach by a descriptor, however long its path is.
-func (l *link) beginIsolated(name string) (string, error) {
+// beginIsolated is begin for a process that sees no directories of ours: the socket is in
+// its own, which we reach by a descriptor, however long its path is.
+func (l *link) beginIsolated() (dial func(context.Context) (net.Conn, error), err error) {
 	if l.opts.Dir != "" {
-		return "", fmt.Errorf("an isolated gRPC service makes its socket in a directory of its own: name no working directory: %w", navvy.ErrInvalid)
+		return nil, fmt.Errorf("an isolated gRPC service makes its socket in a directory of its own: name no working directory: %w", navvy.ErrInvalid)
 	}
 	dir := ""
 	if err := l.run(func(c *process.Config) {
 		dir = c.Dir
-		c.Env = append(c.Env, EnvAddr+"=unix:"+filepath.Join(isolate.WorkDir, name))
+		c.Env = append(c.Env, EnvAddr+"=unix:"+filepath.Join(isolate.WorkDir, socketName))
 	}); err != nil {
-		return "", err
+		return nil, err
 	}
 	open, err := os.Open(dir)
 	if err != nil {
-		return "", fmt.Errorf("open the service's directory: %w", err)
+		return nil, fmt.Errorf("open the service's directory: %w", err)
 	}
 	l.given = append(l.given, open.Close)
-	return filepath.Join("/proc/self/fd", strconv.Itoa(int(open.Fd())), name), nil
+	return func(ctx context.Context) (net.Conn, error) { return dialIn(ctx, open) }, nil
+}
+
+// dialIn connects to the socket in somebody else's directory. What is there in its place
+// is not followed: it could lead to a socket that we may connect to, and they may not.
+func dialIn(ctx context.Context, dir *os.File) (net.Conn, error) {
+	fd, err := unix.Openat(int(dir.Fd()), socketName, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("the service's socket: %w", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // it was only looked at
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, fmt.Errorf("the service's socket is none: %w", errors.Join(err, navvy.ErrInvalid))
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(fd))
 }
 
 // run starts the process. Its standard input ends with navvy, however that ends.

@@ -25,18 +25,26 @@ func openAny(ctx context.Context, rest string, o *Options) (Service, error) {
 }
 
 func openAnyCommand(ctx context.Context, rest string, o *Options) (Service, error) {
-	address, line, _ := strings.Cut(strings.TrimLeft(rest, " \t"), " ")
-	if address != ownAddress {
-		var err error
-		if address, err = parseAddress(address); err != nil {
-			return nil, fmt.Errorf("the first word says where the server will listen, or - if it listens at %s: %w", EnvAddr, err)
-		}
+	address, line, err := cutAddress(rest)
+	if err != nil {
+		return nil, err
 	}
 	p, err := newProgram(ctx, line, o)
 	if err != nil {
 		return nil, err
 	}
 	return newAny(ctx, &server{opts: o, address: address, program: p})
+}
+
+// cutAddress splits ADDRESS CMD.
+func cutAddress(rest string) (address, line string, err error) {
+	address, line, _ = strings.Cut(strings.TrimLeft(rest, " \t"), " ")
+	if address != ownAddress {
+		if address, err = parseAddress(address); err != nil {
+			return "", "", fmt.Errorf("the first word says where the server will listen, or - if it listens at %s: %w", EnvAddr, err)
+		}
+	}
+	return address, line, nil
 }
 
 func newAny(ctx context.Context, s *server) (Service, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -164,6 +165,9 @@ func (c *cgi) run(ctx context.Context, r *Request, out *collected) (driver.End, 
 	}
 	t.Stdout, t.Stderr = &out.streams[0], &out.streams[1]
 	out.streams[0].of, out.streams[1].of = out, out
+	if c.raw {
+		out.streams[1].beside = r.Stderr
+	}
 	if r.ID != "" && len(r.ID) <= maxRequestID && strings.IndexByte(r.ID, 0) < 0 {
 		t.Env = []string{EnvRequest + "=" + r.ID}
 	}
@@ -175,7 +179,7 @@ func (c *cgi) run(ctx context.Context, r *Request, out *collected) (driver.End, 
 	stopped := make(chan struct{})
 	unwatch := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		c.stop(x, ended)
+		c.stop(x, ended, r.Force)
 	})
 	end, err := x.Wait(context.WithoutCancel(ctx))
 	close(ended)
@@ -185,8 +189,8 @@ func (c *cgi) run(ctx context.Context, r *Request, out *collected) (driver.End, 
 	return end, err
 }
 
-// stop ends a program: kindly, and after the grace by force.
-func (c *cgi) stop(x driver.Execution, ended <-chan struct{}) {
+// stop ends a program: kindly, and after the grace, or when hurry is closed, by force.
+func (c *cgi) stop(x driver.Execution, ended, hurry <-chan struct{}) {
 	ctx := context.Background()
 	err := x.Stop(ctx, false)
 	timer := time.NewTimer(c.opts.Grace)
@@ -195,6 +199,7 @@ func (c *cgi) stop(x driver.Execution, ended <-chan struct{}) {
 		select {
 		case <-ended:
 			return
+		case <-hurry:
 		case <-timer.C:
 		}
 	}
@@ -261,12 +266,23 @@ type collected struct {
 
 // kept is one stream of it.
 type kept struct {
-	of *collected
-	b  []byte
+	of     *collected
+	b      []byte
+	beside io.Writer // gets the same; nil if nobody does
 }
 
 // Write implements io.Writer.
 func (k *kept) Write(p []byte) (int, error) {
+	n, err := k.keep(p)
+	if k.beside != nil {
+		if _, err := k.beside.Write(p[:n]); err != nil {
+			k.beside = nil
+		}
+	}
+	return n, err
+}
+
+func (k *kept) keep(p []byte) (int, error) {
 	k.of.mu.Lock()
 	defer k.of.mu.Unlock()
 	n := min(len(p), k.of.room)

@@ -8,3 +8,10 @@ func ReadAnswer(line []byte) (id uint64, body []byte, failure, err error) {
 	}
 	return r.id, r.body, r.err, nil
 }
+
+// Instances counts the instances of a driver that are open, and of them those that are idle.
+func (d *Driver) Instances() (open, idle int) {
+	d.pool.mu.Lock()
+	defer d.pool.mu.Unlock()
+	return len(d.pool.live), len(d.pool.idle)
+}

@@ -19,7 +19,7 @@ var trees atomic.Int64
 
 // enforcing returns a driver that enforces something, and skips the test where the host
 // cannot: which hosts can is tested in runner/process.
-func enforcing(t *testing.T, needs ...navvy.Ability) *process.Driver {
+func enforcing(t testing.TB, needs ...navvy.Ability) *process.Driver {
 	t.Helper()
 	d := processes(t, process.Options{
 		Groups:    cgroup.Open(&cgroup.Options{Name: fmt.Sprintf("navvy-test-service-%d-%d", os.Getpid(), trees.Add(1))}),

@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -52,6 +53,13 @@ type Request struct {
 	Attempt int
 	// Body is what the user has sent. It is not changed, and not kept after Invoke.
 	Body []byte
+	// Stderr takes what a program of cgi-raw writes to standard error for this request, as
+	// it comes. A Write may block, and an error from it drops the rest. Nil drops it, as
+	// other forms do, whose processes serve more than one request.
+	Stderr io.Writer
+	// Force is closed when whoever has cancelled the request does not wait for the grace of
+	// a program of its own any more. Nil: they do.
+	Force <-chan struct{}
 }
 
 // Failure is the service's own failure of one request.
@@ -110,6 +118,8 @@ type Options struct {
 	// Logger takes what the service writes to standard error, and what happens to it.
 	// Defaults to dropping it.
 	Logger *slog.Logger
+
+	fresh bool // nobody has had the name before
 }
 
 // The defaults of Options.
@@ -139,7 +149,7 @@ func (o *Options) withDefaults() *Options {
 		c.MaxAnswer = defaultMaxAnswer
 	}
 	if c.Name == "" {
-		c.Name = rand.Text()
+		c.Name, c.fresh = rand.Text(), true
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -151,22 +161,23 @@ func (o *Options) withDefaults() *Options {
 type form struct {
 	name  string
 	usage string // what stands behind the name
+	check func(rest string) error
 	open  func(ctx context.Context, rest string, o *Options) (Service, error)
 }
 
 // forms are all there are.
 func forms() []form {
 	return []form{
-		{"echo", "", openEcho},
-		{"cgi", ":CMD", openCGI},
-		{"cgi-raw", ":CMD", openRawCGI},
-		{"lines", ":CMD", openLines},
-		{"lines-json", ":CMD", openJSONLines},
-		{"grpc", ":HOST:PORT or :unix:PATH", openGRPC},
-		{"grpc-cmd", ":CMD", openGRPCCommand},
-		{"grpc-tcp-cmd", ":CMD", openGRPCPort},
-		{"grpc-any", ":HOST:PORT or :unix:PATH", openAny},
-		{"grpc-any-cmd", ":ADDRESS CMD", openAnyCommand},
+		{"echo", "", func(string) error { return nil }, openEcho},
+		{"cgi", ":CMD", checkWords, openCGI},
+		{"cgi-raw", ":CMD", checkWords, openRawCGI},
+		{"lines", ":CMD", checkWords, openLines},
+		{"lines-json", ":CMD", checkWords, openJSONLines},
+		{"grpc", ":HOST:PORT or :unix:PATH", checkAddress, openGRPC},
+		{"grpc-cmd", ":CMD", checkWords, openGRPCCommand},
+		{"grpc-tcp-cmd", ":CMD", checkWords, openGRPCPort},
+		{"grpc-any", ":HOST:PORT or :unix:PATH", checkAddress, openAny},
+		{"grpc-any-cmd", ":ADDRESS CMD", checkAddressed, openAnyCommand},
 	}
 }
 
@@ -187,21 +198,79 @@ func Forms() []string {
 // ctx bounds Open alone. The error wraps navvy.ErrInvalid if the spec is wrong, and
 // navvy.ErrUnavailable if the service does not come up; nothing of it is left then.
 func Open(ctx context.Context, spec string, o *Options) (Service, error) {
+	f, rest, err := formOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.open(ctx, rest, o.withDefaults())
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", f.name, err)
+	}
+	return s, nil
+}
+
+// Check refuses what Open would refuse on any host, and starts nothing. The error wraps
+// navvy.ErrInvalid, or navvy.ErrUnsupported for an address of another machine.
+func Check(spec string) error {
+	f, rest, err := formOf(spec)
+	if err != nil {
+		return err
+	}
+	if err := f.check(rest); err != nil {
+		return fmt.Errorf("service %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// Program is the program that a spec names, as it is written there; empty if it names none.
+func Program(spec string) string {
+	f, rest, err := formOf(spec)
+	if err != nil || !strings.Contains(f.usage, "CMD") {
+		return ""
+	}
+	if strings.Contains(f.usage, "ADDRESS") {
+		if _, rest, err = cutAddress(rest); err != nil {
+			return ""
+		}
+	}
+	words, err := Words(rest)
+	if err != nil {
+		return ""
+	}
+	return words[0]
+}
+
+// formOf finds the form of a spec, and what stands behind its name.
+func formOf(spec string) (f form, rest string, err error) {
 	name, rest, found := strings.Cut(spec, ":")
 	for _, f := range forms() {
 		if f.name != name {
 			continue
 		}
 		if found != (f.usage != "") {
-			return nil, fmt.Errorf("service %q: write %s%s: %w", spec, f.name, f.usage, navvy.ErrInvalid)
+			return f, "", fmt.Errorf("service %q: write %s%s: %w", spec, f.name, f.usage, navvy.ErrInvalid)
 		}
-		s, err := f.open(ctx, rest, o.withDefaults())
-		if err != nil {
-			return nil, fmt.Errorf("service %s: %w", name, err)
-		}
-		return s, nil
+		return f, rest, nil
 	}
-	return nil, fmt.Errorf("service %q: no such form; write one of %s: %w", spec, strings.Join(Forms(), ", "), navvy.ErrInvalid)
+	return form{}, "", fmt.Errorf("service %q: no such form; write one of %s: %w", spec, strings.Join(Forms(), ", "), navvy.ErrInvalid)
+}
+
+func checkWords(line string) error {
+	_, err := Words(line)
+	return err
+}
+
+func checkAddress(address string) error {
+	_, err := parseAddress(address)
+	return err
+}
+
+func checkAddressed(rest string) error {
+	_, line, err := cutAddress(rest)
+	if err != nil {
+		return err
+	}
+	return checkWords(line)
 }
 
 // echo answers each request with its body.
@@ -273,6 +342,9 @@ func (o *Options) prefix() string { return o.Name + mark }
 
 // tidy ends what an earlier navvy of this name has left.
 func (o *Options) tidy(ctx context.Context) error {
+	if o.fresh {
+		return nil
+	}
 	err := o.Processes.EndBearers(ctx, func(token string) bool { return strings.HasPrefix(token, o.prefix()) })
 	if err != nil {
 		return fmt.Errorf("end what an earlier navvy has left of the service: %w", err)
@@ -283,7 +355,7 @@ func (o *Options) tidy(ctx context.Context) error {
 // refused is the error of a program that could not be started.
 func refused(words []string, err error) error {
 	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
-		return fmt.Errorf("%s: %w", refusal.Message, navvy.ErrInvalid)
+		return fmt.Errorf("%w: %w", refusal, navvy.ErrInvalid)
 	}
 	return fmt.Errorf("start %s: %w: %w", words[0], err, navvy.ErrUnavailable)
 }

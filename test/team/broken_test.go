@@ -58,6 +58,9 @@ func TestBrokenPromises(t *testing.T) {
 		{"a task runs again without need", func(r *record, _ *outcome) { r.begun = append(r.begun, "j-0-2.1") }, errStray},
 		{"an answer comes from nowhere", func(r *record, _ *outcome) { r.begun = r.begun[1:] }, errStray},
 		{"attempts overlap within a lease", func(_ *record, o *outcome) { o.tasks[1].Attempts[0].Outcome = domain.OutcomeFailed }, errOverlap},
+		{"an attempt that has lost its lease begins, and its worker was there", func(r *record, o *outcome) {
+			r.overlaps, r.trouble = [][2]string{{"j-1-1.1", "j-1-2.1"}}, nil
+		}, errOverlap},
 		{"a server runs again what its worker still ran", func(r *record, _ *outcome) {
 			r.overlaps = [][2]string{{"j-0-1.2", "j-0-1.1"}}
 		}, errOverlap},
@@ -74,6 +77,11 @@ func TestBrokenPromises(t *testing.T) {
 		})
 	}
 	r := wellRecord()
+	r.overlaps = [][2]string{{"j-1-1.1", "j-1-2.1"}}
+	if bad := r.check(); len(bad) > 0 {
+		t.Errorf("a task came late to a worker that was away, and the check says %v", bad)
+	}
+	r = wellRecord()
 	r.overlaps = [][2]string{{"j-1-1.2", "j-1-1.1"}}
 	r.jobs[0].tasks[1].Attempts = nil
 	r.begun = []string{"j-0-1.1", "j-1-1.1", "j-1-1.2"}

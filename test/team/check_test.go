@@ -278,13 +278,17 @@ func onRecord(task *client.Task, id domain.AttemptID) bool {
 	return slices.ContainsFunc(task.Attempts, func(a domain.Attempt) bool { return a.ID == id }) || task.Result != nil && task.Result.ID == id
 }
 
-// mayOverlap tells whether an attempt may begin while an earlier one of its task runs:
-// it has lost its lease, which is on record; or the server that knew of it died, and
-// its worker was not there to tell the next one.
+// mayOverlap tells whether an attempt may begin while another one of its task runs:
+// that one has lost its lease, which is on record; or the server that knew of it died, and
+// its worker was not there to tell the next one; or this one came so late to its worker,
+// which was not there, that it had lost its own.
 func (r *record) mayOverlap(now, before string) bool {
 	i := strings.LastIndexByte(before, '-')
 	if i < 0 || !strings.HasPrefix(now, before[:i+1]) {
 		return false
+	}
+	if r.lostLease(before[:i], before[i+1:]) || r.wasAway(now) && r.lostLease(before[:i], now[i+1:]) {
+		return true
 	}
 	id, err := domain.ParseAttemptID(before[i+1:])
 	if err != nil {
@@ -294,20 +298,31 @@ func (r *record) mayOverlap(now, before string) bool {
 	if err != nil {
 		return false
 	}
+	return id.Epoch < next.Epoch && r.wasAway(before)
+}
+
+// lostLease tells whether an attempt of a task has lost its lease, which is on record.
+func (r *record) lostLease(task, attempt string) bool {
+	id, err := domain.ParseAttemptID(attempt)
+	if err != nil {
+		return false
+	}
 	for _, o := range r.jobs {
-		for k, task := range o.tasks {
-			if before[:i] == fmt.Sprintf("%s-%d", o.id, k) && slices.ContainsFunc(task.Attempts, func(a domain.Attempt) bool {
+		for k := range o.tasks {
+			if task == fmt.Sprintf("%s-%d", o.id, k) && slices.ContainsFunc(o.tasks[k].Attempts, func(a domain.Attempt) bool {
 				return a.ID == id && a.Outcome == domain.OutcomeLost
 			}) {
 				return true
 			}
 		}
 	}
-	if id.Epoch >= next.Epoch {
-		return false
-	}
+	return false
+}
+
+// wasAway tells whether the worker of an attempt was not there for a while.
+func (r *record) wasAway(attempt string) bool {
 	for name, was := range r.trouble {
-		if was && strings.Contains(r.dirs[before], "/"+name+"/worker/work/") {
+		if was && strings.Contains(r.dirs[attempt], "/"+name+"/worker/work/") {
 			return true
 		}
 	}

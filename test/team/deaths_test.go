@@ -102,6 +102,29 @@ func TestWorkerFrozen(t *testing.T) {
 	m.finish()
 }
 
+// A task that a frozen worker was given does not begin there when it wakes up, since
+// another one has it.
+func TestGivenToTheFrozen(t *testing.T) {
+	t.Parallel()
+	m := newTeam(t, options{})
+	first := m.hire("w1", m.addr, 1)
+	path, open := m.gate()
+	m.results(m.shell(1, "echo ok"))
+	first.signal(unix.SIGSTOP)
+	id := m.shell(1, `echo $NAVVY_TOKEN >> `+path+`.log; until test -e `+path+`; do sleep 0.02; done; echo ok`)
+	other := m.hire("w2", m.addr, 1)
+	awaitText(t, path+".log", "\n", 1)
+	first.signal(unix.SIGCONT)
+	awaitText(t, first.err, "may have lost its leases", 1)
+	awaitText(t, first.err, "connected to the server", 2)
+	open()
+	m.checkElsewhere(id, first, other, 1)
+	if begun := lines(t, path+".log"); len(begun) != 1 {
+		t.Errorf("these began: %q", begun)
+	}
+	m.finish()
+}
+
 // A server that is killed and comes back finds its workers at work: they go on under
 // the same ids, nothing runs twice, and new jobs do not wait for who is not back yet.
 func TestServerKilled(t *testing.T) {

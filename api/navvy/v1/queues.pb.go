@@ -9,6 +9,7 @@ package navvyv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -34,6 +35,8 @@ type QueueSettings struct {
 	// How its tasks come to workers: "pull", "push" or "round-robin"; empty for the
 	// server's own way.
 	Dispatch string `protobuf:"bytes,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	// The queues of a broker's whose requests it answers; unset if there are none.
+	Broker *Broker `protobuf:"bytes,6,opt,name=broker,proto3" json:"broker,omitempty"`
 	// What is done with its messages, and with jobs that leave it to their queue: always a
 	// service; unset if it has none.
 	Work          *Spec `protobuf:"bytes,5,opt,name=work,proto3" json:"work,omitempty"`
@@ -99,11 +102,109 @@ func (x *QueueSettings) GetDispatch() string {
 	return ""
 }
 
+func (x *QueueSettings) GetBroker() *Broker {
+	if x != nil {
+		return x.Broker
+	}
+	return nil
+}
+
 func (x *QueueSettings) GetWork() *Spec {
 	if x != nil {
 		return x.Work
 	}
 	return nil
+}
+
+// Broker is a pair of queues on a broker.
+type Broker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of its queue of requests. The server tells it without a password.
+	Requests string `protobuf:"bytes,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	// The URL of its queue of responses. The server tells it without a password.
+	Responses string `protobuf:"bytes,2,opt,name=responses,proto3" json:"responses,omitempty"`
+	// How many requests are taken before they are answered; 100 if unset.
+	Concurrency int32 `protobuf:"varint,3,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// How long a request stays taken without a sign of life; a minute if unset.
+	Lease *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Given by the server: as whom its requests are answered.
+	Owner string `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	// Given by the server: why nothing comes from there now; empty if all is well.
+	Trouble       string `protobuf:"bytes,6,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Broker) Reset() {
+	*x = Broker{}
+	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Broker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Broker) ProtoMessage() {}
+
+func (x *Broker) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Broker.ProtoReflect.Descriptor instead.
+func (*Broker) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Broker) GetRequests() string {
+	if x != nil {
+		return x.Requests
+	}
+	return ""
+}
+
+func (x *Broker) GetResponses() string {
+	if x != nil {
+		return x.Responses
+	}
+	return ""
+}
+
+func (x *Broker) GetConcurrency() int32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
+}
+
+func (x *Broker) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *Broker) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Broker) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // Queue is a queue, and what is in it.
@@ -132,7 +233,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	mi := &file_navvy_v1_queues_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +245,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	mi := &file_navvy_v1_queues_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +258,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Queue) GetName() string {
@@ -227,7 +328,7 @@ type QueuesListRequest struct {
 
 func (x *QueuesListRequest) Reset() {
 	*x = QueuesListRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	mi := &file_navvy_v1_queues_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +340,7 @@ func (x *QueuesListRequest) String() string {
 func (*QueuesListRequest) ProtoMessage() {}
 
 func (x *QueuesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	mi := &file_navvy_v1_queues_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +353,7 @@ func (x *QueuesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesListRequest.ProtoReflect.Descriptor instead.
 func (*QueuesListRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QueuesListRequest) GetAfter() string {
@@ -275,7 +376,7 @@ type QueuesListResponse struct {
 
 func (x *QueuesListResponse) Reset() {
 	*x = QueuesListResponse{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	mi := &file_navvy_v1_queues_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +388,7 @@ func (x *QueuesListResponse) String() string {
 func (*QueuesListResponse) ProtoMessage() {}
 
 func (x *QueuesListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	mi := &file_navvy_v1_queues_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +401,7 @@ func (x *QueuesListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesListResponse.ProtoReflect.Descriptor instead.
 func (*QueuesListResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueuesListResponse) GetQueues() []*Queue {
@@ -334,14 +435,18 @@ type QueuesSetRequest struct {
 	Dispatch *string `protobuf:"bytes,5,opt,name=dispatch,proto3,oneof" json:"dispatch,omitempty"`
 	// What is done with its messages: a spec with a service; unset leaves it as it is, and
 	// one without a kind takes it away. Jobs that were sent before go on as they were.
-	Work          *Spec `protobuf:"bytes,6,opt,name=work,proto3" json:"work,omitempty"`
+	Work *Spec `protobuf:"bytes,6,opt,name=work,proto3" json:"work,omitempty"`
+	// The queues of a broker's whose requests it is to answer, as whoever sets them; unset
+	// leaves them as they are, and one without URLs takes them away. UNIMPLEMENTED without a
+	// server.
+	Broker        *Broker `protobuf:"bytes,7,opt,name=broker,proto3" json:"broker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueuesSetRequest) Reset() {
 	*x = QueuesSetRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	mi := &file_navvy_v1_queues_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +458,7 @@ func (x *QueuesSetRequest) String() string {
 func (*QueuesSetRequest) ProtoMessage() {}
 
 func (x *QueuesSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	mi := &file_navvy_v1_queues_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +471,7 @@ func (x *QueuesSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesSetRequest.ProtoReflect.Descriptor instead.
 func (*QueuesSetRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueuesSetRequest) GetName() string {
@@ -411,6 +516,13 @@ func (x *QueuesSetRequest) GetWork() *Spec {
 	return nil
 }
 
+func (x *QueuesSetRequest) GetBroker() *Broker {
+	if x != nil {
+		return x.Broker
+	}
+	return nil
+}
+
 // QueuesPauseRequest names the queue.
 type QueuesPauseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -422,7 +534,7 @@ type QueuesPauseRequest struct {
 
 func (x *QueuesPauseRequest) Reset() {
 	*x = QueuesPauseRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[5]
+	mi := &file_navvy_v1_queues_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +546,7 @@ func (x *QueuesPauseRequest) String() string {
 func (*QueuesPauseRequest) ProtoMessage() {}
 
 func (x *QueuesPauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[5]
+	mi := &file_navvy_v1_queues_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +559,7 @@ func (x *QueuesPauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesPauseRequest.ProtoReflect.Descriptor instead.
 func (*QueuesPauseRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *QueuesPauseRequest) GetName() string {
@@ -468,7 +580,7 @@ type QueuesResumeRequest struct {
 
 func (x *QueuesResumeRequest) Reset() {
 	*x = QueuesResumeRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[6]
+	mi := &file_navvy_v1_queues_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +592,7 @@ func (x *QueuesResumeRequest) String() string {
 func (*QueuesResumeRequest) ProtoMessage() {}
 
 func (x *QueuesResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[6]
+	mi := &file_navvy_v1_queues_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +605,7 @@ func (x *QueuesResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesResumeRequest.ProtoReflect.Descriptor instead.
 func (*QueuesResumeRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueuesResumeRequest) GetName() string {
@@ -514,7 +626,7 @@ type QueuesRemoveRequest struct {
 
 func (x *QueuesRemoveRequest) Reset() {
 	*x = QueuesRemoveRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[7]
+	mi := &file_navvy_v1_queues_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +638,7 @@ func (x *QueuesRemoveRequest) String() string {
 func (*QueuesRemoveRequest) ProtoMessage() {}
 
 func (x *QueuesRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[7]
+	mi := &file_navvy_v1_queues_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +651,7 @@ func (x *QueuesRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesRemoveRequest.ProtoReflect.Descriptor instead.
 func (*QueuesRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueuesRemoveRequest) GetName() string {
@@ -558,7 +670,7 @@ type QueuesRemoveResponse struct {
 
 func (x *QueuesRemoveResponse) Reset() {
 	*x = QueuesRemoveResponse{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[8]
+	mi := &file_navvy_v1_queues_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +682,7 @@ func (x *QueuesRemoveResponse) String() string {
 func (*QueuesRemoveResponse) ProtoMessage() {}
 
 func (x *QueuesRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[8]
+	mi := &file_navvy_v1_queues_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,20 +695,28 @@ func (x *QueuesRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesRemoveResponse.ProtoReflect.Descriptor instead.
 func (*QueuesRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{9}
 }
 
 var File_navvy_v1_queues_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\n" +
-	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13navvy/v1/spec.proto\"\x9d\x01\n" +
+	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13navvy/v1/spec.proto\"\xc7\x01\n" +
 	"\rQueueSettings\x12\x16\n" +
 	"\x06paused\x18\x01 \x01(\bR\x06paused\x12 \n" +
 	"\vconcurrency\x18\x02 \x01(\x03R\vconcurrency\x12\x12\n" +
 	"\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x1a\n" +
-	"\bdispatch\x18\x04 \x01(\tR\bdispatch\x12\"\n" +
-	"\x04work\x18\x05 \x01(\v2\x0e.navvy.v1.SpecR\x04work\"\xf2\x01\n" +
+	"\bdispatch\x18\x04 \x01(\tR\bdispatch\x12(\n" +
+	"\x06broker\x18\x06 \x01(\v2\x10.navvy.v1.BrokerR\x06broker\x12\"\n" +
+	"\x04work\x18\x05 \x01(\v2\x0e.navvy.v1.SpecR\x04work\"\xc5\x01\n" +
+	"\x06Broker\x12\x1a\n" +
+	"\brequests\x18\x01 \x01(\tR\brequests\x12\x1c\n" +
+	"\tresponses\x18\x02 \x01(\tR\tresponses\x12 \n" +
+	"\vconcurrency\x18\x03 \x01(\x05R\vconcurrency\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x18\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\"\xf2\x01\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\bsettings\x18\x02 \x01(\v2\x17.navvy.v1.QueueSettingsR\bsettings\x124\n" +
@@ -610,14 +730,15 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\tR\x05after\"Q\n" +
 	"\x12QueuesListResponse\x12'\n" +
 	"\x06queues\x18\x01 \x03(\v2\x0f.navvy.v1.QueueR\x06queues\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xe9\x01\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\x93\x02\n" +
 	"\x10QueuesSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06create\x18\x02 \x01(\bR\x06create\x12%\n" +
 	"\vconcurrency\x18\x03 \x01(\x03H\x00R\vconcurrency\x88\x01\x01\x12\x17\n" +
 	"\x04rate\x18\x04 \x01(\x01H\x01R\x04rate\x88\x01\x01\x12\x1f\n" +
 	"\bdispatch\x18\x05 \x01(\tH\x02R\bdispatch\x88\x01\x01\x12\"\n" +
-	"\x04work\x18\x06 \x01(\v2\x0e.navvy.v1.SpecR\x04workB\x0e\n" +
+	"\x04work\x18\x06 \x01(\v2\x0e.navvy.v1.SpecR\x04work\x12(\n" +
+	"\x06broker\x18\a \x01(\v2\x10.navvy.v1.BrokerR\x06brokerB\x0e\n" +
 	"\f_concurrencyB\a\n" +
 	"\x05_rateB\v\n" +
 	"\t_dispatch\"(\n" +
@@ -647,41 +768,46 @@ func file_navvy_v1_queues_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_queues_proto_rawDescData
 }
 
-var file_navvy_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_navvy_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_navvy_v1_queues_proto_goTypes = []any{
 	(*QueueSettings)(nil),         // 0: navvy.v1.QueueSettings
-	(*Queue)(nil),                 // 1: navvy.v1.Queue
-	(*QueuesListRequest)(nil),     // 2: navvy.v1.QueuesListRequest
-	(*QueuesListResponse)(nil),    // 3: navvy.v1.QueuesListResponse
-	(*QueuesSetRequest)(nil),      // 4: navvy.v1.QueuesSetRequest
-	(*QueuesPauseRequest)(nil),    // 5: navvy.v1.QueuesPauseRequest
-	(*QueuesResumeRequest)(nil),   // 6: navvy.v1.QueuesResumeRequest
-	(*QueuesRemoveRequest)(nil),   // 7: navvy.v1.QueuesRemoveRequest
-	(*QueuesRemoveResponse)(nil),  // 8: navvy.v1.QueuesRemoveResponse
-	(*Spec)(nil),                  // 9: navvy.v1.Spec
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Broker)(nil),                // 1: navvy.v1.Broker
+	(*Queue)(nil),                 // 2: navvy.v1.Queue
+	(*QueuesListRequest)(nil),     // 3: navvy.v1.QueuesListRequest
+	(*QueuesListResponse)(nil),    // 4: navvy.v1.QueuesListResponse
+	(*QueuesSetRequest)(nil),      // 5: navvy.v1.QueuesSetRequest
+	(*QueuesPauseRequest)(nil),    // 6: navvy.v1.QueuesPauseRequest
+	(*QueuesResumeRequest)(nil),   // 7: navvy.v1.QueuesResumeRequest
+	(*QueuesRemoveRequest)(nil),   // 8: navvy.v1.QueuesRemoveRequest
+	(*QueuesRemoveResponse)(nil),  // 9: navvy.v1.QueuesRemoveResponse
+	(*Spec)(nil),                  // 10: navvy.v1.Spec
+	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_navvy_v1_queues_proto_depIdxs = []int32{
-	9,  // 0: navvy.v1.QueueSettings.work:type_name -> navvy.v1.Spec
-	0,  // 1: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
-	10, // 2: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
-	1,  // 3: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
-	9,  // 4: navvy.v1.QueuesSetRequest.work:type_name -> navvy.v1.Spec
-	2,  // 5: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
-	4,  // 6: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
-	5,  // 7: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
-	6,  // 8: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
-	7,  // 9: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
-	3,  // 10: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
-	1,  // 11: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
-	1,  // 12: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
-	1,  // 13: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
-	8,  // 14: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
-	10, // [10:15] is the sub-list for method output_type
-	5,  // [5:10] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	1,  // 0: navvy.v1.QueueSettings.broker:type_name -> navvy.v1.Broker
+	10, // 1: navvy.v1.QueueSettings.work:type_name -> navvy.v1.Spec
+	11, // 2: navvy.v1.Broker.lease:type_name -> google.protobuf.Duration
+	0,  // 3: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
+	12, // 4: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
+	2,  // 5: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
+	10, // 6: navvy.v1.QueuesSetRequest.work:type_name -> navvy.v1.Spec
+	1,  // 7: navvy.v1.QueuesSetRequest.broker:type_name -> navvy.v1.Broker
+	3,  // 8: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
+	5,  // 9: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
+	6,  // 10: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
+	7,  // 11: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
+	8,  // 12: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
+	4,  // 13: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
+	2,  // 14: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
+	2,  // 15: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
+	2,  // 16: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
+	9,  // 17: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_queues_proto_init() }
@@ -690,14 +816,14 @@ func file_navvy_v1_queues_proto_init() {
 		return
 	}
 	file_navvy_v1_spec_proto_init()
-	file_navvy_v1_queues_proto_msgTypes[4].OneofWrappers = []any{}
+	file_navvy_v1_queues_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_queues_proto_rawDesc), len(file_navvy_v1_queues_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1757,7 +1757,8 @@ type Attempt struct {
 	// How it ended.
 	Outcome Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=navvy.v1.Outcome" json:"outcome,omitempty"`
 	// Why it did not succeed, in one word: exit, signal, timeout, not-found,
-	// permission, input, start, lost, stopped, oom, output, exception.
+	// permission, input, start, lost, stopped, oom, output, exception,
+	// service, refused, away.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same in words.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`

@@ -251,7 +251,8 @@ func exitCode(r *navvy.Result) (int, bool) {
 		return 0, false
 	}
 	switch r.Reason {
-	case navvy.ReasonNotFound, navvy.ReasonPermission, navvy.ReasonInput, navvy.ReasonStart, navvy.ReasonLost, navvy.ReasonStopped, navvy.ReasonSignal, navvy.ReasonException:
+	case navvy.ReasonNotFound, navvy.ReasonPermission, navvy.ReasonInput, navvy.ReasonStart, navvy.ReasonLost, navvy.ReasonStopped, navvy.ReasonSignal, navvy.ReasonException,
+		navvy.ReasonService, navvy.ReasonRefused, navvy.ReasonAway:
 		return 0, false
 	default:
 		return r.Exit.Code, true

@@ -19,6 +19,9 @@ type Options struct {
 	Username, Password string
 	MaxPayload         int32
 	NoJetStream        bool
+	// CA, Cert and Key are files: with them it speaks TLS alone, with clients that CA has
+	// issued certificates for.
+	CA, Cert, Key string
 
 	port int
 	dir  string
@@ -48,6 +51,13 @@ func Serve() {
 	}
 	if o.Port == 0 {
 		o.Port = server.RANDOM_PORT
+	}
+	if c.CA != "" {
+		config, err := server.GenTLSConfig(&server.TLSConfigOpts{CaFile: c.CA, CertFile: c.Cert, KeyFile: c.Key, Verify: true})
+		if err != nil {
+			panic(err)
+		}
+		o.TLS, o.TLSVerify, o.TLSConfig, o.TLSTimeout = true, true, config, 5
 	}
 	s, err := server.NewServer(o)
 	if err != nil {

@@ -23,7 +23,7 @@ func testEnds(t *testing.T, h Harness) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := start(t, d, h, c.work)
-			if end := a.end(t); end.Exit != c.want || end.Refusal != nil {
+			if end := a.end(t); !h.ended(&end, c.want) {
 				t.Errorf("ended as %+v, want %+v", end, c.want)
 			}
 		})
@@ -79,7 +79,7 @@ func testWaitContext(t *testing.T, h Harness) {
 
 func testStartContext(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := newAttempt(t, h, Work{Stdout: "ready", Exit: 3})
+	a := newAttempt(t, h, Work{Stdout: "ready", Exit: h.fails(3)})
 	ctx, cancel := context.WithCancel(t.Context())
 	execution, err := d.Start(ctx, &a.task)
 	cancel()
@@ -87,7 +87,7 @@ func testStartContext(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	a.execution = execution
-	if end := a.end(t); end.Exit.Code != 3 {
+	if end := a.end(t); !h.ended(&end, navvy.Exit{Code: h.fails(3)}) {
 		t.Errorf("ended as %+v: the context of Start must not end the attempt", end)
 	}
 }

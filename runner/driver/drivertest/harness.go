@@ -25,6 +25,26 @@ type Harness struct {
 	// Disconnect breaks the link to a remote system until the returned function
 	// is called. Nil for a driver that has none.
 	Disconnect func() (heal func())
+	// Codeless says that attempts have no exit of their own: one that does not succeed is
+	// refused. Its output comes at its end, if it succeeds; a driver whose tasks hang gets
+	// what they write first through its own Start.
+	Codeless bool
+}
+
+// ended tells whether an attempt has ended as its work says.
+func (h *Harness) ended(end *driver.End, want navvy.Exit) bool {
+	if h.Codeless {
+		return end.Exit == navvy.Exit{} && (end.Refusal != nil) == (want != navvy.Exit{})
+	}
+	return end.Exit == want && end.Refusal == nil
+}
+
+// fails is the code of work that fails behind its output; none where that has none then.
+func (h *Harness) fails(code int) int {
+	if h.Codeless {
+		return 0
+	}
+	return code
 }
 
 // Work is what a task of the suite does, in this order.

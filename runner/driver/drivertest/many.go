@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -21,13 +22,13 @@ func testMany(t *testing.T, h Harness) {
 			work = Work{}
 		}
 		a := newAttempt(t, h, work)
-		all.Go(func() { runOne(t, d, a, work, &begun) })
+		all.Go(func() { runOne(t, d, h, a, work, &begun) })
 	}
 	all.Wait()
 }
 
 // runOne runs one of many attempts: it stops it when all have begun.
-func runOne(t *testing.T, d driver.Driver, a *attempt, work Work, begun *sync.WaitGroup) {
+func runOne(t *testing.T, d driver.Driver, h Harness, a *attempt, work Work, begun *sync.WaitGroup) {
 	execution, err := d.Start(t.Context(), &a.task)
 	if err != nil {
 		t.Errorf("start: %v", err)
@@ -49,7 +50,7 @@ func runOne(t *testing.T, d driver.Driver, a *attempt, work Work, begun *sync.Wa
 	if w.err != nil || string(a.stdout.bytes()) != work.Stdout {
 		t.Errorf("ended as %+v, %v with output %q, want %q", w.end, w.err, a.stdout.bytes(), work.Stdout)
 	}
-	if d.Capabilities().Signals && w.end.Exit.Code != work.OnStop {
+	if d.Capabilities().Signals && !h.ended(&w.end, navvy.Exit{Code: work.OnStop}) {
 		t.Errorf("ended as %+v, want code %d", w.end, work.OnStop)
 	}
 }

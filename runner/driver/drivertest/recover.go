@@ -36,7 +36,7 @@ func recoverWith(t *testing.T, h Harness, handle func(*attempt) []byte) {
 		if !errors.Is(err, navvy.ErrNotFound) {
 			t.Fatalf("recover: %v, want %v", err, navvy.ErrNotFound)
 		}
-		if end, err := orphan.result(t); err != nil || end.Exit.Signal != 9 {
+		if end, err := orphan.result(t); err != nil || !h.ended(&end, navvy.Exit{Signal: 9}) {
 			t.Errorf("the orphan ended as %+v, %v, want signal 9", end, err)
 		}
 		return
@@ -80,7 +80,7 @@ func testRecoverBad(t *testing.T, h Harness) {
 		}
 	}
 	bystander.stop(t, false)
-	if end, err := w.result(t); err != nil || d.Capabilities().Signals && end.Exit.Code != 7 {
+	if end, err := w.result(t); err != nil || d.Capabilities().Signals && !h.ended(&end, navvy.Exit{Code: 7}) {
 		t.Errorf("the bystander ended as %+v, %v", end, err)
 	}
 }

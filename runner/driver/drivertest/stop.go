@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -18,7 +19,7 @@ func testStop(t *testing.T, h Harness) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Capabilities().Signals && end.Exit.Code != 7 {
+	if d.Capabilities().Signals && !h.ended(&end, navvy.Exit{Code: 7}) {
 		t.Errorf("ended as %+v, want the code of its own handler", end)
 	}
 }
@@ -35,7 +36,7 @@ func testStopForce(t *testing.T, h Harness) {
 	default:
 	}
 	a.stop(t, true)
-	if end, err := w.result(t); err != nil || end.Exit.Signal != 9 {
+	if end, err := w.result(t); err != nil || !h.ended(&end, navvy.Exit{Signal: 9}) {
 		t.Errorf("ended as %+v, %v, want signal 9", end, err)
 	}
 }
@@ -63,7 +64,7 @@ func testStopAtOnce(t *testing.T, h Harness) {
 	for range 20 {
 		a := start(t, d, h, Work{Stdout: "ready", Hang: true})
 		a.stop(t, true)
-		if end := a.end(t); end.Exit.Code == 0 && end.Exit.Signal == 0 {
+		if end := a.end(t); end.Exit.Code == 0 && end.Exit.Signal == 0 && end.Refusal == nil {
 			t.Errorf("ended as %+v, as if it had done its work", end)
 		}
 	}

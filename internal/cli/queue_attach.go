@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+)
+
+// attachFlags are those of queue create and set that attach a queue to a broker's.
+type attachFlags struct {
+	requests, requestsFile   string
+	responses, responsesFile string
+	concurrency              int
+	lease                    string
+}
+
+// detached is what --requests says to detach a queue.
+const detached = "none"
+
+func (f *attachFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.requests, "requests", "", "answer the requests of this queue of a broker's: its `URL` (docs/brokers.md); none for no longer")
+	fs.StringVar(&f.requestsFile, "requests-file", "", "a `FILE` with that URL, which keeps a password out of the arguments; - for standard input")
+	fs.StringVar(&f.responses, "responses", "", "send the answers to this one: its `URL`")
+	fs.StringVar(&f.responsesFile, "responses-file", "", "a `FILE` with that URL")
+	fs.IntVar(&f.concurrency, "requests-taken", 0, "so many requests are taken from the broker before they are answered (default 100)")
+	fs.StringVar(&f.lease, "lease", "", "how long a request stays taken without a sign of life (default 1m)")
+}
+
+// change is what the flags ask for; nil for nothing.
+func (f *attachFlags) change(a *app, flags *pflag.FlagSet) (*navvy.Broker, error) {
+	given := false
+	for _, name := range []string{"requests", "requests-file", "responses", "responses-file", "requests-taken", "lease"} {
+		given = given || flags.Changed(name)
+	}
+	switch {
+	case !given:
+		return nil, nil //nolint:nilnil // nothing is asked for
+	case f.requests == detached:
+		return &navvy.Broker{}, nil
+	}
+	lease, err := durationFlag("lease", f.lease)
+	if err != nil {
+		return nil, err
+	}
+	b := &navvy.Broker{Concurrency: f.concurrency, Lease: lease}
+	if b.Requests, err = a.brokerURL("requests", f.requests, f.requestsFile); err != nil {
+		return nil, err
+	}
+	b.Responses, err = a.brokerURL("responses", f.responses, f.responsesFile)
+	return b, err
+}
+
+// brokerURL is the URL of a flag or of its file.
+func (a *app) brokerURL(name, flag, file string) (string, error) {
+	text, err := a.urlFlag(name, flag, file, "")
+	if err == nil && text == "" {
+		err = usagef("--%s or --%s-file is missing: a queue is attached to two of a broker's, one of requests and one of responses", name, name)
+	}
+	return text, err
+}
+
+// urlFlag is the URL of a flag that has no password in it, or of a file; empty if neither
+// is given. instead is what may be done beside giving a file.
+func (a *app) urlFlag(name, flag, file, instead string) (string, error) {
+	switch {
+	case flag != "" && file != "":
+		return "", usagef("--%s and --%s-file: give one of them", name, name)
+	case file != "":
+		text, err := a.smallFile(file)
+		if err != nil {
+			return "", &usageError{fmt.Errorf("--%s-file: %w", name, err)}
+		}
+		return strings.TrimSpace(text), nil
+	}
+	if u, err := url.Parse(flag); err == nil && u.User != nil {
+		if _, secret := u.User.Password(); secret {
+			return "", usagef("--%s: everybody on this machine can see a password in an argument: put the URL into a file and give --%s-file%s", name, name, instead)
+		}
+	}
+	return flag, nil
+}
+
+// brokerObject is what a queue is attached to, for programs.
+type brokerObject struct {
+	Requests    string  `json:"requests"`
+	Responses   string  `json:"responses"`
+	Concurrency int     `json:"concurrency"`
+	Lease       float64 `json:"lease"` // in seconds; 0 for the usual
+	Owner       string  `json:"owner"`
+	Trouble     string  `json:"trouble"` // empty if all is well
+}
+
+func brokerOf(q *client.Queue) *brokerObject {
+	b := q.Settings.Broker
+	if b == nil {
+		return nil
+	}
+	return &brokerObject{
+		Requests: b.Requests, Responses: b.Responses, Concurrency: cmp.Or(b.Concurrency, navvy.DefaultBrokerConcurrency),
+		Lease: b.Lease.Seconds(), Owner: q.BrokerOwner, Trouble: q.BrokerTrouble,
+	}
+}

@@ -1,0 +1,63 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/driver"
+)
+
+// RunTLS tests connections over TLS to a broker that has the certificates of c and wants
+// one of its clients; plain is the driver's scheme without TLS. base is the URL of a queue
+// of it over TLS, without options.
+func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, c *Certificates) {
+	t.Helper()
+	client := "&cert=" + c.Client + "&key=" + c.ClientKey
+	t.Run("Trusted", func(t *testing.T) {
+		q, err := queue.Open(t.Context(), base+"?ca="+c.CA+client, drivers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := q.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := q.Send(t.Context(), queue.Message{Body: []byte("over TLS")}); err != nil {
+			t.Fatal(err)
+		}
+		leases, err := q.Receive(t.Context(), 1)
+		if err != nil || string(leases[0].Body()) != "over TLS" {
+			t.Fatalf("received %v: %v", leases, err)
+		}
+		if err := leases[0].Ack(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	refused := map[string]string{
+		"system's authorities": base + "?" + client[1:],
+		"another authority":    base + "?ca=" + c.OtherCA + client,
+		"no certificate":       base + "?ca=" + c.CA,
+	}
+	for name, u := range refused {
+		t.Run(name, func(t *testing.T) {
+			if q, err := queue.Open(t.Context(), u, drivers, nil); !errors.Is(err, navvy.ErrDenied) {
+				t.Errorf("%v, %v", q, err)
+			}
+		})
+	}
+	for name, u := range map[string]string{
+		"no such file": base + "?ca=/nowhere/ca.crt", "no certificate in it": base + "?ca=" + c.ClientKey,
+		"cert alone": base + "?cert=" + c.Client, "key of another": base + "?cert=" + c.Client + "&key=" + c.ServerKey,
+		"no TLS": plain + "://127.0.0.1/q?ca=" + c.CA,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := queue.Check(u, drivers); !errors.Is(err, navvy.ErrInvalid) {
+				t.Errorf("%s: %v", u, err)
+			}
+		})
+	}
+}
