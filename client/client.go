@@ -32,7 +32,7 @@ func New(conn grpc.ClientConnInterface) *Client {
 	return &Client{
 		jobs: navvyv1.NewJobsClient(conn), kv: navvyv1.NewKVClient(conn), identity: navvyv1.NewIdentityClient(conn), queues: navvyv1.NewQueuesClient(conn),
 		functions: navvyv1.NewFunctionsClient(conn), messages: navvyv1.NewMessagesClient(conn),
-		fleet:     navvyv1.NewFleetClient(conn), conn: conn,
+		fleet: navvyv1.NewFleetClient(conn), conn: conn,
 	}
 }
 

@@ -62,7 +62,7 @@ func sound(t *testing.T, e *engine.Engine, want int64) {
 }
 
 // A message that is answered waits until it is acknowledged, and its job with it.
-func TestLetters(t *testing.T) {
+func TestLetters(t *testing.T) { //nolint:gocyclo // one life, step by step
 	t.Parallel()
 	store := newStore(t)
 	now := time.Now()

@@ -204,7 +204,7 @@ func (d *desk) take(ctx context.Context, line engine.Line, c *counter, limit int
 	c.taking.Lock()
 	defer c.taking.Unlock()
 	list, from, err := d.takeDue(c, limit, lease)
-	if err != nil || len(list) == limit {
+	if err != nil || !c.reading {
 		return list, err
 	}
 	more, err := d.eng.Letters(ctx, line, engine.Responses, from, limit-len(list))
@@ -240,7 +240,7 @@ func (d *desk) takeDue(c *counter, limit int, lease time.Duration) (list []lent,
 	room := min(maxHeld-len(c.holds), maxHeldAll-d.held)
 	if len(list) < limit && room < limit {
 		if len(list) > 0 {
-			return list[:len(list):len(list)], nil, nil
+			return list, nil, nil
 		}
 		return nil, nil, fmt.Errorf("%d responses are leased: acknowledge some, or let go of them: %w", len(c.holds), navvy.ErrExhausted)
 	}

@@ -142,7 +142,7 @@ func TestLeasesRunOut(t *testing.T) {
 		w.leased(9, time.Minute)
 		time.Sleep(time.Minute - 1) //nolint:forbidigo // in a bubble
 		w.leased(9, time.Minute)
-		time.Sleep(1) //nolint:forbidigo // in a bubble
+		time.Sleep(time.Nanosecond) //nolint:forbidigo // in a bubble
 		w.acked(1, first[0])
 		second := w.leased(9, time.Minute, 2)
 		if n, _, err := w.ack(t.Context(), annsLine, first); n != 0 || !errors.Is(err, navvy.ErrLeaseLost) {
@@ -159,7 +159,7 @@ func TestLeasesRunOut(t *testing.T) {
 		time.Sleep(time.Until(due)) //nolint:forbidigo // in a bubble
 		w.leased(9, time.Minute, 2)
 		time.Sleep(time.Minute) //nolint:forbidigo // in a bubble
-		w.acked(1, second...) // nobody has it now
+		w.acked(1, second...)   // nobody has it now
 		w.acked(0, second...)
 		w.leased(9, time.Minute)
 	})
@@ -191,7 +191,7 @@ func TestNothingIsReadTwice(t *testing.T) {
 
 // At random, each response that is taken is one that waits and that nobody has, and in
 // the end all are acknowledged, each once.
-func TestDeskAtRandom(t *testing.T) {
+func TestDeskAtRandom(t *testing.T) { //nolint:gocyclo // what is drawn, case by case
 	t.Parallel()
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

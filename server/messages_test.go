@@ -158,6 +158,18 @@ func receipts(list []client.Message) (r []string) {
 	return r
 }
 
+// answeredWith sees that responses are whole.
+func answeredWith(t *testing.T, got []client.Message, ids []string) {
+	t.Helper()
+	for i, body := range []string{"a", "b", "\xff\x00"} {
+		m := got[i]
+		correlation := "c-" + strings.ToValidUTF8(body, "")
+		if m.ID != ids[i] || string(m.Body) != "re: "+body || m.Correlation != correlation || m.Attempts != 1 || m.Sent.IsZero() || m.Answered.IsZero() || m.Missing != "" {
+			t.Errorf("response to %q: %+v", body, m)
+		}
+	}
+}
+
 // Messages are answered, the answers received and acknowledged; each owner has its own.
 func TestMessages(t *testing.T) {
 	t.Parallel()
@@ -174,13 +186,7 @@ func TestMessages(t *testing.T) {
 	}
 	w.answer(t)
 	got := receive(t, ann, 3, 0)
-	for i, body := range []string{"a", "b", "\xff\x00"} {
-		m := got[i]
-		correlation := "c-" + strings.ToValidUTF8(body, "")
-		if m.ID != ids[i] || string(m.Body) != "re: "+body || m.Correlation != correlation || m.Attempts != 1 || m.Sent.IsZero() || m.Answered.IsZero() || m.Missing != "" {
-			t.Errorf("response to %q: %+v", body, m)
-		}
-	}
+	answeredWith(t, got, ids)
 	if more, err := ann.Receive(t.Context(), client.ReceiveOptions{Max: 9}); err != nil || len(more) != 0 {
 		t.Errorf("leased ones are received again: %v, %v", more, err)
 	}
@@ -300,6 +306,12 @@ func TestDeadLetters(t *testing.T) {
 	if _, _, err := bob.Redrive(t.Context(), ids[0]); !errors.Is(err, navvy.ErrNotFound) {
 		t.Errorf("bob sends ann's again: %v", err)
 	}
+	redriven(t, service, ann, ids)
+}
+
+// redriven sends dead letters again, of which one stays, and purges what is left.
+func redriven(t *testing.T, service *answering, ann client.Messages, ids []string) {
+	t.Helper()
 	service.heal("bad 1")
 	if n, fresh, err := ann.Redrive(t.Context(), ids[2], ids[2]); err != nil || n != 1 || fresh != nil {
 		t.Errorf("%d are sent again, %v, %v", n, fresh, err)
@@ -320,13 +332,13 @@ func TestDeadLetters(t *testing.T) {
 	if n, err := ann.Purge(t.Context(), client.Responses); err != nil || n != 3 {
 		t.Errorf("%d responses are purged, %v", n, err)
 	}
-	for range ann.Peek(t.Context(), client.DeadLetters) {
-		t.Error("a dead letter is left")
+	if left := waits(t, ann, client.DeadLetters); left != nil {
+		t.Errorf("dead letters are left: %q", left)
 	}
 }
 
 // Purged requests are gone, and dead letters of theirs can be sent again, as new ones.
-func TestPurgeRequests(t *testing.T) {
+func TestPurgeRequests(t *testing.T) { //nolint:gocyclo // one life, step by step
 	t.Parallel()
 	w := newWorld(t, auth.Ed25519, false)
 	w.serviced(t, "q")

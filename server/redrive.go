@@ -139,7 +139,7 @@ func (s *messages) sendAgain(ctx context.Context, line engine.Line, old *navvy.J
 		}
 		input, _ := reader.chunk.Get(l.Task.Index)
 		inputs, refs = append(inputs, input), append(refs, engine.LetterRef{Task: l.Task, Round: l.Round})
-		fmt.Fprintf(name, "%s %d\n", l.Task, l.Round)
+		name.Write(fmt.Appendf(nil, "%s %d\n", l.Task, l.Round)) // never fails, see hash.Hash
 	}
 	again := *old
 	again.IdempotencyKey = "navvy redrive " + hex.EncodeToString(name.Sum(nil))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -303,7 +304,7 @@ func (r *recving) print(list []client.Message) error {
 // writeLine writes bytes, with a newline if they end with none.
 func writeLine(w io.Writer, body []byte) error {
 	if len(body) == 0 || body[len(body)-1] != '\n' {
-		body = append(body[:len(body):len(body)], '\n')
+		body = append(slices.Clip(body), '\n')
 	}
 	_, err := w.Write(body)
 	return err

@@ -81,30 +81,32 @@ func (s *sim) acknowledge() {
 	if s.chance(30) {
 		side = engine.DeadLetters
 	}
-	var refs []engine.LetterRef
-	var taken []*task
-	for i, t := range j.tasks {
-		l, ok := found[side][int64(i)]
-		if ok && s.chance(70) {
-			refs, taken = append(refs, engine.LetterRef{Task: l.Task, Round: l.Round}), append(taken, t)
-		} else if s.chance(20) { // of another round, or none
-			refs = append(refs, engine.LetterRef{Task: navvy.TaskID{Job: j.id, Index: int64(i)}, Round: j.sure.round + 1})
-		}
-	}
+	refs, taken := s.drawRefs(j, found[side])
 	n, expires, err := s.eng.Acknowledge(s.ctx, engine.LineOf(&j.spec), side, refs)
 	s.note("acknowledge %s of %s: %v: %d, %v", side, j, refs, n, err)
-	if s.call("acknowledge", err) == cut {
-		for _, t := range taken {
-			t.perhaps = true
-		}
-		return
-	}
+	sure := s.call("acknowledge", err) == done
 	for _, t := range taken {
-		t.acked = true
+		t.acked, t.perhaps = sure, !sure
+	}
+	if !sure {
+		return
 	}
 	last := len(taken) > 0 && j.ended && j.letters() == 0
 	if n != len(taken) || expires != last {
 		s.violate(ruleLetters, "%d of %s are acknowledged, should be %d; it expires: %s", n, j, len(taken), fmt.Sprint(expires))
 	}
 	s.lookAt(j, false)
+}
+
+// drawRefs draws letters of a job that are there, and names some that are not.
+func (s *sim) drawRefs(j *job, found map[int64]engine.Letter) (refs []engine.LetterRef, taken []*task) {
+	for i, t := range j.tasks {
+		l, ok := found[int64(i)]
+		if ok && s.chance(70) {
+			refs, taken = append(refs, engine.LetterRef{Task: l.Task, Round: l.Round}), append(taken, t)
+		} else if s.chance(20) { // of another round, or none
+			refs = append(refs, engine.LetterRef{Task: navvy.TaskID{Job: j.id, Index: int64(i)}, Round: j.sure.round + 1})
+		}
+	}
+	return refs, taken
 }
