@@ -169,6 +169,9 @@ func (s *messages) receive(ctx context.Context, req *navvyv1.ReceiveRequest) (*n
 	return &navvyv1.ReceiveResponse{Messages: list}, err
 }
 
+// noJob has no changes but the manager's end.
+const noJob navvy.JobID = ""
+
 // receiving is one call that receives.
 type receiving struct {
 	*Server
@@ -195,17 +198,18 @@ func (r *receiving) run(ctx context.Context, wait time.Duration) ([]*navvyv1.Mes
 		if some {
 			continue // those were gone; there may be others
 		}
+		ended := r.mgr.Changes(noJob)
 		if err := r.mgr.Failure(); err != nil {
 			return nil, err
 		}
-		if more, err := r.await(ctx, changed, due, over); err != nil || !more {
+		if more, err := r.await(ctx, changed, ended, due, over); err != nil || !more {
 			return nil, err
 		}
 	}
 }
 
 // await returns when there may be more to take; more is false when the time is over.
-func (r *receiving) await(ctx context.Context, changed <-chan struct{}, due time.Time, over <-chan time.Time) (more bool, err error) {
+func (r *receiving) await(ctx context.Context, changed, ended <-chan struct{}, due time.Time, over <-chan time.Time) (more bool, err error) {
 	var back <-chan time.Time
 	if !due.IsZero() {
 		timer := time.NewTimer(max(time.Millisecond, due.Sub(r.opts.Clock())))
@@ -218,6 +222,7 @@ func (r *receiving) await(ctx context.Context, changed <-chan struct{}, due time
 	case <-over:
 		return false, nil
 	case <-changed:
+	case <-ended:
 	case <-back:
 	}
 	return true, nil

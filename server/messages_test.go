@@ -250,7 +250,7 @@ func TestReceivedAcrossARestart(t *testing.T) {
 	}
 }
 
-// Whoever waits is woken by the answer, and gives up when it leaves.
+// Whoever waits gives up when it leaves, and when the server does.
 func TestReceiveWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, auth.Ed25519, false)
@@ -269,6 +269,22 @@ func TestReceiveWaits(t *testing.T) {
 	if list, err := ann.Receive(t.Context(), client.ReceiveOptions{Wait: time.Millisecond}); err != nil || list != nil {
 		t.Errorf("there is nothing, and it gives %v, %v", list, err)
 	}
+	go func() {
+		_, err := ann.Receive(t.Context(), client.ReceiveOptions{Wait: 5 * time.Minute})
+		left <- err
+	}()
+	w.mgr.Leave(fmt.Errorf("this server ends: %w", navvy.ErrUnavailable))
+	if err := <-left; !errors.Is(err, navvy.ErrUnavailable) {
+		t.Errorf("the server ends, and it waits on: %v", err)
+	}
+}
+
+// Whoever waits is woken by the answer.
+func TestReceiveIsWoken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	w.serviced(t, "q")
+	ann := w.as(t, "ann", auth.RoleUser).Messages("q")
 	type answer struct {
 		list []client.Message
 		err  error
