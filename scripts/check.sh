@@ -5,7 +5,7 @@
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
 # QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, for
-# Azurite, and for what the stand-in of Service Bus runs on.
+# Azurite and versitygw, and for what the stand-in of Service Bus runs on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,7 +75,8 @@ node() {
 }
 
 # azurite is Microsoft's emulator of Azure Storage, and its client for JavaScript, which the
-# tests of queue/storagequeue use; without them those skip on a laptop, and fail in CI.
+# tests of queue/storagequeue and of share use; without them those skip on a laptop, and
+# fail in CI.
 azurite() {
 	local dir=${NAVVY_AZURITE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-azurite}
 	if [[ -z ${CI:-} || -d $dir/node_modules/azurite && -d $dir/node_modules/@azure/storage-queue ]]; then
@@ -95,6 +96,18 @@ servicebus() {
 	fi
 	command -v npm >/dev/null || debian nodejs npm
 	npm install --prefix "$dir" --no-audit --no-fund --no-save rhea@3.0.5 @azure/service-bus@7.9.5 >&2
+}
+
+# versitygw is a server that speaks S3, which the tests of share start; without it they skip
+# on a laptop, and fail in CI. It has a go.mod of its own. The first build takes minutes,
+# later ones look whether it is still the same.
+versitygw() {
+	if [[ -n ${NAVVY_VERSITYGW:-} ]]; then
+		return
+	fi
+	local at=${XDG_CACHE_HOME:-$HOME/.cache}/navvy-versitygw/versitygw
+	[[ -n ${CI:-} || -e $at ]] || return 0
+	go -C tools/versitygw build -o "$at" github.com/versity/versitygw/cmd/versitygw
 }
 
 # java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
@@ -164,6 +177,7 @@ step 'Python' python
 step 'Node' node
 step 'Azurite' azurite
 step 'Service Bus' servicebus
+step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis

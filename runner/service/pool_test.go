@@ -27,7 +27,7 @@ func TestPoolInMotion(t *testing.T) {
 		var all sync.WaitGroup
 		for worker := range 8 {
 			all.Go(func() {
-				rng := rand.New(rand.NewPCG(seed, uint64(worker))) //nolint:gosec // a test repeats what it did
+				rng := rand.New(rand.NewPCG(seed, uint64(worker)))
 				for i := range rounds {
 					owner := []string{"ann", "bob", "cid"}[rng.IntN(3)]
 					oneInMotion(t, d, specs[owner], owner, fmt.Sprintf("%s %d %d", owner, worker, i), rng.IntN(4) == 0, time.Duration(rng.IntN(3000))*time.Microsecond)

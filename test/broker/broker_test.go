@@ -1,6 +1,6 @@
 // Package broker_test kills real brokers and real workers without a server while requests
 // are on their way, at random and from a seed: each request is answered, and under its own
-// correlation id.
+// correlation id. Many requests through each broker are accounted for one by one.
 package broker_test
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/ask"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
 	"github.com/navvy-run/navvy/queue/rabbitqueue"
 	"github.com/navvy-run/navvy/queue/rabbitqueue/rabbittest"
 	"github.com/navvy-run/navvy/queue/redisqueue"
@@ -34,6 +35,7 @@ import (
 var navvy string
 
 func TestMain(m *testing.M) {
+	natstest.Serve()
 	os.Exit(lifetest.RunWithNavvy(m, func(path string) { navvy = path }))
 }
 
@@ -103,7 +105,7 @@ func TestPromises(t *testing.T) {
 type workers struct {
 	t    *testing.T
 	args []string
-	env  []string
+	env  []string // besides that of the test
 
 	mu  sync.Mutex
 	all []*exec.Cmd
@@ -120,7 +122,7 @@ func (w *workers) Write(p []byte) (int, error) {
 func (w *workers) start() *exec.Cmd {
 	cmd := exec.Command(navvy, w.args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.t.TempDir(), io.Discard, w
-	cmd.Env = append(cmd.Environ(), w.env...)
+	cmd.Env = append(os.Environ(), w.env...)
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
