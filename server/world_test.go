@@ -37,6 +37,7 @@ type world struct {
 	ca    *auth.Authority
 	store driver.Store
 	eng   *engine.Engine
+	mgr   *manager.Manager
 	gate  *auth.Gate
 	srv   *server.Server
 	grpc  *grpc.Server
@@ -158,8 +159,9 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	if outside {
 		opts.Authority = nil
 	}
+	w.mgr = manager.New(w.eng, nil)
 	opts.Brokers = &w.brokers
-	w.srv = server.New(manager.New(w.eng, nil), w.eng, opts)
+	w.srv = server.New(w.mgr, w.eng, opts)
 	if err := errors.Join(w.srv.LoadRevocations(t.Context()), w.srv.LoadQueues(t.Context())); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,8 @@ With a server, settings are for administrators. docs/queues.md has the rest.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a))
+	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
+		newQueueSend(a), newQueueRecv(a), newQueuePeek(a), newQueuePurge(a), newQueueDLQ(a), newQueueRedrive(a))
 	return cmd
 }
 
