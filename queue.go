@@ -40,9 +40,10 @@ type Broker struct {
 	Lease time.Duration
 }
 
-// Bounds of what is taken from a broker at once.
+// How many requests are taken from a broker, and for how long, and a bound of the former.
 const (
 	DefaultBrokerConcurrency = 100
+	DefaultBrokerLease       = time.Minute
 	MaxBrokerConcurrency     = 100_000
 )
 
@@ -113,7 +114,7 @@ func (s *QueueSettings) Validate() error {
 			return err
 		}
 		if s.Work == nil {
-			return fmt.Errorf("queue: it has no service that could answer a broker's requests: give it one first: %w", ErrInvalid)
+			return fmt.Errorf("queue: it is attached to queues of a broker's, whose requests need a service: give it one, or detach it first (--requests none): %w", ErrInvalid)
 		}
 	}
 	switch {

@@ -53,11 +53,11 @@ func (e *Engine) Begin(ctx context.Context, job navvy.Job, stream bool) (*Submis
 		return nil, "", err
 	}
 	if job.IdempotencyKey != "" {
-		id, err := e.store.Get(ctx, idempotencyKey(job.Owner, job.IdempotencyKey))
+		id, err := e.First(ctx, job.Owner, job.IdempotencyKey)
 		if err == nil {
-			return nil, navvy.JobID(id), fmt.Errorf("job with idempotency key %q: %w", job.IdempotencyKey, navvy.ErrExists)
+			return nil, id, fmt.Errorf("job with idempotency key %q: %w", job.IdempotencyKey, navvy.ErrExists)
 		} else if !errors.Is(err, navvy.ErrNotFound) {
-			return nil, "", fmt.Errorf("engine: look up idempotency key %q: %w", job.IdempotencyKey, err)
+			return nil, "", err
 		}
 	}
 	record := encodeJob(&job)
@@ -69,6 +69,16 @@ func (e *Engine) Begin(ctx context.Context, job navvy.Job, stream bool) (*Submis
 		s.state.Attached = e.epoch
 	}
 	return s, job.ID, nil
+}
+
+// First is the job that an owner submitted under an idempotency key; ErrNotFound if there
+// is none.
+func (e *Engine) First(ctx context.Context, owner, key string) (navvy.JobID, error) {
+	id, err := e.store.Get(ctx, idempotencyKey(owner, key))
+	if err != nil {
+		return "", fmt.Errorf("engine: look up idempotency key %q: %w", key, err)
+	}
+	return navvy.JobID(id), nil
 }
 
 // Job is the job as it is being accepted.

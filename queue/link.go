@@ -50,6 +50,7 @@ type link struct {
 	changed chan struct{} // closed when conn or err is set
 	dialing bool
 	err     error        // why the last dial was given up
+	why     error        // there is no connection
 	tries   pause.Series // of dialing, and of connections that do not last
 	work    sync.WaitGroup
 }
@@ -106,6 +107,7 @@ func (l *link) redial() {
 	for n := 1; retry(err) && l.tries.Wait(l.ctx) == nil; n++ {
 		if c, err = l.dial(l.ctx); err != nil && l.ctx.Err() == nil {
 			l.log.Warn("cannot reach the broker", "queue", l.name, "try", n, "error", err)
+			l.note(err)
 		}
 	}
 	l.mu.Lock()
@@ -116,6 +118,23 @@ func (l *link) redial() {
 		l.conn = &conn{Queue: c, gone: make(chan struct{}), made: time.Now()}
 	}
 	close(l.changed)
+}
+
+// note keeps why there is no connection.
+func (l *link) note(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.why = err
+}
+
+// down is why there is no connection; nil while there is one.
+func (l *link) down() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		return nil
+	}
+	return l.why
 }
 
 // retry tells whether what failed may go well later.
@@ -151,7 +170,7 @@ func (l *link) lose(c *conn, why error) {
 		l.tries.Reset()
 	}
 	l.log.Warn("the connection to the broker is lost", "queue", l.name, "error", why)
-	l.conn = nil
+	l.conn, l.why = nil, why
 	c.giveUp(l.name)
 	l.work.Go(func() { _ = c.Close() }) // it is lost: what could still go wrong has
 }

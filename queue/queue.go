@@ -97,6 +97,20 @@ func Check(rawURL string, drivers map[string]driver.Driver) error {
 	return err
 }
 
+// secretOption is an option of a URL that looks as if its value was a secret: no driver has
+// one, and no error may repeat it.
+func secretOption(u *url.URL) string {
+	for name := range u.Query() {
+		low := strings.ToLower(name)
+		for _, word := range []string{"pass", "secret", "token", "key", "pwd"} {
+			if strings.Contains(low, word) && low != "key" { // which names a file
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 // place is what a URL says.
 type place struct {
 	name     string // without its password
@@ -130,14 +144,11 @@ func read(rawURL string, drivers map[string]driver.Driver, o *Options) (p place,
 // parse reads a URL; the error does not repeat it, since a password may be in it.
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
-	if bad, ok := errors.AsType[*url.Error](err); ok {
-		err = bad.Err
+	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" || u.Host == "" {
+		return nil, fmt.Errorf("the URL of a queue cannot be read: the form is SCHEME://HOST/QUEUE, and in a user's password # is written %%23, / %%2F, @ %%40 and %% %%25: %w", navvy.ErrInvalid)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("the URL of a queue cannot be read: %w: %w", err, navvy.ErrInvalid)
-	}
-	if u.Scheme == "" || u.Fragment != "" {
-		return nil, fmt.Errorf("queue %s: the form is SCHEME://HOST/QUEUE: %w", u.Redacted(), navvy.ErrInvalid)
+	if why := secretOption(u); why != "" {
+		return nil, fmt.Errorf("queue %s://%s%s: option %q: a password stands before the host, as in %s://USER:PASSWORD@HOST: %w", u.Scheme, u.Host, u.Path, why, u.Scheme, navvy.ErrInvalid)
 	}
 	return u, nil
 }
@@ -188,6 +199,9 @@ func start(ctx context.Context, p place) (*Queue, error) {
 
 // Name is the URL, without its password.
 func (q *Queue) Name() string { return q.name }
+
+// Down is why there is no connection to the broker now; nil while there is one.
+func (q *Queue) Down() error { return q.link.down() }
 
 // Capabilities say what can be done with this queue, with its envelope if it has one.
 func (q *Queue) Capabilities() Capabilities { return q.caps }

@@ -246,7 +246,7 @@ func TestBadURLs(t *testing.T) {
 	f := &faults{}
 	for _, raw := range []string{
 		"", "q", "://", "mem:", "mem://", "mem://u:secret@q", "mem://q/r", "mem://q?x=1", "mem://q#f", "mem://q?envelope=json&envelope=json",
-		"mem://q?envelope=", "rabbit://u:secret@h/q", "mem://u:secret@%zz/q", "mem://q?%zz", "\x00://u:secret@q",
+		"mem://q?envelope=", "mem://:secret#x@q", "mem://:secret/x@q", "mem://q?password=secret", "mem//:secret@q", "mem:secret", "rabbit://u:secret@h/q", "mem://u:secret@%zz/q", "mem://q?%zz", "\x00://u:secret@q",
 	} {
 		_, err := queue.Open(t.Context(), raw, map[string]driver.Driver{"mem": f.driver}, nil)
 		if !errors.Is(err, navvy.ErrInvalid) || strings.Contains(err.Error(), "secret") {

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -17,6 +19,9 @@ func (s *Server) resolveService(ctx context.Context, asked *navvyv1.Spec, job *n
 	if job.Spec.Service == nil || job.Spec.Service.Form != "" {
 		return nil
 	}
+	if found, err := s.firstWork(ctx, job); found || err != nil {
+		return err
+	}
 	work, err := s.queueWork(ctx, job.Queue)
 	if err != nil {
 		return err
@@ -29,6 +34,29 @@ func (s *Server) resolveService(ctx context.Context, asked *navvyv1.Spec, job *n
 	proto.Merge(work, own)
 	job.Spec = api.ToSpec(work)
 	return nil
+}
+
+// firstWork gives a job that is submitted once more the work of the first one with its
+// idempotency key, and tells whether there is one: the service of their queue may have
+// changed since.
+func (s *Server) firstWork(ctx context.Context, job *navvy.Job) (found bool, err error) {
+	if job.IdempotencyKey == "" {
+		return false, nil
+	}
+	id, err := s.eng.First(ctx, job.Owner, job.IdempotencyKey)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	first, _, err := s.mgr.Job(ctx, id)
+	if errors.Is(err, navvy.ErrNotFound) || err == nil && (first.Spec.Service == nil || first.Queue != cmp.Or(job.Queue, navvy.DefaultQueue)) {
+		return false, nil // removed meanwhile, or something else, which is told later
+	} else if err != nil {
+		return false, err
+	}
+	job.Spec = first.Spec
+	return true, nil
 }
 
 // queueWork is what is done with the messages of a queue, as a message of the caller's own.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,9 @@ type bridge struct {
 	stop     func() // ends it, and waits for that
 	over     chan struct{}
 
-	mu  sync.Mutex
-	why error // nothing comes from the broker
+	mu   sync.Mutex
+	why  error          // nothing comes from the broker
+	open []*queue.Queue // that are used now
 }
 
 func newBridge(g *Gateway, api grpc.ClientConnInterface, name string, a attachment) *bridge {
@@ -47,10 +49,16 @@ var errConnecting = errors.New("it is being connected to")
 func (b *bridge) trouble() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.why == nil {
+	why := b.why
+	for _, q := range b.open {
+		if why == nil {
+			why = q.Down()
+		}
+	}
+	if why == nil {
 		return ""
 	}
-	return b.why.Error()
+	return why.Error()
 }
 
 // note says what the trouble is, and logs it if it is another one.
@@ -97,7 +105,7 @@ func (b *bridge) connect(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, closeAll(ctx, open)) }()
 	for i, u := range []string{b.broker.Requests, b.broker.Responses} {
 		q, err := queue.Open(ctx, u, b.gateway.drivers, &queue.Options{
-			Lease: b.broker.Lease, Outstanding: []int{slots, 1}[i], Logger: b.log,
+			Lease: cmp.Or(b.broker.Lease, navvy.DefaultBrokerLease), Outstanding: []int{slots, 1}[i], Logger: b.log,
 		})
 		if err != nil {
 			return err
@@ -106,10 +114,19 @@ func (b *bridge) connect(ctx context.Context) (err error) {
 	}
 	b.requests = open[0].Name()
 	b.note(nil)
+	b.use(open)
+	defer b.use(nil)
 	// A server that ends gives its requests back: whoever takes them finds their tasks.
 	return answer.New(open[0], open[1], b.answer, &answer.Options{
 		Slots: slots, Attempts: math.MaxInt32, Logger: b.log,
 	}).Run(ctx, ctx)
+}
+
+// use says which queues are used from now on.
+func (b *bridge) use(open []*queue.Queue) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open = open
 }
 
 // closeTime is how long the last words to a broker may take.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/memqueue"
 )
@@ -129,6 +130,30 @@ func TestSameID(t *testing.T) {
 	}
 }
 
+// A request that comes again after the queue has got another service has the answer of the
+// task that it became before.
+func TestServiceChanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve()
+	g, end := w.gateway()
+	g.Attach("work", "ann", &pair)
+	w.send("wait-1")
+	<-w.service.begun
+	end()
+	_, err := w.api.SetQueue(t.Context(), "work", client.QueueChange{Work: &navvy.Spec{Service: &navvy.Service{Form: "cgi:./other"}}})
+	w.must(err)
+	g, _ = w.gateway()
+	g.Attach("work", "ann", &pair)
+	close(w.service.free)
+	if l := w.next(w.responses); string(l.Body()) != "WAIT-1" || l.Correlation() != "wait-1" {
+		t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+	}
+	if n := w.service.times("wait-1"); n != 1 {
+		t.Errorf("begun %d times", n)
+	}
+}
+
 // A queue without a service keeps requests waiting until it has one.
 func TestNoService(t *testing.T) {
 	t.Parallel()
@@ -158,6 +183,10 @@ func TestAttach(t *testing.T) {
 	if why := g.Trouble("work"); why != "" {
 		t.Errorf("all is well, and the trouble is %q", why)
 	}
+	w.broker.Kill()
+	w.eventually(func() bool { return g.Trouble("work") != "" })
+	w.broker.Restart()
+	w.eventually(func() bool { return g.Trouble("work") == "" })
 	other := pair
 	other.Requests = "mem://others"
 	g.Attach("work", "ann", &other)

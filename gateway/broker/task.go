@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -55,7 +56,7 @@ func (b *bridge) answer(ctx context.Context, r *answer.Request) ([]byte, error) 
 	}
 	switch {
 	case errors.Is(err, navvy.ErrConflict):
-		return nil, fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
+		return nil, fmt.Errorf("%s: %w", strings.TrimSuffix(err.Error(), ": "+navvy.ErrConflict.Error()), navvy.ErrInvalid)
 	case errors.Is(err, navvy.ErrDenied), errors.Is(err, navvy.ErrNotFound):
 		return nil, fmt.Errorf("the queue is not answered now: %w: %w", err, navvy.ErrUnavailable) // until somebody mends it
 	case err != nil:

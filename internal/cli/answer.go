@@ -243,7 +243,7 @@ func brokerError(err error) error {
 	case errors.Is(err, navvy.ErrUnavailable):
 		return withHint(err, "is the broker up, and is that its address? One that goes away later is waited for, one that was never there is not")
 	case errors.Is(err, navvy.ErrNotFound):
-		return withHint(err, "make the queue, or leave out --must-exist")
+		return withHint(err, "queues that are missing are made, unless --must-exist forbids it; what else the URL names, such as a virtual host, must be there")
 	}
 	return err
 }
@@ -260,7 +260,7 @@ func (s *answering) serve(soft, hard context.Context, requests, responses *queue
 		return err
 	}
 	w := answer.New(requests, responses, svc.invoke, &answer.Options{
-		Slots: s.slots, Timeout: s.timeout, Attempts: s.flags.answer.attempts, Ready: svc.Ready, Logger: s.log,
+		Slots: s.slots, Attempts: s.flags.answer.attempts, Ready: svc.Ready, Logger: s.log,
 	})
 	if err := s.app.notify(notifyReady); err != nil {
 		s.log.Warn("systemd", "error", err)

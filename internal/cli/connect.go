@@ -227,7 +227,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		},
 		Abilities: func() []navvy.KindAbilities { return abilities(py) },
 		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
-		Brokers:   a.brokers(""),
+		Brokers:   a.outerBrokers(),
 		Owner:     owner(), Version: a.version, Logger: log,
 	}, nil
 }

@@ -85,6 +85,13 @@ func (a *app) brokers(connection string) map[string]queuedriver.Driver {
 	}
 }
 
+// outerBrokers are those that others reach, too.
+func (a *app) outerBrokers() map[string]queuedriver.Driver {
+	drivers := a.brokers("")
+	delete(drivers, "mem")
+	return drivers
+}
+
 // serviceForms lists how a service can be written.
 func serviceForms() []string { return service.Forms() }
 
@@ -110,7 +117,8 @@ func (s *answering) openService(ctx context.Context, work string) (*openedServic
 	limits := &s.flags.answer.limitFlags
 	svc, err := service.Open(ctx, s.service, &service.Options{
 		Processes: processes, Env: outside(s.app.environ()), Dir: s.dir, Limits: limits.limits,
-		Isolate: limits.isolate, Network: limits.network, Concurrency: s.slots, StartTimeout: s.upTime, Logger: s.log,
+		Isolate: limits.isolate, Network: limits.network, Concurrency: s.slots,
+		Timeout: s.timeout, StartTimeout: s.upTime, Logger: s.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, processes.Close())

@@ -88,12 +88,12 @@ func (a *app) urlFlag(name, flag, file, instead string) (string, error) {
 
 // brokerObject is what a queue is attached to, for programs.
 type brokerObject struct {
-	Requests    string  `json:"requests"`
-	Responses   string  `json:"responses"`
-	Concurrency int     `json:"concurrency"`
-	Lease       float64 `json:"lease"` // in seconds; 0 for the usual
-	Owner       string  `json:"owner"`
-	Trouble     string  `json:"trouble"` // empty if all is well
+	Requests  string  `json:"requests"`
+	Responses string  `json:"responses"`
+	Taken     int     `json:"requests_taken"` // at most, before they are answered
+	Lease     float64 `json:"lease"`          // in seconds
+	Owner     string  `json:"owner"`
+	Trouble   string  `json:"trouble"` // empty if all is well
 }
 
 func brokerOf(q *client.Queue) *brokerObject {
@@ -102,7 +102,7 @@ func brokerOf(q *client.Queue) *brokerObject {
 		return nil
 	}
 	return &brokerObject{
-		Requests: b.Requests, Responses: b.Responses, Concurrency: cmp.Or(b.Concurrency, navvy.DefaultBrokerConcurrency),
-		Lease: b.Lease.Seconds(), Owner: q.BrokerOwner, Trouble: q.BrokerTrouble,
+		Requests: b.Requests, Responses: b.Responses, Taken: cmp.Or(b.Concurrency, navvy.DefaultBrokerConcurrency),
+		Lease: cmp.Or(b.Lease, navvy.DefaultBrokerLease).Seconds(), Owner: q.BrokerOwner, Trouble: q.BrokerTrouble,
 	}
 }

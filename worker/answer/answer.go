@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -295,6 +296,7 @@ func (w *Worker) backoff(attempt int) time.Duration {
 
 // bury moves a request to the dead letters.
 func (w *Worker) bury(ctx context.Context, log *slog.Logger, l *queue.Lease, why string) {
+	why = strings.TrimSuffix(why, ": "+navvy.ErrInvalid.Error()) // which is for programs
 	if err := l.DeadLetter(ctx, why); err != nil {
 		log.Warn("a request could not be moved to the dead letters: it comes again", "error", err)
 		return

@@ -17,17 +17,21 @@ HEAD = """
         time.sleep(seconds)
 
     def interrupt(*names):
-        "Send SIGINT when the main thread is in a function of these names."
+        "Send SIGINT when the main thread is in a function of these names, and again if it stays."
+        # Python forgets a signal that comes in the moment before it blocks.
         main = threading.main_thread().ident
+        def there():
+            frame, inside = sys._current_frames()[main], set()
+            while frame is not None:
+                inside.add(frame.f_code.co_name)
+                frame = frame.f_back
+            return inside.issuperset(names)
         def run():
-            while True:
-                frame, inside = sys._current_frames()[main], set()
-                while frame is not None:
-                    inside.add(frame.f_code.co_name)
-                    frame = frame.f_back
-                if inside.issuperset(names):
-                    return os.kill(os.getpid(), signal.SIGINT)
+            while not there():
                 time.sleep(0.001)
+            while there():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(10)
         threading.Thread(target=run, daemon=True).start()
 
     nv = navvy.connect()
