@@ -89,14 +89,22 @@ func readContexts(path string) (contextsFile, error) {
 // unknownKey is how package yaml tells of a key that is not known.
 var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
-// parse reads YAML. A key that is not known is refused: misspelt, it would be one
+// parseConfig reads YAML. A key that is not known is refused: misspelt, it would be one
 // that is missing.
-func (f *contextsFile) parse(text []byte) error {
+func parseConfig(text []byte, f any) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(f); err != nil && !errors.Is(err, io.EOF) {
 		text := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:"))
 		return errors.New(unknownKey.ReplaceAllString(text, "there is no key $1"))
+	}
+	return nil
+}
+
+// parse reads the contexts and checks them.
+func (f *contextsFile) parse(text []byte) error {
+	if err := parseConfig(text, f); err != nil {
+		return err
 	}
 	if f.Contexts == nil {
 		f.Contexts = map[string]serverContext{}
@@ -146,7 +154,19 @@ func (c *serverContext) check(name string) error {
 }
 
 // changeContexts reads the file, changes it and writes it, alone.
-func (a *app) changeContexts(change func(*contextsFile) error) (err error) {
+func (a *app) changeContexts(change func(*contextsFile) error) error {
+	return a.changeConfig(configName, func(path string) (any, error) {
+		f, err := readContexts(path)
+		if err != nil {
+			return nil, err
+		}
+		return &f, change(&f)
+	})
+}
+
+// changeConfig writes a file of the configuration anew, alone: change reads it and gives
+// what is to be in it.
+func (a *app) changeConfig(name string, change func(path string) (any, error)) error {
 	dir, err := a.configDir()
 	if err != nil {
 		return err
@@ -162,15 +182,12 @@ func (a *app) changeContexts(change func(*contextsFile) error) (err error) {
 	if err := unix.Flock(int(alone.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("configuration: lock %s: %w", dir, err)
 	}
-	path := filepath.Join(dir, configName)
-	f, err := readContexts(path)
+	path := filepath.Join(dir, name)
+	changed, err := change(path)
 	if err != nil {
 		return err
 	}
-	if err := change(&f); err != nil {
-		return err
-	}
-	text, err := yaml.Marshal(&f)
+	text, err := yaml.Marshal(changed)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}

@@ -25,10 +25,15 @@ const (
 // Line is the progress in one line of at most width columns, all ASCII. Where
 // there is little room the less important goes first; zero or less means 80 columns.
 func (p Progress) Line(width int) string {
+	return fit(p.parts(), width, float64(p.done())/float64(p.Total))
+}
+
+// fit joins parts to a line of at most width columns, with a bar of which share is full
+// behind the first part, if that is there.
+func fit(parts []part, width int, share float64) string {
 	if width <= 0 {
 		width = 80
 	}
-	parts := p.parts()
 	for length(parts) > width {
 		last := -1
 		for i, part := range parts {
@@ -42,7 +47,7 @@ func (p Progress) Line(width int) string {
 		parts[last].text = ""
 	}
 	if room := min(width-length(parts)-2, maxBar); room >= minBar && parts[0].text != "" {
-		parts[0].text += "  " + bar(float64(p.done())/float64(p.Total), room)
+		parts[0].text += "  " + bar(share, room)
 	}
 	line := join(parts)
 	return line[:min(len(line), width)]

@@ -26,6 +26,7 @@ const patience = 60 * time.Second
 
 // Azurite is an emulator that runs.
 type Azurite struct {
+	service string // queue or blob
 	address string
 	args    []string
 	cmd     *exec.Cmd
@@ -61,7 +62,15 @@ func Modules(t testing.TB) string {
 // Start starts an emulator that ends with the test. Its queues are in memory.
 func Start(t testing.TB) *Azurite {
 	t.Helper()
-	a := &Azurite{address: "127.0.0.1:0"}
+	a := &Azurite{service: "queue", address: "127.0.0.1:0"}
+	a.start(t, "--inMemoryPersistence")
+	return a
+}
+
+// StartBlob is Start for an emulator of Blob storage.
+func StartBlob(t testing.TB) *Azurite {
+	t.Helper()
+	a := &Azurite{service: "blob", address: "127.0.0.1:0"}
 	a.start(t, "--inMemoryPersistence")
 	return a
 }
@@ -69,7 +78,7 @@ func Start(t testing.TB) *Azurite {
 // StartOnDisk starts an emulator that can be stopped and started again.
 func StartOnDisk(t testing.TB) *Azurite {
 	t.Helper()
-	a := &Azurite{address: "127.0.0.1:0"}
+	a := &Azurite{service: "queue", address: "127.0.0.1:0"}
 	a.start(t, "--location", t.TempDir())
 	return a
 }
@@ -99,8 +108,8 @@ func (a *Azurite) Restart(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(modules, "azurite", "dist", "src", "queue", "main.js")
-	args := append([]string{program, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--queueHost", host, "--queuePort", port}, a.args...)
+	program := filepath.Join(modules, "azurite", "dist", "src", a.service, "main.js")
+	args := append([]string{program, "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--" + a.service + "Host", host, "--" + a.service + "Port", port}, a.args...)
 	cmd := exec.Command("node", args...)
 	cmd.Dir = t.TempDir()
 	out, err := cmd.StdoutPipe()
@@ -157,7 +166,7 @@ func (a *Azurite) Stop(t testing.TB) {
 	}
 }
 
-// Endpoint is the URL of the account's queues.
+// Endpoint is the URL of the account's queues, or of its containers.
 func (a *Azurite) Endpoint() string { return "http://" + a.address + "/" + Account }
 
 // ConnectionString is that of the account.
@@ -165,5 +174,6 @@ func (a *Azurite) ConnectionString() string { return a.ConnectionStringWith(Key)
 
 // ConnectionStringWith has another key.
 func (a *Azurite) ConnectionStringWith(key string) string {
-	return "DefaultEndpointsProtocol=http;AccountName=" + Account + ";AccountKey=" + key + ";QueueEndpoint=" + a.Endpoint() + ";"
+	service := strings.ToUpper(a.service[:1]) + a.service[1:]
+	return "DefaultEndpointsProtocol=http;AccountName=" + Account + ";AccountKey=" + key + ";" + service + "Endpoint=" + a.Endpoint() + ";"
 }

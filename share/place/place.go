@@ -1,0 +1,126 @@
+// Package place reads how people write where a file is in a share, and says what can be
+// the name of one. It knows nothing of the stores themselves.
+package place
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Schemes are the schemes of the URLs of shares, in order.
+func Schemes() []string { return []string{"azblob", "file", "s3"} }
+
+// invalid is an error of what was asked.
+func invalid(format string, a ...any) error {
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, a...), navvy.ErrInvalid)
+}
+
+// Place is where something is: a share, by name or by URL, and a path in it.
+type Place struct {
+	Name string // of a share; empty if there is a URL
+	URL  string
+	// Path is a key, or a folder; empty for the whole share.
+	Path string
+	// Folder tells that the path ends with a slash, or is empty.
+	Folder bool
+}
+
+var shareName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// CheckName refuses what cannot name a share. The error wraps navvy.ErrInvalid.
+func CheckName(name string) error {
+	if !shareName.MatchString(name) {
+		return invalid("%q is no name of a share: want up to 64 letters, digits and . _ -", name)
+	}
+	return nil
+}
+
+// Is tells whether a word is meant as a place and not as a file of this machine: it
+// has a scheme.
+func Is(text string) bool {
+	scheme, _, ok := strings.Cut(text, "://")
+	return ok && scheme != "" && !strings.ContainsAny(scheme, "/. ")
+}
+
+// Parse reads a place:
+//
+//	share://NAME/PATH            what a configured share has there; PATH is as it is written
+//	s3://BUCKET/PATH?OPTIONS     the same in a bucket
+//	azblob://CONTAINER/PATH      in a container
+//	file:///DIR#PATH             in a directory
+//
+// The error wraps navvy.ErrInvalid, and does not repeat what may be a password.
+func Parse(text string) (Place, error) {
+	var p Place
+	path := ""
+	if rest, ok := strings.CutPrefix(text, "share://"); ok {
+		p.Name, path, _ = strings.Cut(rest, "/")
+		if err := CheckName(p.Name); err != nil {
+			return Place{}, err
+		}
+	} else {
+		u, err := url.Parse(text)
+		if err != nil {
+			return Place{}, invalid("what is given is no place: want share://NAME/PATH, or a URL")
+		}
+		if !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "" {
+			return Place{}, invalid("%.80q is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH", u.Redacted())
+		}
+		switch {
+		case u.Scheme == "file":
+			path, u.Fragment, u.RawFragment = u.Fragment, "", ""
+		case u.Fragment != "":
+			return Place{}, invalid("%.80q: a # in a name is written as %%23", u.Redacted())
+		default:
+			path, u.Path, u.RawPath = strings.TrimPrefix(u.Path, "/"), "", ""
+		}
+		p.URL = u.String()
+	}
+	p.Folder = path == "" || strings.HasSuffix(path, "/")
+	p.Path = strings.TrimSuffix(path, "/")
+	if p.Path == "" && path != "" {
+		return Place{}, invalid("the path of a place begins with two slashes")
+	}
+	if p.Path != "" {
+		if err := CheckKey(p.Path); err != nil {
+			return Place{}, err
+		}
+	}
+	return p, nil
+}
+
+// String writes the place so that Parse reads it, without the password of its URL.
+func (p Place) String() string {
+	path := p.Path
+	if p.Folder && path != "" {
+		path += "/"
+	}
+	if p.URL == "" {
+		return "share://" + p.Name + "/" + path
+	}
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		return "a place"
+	}
+	if u.Scheme == "file" {
+		u.Fragment = path
+	} else {
+		u.Path = "/" + path
+	}
+	return u.Redacted()
+}
+
+// HasPassword tells whether the URL of a share, or of a place, has a password in it.
+func HasPassword(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.User == nil {
+		return false
+	}
+	_, has := u.User.Password()
+	return has
+}
