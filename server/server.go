@@ -19,6 +19,7 @@ import (
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
 	"github.com/navvy-run/navvy/server/auth"
+	"github.com/navvy-run/navvy/share"
 )
 
 // Server serves one manager and its engine. Its methods may be called at once.
@@ -35,6 +36,7 @@ type Server struct {
 	// registering orders changes of functions; known remembers some.
 	registering sync.RWMutex
 	known       functionCache
+	publishing  publishing
 }
 
 // Options are the settings of a Server.
@@ -52,6 +54,8 @@ type Options struct {
 	Version string
 	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
+	// Files keeps the files of owners, and what attempts have made. Defaults to none.
+	Files *share.Share
 	// Brokers answers requests of brokers. Defaults to nobody: queues cannot be attached.
 	Brokers Brokers
 	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.
@@ -61,6 +65,7 @@ type Options struct {
 // New makes the server of a manager and the engine that it serves.
 func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	s := &Server{mgr: mgr, eng: eng}
+	s.publishing.waiting, s.publishing.added = map[manager.Ref]*attemptFiles{}, make(chan struct{}, 1)
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -86,6 +91,8 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	navvyv1.RegisterFleetServer(r, &fleet{Server: s})
 	navvyv1.RegisterKVServer(r, &kv{Server: s})
 	navvyv1.RegisterTaskKVServer(r, &taskKV{Server: s})
+	navvyv1.RegisterFilesServer(r, &files{Server: s})
+	navvyv1.RegisterTaskFilesServer(r, &taskFiles{Server: s})
 	navvyv1.RegisterIdentityServer(r, &identity{Server: s})
 	navvyv1.RegisterQueuesServer(r, &queues{Server: s})
 	navvyv1.RegisterFunctionsServer(r, &functions{Server: s})

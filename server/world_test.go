@@ -28,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/server/auth"
+	"github.com/navvy-run/navvy/share"
 )
 
 // world is a server on a port of the loopback interface, with real TLS, and the
@@ -38,11 +39,13 @@ type world struct {
 	store driver.Store
 	eng   *engine.Engine
 	gate  *auth.Gate
+	mgr   *manager.Manager
 	srv   *server.Server
 	grpc  *grpc.Server
 	addr  string
 	audit *lines
 
+	files    *share.Share
 	brokers  attached
 	joinTime time.Duration // 0 for the default
 }
@@ -122,9 +125,9 @@ func (l *lines) text() string {
 // newWorld serves on a port; outside says that the server does not issue itself.
 func newWorld(t *testing.T, kt auth.KeyType, outside bool) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), store: memory.New(), audit: &lines{}}
+	w := &world{dir: t.TempDir(), store: memory.New(), files: share.OpenMemory(), audit: &lines{}}
 	t.Cleanup(func() {
-		if err := w.store.Close(); err != nil {
+		if err := errors.Join(w.store.Close(), w.files.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -158,8 +161,9 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	if outside {
 		opts.Authority = nil
 	}
-	opts.Brokers = &w.brokers
-	w.srv = server.New(manager.New(w.eng, nil), w.eng, opts)
+	opts.Brokers, opts.Files = &w.brokers, w.files
+	w.mgr = manager.New(w.eng, nil)
+	w.srv = server.New(w.mgr, w.eng, opts)
 	if err := errors.Join(w.srv.LoadRevocations(t.Context()), w.srv.LoadQueues(t.Context())); err != nil {
 		t.Fatal(err)
 	}

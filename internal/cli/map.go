@@ -239,6 +239,9 @@ func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job
 	if err != nil {
 		return job, nil, &usageError{err}
 	}
+	if err := checkStage(&job.Spec.Stage, c, in.Fields()); err != nil {
+		return job, nil, err
+	}
 	if template.InScript() {
 		a.say("warning: a placeholder in the script of a shell is executed by that shell; use -S 'LINE', which quotes it")
 	}
