@@ -32,6 +32,7 @@ check: ## exactly what CI runs
 bench: build ## every figure of docs/performance.md (some minutes); then the packages' own benchmarks
 	bin/navvy bench --in "$${TMPDIR:-/tmp}"
 	scripts/bench-python.sh
+	scripts/bench-brokers.sh
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 lint: ## gofmt, go vet and the linters of .golangci.yml

@@ -58,6 +58,17 @@ type TaskID struct {
 // String is the address that people type: job/index.
 func (t TaskID) String() string { return string(t.Job) + "/" + strconv.FormatInt(t.Index, 10) }
 
+// ParseTaskID is the inverse of String. The error wraps ErrInvalid.
+func ParseTaskID(s string) (TaskID, error) {
+	job, index, _ := strings.Cut(s, "/")
+	n, err := strconv.ParseInt(index, 10, 64)
+	t := TaskID{Job: JobID(job), Index: n}
+	if err != nil || n < 0 || t.Job.Validate() != nil || t.String() != s {
+		return TaskID{}, fmt.Errorf("task id %.80q: want JOB/INDEX: %w", s, ErrInvalid)
+	}
+	return t, nil
+}
+
 // AttemptID tells the attempts of one task apart, for ever: Number counts from 1
 // and Epoch is raised durably each time that a server starts, so that an id
 // whose attempt left no record is still never given out twice.

@@ -23,6 +23,7 @@ type Client struct {
 	fleet     navvyv1.FleetClient
 	queues    navvyv1.QueuesClient
 	functions navvyv1.FunctionsClient
+	messages  navvyv1.MessagesClient
 	conn      grpc.ClientConnInterface
 	calls     calls
 }
@@ -31,8 +32,8 @@ type Client struct {
 func New(conn grpc.ClientConnInterface) *Client {
 	return &Client{
 		jobs: navvyv1.NewJobsClient(conn), kv: navvyv1.NewKVClient(conn), files: navvyv1.NewFilesClient(conn), identity: navvyv1.NewIdentityClient(conn), queues: navvyv1.NewQueuesClient(conn),
-		functions: navvyv1.NewFunctionsClient(conn),
-		fleet:     navvyv1.NewFleetClient(conn), conn: conn,
+		functions: navvyv1.NewFunctionsClient(conn), messages: navvyv1.NewMessagesClient(conn),
+		fleet: navvyv1.NewFleetClient(conn), conn: conn,
 	}
 }
 

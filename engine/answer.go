@@ -115,6 +115,9 @@ func (t *tx) answer(r *Report) error {
 	} else {
 		state.Failed++
 	}
+	if r.Job.Responses {
+		t.post(r.Job, &r.Result, state)
+	}
 	if state.Ended() {
 		t.end(r.Job, state)
 	}

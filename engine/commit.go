@@ -32,6 +32,7 @@ type committer struct {
 	size atomic.Int64  // what all jobs take on disk
 
 	feeds feeds // tell of changed values
+	told  atomic.Pointer[func(Line, Side, Letter)]
 
 	mu      sync.Mutex
 	leading bool
@@ -185,6 +186,8 @@ type tx struct {
 	entries map[string]*entryInTx
 	// changes are those of values, which are told when they are durable.
 	changes []tellOf
+	// posted are letters, which are told of likewise.
+	posted []posted
 
 	// arena is memory for keys and values, which nobody needs after the commit.
 	arena []byte
@@ -227,7 +230,7 @@ func (t *tx) reset(ctx context.Context) {
 	clear(t.answered)
 	clear(t.keys)
 	clear(t.entries)
-	t.changes = t.changes[:0]
+	t.changes, t.posted = t.changes[:0], t.posted[:0]
 	t.edited, t.added, t.believed = t.edited[:0], t.added[:0], t.believed[:0]
 	t.arena = t.arena[:0]
 }
@@ -314,6 +317,11 @@ func (t *tx) apply() error {
 	t.committer.seen.Store(t.committer.seq)
 	for _, c := range t.changes {
 		t.committer.feeds.publish(c.owner, c.told)
+	}
+	if told := t.committer.told.Load(); told != nil {
+		for i := range t.posted {
+			(*told)(t.posted[i].line, t.posted[i].side, t.posted[i].letter)
+		}
 	}
 	return nil
 }

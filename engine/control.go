@@ -107,7 +107,9 @@ func stop(t *tx, job *navvy.Job, state *State, why string) {
 func (t *tx) end(job *navvy.Job, state *State) {
 	t.delete(lineKey(job))
 	state.Finished = t.opts.Clock().UTC()
-	t.expire(job.ID, state, t.opts.KeepUnread)
+	if state.Letters == 0 { // else the last one's end decides
+		t.expire(job.ID, state, t.opts.KeepUnread)
+	}
 }
 
 // expire sets when an ended job is removed, counted from its end.
@@ -139,6 +141,9 @@ func (e *Engine) MarkRead(ctx context.Context, id navvy.JobID) error {
 			return nil
 		}
 		state.Read = true
+		if state.Letters > 0 {
+			return nil // its letters have not been acknowledged
+		}
 		soonest := e.opts.Clock().Add(min(e.opts.KeepRead, 24*time.Hour)).Sub(state.Finished)
 		t.expire(id, state, max(e.opts.KeepRead, soonest))
 		return nil
@@ -162,6 +167,7 @@ func (e *Engine) removeIf(ctx context.Context, id navvy.JobID, fits func(*State)
 			return fmt.Errorf("job %s has changed in between: %w", id, navvy.ErrConflict)
 		}
 		state.Removed = true // from now on it weighs nothing
+		t.dropLetters(job, state)
 		t.put(jobKey(tableTrash, id), nil)
 		t.delete(lineKey(job))
 		t.delete(ownerKey(job.Owner, job.Accepted, id))

@@ -77,7 +77,16 @@ func (e *Engine) namesOf(ctx context.Context, id navvy.JobID) ([][]byte, error) 
 		}
 		names = append(names, keys...)
 	}
-	err := e.store.Scan(ctx, driver.Prefix([]byte{tableIdem}), func(key, value []byte) error {
+	err := e.store.Scan(ctx, driver.Prefix([]byte{tableLetter}), func(key, _ []byte) error {
+		if len(key) > idLength+8 && letterJob(key) == id {
+			names = append(names, slices.Clone(key))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = e.store.Scan(ctx, driver.Prefix([]byte{tableIdem}), func(key, value []byte) error {
 		if string(value) == string(id) {
 			names = append(names, slices.Clone(key))
 		}

@@ -10,14 +10,20 @@ import (
 	"github.com/navvy-run/navvy/engine/driver"
 )
 
-// Expire removes all jobs whose time has come, and those that have to make room
+// maxExpired is how many jobs one Expire removes: others wait for its caller.
+const maxExpired = 64
+
+// Expire removes jobs whose time has come, and those that have to make room
 // (Options.KeepSize). It returns when to ask again, and how many it removed.
 func (e *Engine) Expire(ctx context.Context) (next time.Time, removed int, err error) {
 	if removed, err = e.shrink(ctx); err != nil {
 		return time.Time{}, removed, err
 	}
 	var passed []byte
-	for {
+	for begun := removed; ; {
+		if removed-begun >= maxExpired {
+			return e.opts.Clock().Add(time.Millisecond), removed, nil
+		}
 		id, at, err := e.nextExpiry(ctx, passed)
 		if err != nil {
 			return time.Time{}, removed, err

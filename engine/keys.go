@@ -29,6 +29,7 @@ const (
 	tableRegistry = 'g'
 	tableValue    = 'v'
 	tableShelf    = 'u'
+	tableLetter   = 'w'
 )
 
 const idLength = 12

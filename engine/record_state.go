@@ -30,6 +30,9 @@ type State struct {
 	Round uint32
 	// Bytes is about how much the job takes on disk: inputs, results and output.
 	Bytes int64
+	// Letters is how many of its tasks are answered messages that nobody has acknowledged.
+	// As long as there are some the job does not expire.
+	Letters int64
 	// Why the job is held, stopped or cut.
 	Why string
 	// Finished and Expires are zero until the last task has ended.
@@ -78,12 +81,14 @@ func (s *State) Status(epoch uint32, running int64) navvy.Status {
 	return st
 }
 
-// The versions of the record of a state: 2 says what the attempts have used.
+// The versions of the record of a state: 2 says what the attempts have used, 3 how many
+// letters there are.
 const (
-	stateVersionPlain = 1
-	stateVersionUsage = 2
+	stateVersionPlain   = 1
+	stateVersionUsage   = 2
+	stateVersionLetters = 3
 
-	stateVersion = stateVersionUsage
+	stateVersion = stateVersionLetters
 )
 
 func encodeState(s *State) []byte {
@@ -103,6 +108,7 @@ func encodeState(s *State) []byte {
 	e.time(s.Expires)
 	e.int(s.Attempts)
 	encodeUsage(e, &s.Usage)
+	e.int(s.Letters)
 	return e.b
 }
 
@@ -118,7 +124,10 @@ func decodeState(b []byte) (State, error) {
 		s.Attempts = d.int()
 		decodeUsage(d, attemptVersionUsage, &s.Usage)
 	}
-	if s.Pending() < 0 || s.Succeeded < 0 || s.Failed < 0 || s.Attempts < 0 {
+	if version >= stateVersionLetters {
+		s.Letters = d.int()
+	}
+	if s.Letters < 0 || s.Pending() < 0 || s.Succeeded < 0 || s.Failed < 0 || s.Attempts < 0 {
 		d.fail("its counts cannot be")
 	}
 	return s, d.end()

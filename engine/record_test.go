@@ -56,6 +56,11 @@ var (
 		s.Attempts, s.Usage = 12, sampleUsage
 		return s
 	}()
+	sampleStateLetters = func() State {
+		s := sampleStateUsage
+		s.Letters = 3
+		return s
+	}()
 	sampleChunk = &Chunk{First: 5, Inputs: [][]byte{[]byte("a"), {}, []byte("c\x00")}}
 	sampleEntry = Entry{Kind: KindToken, Name: "ab12", Value: []byte("{}"), Changed: sampleTime}
 	sampleValue = Value{Key: "a/b", Bytes: []byte("x\x00y"), Version: 300, Changed: sampleTime}
@@ -142,7 +147,9 @@ var records = []struct {
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},
 	{"state-v1", nil, func(b []byte) (any, error) { return decodeState(b) }, sampleState},
-	{"state-v2", func() []byte { return encodeState(&sampleStateUsage) }, func(b []byte) (any, error) { return decodeState(b) }, sampleStateUsage},
+	{"state-v3", func() []byte { return encodeState(&sampleStateLetters) }, func(b []byte) (any, error) { return decodeState(b) }, sampleStateLetters},
+	{"letter-v1", func() []byte { return encodeLetter(300) }, func(b []byte) (any, error) { return decodeLetter(b) }, uint32(300)},
+	{"state-v2", nil, func(b []byte) (any, error) { return decodeState(b) }, sampleStateUsage},
 	{"result-v1", nil, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResult},
 	{"result-v2", func() []byte { return appendResult(nil, sampleResultUsage()) }, func(b []byte) (any, error) { return decodeResult(sampleTask, b) }, sampleResultUsage()},
 	{"attempt-v1", nil, func(b []byte) (any, error) { return decodeAttempt(sampleTask, b) }, &sampleAttempt},

@@ -86,7 +86,7 @@ func (e *Engine) Retry(ctx context.Context, id navvy.JobID, sel RetrySelection) 
 		state.Round++
 		t.put(jobKey(tableRetry, id), encodeRetry(sel))
 		t.reopen(job, state)
-		return nil
+		return t.withdraw(job, state, sel)
 	})
 	if err != nil {
 		return 0, State{}, err

@@ -92,6 +92,9 @@ func (s *Submission) Add(ctx context.Context, inputs ...[]byte) error {
 		return fmt.Errorf("job %s: the submission is over: %w", s.job.ID, navvy.ErrClosed)
 	}
 	for _, in := range inputs {
+		if s.job.Responses && s.end() == MaxMessages {
+			return fmt.Errorf("job %s: more than %d messages at once: %w", s.job.ID, MaxMessages, navvy.ErrInvalid)
+		}
 		if s.next+int64(len(s.inputs)) == maxTasks {
 			return fmt.Errorf("job %s: more than %d inputs: %w", s.job.ID, maxTasks, navvy.ErrInvalid)
 		}

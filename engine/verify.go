@@ -16,6 +16,7 @@ type Verified struct {
 	Bytes                           int64 // what the jobs weigh together
 	Entries                         int64 // of the registry
 	Values                          int64 // of the key-value store
+	Letters                         int64 // answered messages that nobody has acknowledged
 	Logs                            int64 // logs of output
 	LogBytes                        int64
 	Problems                        int64
@@ -37,6 +38,9 @@ func (e *Engine) Verify(ctx context.Context, problem func(error)) (Verified, err
 		} else if err != nil {
 			return v.Verified, fmt.Errorf("engine: verify: %w", err)
 		}
+	}
+	if err := v.letters(); err != nil {
+		return v.Verified, err
 	}
 	err := e.store.Scan(ctx, driver.Prefix([]byte{tableState}), func(key, value []byte) error {
 		state, err := decodeState(value)
@@ -71,6 +75,8 @@ type verifier struct {
 	e       *Engine
 	ctx     context.Context //nolint:containedctx // of the one call of Verify
 	problem func(error)
+	// lettersOf is how many letters there are of each job.
+	lettersOf map[navvy.JobID]int64
 }
 
 // found passes on what is corrupt, and stops at other errors.
@@ -119,6 +125,9 @@ func (v *verifier) job(id navvy.JobID, state *State) error {
 	}
 	if succeeded != state.Succeeded || failed != state.Failed {
 		v.corrupt("job %s counts %d succeeded and %d failed tasks, and has %d and %d results", id, state.Succeeded, state.Failed, succeeded, failed)
+	}
+	if n := v.lettersOf[id]; n != state.Letters {
+		v.corrupt("job %s counts %d letters, and has %d", id, state.Letters, n)
 	}
 	if err := v.attempts(id, &used); err != nil {
 		return err

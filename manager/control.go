@@ -120,6 +120,17 @@ func (m *Manager) Stop(ctx context.Context, id navvy.JobID, why string) (navvy.S
 	return m.Status(ctx, id)
 }
 
+// Discard ends a job of messages; see engine.Discard. What runs of it is ended.
+func (m *Manager) Discard(ctx context.Context, id navvy.JobID, why string) (messages int64, err error) {
+	messages, state, err := m.eng.Discard(ctx, id, why)
+	if err != nil {
+		return 0, err
+	}
+	m.took(id, state, (*job).stopAll)
+	m.ExpireSoon()
+	return messages, nil
+}
+
 // Retry makes tasks pending again; see engine.Retry.
 func (m *Manager) Retry(ctx context.Context, id navvy.JobID, sel engine.RetrySelection) (int64, navvy.Status, error) {
 	m.settling.Lock()

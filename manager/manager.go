@@ -57,6 +57,7 @@ type Manager struct {
 	idle         signal // fires when something ended
 	local        func() *host
 	expiry       time.Time // when to look for expired jobs
+	expireSoon   bool      // some have come that expire sooner
 	meters       Meters
 	wakes        time.Time // when Run looks again by itself
 	policy       policy
@@ -231,7 +232,10 @@ func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
 	m.expireLeases()
 	m.mu.Lock()
 	next, failing := m.expiry, m.stopSoon
-	m.stopSoon = nil
+	if m.expireSoon {
+		next = time.Time{}
+	}
+	m.stopSoon, m.expireSoon = nil, false
 	m.mu.Unlock()
 	for _, id := range failing {
 		if err := m.stopFailing(ctx, id); err != nil {
@@ -257,6 +261,14 @@ func (m *Manager) Tick(ctx context.Context) (time.Time, error) {
 	}
 	m.wakes = next
 	return next, nil
+}
+
+// ExpireSoon has the next Tick look for jobs whose time has come, and asks for one.
+func (m *Manager) ExpireSoon() {
+	m.mu.Lock()
+	m.expireSoon = true
+	m.mu.Unlock()
+	m.poke()
 }
 
 // fail ends the manager: everybody who waits is told.

@@ -117,7 +117,7 @@ func (m *Manager) settle(ctx context.Context, reports []report) error {
 	}
 	m.idle.fire()
 	if m.eng.Oversized() {
-		m.expiry = time.Time{} // look for jobs that have to make room
+		m.expireSoon = true // look for jobs that have to make room
 	}
 	return nil
 }

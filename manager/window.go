@@ -234,6 +234,12 @@ func (m *Manager) waitedForLocked(j *navvy.Job, first *engine.Chunk) bool {
 		return false
 	}
 	size := len(first.Inputs[0])
+	if v := j.Spec.Service; v != nil {
+		size += len(v.Form)
+		for _, s := range v.Env {
+			size += len(s)
+		}
+	}
 	if c := j.Spec.Command; c != nil {
 		for _, list := range [][]string{c.Args, c.Env} {
 			for _, s := range list {

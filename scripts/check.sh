@@ -4,8 +4,8 @@
 # Tests that need PostgreSQL get its URL in NAVVY_TEST_POSTGRES. If that is not
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
-# QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, and
-# for Azurite.
+# QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, for
+# Azurite and versitygw, and for what the stand-in of Service Bus runs on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,7 +75,8 @@ node() {
 }
 
 # azurite is Microsoft's emulator of Azure Storage, and its client for JavaScript, which the
-# tests of queue/storagequeue use; without them those skip on a laptop, and fail in CI.
+# tests of queue/storagequeue and of share use; without them those skip on a laptop, and
+# fail in CI.
 azurite() {
 	local dir=${NAVVY_AZURITE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-azurite}
 	if [[ -z ${CI:-} || -d $dir/node_modules/azurite && -d $dir/node_modules/@azure/storage-queue ]]; then
@@ -83,6 +84,30 @@ azurite() {
 	fi
 	command -v npm >/dev/null || debian nodejs npm
 	npm install --prefix "$dir" --no-audit --no-fund --no-save azurite@3.35.0 @azure/storage-queue@12.26.0 >&2
+}
+
+# servicebus is the library that the stand-in of Azure Service Bus runs on, and Microsoft's
+# client for JavaScript; without them the tests of queue/servicebusqueue skip on a laptop,
+# and fail in CI.
+servicebus() {
+	local dir=${NAVVY_SERVICEBUS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-servicebus}
+	if [[ -z ${CI:-} || -d $dir/node_modules/rhea && -d $dir/node_modules/@azure/service-bus ]]; then
+		return
+	fi
+	command -v npm >/dev/null || debian nodejs npm
+	npm install --prefix "$dir" --no-audit --no-fund --no-save rhea@3.0.5 @azure/service-bus@7.9.5 >&2
+}
+
+# versitygw is a server that speaks S3, which the tests of share start; without it they skip
+# on a laptop, and fail in CI. It has a go.mod of its own. The first build takes minutes,
+# later ones look whether it is still the same.
+versitygw() {
+	if [[ -n ${NAVVY_VERSITYGW:-} ]]; then
+		return
+	fi
+	local at=${XDG_CACHE_HOME:-$HOME/.cache}/navvy-versitygw/versitygw
+	[[ -n ${CI:-} || -e $at ]] || return 0
+	go -C tools/versitygw build -o "$at" github.com/versity/versitygw/cmd/versitygw
 }
 
 # java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
@@ -151,6 +176,8 @@ step 'curl' curl_for_examples
 step 'Python' python
 step 'Node' node
 step 'Azurite' azurite
+step 'Service Bus' servicebus
+step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis

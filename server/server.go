@@ -37,6 +37,8 @@ type Server struct {
 	registering sync.RWMutex
 	known       functionCache
 	publishing  publishing
+
+	desk *desk
 }
 
 // Options are the settings of a Server.
@@ -81,6 +83,7 @@ func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	s.desk = newDesk(eng, s.opts.Clock)
 	return s
 }
 
@@ -96,6 +99,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	navvyv1.RegisterIdentityServer(r, &identity{Server: s})
 	navvyv1.RegisterQueuesServer(r, &queues{Server: s})
 	navvyv1.RegisterFunctionsServer(r, &functions{Server: s})
+	navvyv1.RegisterMessagesServer(r, &messages{Server: s})
 }
 
 // fail turns an error into what the caller is told.

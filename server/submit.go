@@ -64,6 +64,7 @@ func (s *jobs) submit(stream submitStream) error {
 // asked reads a job that the caller submits, and holds it against the policy.
 func (s *jobs) asked(ctx context.Context, m *navvyv1.Job) (navvy.Job, error) {
 	job, me := api.ToJob(m), auth.From(ctx)
+	job.Responses = false // Messages.Send alone makes such jobs
 	if me.Role != auth.RoleUser && me.Role != auth.RoleAdmin {
 		return job, fmt.Errorf("submit: the role %q submits no jobs: %w", me.Role, navvy.ErrDenied)
 	}

@@ -38,8 +38,8 @@ type world struct {
 	ca    *auth.Authority
 	store driver.Store
 	eng   *engine.Engine
-	gate  *auth.Gate
 	mgr   *manager.Manager
+	gate  *auth.Gate
 	srv   *server.Server
 	grpc  *grpc.Server
 	addr  string

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
@@ -15,6 +16,7 @@ import (
 
 var (
 	containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){2,62}$`)
+	domainName    = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	accountName   = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 )
 
@@ -36,6 +38,9 @@ func openAzure(ctx context.Context, u *url.URL, o *Options) (*Share, error) {
 	}
 	if domain == "" {
 		domain = "blob.core.windows.net"
+	}
+	if !domainName.MatchString(domain) {
+		return nil, invalid("option domain is %q: want one such as blob.core.windows.net", domain)
 	}
 	transport := newTransport()
 	opts := &container.ClientOptions{ClientOptions: policy.ClientOptions{Transport: &http.Client{Transport: transport}}}
@@ -73,7 +78,7 @@ func azureClient(u *url.URL, account, domain, connection string, o *container.Cl
 	if err != nil {
 		return nil, err
 	}
-	return container.NewClient("https://"+account+"."+domain+"/"+u.Host, credential, o)
+	return container.NewClient("https://"+account+"."+domain+"/"+u.Host, foundToken{credential}, o)
 }
 
 func azureKeyClient(u *url.URL, account, domain string, o *container.ClientOptions) (*container.Client, error) {
@@ -97,4 +102,16 @@ func connectionAccount(connection string) string {
 		}
 	}
 	return ""
+}
+
+// foundToken says it in short if the Azure SDK finds no credential.
+type foundToken struct{ where azcore.TokenCredential }
+
+// GetToken gives a token.
+func (f foundToken) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := f.where.GetToken(ctx, o)
+	if err != nil && ctx.Err() == nil {
+		err = noCredentials("there is no credential for Azure: set the connection string of the storage account, or run where there is a managed identity", err)
+	}
+	return token, err
 }

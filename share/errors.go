@@ -134,9 +134,20 @@ type briefError struct {
 func (e *briefError) Error() string { return e.message }
 func (e *briefError) Unwrap() error { return e.err }
 
+// credentialError says that the library of a store has found no credentials, without all
+// the places where it has looked.
+type credentialError struct{ briefError }
+
+func noCredentials(message string, err error) error {
+	return &credentialError{briefError{message, errors.Join(navvy.ErrDenied, err)}}
+}
+
 // brief leaves out what the libraries of stores say around what happened: requests, their
 // headers, and addresses, in which signatures may stand.
 func brief(err error) error {
+	if missing, ok := errors.AsType[*credentialError](err); ok {
+		return missing
+	}
 	message := storeMessage(err)
 	if failed, ok := errors.AsType[*url.Error](err); ok && message == "" {
 		message = failed.Err.Error()

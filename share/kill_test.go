@@ -25,7 +25,7 @@ const childVariable = "NAVVY_SHARE_TEST_PUT"
 func child() {
 	s, err := OpenDir(os.Getenv(childVariable))
 	if err == nil {
-		_, err = s.Put(context.Background(), "f", io.MultiReader(os.Stdin), &PutOptions{Progress: func(n int64) { fmt.Fprintln(os.Stdout, n) }})
+		_, err = s.Put(context.Background(), "f", io.MultiReader(os.Stdin), &PutOptions{Progress: func(n int64) { _, _ = fmt.Fprintln(os.Stdout, n) }})
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -183,5 +183,27 @@ func TestDirectoryLinks(t *testing.T) {
 				t.Errorf("%s: %+v", prefix, f)
 			}
 		}
+	}
+}
+
+// A full disk is told as that, and leaves nothing behind.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("there can be no small disk here: %v: %s", err, out)
+	}
+	cmd := exec.Command("unshare", "-m", "sh", "-c", `mount -t tmpfs -o size=2m tmpfs "$1" && { "$2"; find "$1" -type f; }`, "sh", dir, exe)
+	cmd.Env = append(os.Environ(), childVariable+"="+dir)
+	cmd.Stdin = strings.NewReader(strings.Repeat("x", 4<<20))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || strings.Contains(string(out), dir) || !strings.Contains(stderr.String(), "no space left on device: exhausted") {
+		t.Errorf("%v, %s, %q", err, stderr.String(), out)
 	}
 }

@@ -18,35 +18,37 @@ func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	const secret = "hidden"
 	for url, want := range map[string]string{
-		"":                                      "no such kind",
-		"dir":                                   "no such kind",
-		"http://host/x":                         "only azblob://, file://, s3://",
-		"gs://bucket":                           "no such kind",
-		"mem://":                                "no such kind",
-		"file://host" + dir:                     "three slashes",
-		"file:" + dir + "?metadata=skip":        `option "metadata" is unknown`,
-		"file://":                               "three slashes",
-		"file:relative":                         "want file://…",
-		"file://" + dir + "#x":                  "nothing behind a #",
-		"s3://":                                 "no name of a bucket",
-		"s3://UPPER":                            "no name of a bucket",
-		"s3://bucket?reigon=x":                  `option "reigon" is unknown; s3:// has endpoint,`,
-		"s3://bucket?region=x&region=y":         "stands twice",
-		"s3://bucket?use_path_style=yes":        "want true or false",
-		"s3://bucket?disable_https=1":           "want true or false",
-		"s3://bucket?endpoint=host:9000":        "want a URL such as",
-		"s3://bucket?endpoint=ftp://host":       "want a URL such as",
-		"s3://bucket?%zz":                       "invalid URL escape",
-		"s3://key@bucket":                       "without its secret",
-		"s3://k:" + secret + "@bucket/..":       "a dot",
-		"s3://k:" + secret + "/x@bucket":        "no URL",
-		"s3://k:" + secret + "@bucket?x=y":      "unknown",
-		"azblob://c":                            "no name of a container",
-		"azblob://con--tainer":                  "no name of a container",
-		"azblob://container":                    "which storage account",
-		"azblob://container?x=y":                "unknown",
-		"azblob://container?storage_account=":   "which storage account",
-		"azblob://container?storage_account=A!": "3 to 24",
+		"":                               "no such kind",
+		"dir":                            "no such kind",
+		"http://host/x":                  "only azblob://, file://, s3://",
+		"gs://bucket":                    "no such kind",
+		"mem://":                         "no such kind",
+		"file://host" + dir:              "three slashes",
+		"file:" + dir + "?metadata=skip": `option "metadata" is unknown`,
+		"file://":                        "three slashes",
+		"file:relative":                  "want file://…",
+		"file://" + dir + "#x":           "nothing behind a #",
+		"s3://":                          "no name of a bucket",
+		"s3://UPPER":                     "no name of a bucket",
+		"s3://bucket?reigon=x":           `option "reigon" is unknown; s3:// has endpoint,`,
+		"s3://bucket?region=x&region=y":  "stands twice",
+		"s3://bucket?use_path_style=yes": "want true or false",
+		"s3://bucket?disable_https=1":    "want true or false",
+		"s3://bucket?endpoint=host:9000": "want a URL such as",
+		"s3://bucket?endpoint=http://u:" + secret + "@h":       "without credentials",
+		"azblob://container?storage_account=abc&domain=a/b":    "option domain",
+		"s3://bucket?endpoint=ftp://host":                      "want a URL such as",
+		"s3://bucket?%zz":                                      "invalid URL escape",
+		"s3://key@bucket?region=x":                             "without its secret",
+		"s3://k:" + secret + "@bucket/..?region=x":             "a dot",
+		"s3://k:" + secret + "/x@bucket":                       "no URL",
+		"s3://k:" + secret + "@bucket?x=y":                     "unknown",
+		"azblob://c":                                           "no name of a container",
+		"azblob://con--tainer":                                 "no name of a container",
+		"azblob://container":                                   "which storage account",
+		"azblob://container?x=y":                               "unknown",
+		"azblob://container?storage_account=":                  "which storage account",
+		"azblob://container?storage_account=A!":                "3 to 24",
 		"azblob://account:" + secret + "%21@container":         "no account and its key",
 		"azblob://account:aGk=@container?storage_account=othe": "another",
 	} {
@@ -113,6 +115,21 @@ func TestAzureErrors(t *testing.T) {
 	wantErrors(t, opened(t, "azblob://none", &Options{AzureConnection: a.ConnectionString()}), navvy.ErrNotFound, "there is no container none", azuritetest.Key)
 	wrong := a.ConnectionStringWith("d3Jvbmc=")
 	wantErrors(t, opened(t, "azblob://container", &Options{AzureConnection: wrong}), navvy.ErrDenied, "the store answers", "d3Jvbmc=")
+}
+
+// Without credentials it is told which are missing, and not how they were looked for.
+func TestNoCredentials(t *testing.T) {
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true") // nobody outside is asked
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	t.Setenv("AWS_REGION", "")
+	t.Setenv("AWS_DEFAULT_REGION", "")
+	wantErrors(t, opened(t, "s3://bucket?region=us-east-1&endpoint=http://127.0.0.1:1&use_path_style=true", nil), navvy.ErrDenied, "there are no credentials for S3", "IMDS")
+	if _, err := Open(t.Context(), "s3://bucket", nil); !errors.Is(err, navvy.ErrInvalid) || !strings.Contains(err.Error(), "AWS_REGION") {
+		t.Errorf("%v", err)
+	}
 }
 
 // Nobody is there.

@@ -34,25 +34,9 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	if text := values.Get("endpoint"); text != "" {
-		if at, err := url.Parse(text); err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
-			return nil, invalid("option endpoint is %q: want a URL such as https://store.example:9000", text)
-		}
-		if values.Get("region") == "" {
-			values.Set("region", "us-east-1") // what stores elsewhere take, if they ask at all
-		}
-	}
-	values.Del("use_path_style")
-	values.Del("disable_https")
-	config, err := gocloudaws.V2ConfigFromURLParams(ctx, values)
+	config, err := s3Config(ctx, u, values)
 	if err != nil {
-		return nil, invalid("its settings: %v", err)
-	}
-	if secret, ok := u.User.Password(); ok {
-		key := aws.Credentials{AccessKeyID: u.User.Username(), SecretAccessKey: secret, Source: "the share's URL"}
-		config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return key, nil })
-	} else if u.User != nil {
-		return nil, invalid("an access key stands there without its secret: want s3://KEY:SECRET@BUCKET, or none of both")
+		return nil, err
 	}
 	transport := newTransport()
 	config.HTTPClient = &http.Client{Transport: transport}
@@ -65,4 +49,47 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 		return nil, err
 	}
 	return &Share{bucket: bucket, transport: transport, whole: "bucket " + u.Host}, nil
+}
+
+// s3Config reads the options that are about Amazon and its likes, and finds credentials.
+func s3Config(ctx context.Context, u *url.URL, values url.Values) (aws.Config, error) {
+	if text := values.Get("endpoint"); text != "" {
+		if at, err := url.Parse(text); err != nil || at.Host == "" || at.User != nil || at.Scheme != "http" && at.Scheme != "https" {
+			return aws.Config{}, invalid("option endpoint: want a URL such as https://store.example:9000, without credentials")
+		}
+		if values.Get("region") == "" {
+			values.Set("region", "us-east-1") // what stores elsewhere take, if they ask at all
+		}
+	}
+	values.Del("use_path_style") // those that are the client's
+	values.Del("disable_https")
+	config, err := gocloudaws.V2ConfigFromURLParams(ctx, values)
+	if err != nil {
+		return aws.Config{}, invalid("its settings: %v", err)
+	}
+	if config.Region == "" {
+		return aws.Config{}, invalid("nothing says in which region the bucket is: give the option region, or set AWS_REGION")
+	}
+	if secret, ok := u.User.Password(); ok {
+		key := aws.Credentials{AccessKeyID: u.User.Username(), SecretAccessKey: secret, Source: "the share's URL"}
+		config.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return key, nil })
+	} else if u.User != nil {
+		return aws.Config{}, invalid("an access key stands there without its secret: want s3://KEY:SECRET@BUCKET, or none of both")
+	} else if anonymous, err := flag(values, "anonymous"); err != nil {
+		return aws.Config{}, err
+	} else if !anonymous {
+		config.Credentials = found(config.Credentials)
+	}
+	return config, nil
+}
+
+// found says it in short if the AWS SDK finds no credentials.
+func found(where aws.CredentialsProvider) aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		key, err := where.Retrieve(ctx)
+		if err != nil && ctx.Err() == nil {
+			err = noCredentials("there are no credentials for S3: not in the share's URL, the environment, ~/.aws, nor a role of this machine", err)
+		}
+		return key, err
+	})
 }

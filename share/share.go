@@ -78,16 +78,16 @@ func Open(ctx context.Context, text string, o *Options) (*Share, error) {
 	}
 	open, ok := openers()[u.Scheme]
 	if !ok {
-		return nil, fmt.Errorf("share %s: there is no such kind of share, only %s: %w", u.Redacted(), strings.Join(place.Schemes(), "://, ")+"://", navvy.ErrInvalid)
+		return nil, fmt.Errorf("share %s: there is no such kind of share, only %s: %w", place.Redacted(u), strings.Join(place.Schemes(), "://, ")+"://", navvy.ErrInvalid)
 	}
 	if u.Fragment != "" || u.Opaque != "" {
-		return nil, fmt.Errorf("share %s: want %s://…, and nothing behind a #: %w", u.Redacted(), u.Scheme, navvy.ErrInvalid)
+		return nil, fmt.Errorf("share %s: want %s://…, and nothing behind a #: %w", place.Redacted(u), u.Scheme, navvy.ErrInvalid)
 	}
 	s, err := open(ctx, u, o)
 	if err != nil {
-		return nil, fmt.Errorf("share %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("share %s: %w", place.Redacted(u), err)
 	}
-	s.name = u.Redacted()
+	s.name = place.Redacted(u)
 	if s.temp = o.TempDir; s.temp == "" {
 		s.temp = os.TempDir()
 	}

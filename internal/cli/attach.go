@@ -48,6 +48,8 @@ type attachment struct {
 	current atomic.Pointer[navvy.JobID] // id, for whoever catches signals
 	signals atomic.Int32
 	last    atomic.Int32            // the number of the last signal
+	handed  atomic.Bool             // inputs were sent to whoever is to accept the job
+	known   chan struct{}           // closed when the job has an id
 	cancel  context.CancelCauseFunc // ends the attachment as a whole
 	feeding context.Context         //nolint:containedctx // ends when no more inputs are to be read
 	stop    context.CancelFunc      // ends feeding
@@ -63,8 +65,10 @@ type attachment struct {
 // returns an error that carries the exit code.
 func (a *app) attach(ctx context.Context, at *attachment) error {
 	at.app = a
+	at.known = make(chan struct{})
 	if at.id != "" {
 		at.current.Store(&at.id)
+		close(at.known)
 	}
 	t, err := a.target()
 	if err != nil {

@@ -44,7 +44,9 @@ func (at *attachment) accepted(ctx context.Context, sub *client.Submission) (*fe
 		return nil, f.cause(err)
 	}
 	at.id = id
-	at.current.Store(&id)
+	if at.current.Swap(&id) == nil {
+		close(at.known)
+	}
 	if existed {
 		f.end() // its inputs are not wanted
 		if !at.again {
@@ -122,6 +124,7 @@ var errNoInput = errors.New("there is no input")
 // feed sends the inputs until there are no more, somebody wants no more, or ctx ends.
 func (at *attachment) feed(ctx context.Context, sub *client.Submission) error {
 	if at.one != nil {
+		at.handed.Store(true)
 		if err := sub.Send([][]byte{at.one}); err != nil {
 			return err
 		}
@@ -138,6 +141,7 @@ func (at *attachment) feed(ctx context.Context, sub *client.Submission) error {
 			err = errNoInput
 		}
 		if len(inputs) > 0 {
+			at.handed.Store(true)
 			if err := sub.Send(inputs); err != nil {
 				return err
 			}

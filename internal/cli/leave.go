@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
@@ -149,6 +150,34 @@ func (at *attachment) catchSignals() (stop func()) {
 	}
 }
 
+// acceptTime is how long a signal waits for a job that is being accepted, so that it is
+// held, and its id told.
+const acceptTime = time.Second
+
+// caughtEarly acts on a signal before the job has an id.
+func (at *attachment) caughtEarly(s os.Signal, n int32) {
+	if n == 1 && at.handed.Load() {
+		go at.whenKnown(s)
+		return
+	}
+	at.cancel(&exitError{at.interrupted(), errors.New("interrupted before the job was accepted")})
+}
+
+// whenKnown acts on the first signal, which came while the job was being accepted.
+func (at *attachment) whenKnown(s os.Signal) {
+	timer := time.NewTimer(acceptTime)
+	defer timer.Stop()
+	select {
+	case <-at.known:
+	case <-at.going.Done():
+	case <-timer.C:
+		at.handed.Store(false) // it is waited for no longer
+	}
+	if at.signals.CompareAndSwap(1, 0) || at.signals.CompareAndSwap(2, 0) {
+		at.caught(s)
+	}
+}
+
 // caught acts on one signal.
 func (at *attachment) caught(s os.Signal) {
 	n := at.signals.Add(1)
@@ -162,6 +191,10 @@ func (at *attachment) caught(s os.Signal) {
 		at.now()
 	}
 	c, id := at.conn.Load(), at.current.Load()
+	if id == nil && !over {
+		at.caughtEarly(s, n)
+		return
+	}
 	switch {
 	case n > 2:
 		at.kill()
@@ -169,9 +202,6 @@ func (at *attachment) caught(s os.Signal) {
 		return
 	case over:
 		return // the connection is being given up: there is but that to hurry
-	case id == nil:
-		at.cancel(&exitError{at.interrupted(), errors.New("interrupted before the job was accepted")})
-		return
 	case c == nil && at.remote:
 		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted while the server is away: job %s goes on there", *id), "see navvy status %s, or go on waiting with: navvy resume %s", *id, *id)})
 		return
@@ -182,11 +212,14 @@ func (at *attachment) caught(s os.Signal) {
 		at.app.say("no further task starts, running ones finish; once more to end them")
 	}
 	at.stop()
-	go func() {
-		ctx, cancel := context.WithTimeout(at.going, at.app.patience)
-		defer cancel()
-		if err := c.Hold(ctx, *id, "interrupted", interrupt); err != nil && ctx.Err() == nil {
-			at.app.say("cannot hold job %s: %v", *id, err)
-		}
-	}()
+	go at.hold(c, *id, interrupt)
+}
+
+// hold holds the job because of a signal; with interrupt what runs of it ends.
+func (at *attachment) hold(c *conn, id navvy.JobID, interrupt bool) {
+	ctx, cancel := context.WithTimeout(at.going, at.app.patience)
+	defer cancel()
+	if err := c.Hold(ctx, id, "interrupted", interrupt); err != nil && ctx.Err() == nil {
+		at.app.say("cannot hold job %s: %v", id, err)
+	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/queue/natsqueue"
 	"github.com/navvy-run/navvy/queue/rabbitqueue"
 	"github.com/navvy-run/navvy/queue/redisqueue"
+	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
@@ -67,19 +68,20 @@ func noSuchStore(scheme string) error {
 // brokers lists the drivers of queues by the schemes of their URLs. The connection string
 // is for those that have one; empty for the one of the environment.
 func (a *app) brokers(connection string) map[string]queuedriver.Driver {
-	storage := connection
-	if storage == "" {
-		storage = a.env("AZURE_STORAGE_CONNECTION_STRING")
+	storage, bus := connection, connection
+	if connection == "" {
+		storage, bus = a.env("AZURE_STORAGE_CONNECTION_STRING"), a.env("AZURE_SERVICEBUS_CONNECTION_STRING")
 	}
 	return map[string]queuedriver.Driver{
-		"amqp":    rabbitqueue.Driver,
-		"amqps":   rabbitqueue.Driver,
-		"azqueue": storagequeue.Driver(&storagequeue.Options{ConnectionString: storage}),
-		"mem":     new(memqueue.Broker).Driver,
-		"nats":    natsqueue.Driver,
-		"redis":   redisqueue.Driver,
-		"rediss":  redisqueue.Driver,
-		"tls":     natsqueue.Driver,
+		"amqp":         rabbitqueue.Driver,
+		"amqps":        rabbitqueue.Driver,
+		"azqueue":      storagequeue.Driver(&storagequeue.Options{ConnectionString: storage}),
+		"azservicebus": servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: bus}),
+		"mem":          new(memqueue.Broker).Driver,
+		"nats":         natsqueue.Driver,
+		"redis":        redisqueue.Driver,
+		"rediss":       redisqueue.Driver,
+		"tls":          natsqueue.Driver,
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,8 +179,36 @@ func (f *workFlags) add(cmd *cobra.Command) {
 	completeForms(cmd, noService)
 }
 
-// work is what the flags say; nil if they say nothing.
-func (f *workFlags) work(cmd *cobra.Command, a *app) (*navvy.Spec, error) {
+// workThere is what the flags say to whoever is connected to. The service of a server runs
+// on its workers: neither the environment nor the directory of who makes it is meant, not
+// even of an administrator on the server's machine.
+func (f *workFlags) workThere(cmd *cobra.Command, c *conn) (*navvy.Spec, error) {
+	server, err := c.ofServer(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	return f.work(cmd, c.app, server)
+}
+
+// ofServer tells whether a connection is to a server, or to what one has left of its data.
+func (c *conn) ofServer(ctx context.Context) (bool, error) {
+	if t, err := c.app.target(); t != nil || err != nil {
+		return t != nil, err
+	}
+	if c.holder != nil {
+		dir, err := c.app.dir()
+		if err != nil {
+			return false, err
+		}
+		_, err = os.Stat(filepath.Join(dir.Path(), caDir))
+		return err == nil, nil
+	}
+	o, err := c.Overview(ctx)
+	return len(o.GetAbilities()) == 0, err // which are those of whoever has no workers but its own
+}
+
+// work is what the flags say, of a server or of this machine; nil if they say nothing.
+func (f *workFlags) work(cmd *cobra.Command, a *app, server bool) (*navvy.Spec, error) {
 	if f.service == "" || f.service == noService {
 		if err := onlyWith(cmd, "--service", append(f.names(), withService...)...); err != nil {
 			return nil, err
@@ -197,7 +226,7 @@ func (f *workFlags) work(cmd *cobra.Command, a *app) (*navvy.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	if job.Spec.Service, err = f.jobFlags.service(a, f.service, t != nil); err != nil {
+	if job.Spec.Service, err = f.jobFlags.service(a, f.service, server || t != nil); err != nil {
 		return nil, err
 	}
 	return &job.Spec, job.Spec.Validate()

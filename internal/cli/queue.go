@@ -34,7 +34,8 @@ With a server, settings are for administrators. docs/queues.md has the rest.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a))
+	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
+		newQueueSend(a), newQueueRecv(a), newQueuePeek(a), newQueuePurge(a), newQueueDLQ(a), newQueueRedrive(a))
 	return cmd
 }
 
@@ -73,7 +74,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m\n  navvy queue create scores --service 'lines:/opt/score' --retries 2"
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		work, err := f.work(cmd, a)
+		work, err := f.work(cmd, a, false)
 		if err != nil {
 			return err
 		}
@@ -89,16 +90,13 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 			}
 		}
 		return a.changeQueues(cmd.Context(), false, args, func(c *conn, name string) error {
-			_, err := c.SetQueue(cmd.Context(), name, change)
-			switch {
-			case errors.Is(err, navvy.ErrExists):
-				err = withHint(err, "navvy queue set %s changes them", name)
-			case errors.Is(err, navvy.ErrNotFound):
-				err = withHint(err, "navvy queue create %s makes some", name)
-			case errors.Is(err, navvy.ErrUnsupported) && (change.Dispatch != nil || change.Broker != nil):
-				err = withHint(err, "--server names a server; navvy server starts one")
+			if work != nil && work.Service != nil {
+				if change.Work, err = f.workThere(cmd, c); err != nil {
+					return err
+				}
 			}
-			return err
+			_, err := c.SetQueue(cmd.Context(), name, change)
+			return hintChange(err, name, &change)
 		})
 	}
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
@@ -108,6 +106,19 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	ways(cmd, serversWay)
 	f.workFlags.add(cmd)
 	return cmd
+}
+
+// hintChange says what to do about a change of a queue that was refused.
+func hintChange(err error, name string, change *client.QueueChange) error {
+	switch {
+	case errors.Is(err, navvy.ErrExists):
+		return withHint(err, "navvy queue set %s changes them", name)
+	case errors.Is(err, navvy.ErrNotFound):
+		return withHint(err, "navvy queue create %s makes some", name)
+	case errors.Is(err, navvy.ErrUnsupported) && (change.Dispatch != nil || change.Broker != nil):
+		return withHint(err, "--server names a server; navvy server starts one")
+	}
+	return err
 }
 
 // queueFlags are those of queue create and set.

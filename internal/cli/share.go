@@ -175,7 +175,7 @@ func (a *app) listShares(f *listFlags) error {
 		}
 	}
 	for name, s := range file.Shares {
-		list[name] = redacted(s.URL)
+		list[name] = shareURL(s.URL)
 	}
 	out := f.objects(a.out)
 	var rows [][]string

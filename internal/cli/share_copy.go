@@ -219,24 +219,23 @@ func (a *app) get(ctx context.Context, f *copyFlags, args []string) error {
 }
 
 func (a *app) getOne(ctx context.Context, s *share.Share, f *copyFlags, b *copyBar, p place.Place, dest string) error {
-	if f.recursive {
-		tree, err := s.Folder(p.Path)
-		if err != nil {
-			return err
-		}
-		plan, err := share.Sync(ctx, tree, share.Dir(dest), f.options(a, b))
-		if err == nil && len(plan.Copy) == 0 && plan.Same == 0 {
-			err = fmt.Errorf("there is nothing below %s: %w", p, navvy.ErrNotFound)
-		}
-		return err
+	if p.Folder && !f.recursive {
+		return withHint(usagef("%s is a folder", p), "copy all that is below it: -r")
 	}
 	if p.Folder {
-		return withHint(usagef("%s is a folder", p), "copy all that is below it: -r")
+		return a.getFolder(ctx, s, f, b, p, dest)
 	}
 	file, err := s.Stat(ctx, p.Path)
 	if errors.Is(err, navvy.ErrNotFound) {
-		for range s.List(ctx, p.Path+"/") {
-			return withHint(err, "it is a folder: copy all that is below it with -r")
+		for _, listErr := range s.List(ctx, p.Path+"/") {
+			switch {
+			case listErr != nil:
+			case f.recursive:
+				return a.getFolder(ctx, s, f, b, p, dest)
+			default:
+				err = withHint(err, "it is a folder: copy all that is below it with -r")
+			}
+			break
 		}
 	}
 	if err != nil {
@@ -250,6 +249,18 @@ func (a *app) getOne(ctx context.Context, s *share.Share, f *copyFlags, b *copyB
 		_, err = s.Fetch(ctx, p.Path, dest, progress)
 	}
 	b.add(0, 1)
+	return err
+}
+
+func (a *app) getFolder(ctx context.Context, s *share.Share, f *copyFlags, b *copyBar, p place.Place, dest string) error {
+	tree, err := s.Folder(p.Path)
+	if err != nil {
+		return err
+	}
+	plan, err := share.Sync(ctx, tree, share.Dir(dest), f.options(a, b))
+	if err == nil && len(plan.Copy) == 0 && plan.Same == 0 {
+		err = fmt.Errorf("there is nothing below %s: %w", p, navvy.ErrNotFound)
+	}
 	return err
 }
 

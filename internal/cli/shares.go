@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,6 +163,15 @@ func noPassword(text string) error {
 	return withHint(usagef("everybody on this machine can see a password in an argument"), "put the URL into a file, and give the share a name: navvy share add NAME --url-file FILE")
 }
 
+// shareURL is the URL of a share for people.
+func shareURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(no URL)"
+	}
+	return place.Redacted(u)
+}
+
 // addShare gives a share a name. Nobody is asked whether it is there.
 func (a *app) addShare(ctx context.Context, name, at string, force bool) error {
 	if err := place.CheckName(name); err != nil {
@@ -180,7 +190,7 @@ func (a *app) addShare(ctx context.Context, name, at string, force bool) error {
 			return nil, err
 		}
 		if old, ok := f.Shares[name]; ok && old.URL != at && !force {
-			return nil, withHint(fmt.Errorf("there is a share %s already, at %s: %w", name, redacted(old.URL), navvy.ErrConflict), "replace it with --force, or take another name")
+			return nil, withHint(fmt.Errorf("there is a share %s already, at %s: %w", name, shareURL(old.URL), navvy.ErrConflict), "replace it with --force, or take another name")
 		}
 		if f.Shares == nil {
 			f.Shares = map[string]shareConfig{}

@@ -60,6 +60,7 @@ func TestLightPackages(t *testing.T) {
 		"output":         {},
 		"quantity":       {},
 		"runner/driver":  {},
+		"share/place":    {},
 		"runner":         {module + "/output", module + "/placeholder", module + "/quantity", module + "/runner/driver", "golang.org/x/sync", "golang.org/x/sys"},
 		"runner/process": {module + "/output", module + "/placeholder", module + "/runner/driver", module + "/runner/process", "golang.org/x/sys"},
 
@@ -79,6 +80,19 @@ func TestLightPackages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever runs processes, keeps jobs or writes a service gets no cloud's libraries with it.
+func TestCloudsStayInShares(t *testing.T) {
+	t.Parallel()
+	clouds := []string{"gocloud.dev", "github.com/aws/aws-sdk-go-v2", "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"}
+	for _, pkg := range []string{"sdk", "client", "engine", "manager", "server", "worker", "runner/process", "runner/function", "runner/service"} {
+		for _, dep := range deps(t, module+"/"+pkg) {
+			if within(dep, clouds) {
+				t.Errorf("%s pulls in %s", pkg, dep)
+			}
+		}
 	}
 }
 

@@ -83,18 +83,18 @@ func body(values map[string]string) []byte {
 
 // reply is what the script take gives.
 type reply struct {
-	at      int64         // by the broker's clock, in ms
 	block   time.Duration // how long there is nothing, unless something comes
+	due     bool          // then there is
 	entries []any
 }
 
 func readReply(list []any) (r reply, err error) {
 	if len(list) == 3 {
-		at, isTime := list[0].(int64)
-		ms, isWait := list[1].(int64)
+		ms, isWait := list[0].(int64)
+		due, isFlag := list[1].(int64)
 		entries, isList := list[2].([]any)
-		if isTime && isWait && isList {
-			return reply{at: at, block: time.Duration(ms) * time.Millisecond, entries: entries}, nil
+		if isWait && isFlag && isList {
+			return reply{block: time.Duration(ms) * time.Millisecond, due: due == 1, entries: entries}, nil
 		}
 	}
 	return reply{}, fmt.Errorf("the script take gave a list of %d", len(list))

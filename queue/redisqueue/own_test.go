@@ -200,11 +200,17 @@ func TestFull(t *testing.T) {
 
 func direct(t *testing.T, raw string) driver.Queue {
 	t.Helper()
+	return directFor(t, raw, time.Minute)
+}
+
+// directFor is a connection without package queue, which would renew what it has.
+func directFor(t *testing.T, raw string, lease time.Duration) driver.Queue {
+	t.Helper()
 	u, err := url.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial, err := redisqueue.Driver(u, &driver.Options{Lease: time.Minute, Outstanding: 1, Create: true})
+	dial, err := redisqueue.Driver(u, &driver.Options{Lease: lease, Outstanding: 1, Create: true})
 	if err != nil {
 		t.Fatal(err)
 	}

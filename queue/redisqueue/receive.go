@@ -36,8 +36,8 @@ func (c *conn) Receive(ctx context.Context, most int) ([]*driver.Delivery, error
 // sight is what was seen when somebody last looked for entries that others may have again:
 // there are none for a while, unless one is woken.
 type sight struct {
-	at    int64     // by the broker's clock, in ms
-	until time.Time // by ours; zero for look now
+	until time.Time // zero for look now
+	due   bool      // there is one then
 	wakes []any     // entries of the stream of wake-ups that are to be acknowledged
 }
 
@@ -61,7 +61,7 @@ func (c *conn) saw(s sight) {
 // next looks for entries, or waits for new ones while there are no others.
 func (c *conn) next(ctx context.Context, most int, look sight) ([]*driver.Delivery, error) {
 	if block := time.Until(look.until); len(look.wakes) == 0 && block > 0 {
-		return c.wait(ctx, most, look.at, max(block, time.Millisecond))
+		return c.wait(ctx, most, look.due, max(block, time.Millisecond))
 	}
 	return c.take(ctx, most, look.wakes)
 }
@@ -81,7 +81,7 @@ func (c *conn) begin() bool {
 // something comes. What was read from the stream of wake-ups is acknowledged with it. It
 // does not end with ctx: what the broker gives must come to somebody.
 func (c *conn) take(ctx context.Context, most int, wakes []any) ([]*driver.Delivery, error) {
-	args := append([]any{c.consumer, most, c.lease.Milliseconds()}, wakes...)
+	args := append([]any{c.consumer, most}, wakes...)
 	begun := time.Now()
 	list, err := takeScript.EvalSha(context.WithoutCancel(ctx), c.commands, c.keys.all(), args...).Slice()
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *conn) take(ctx context.Context, most int, wakes []any) ([]*driver.Deliv
 	if err != nil {
 		return nil, err
 	}
-	c.saw(sight{at: r.at, until: begun.Add(r.block)})
+	c.saw(sight{until: begun.Add(r.block), due: r.due})
 	ds := make([]*driver.Delivery, len(r.entries))
 	for i, raw := range r.entries {
 		t, values, err := readEntry(raw)
@@ -139,8 +139,9 @@ func (c *conn) putWaiter(w *waiter, err error) {
 }
 
 // wait is blocked in the broker until something comes, it is woken, the time is over or ctx
-// ends. begun is when it was last seen that there is nothing else.
-func (c *conn) wait(ctx context.Context, most int, begun int64, block time.Duration) ([]*driver.Delivery, error) {
+// ends. What it is given is leased by that; due tells that there is something else when the
+// time is over.
+func (c *conn) wait(ctx context.Context, most int, due bool, block time.Duration) ([]*driver.Delivery, error) {
 	w, err := c.getWaiter(ctx)
 	if err != nil {
 		return nil, err
@@ -150,6 +151,7 @@ func (c *conn) wait(ctx context.Context, most int, begun int64, block time.Durat
 		defer close(ended)
 		c.unblock(w, over)
 	})
+	until := time.Now().Add(c.lease) // rather too early: the lease begins when something comes
 	streams, err := w.conn.XReadGroup(context.WithoutCancel(ctx), &redis.XReadGroupArgs{
 		Group: group, Consumer: c.consumer, Streams: []string{c.keys.stream, c.keys.wake, ">", ">"},
 		Count: int64(most), Block: block,
@@ -162,24 +164,29 @@ func (c *conn) wait(ctx context.Context, most int, begun int64, block time.Durat
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	var fresh []redis.XMessage
+	ds := c.given(streams, until)
+	if len(ds) > 0 && due { // and who is given something may not come back soon
+		_ = passScript.EvalSha(context.WithoutCancel(ctx), c.commands, c.keys.all()).Err() // else others look a little later
+	}
+	return ds, nil
+}
+
+// given are the entries that came to one who waited. Who was woken looks next time.
+func (c *conn) given(streams []redis.XStream, until time.Time) (ds []*driver.Delivery) {
 	var woken sight
 	for _, s := range streams {
-		if s.Stream == c.keys.stream {
-			fresh = s.Messages
-			continue
-		}
 		for i := range s.Messages {
-			woken.wakes = append(woken.wakes, s.Messages[i].ID)
+			if m := &s.Messages[i]; s.Stream == c.keys.stream {
+				ds = append(ds, delivery(token{entry: m.ID, count: 1}, strung(m), until))
+			} else {
+				woken.wakes = append(woken.wakes, m.ID)
+			}
 		}
 	}
 	if len(woken.wakes) > 0 {
 		c.saw(woken)
 	}
-	if len(fresh) == 0 {
-		return nil, nil
-	}
-	return c.hold(ctx, fresh, begun)
+	return ds
 }
 
 // unblock ends the wait of a socket. It may come to the broker before the wait does, and is
@@ -200,22 +207,4 @@ func (c *conn) unblock(w *waiter, over <-chan struct{}) {
 		case <-again.C:
 		}
 	}
-}
-
-// hold writes down the leases of what came while we waited since begun.
-func (c *conn) hold(ctx context.Context, fresh []redis.XMessage, begun int64) ([]*driver.Delivery, error) {
-	args := []any{c.consumer, begun, c.lease.Milliseconds()}
-	for i := range fresh {
-		args = append(args, fresh[i].ID)
-	}
-	until := time.Now().Add(c.lease)
-	mine, err := holdScript.EvalSha(context.WithoutCancel(ctx), c.commands, c.keys.all(), args...).Bool()
-	if err != nil || !mine {
-		return nil, err // others get them when this consumer does not show up again
-	}
-	ds := make([]*driver.Delivery, len(fresh))
-	for i := range fresh {
-		ds[i] = delivery(token{entry: fresh[i].ID, count: 1}, strung(&fresh[i]), until)
-	}
-	return ds, nil
 }

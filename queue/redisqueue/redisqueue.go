@@ -5,10 +5,12 @@
 //
 // The stream has the queue's name, and one consumer group, navvy. An entry has the fields
 // id, correlation (if there is one) and body; one that somebody else added may have others
-// (see body). Leases are in a sorted set beside the stream, so that receivers may want
-// different ones, a message can wait, and who acknowledges too late is told; whatever
-// touches both is one script. Who waits is blocked in the broker by XREADGROUP, on the
-// stream and on a second one that wakes it when a message was given back.
+// (see body). The first delivery of an entry is its lease, for as long as the name of its
+// consumer says. Later ones, and those that were renewed or given back, are in a sorted set
+// beside the stream, so that receivers may want different leases, a message can wait, and who
+// acknowledges too late is told; whatever touches both is one script. Who waits is blocked
+// in the broker by XREADGROUP, on the stream and on a second one that wakes it when a message
+// was given back.
 //
 // Dead letters of QUEUE are in the queue QUEUE.dead, whose key is {QUEUE}.dead: all keys of
 // a queue are in one slot.
@@ -107,7 +109,7 @@ func dial(ctx context.Context, opts *redis.Options, k keys, lease time.Duration,
 	waitOpts := *opts
 	waitOpts.PoolSize = 10_000 // opened as they are needed: one for each that waits
 	c := &conn{
-		keys: k, lease: lease, consumer: rand.Text(),
+		keys: k, lease: lease, consumer: fmt.Sprintf("%s-%d", rand.Text(), lease.Milliseconds()),
 		commands: redis.NewClient(opts), waits: redis.NewClient(&waitOpts),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())

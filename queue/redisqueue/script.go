@@ -12,8 +12,8 @@ var lib string
 //go:embed script/take.lua
 var take string
 
-//go:embed script/hold.lua
-var hold string
+//go:embed script/pass.lua
+var pass string
 
 //go:embed script/ack.lua
 var ack string
@@ -36,7 +36,7 @@ var setup string
 var (
 	setupScript = redis.NewScript(lib + setup)
 	takeScript  = redis.NewScript(lib + take)
-	holdScript  = redis.NewScript(lib + hold)
+	passScript  = redis.NewScript(lib + pass)
 	ackScript   = redis.NewScript(lib + ack)
 	renewScript = redis.NewScript(lib + renew)
 	nackScript  = redis.NewScript(lib + nack)
@@ -44,5 +44,5 @@ var (
 	leaveScript = redis.NewScript(lib + leave)
 
 	// scripts are loaded by each connection; who uses them sends their hash alone.
-	scripts = []*redis.Script{setupScript, takeScript, holdScript, ackScript, renewScript, nackScript, deadScript, leaveScript}
+	scripts = []*redis.Script{setupScript, takeScript, passScript, ackScript, renewScript, nackScript, deadScript, leaveScript}
 )

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/navvy-run/navvy"
+	servicev1 "github.com/navvy-run/navvy/api/navvy/service/v1"
 	"github.com/navvy-run/navvy/runner/driver/drivertest"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/runner/service"
@@ -348,4 +350,66 @@ func BenchmarkGRPC(b *testing.B) {
 		b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds()), "p99-ns")
 	})
 	b.Run("at-once=100", func(b *testing.B) { invokeMany(b, s, 100) })
+}
+
+// BenchmarkOverhead is what an invocation of a service takes more than a bare call on the
+// same unix socket: the two by turns.
+func BenchmarkOverhead(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := grpc.NewServer()
+	servicev1.RegisterUserServiceServer(server, echoing{})
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) })
+	b.Cleanup(func() { // after the service is disposed of
+		server.Stop()
+		serving.Wait()
+	})
+	s := opened(b, "grpc:unix:"+path, service.Options{})
+	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	bare := servicev1.NewUserServiceClient(conn)
+	body := []byte("a request")
+	took := [2][]time.Duration{}
+	for b.Loop() {
+		began := time.Now()
+		if _, err := bare.Invoke(b.Context(), &servicev1.InvokeRequest{Input: body}); err != nil {
+			b.Fatal(err)
+		}
+		between := time.Now()
+		if _, err := s.Invoke(b.Context(), &service.Request{Body: body}); err != nil {
+			b.Fatal(err)
+		}
+		took[0], took[1] = append(took[0], between.Sub(began)), append(took[1], time.Since(between))
+	}
+	p50 := func(i int) float64 {
+		slices.Sort(took[i])
+		return float64(took[i][len(took[i])/2].Nanoseconds())
+	}
+	b.ReportMetric(p50(0), "bare-p50-ns")
+	b.ReportMetric(p50(1), "p50-ns")
+	b.ReportMetric(p50(1)-p50(0), "overhead-p50-ns")
+}
+
+// echoing is a service that gives back what it is given.
+type echoing struct {
+	servicev1.UnimplementedUserServiceServer
+}
+
+func (echoing) Initialize(context.Context, *servicev1.InitializeRequest) (*servicev1.InitializeResponse, error) {
+	return &servicev1.InitializeResponse{}, nil
+}
+
+func (echoing) Invoke(_ context.Context, r *servicev1.InvokeRequest) (*servicev1.InvokeResponse, error) {
+	return &servicev1.InvokeResponse{Output: r.GetInput()}, nil
+}
+
+func (echoing) Dispose(context.Context, *servicev1.DisposeRequest) (*servicev1.DisposeResponse, error) {
+	return &servicev1.DisposeResponse{}, nil
 }

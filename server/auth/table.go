@@ -46,6 +46,15 @@ var table = map[string]who{
 	"/navvy.v1.Queues/Resume": admins,
 	"/navvy.v1.Queues/Remove": admins,
 
+	// Messages belong to whoever sent them, and so do their answers.
+	"/navvy.v1.Messages/Send":    changers,
+	"/navvy.v1.Messages/Receive": changers,
+	"/navvy.v1.Messages/Ack":     changers,
+	"/navvy.v1.Messages/Release": changers,
+	"/navvy.v1.Messages/Peek":    changers,
+	"/navvy.v1.Messages/Purge":   changers,
+	"/navvy.v1.Messages/Redrive": changers,
+
 	"/navvy.v1.Workers/Work":        workers,
 	"/navvy.v1.Workers/WriteOutput": workers,
 	"/navvy.v1.Workers/Function":    workers,

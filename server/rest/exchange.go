@@ -34,6 +34,9 @@ const maxBody = 1 << 20
 // maxFunction bounds the body that has a function, whose code may be in base 64.
 const maxFunction = 2 << 20
 
+// maxSend bounds the body that has messages to send.
+const maxSend = 16 << 20
+
 // restTime is how long what is left of the body of a call that has failed may take to
 // come: net/http reads a good part of it before it answers.
 const restTime = 5 * time.Second

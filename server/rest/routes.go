@@ -78,6 +78,14 @@ var routes = resolve([]route{
 	{method: http.MethodPost, path: "/v1/queues/{name}/resume", call: "Queues.Resume", body: true},
 	{method: http.MethodDelete, path: "/v1/queues/{name}", call: "Queues.Remove"},
 
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages", call: "Messages.Send", body: true, bound: maxSend},
+	{method: http.MethodGet, path: "/v1/queues/{queue}/messages", call: "Messages.Peek"},
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages/receive", call: "Messages.Receive", body: true},
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages/ack", call: "Messages.Ack", body: true},
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages/release", call: "Messages.Release", body: true},
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages/purge", call: "Messages.Purge", body: true},
+	{method: http.MethodPost, path: "/v1/queues/{queue}/messages/redrive", call: "Messages.Redrive", body: true},
+
 	{method: http.MethodPost, path: "/v1/functions", call: "Functions.Register", body: true, bound: maxFunction},
 	{method: http.MethodGet, path: "/v1/functions", call: "Functions.List"},
 	{method: http.MethodGet, path: "/v1/functions/{id}", call: "Functions.Get"},

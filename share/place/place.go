@@ -69,13 +69,13 @@ func Parse(text string) (Place, error) {
 			return Place{}, invalid("what is given is no place: want share://NAME/PATH, or a URL")
 		}
 		if !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "" {
-			return Place{}, invalid("%.80q is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH", u.Redacted())
+			return Place{}, invalid("%.80q is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH", Redacted(u))
 		}
 		switch {
 		case u.Scheme == "file":
 			path, u.Fragment, u.RawFragment = u.Fragment, "", ""
 		case u.Fragment != "":
-			return Place{}, invalid("%.80q: a # in a name is written as %%23", u.Redacted())
+			return Place{}, invalid("%.80q: a # in a name is written as %%23", Redacted(u))
 		default:
 			path, u.Path, u.RawPath = strings.TrimPrefix(u.Path, "/"), "", ""
 		}
@@ -112,15 +112,31 @@ func (p Place) String() string {
 	} else {
 		u.Path = "/" + path
 	}
-	return u.Redacted()
+	return Redacted(u)
 }
 
-// HasPassword tells whether the URL of a share, or of a place, has a password in it.
+// HasPassword tells whether the URL of a share, or of a place, has a password in it, also
+// in a URL among its options.
 func HasPassword(text string) bool {
 	u, err := url.Parse(text)
-	if err != nil || u.User == nil {
+	if err != nil {
 		return false
 	}
 	_, has := u.User.Password()
-	return has
+	return has || inOptions(u)
+}
+
+// inOptions tells whether the options of a URL may have a password in them.
+func inOptions(u *url.URL) bool {
+	values, err := url.QueryUnescape(u.RawQuery)
+	return err != nil || strings.Contains(values, "@")
+}
+
+// Redacted is the URL of a share, or of a place, without what may be a password.
+func Redacted(u *url.URL) string {
+	shown := *u
+	if inOptions(u) {
+		shown.RawQuery = "..."
+	}
+	return shown.Redacted()
 }

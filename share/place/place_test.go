@@ -49,12 +49,19 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s is a place", text)
 		}
 	}
-	if !HasPassword("s3://k:p@b/x") || HasPassword("s3://b/x") || HasPassword("s3://k@b") {
+}
+
+// Passwords are found, and not shown.
+func TestPasswords(t *testing.T) {
+	t.Parallel()
+	if !HasPassword("s3://k:p@b/x") || !HasPassword("s3://b?endpoint=http://u:p@h") || !HasPassword("s3://b?endpoint=http://u:p%40h") || HasPassword("s3://b/x") || HasPassword("s3://k@b") {
 		t.Error("passwords")
 	}
-	p, err := Parse("s3://k:hidden@bucket/a")
-	if err != nil || strings.Contains(p.String(), "hidden") {
-		t.Errorf("%s, %v", p, err)
+	for _, text := range []string{"s3://k:hidden@bucket/a", "s3://bucket/a?endpoint=http://u:hidden@h"} {
+		p, err := Parse(text)
+		if err != nil || strings.Contains(p.String(), "hidden") {
+			t.Errorf("%s, %v", p, err)
+		}
 	}
 }
 

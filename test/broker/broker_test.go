@@ -1,6 +1,6 @@
 // Package broker_test kills real brokers and real workers without a server while requests
 // are on their way, at random and from a seed: each request is answered, and under its own
-// correlation id.
+// correlation id. Many requests through each broker are accounted for one by one.
 package broker_test
 
 import (
@@ -22,16 +22,20 @@ import (
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/ask"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
 	"github.com/navvy-run/navvy/queue/rabbitqueue"
 	"github.com/navvy-run/navvy/queue/rabbitqueue/rabbittest"
 	"github.com/navvy-run/navvy/queue/redisqueue"
 	"github.com/navvy-run/navvy/queue/redisqueue/redistest"
+	"github.com/navvy-run/navvy/queue/servicebusqueue"
+	"github.com/navvy-run/navvy/queue/servicebusqueue/servicebustest"
 	"github.com/navvy-run/navvy/test/lifetest"
 )
 
 var navvy string
 
 func TestMain(m *testing.M) {
+	natstest.Serve()
 	os.Exit(lifetest.RunWithNavvy(m, func(path string) { navvy = path }))
 }
 
@@ -39,6 +43,8 @@ func TestMain(m *testing.M) {
 type broker struct {
 	url           func(queue string) string
 	kill, restart func(testing.TB)
+	drivers       map[string]driver.Driver
+	env           []string // of the workers
 	// last is a queue to be made after the others: RabbitMQ writes down that a quorum queue
 	// exists some seconds later, or when there is another one; killed before, it loses it.
 	last string
@@ -48,7 +54,18 @@ func startRedis(t *testing.T) *broker {
 	s := redistest.Start(t)
 	return &broker{
 		url:  func(queue string) string { return "redis://" + s.Addr + "/" + queue },
-		kill: s.Kill, restart: s.Restart,
+		kill: s.Kill, restart: s.Restart, drivers: map[string]driver.Driver{"redis": redisqueue.Driver},
+	}
+}
+
+// startServiceBus starts the stand-in.
+func startServiceBus(t *testing.T) *broker {
+	s := servicebustest.StartOnDisk(t)
+	bus := servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: s.ConnectionString()})
+	return &broker{
+		url:  func(queue string) string { return "azservicebus:///" + queue },
+		kill: s.Kill, restart: s.Restart, drivers: map[string]driver.Driver{"azservicebus": bus},
+		env: []string{"AZURE_SERVICEBUS_CONNECTION_STRING=" + s.ConnectionString()},
 	}
 }
 
@@ -60,21 +77,24 @@ func startRabbit(t *testing.T) *broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	return &broker{url: s.URL, last: s.URL("last"), kill: func(testing.TB) { s.Kill() }, restart: func(t testing.TB) {
+	return &broker{url: s.URL, last: s.URL("last"), drivers: map[string]driver.Driver{"amqp": rabbitqueue.Driver}, kill: func(testing.TB) { s.Kill() }, restart: func(t testing.TB) {
 		if err := s.Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}}
 }
 
-var drivers = map[string]driver.Driver{"redis": redisqueue.Driver, "amqp": rabbitqueue.Driver}
-
 // TestPromises lets lives go by for as long as NAVVY_CRASH_TIME says.
 func TestPromises(t *testing.T) {
 	lifetest.Run(t, time.Second, func(t *testing.T, seed uint64) {
 		start := startRedis
-		if seed%4 == 0 && os.Getenv("NAVVY_CRASH_TIME") != "" { // it takes half a minute
-			start = startRabbit
+		if os.Getenv("NAVVY_CRASH_TIME") != "" { // these take longer
+			switch seed % 4 {
+			case 0:
+				start = startRabbit
+			case 1:
+				start = startServiceBus
+			}
 		}
 		// A test of its own, so that its broker ends with it.
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { live(t, start(t), rand.New(rand.NewPCG(seed, 1)), seed) })
@@ -85,6 +105,7 @@ func TestPromises(t *testing.T) {
 type workers struct {
 	t    *testing.T
 	args []string
+	env  []string // besides that of the test
 
 	mu  sync.Mutex
 	all []*exec.Cmd
@@ -101,6 +122,7 @@ func (w *workers) Write(p []byte) (int, error) {
 func (w *workers) start() *exec.Cmd {
 	cmd := exec.Command(navvy, w.args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.t.TempDir(), io.Discard, w
+	cmd.Env = append(os.Environ(), w.env...)
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -113,11 +135,11 @@ func live(t *testing.T, b *broker, rng *rand.Rand, seed uint64) {
 	in, out := b.url(fmt.Sprint("in", seed)), b.url(fmt.Sprint("out", seed))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	w := &workers{t: t, args: []string{
+	w := &workers{t: t, env: b.env, args: []string{
 		"worker", "start", "--requests", in, "--responses", out, "-j", "4", "--lease", "3s", "--attempts", "1000",
 		"--service", "cgi-raw:/bin/sh -c 'sleep 0.0$(($$%10)); cat'",
 	}}
-	asker, closeAll := opened(ctx, t, in, out, b.last)
+	asker, closeAll := opened(ctx, t, b.drivers, in, out, b.last)
 	for range 3 {
 		w.all = append(w.all, w.start())
 	}
@@ -146,7 +168,7 @@ func live(t *testing.T, b *broker, rng *rand.Rand, seed uint64) {
 }
 
 // opened makes somebody who asks.
-func opened(ctx context.Context, t *testing.T, urls ...string) (*ask.Asker, func()) {
+func opened(ctx context.Context, t *testing.T, drivers map[string]driver.Driver, urls ...string) (*ask.Asker, func()) {
 	t.Helper()
 	var queues []*queue.Queue
 	for _, url := range urls {

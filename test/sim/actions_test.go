@@ -77,6 +77,7 @@ var actions = []action{
 	{"restart", 1, (*sim).restart},
 	{"fill", 1, (*sim).fill},
 	{"register", 4, (*sim).register},
+	{"acknowledge", 6, (*sim).acknowledge},
 	{"change a value", 4, (*sim).changeValue},
 }
 

@@ -45,7 +45,7 @@ func (s *sim) lookAt(j *job, all bool) bool {
 		return false
 	}
 	j.mixed = false
-	return s.lookAtHistory(j) && s.lookAtAttempts(j) && s.lookAtPrinted(j) && s.lookAtStatus(j, &state)
+	return s.lookAtLetters(j) && s.lookAtHistory(j) && s.lookAtAttempts(j) && s.lookAtPrinted(j) && s.lookAtStatus(j, &state)
 }
 
 // lookAtStatus sees that users are told the same.
@@ -109,7 +109,7 @@ func (s *sim) byItself(j *job, want, got face, state *engine.State) bool {
 		return false
 	}
 	if !got.exists {
-		return j.ended && !s.now().Before(j.expires) // its time was over
+		return j.ended && !j.expires.IsZero() && !s.now().Before(j.expires) // its time was over
 	}
 	if got.held && !want.held && want.attached != 0 && want.attached != s.boots {
 		want.held = true // its client is gone for good
@@ -147,7 +147,7 @@ func (j *job) retried(round uint32, sel engine.RetrySelection) int {
 			return
 		}
 		t.history[t.answered] = t.answer
-		t.answer = nil
+		t.answer, t.acked, t.perhaps = nil, false, false
 		n++
 	}
 	for _, i := range sel.Indexes {

@@ -31,6 +31,7 @@ const (
 	ruleSound    rule = "navvy verify finds nothing"
 	ruleRegistry rule = "what was registered stays, all or nothing, and conditions hold"
 	ruleValues   rule = "what was put stays with its version, and conditions hold"
+	ruleLetters  rule = "an answered message waits until it is acknowledged, and no longer"
 	ruleCalls    rule = "a call fails only for a reason"
 )
 
@@ -128,6 +129,9 @@ type task struct {
 	answer   *run            // its result, as far as anybody knows
 	answered uint32          // in which round it came
 	history  map[uint32]*run // its results in earlier rounds
+	// acked says that its letter was acknowledged; perhaps, that a call which would have
+	// done so was cut.
+	acked, perhaps bool
 }
 
 // since is the number of the attempt that ended the last round: later ones

@@ -36,6 +36,9 @@ func (s *sim) draft() navvy.Job {
 		spec.Delay = time.Duration(s.rng.IntN(3000)) * time.Millisecond
 	}
 	if s.chance(30) {
+		spec.Format, spec.Responses = navvy.InputMessage, true
+	}
+	if s.chance(30) {
 		spec.IdempotencyKey = fmt.Sprintf("key%d", s.rng.IntN(3))
 	}
 	return spec

@@ -50,6 +50,8 @@ func (s *sim) jobsInTables() (map[byte]map[navvy.JobID]bool, error) {
 			return nil
 		case 'l', 'o', 'e':
 			id = string(key[len(key)-idLength:])
+		case 'w':
+			id = string(key[len(key)-8-idLength : len(key)-8])
 		case 'k':
 			id = string(value)
 		default:
@@ -67,7 +69,7 @@ func (s *sim) lookAtTablesOf(j *job, found map[byte]map[navvy.JobID]bool, open b
 	f := j.sure
 	want := map[byte]bool{
 		'j': f.exists, 's': f.exists, 'o': f.exists,
-		'l': f.exists && !j.ended && !f.held, 'e': f.exists && j.ended,
+		'l': f.exists && !j.ended && !f.held, 'e': f.exists && j.ended && j.letters() == 0, 'w': f.exists && j.letters() > 0,
 		'k': f.exists && j.spec.IdempotencyKey != "", 'y': false, 't': false,
 	}
 	for table, want := range want {

@@ -282,3 +282,25 @@ func BenchmarkAnswers(b *testing.B) {
 		})
 	}
 }
+
+func TestTransfer(t *testing.T) {
+	t.Parallel()
+	for want, tr := range map[string]Transfer{
+		" 50%  [###############...............]  1/3 files  1.0 GiB/2.0 GiB  100 MiB/s  ETA 10s  7s": {Files: 1, TotalFiles: 3, Bytes: 1 << 30, TotalBytes: 2 << 30, PerSecond: 100 << 20, Elapsed: 7 * time.Second},
+		"12 MiB  3.0 MiB/s  4s":     {TotalFiles: 1, Bytes: 12 << 20, TotalBytes: -1, PerSecond: 3 << 20, Elapsed: 4 * time.Second},
+		"2/2 files  0 B  0 B/s  0s": {Files: 2, TotalFiles: 2},
+	} {
+		if got := tr.Line(90); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+		for width := 1; width < 100; width++ {
+			if line := tr.Line(width); len(line) > width {
+				t.Errorf("%d columns: %q", width, line)
+			}
+		}
+	}
+	// A file that has grown meanwhile.
+	if line := (Transfer{Bytes: 20, TotalBytes: 10}).Line(80); !strings.HasPrefix(line, "100%") {
+		t.Errorf("%q", line)
+	}
+}

@@ -36,6 +36,8 @@ func (j *Joblog) Write(r *navvy.Result, command string) error {
 	}
 	exit, ok := exitCode(r)
 	switch {
+	case r.State == navvy.Failed && r.Exit == (navvy.Exit{}) && ok:
+		exit = -1 // it was ended, or is no process
 	case ok || r.Exit.Signal != 0:
 	case r.Reason == navvy.ReasonNotFound:
 		exit = 127

@@ -37,7 +37,7 @@ func fit(parts []part, width int, share float64) string {
 	for length(parts) > width {
 		last := -1
 		for i, part := range parts {
-			if part.text != "" && part.rank > 0 && (last < 0 || part.rank > parts[last].rank) {
+			if part.text != "" && part.rank > 0 && (last < 0 || part.rank > parts[last].rank) { //nolint:gosec // last is an index of parts, or less than zero
 				last = i
 			}
 		}

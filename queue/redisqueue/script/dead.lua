@@ -1,7 +1,7 @@
 -- dead moves an entry to the dead letters, and tells whether it was still his who asks.
 -- ARGV: reason, the entry, and which delivery of it. KEYS[5]: the dead letters.
 local id = ARGV[2]
-if not owned(redis.call('ZSCORE', held, id), tonumber(ARGV[3])) then
+if not owned(redis.call('ZSCORE', held, id), id, tonumber(ARGV[3])) then
 	return 0
 end
 local entry = redis.call('XRANGE', stream, id, id)[1]

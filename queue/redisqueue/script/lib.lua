@@ -3,13 +3,16 @@
 -- received, acknowledged and so freed.
 --
 -- stream   the entries; its group knows who has which, and how often each was delivered
--- held     a sorted set of the entries that somebody has or that wait: when others may have
---          them, and whose they are (see score)
+-- held     a sorted set of entries that somebody has or that wait: when others may have them,
+--          and whose they are (see score). One that was delivered once, and is not in it, is
+--          leased to its consumer for the consumer's lease, from its delivery on: what is
+--          acknowledged soon is never written here, and a delivery has its lease at once
 -- wake     a stream of which one entry wakes one who waits
--- seen     a sorted set of consumers: until when they will have shown up again
+-- seen     a sorted set of consumers: when somebody is to look for leases of theirs that are
+--          over and not in held (see look)
 local stream, held, wake, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group = 'navvy'
-local patience = 60000 -- ms: how long a consumer may say nothing until somebody looks after it
+local patience = 60000 -- ms: how long a consumer that has nothing may say nothing until it is removed
 local soon = 5000      -- ms: nobody waits longer than that without looking
 
 local function time()
@@ -39,16 +42,30 @@ local function scores(first)
 	return redis.call('ZMSCORE', held, unpack(ids)), ids
 end
 
--- owned tells whether an entry of that score still is leased by that delivery.
-local function owned(is, count)
-	return is and tonumber(is) % 1024 == count % 1023 + 1
+-- owned tells whether an entry of that score, or of none, still is leased by that delivery.
+local function owned(is, id, count)
+	if is then
+		return tonumber(is) % 1024 == count % 1023 + 1
+	end
+	return count == 1 and #redis.call('XPENDING', stream, group, id, id, 1) == 1
 end
 
--- show says that a consumer is alive, now and then.
+-- lease_of is how long a consumer has what it is given, in ms: its name ends with that.
+local function lease_of(consumer)
+	return tonumber(string.match(consumer, '%-(%d+)$')) or patience
+end
+
+-- A score in seen is when to look, in ms, times 64, plus how often nothing was found since
+-- the consumer last showed up.
+
+-- show says that a consumer is alive. It is written down once for each time somebody looks.
 local function show(consumer, now)
-	local last = redis.call('ZSCORE', seen, consumer)
-	if not last or tonumber(last) < now + patience * 3 / 4 then
-		redis.call('ZADD', seen, now + patience, consumer)
+	local is = tonumber(redis.call('ZSCORE', seen, consumer))
+	if not is then
+		redis.call('ZADD', seen, (now + lease_of(consumer)) * 64, consumer)
+		redis.call('ZADD', seen, 'NX', (now + patience) * 64, '*') -- see sweep
+	elseif is % 64 > 0 then
+		redis.call('ZADD', seen, is - is % 64, consumer)
 	end
 end
 
@@ -72,4 +89,7 @@ local function forget(consumer)
 	redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer)
 	redis.call('XGROUP', 'DELCONSUMER', wake, group, consumer)
 	redis.call('ZREM', seen, consumer)
+	if redis.call('ZCARD', seen) == 1 then
+		redis.call('ZREM', seen, '*')
+	end
 end

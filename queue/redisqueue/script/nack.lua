@@ -1,6 +1,6 @@
 -- nack gives an entry back, and tells whether it was still his who asks.
 -- ARGV: delay in ms, the entry, and which delivery of it.
-if not owned(redis.call('ZSCORE', held, ARGV[2]), tonumber(ARGV[3])) then
+if not owned(redis.call('ZSCORE', held, ARGV[2]), ARGV[2], tonumber(ARGV[3])) then
 	return 0
 end
 -- It belongs to nobody then. Its deliveries are not counted by this.

@@ -5,7 +5,7 @@ local now, ids = scores(2)
 local leases, told = {}, {}
 for i, id in ipairs(ids) do
 	local count = tonumber(ARGV[2 * i + 1])
-	local mine = owned(now[i], count)
+	local mine = owned(now[i], id, count)
 	if mine then
 		leases[#leases + 1] = score(until_then, count)
 		leases[#leases + 1] = id
