@@ -14,6 +14,7 @@ import (
 // stageFlags name files that tasks find in their working directories, and leave there.
 type stageFlags struct {
 	in, out []string
+	moved   *transferFlags // nil where nothing is copied from here and back
 }
 
 func (f *stageFlags) add(cmd *cobra.Command) {
@@ -23,7 +24,9 @@ func (f *stageFlags) add(cmd *cobra.Command) {
 }
 
 // any tells whether there are any.
-func (f *stageFlags) any() bool { return len(f.in)+len(f.out) > 0 }
+func (f *stageFlags) any() bool {
+	return len(f.in)+len(f.out) > 0 || f.moved != nil && f.moved.any()
+}
 
 // defaultPath is the path of a place in the share default: a placeholder may stand in it.
 func defaultPath(flag, text string) (string, error) {
@@ -62,6 +65,9 @@ func (f *stageFlags) stage() (s navvy.Stage, err error) {
 		}
 		s.Out = append(s.Out, out)
 	}
+	if f.moved != nil {
+		f.moved.stage(&s)
+	}
 	return s, nil
 }
 
@@ -80,7 +86,7 @@ func (f *jobFlags) applyStage(job *navvy.Job) (err error) {
 		return nil
 	}
 	if f.workdir != "" {
-		return withHint(usagef("--workdir does not go with --in and --out: files are staged into a directory of each task's own"), "leave --workdir out")
+		return withHint(usagef("--workdir does not go with --in, --out and what copies files: they are staged into a directory of each task's own"), "leave --workdir out")
 	}
 	if job.Spec.Command == nil {
 		return usagef("--in and --out go with a command")
