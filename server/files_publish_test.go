@@ -129,7 +129,9 @@ func TestPublish(t *testing.T) {
 		if err := by.PutFile(ctx, l.ref, "out/f", strings.NewReader("late")); !errors.Is(err, navvy.ErrLeaseLost) {
 			t.Errorf("put after the end: %v", err)
 		}
-		l.Leave()
+		if err := l.Leave(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -169,5 +171,49 @@ func TestPublishAfterCrash(t *testing.T) {
 	files := w.as(t, "ann", auth.RoleUser).Files()
 	if got := text(t, files, "out/f"); got != "won" || fileNames(t, files, "") != "out/f" {
 		t.Errorf("the file is %q, and there are %s", got, fileNames(t, files, ""))
+	}
+}
+
+// Of two attempts of a task, the files of the one count that is its result: those of the
+// other, whose worker was lost, go.
+func TestPublishOneOfTwo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	background(t, w.mgr.Run, w.srv.PublishFiles)
+	ann := w.as(t, "ann", auth.RoleUser)
+	lost := w.conn(t, "lost", auth.RoleWorker)
+	first := w.lease(t, ann, lost)
+	first.makes(t, client.NewWorkers(lost), "f", "of the first")
+	first.makes(t, client.NewWorkers(lost), "only", "of the first")
+	if err := lost.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn := w.conn(t, "w", auth.RoleWorker)
+	by := client.NewWorkers(conn)
+	session, err := by.Work(t.Context(), client.WorkerInfo{Name: "w", Kinds: []string{"noop"}, Slots: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Report(nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	second := leasing{Session: session}
+	for second.ref.Task != first.ref.Task {
+		orders, err := session.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range orders.Assignments {
+			second.ref = a.AttemptRef
+		}
+	}
+	second.makes(t, by, "f", "of the second")
+	second.ends(t, navvy.OutcomeSucceeded)
+	w.awaits(t, first.ref.Task.Job)
+	if got := text(t, ann.Files(), "f"); got != "of the second" || fileNames(t, ann.Files(), "") != "f" {
+		t.Errorf("f is %q, and there are %s", got, fileNames(t, ann.Files(), ""))
+	}
+	if n := w.hidden(t); n != 0 {
+		t.Errorf("%d files of attempts are left", n)
 	}
 }

@@ -54,7 +54,10 @@ func TestMove(t *testing.T) {
 				t.Errorf("out of the share: %v", err)
 			}
 			n := 0
-			for range s.List(ctx, "") {
+			for _, err := range s.List(ctx, "") {
+				if err != nil {
+					t.Fatal(err)
+				}
 				n++
 			}
 			if n != 2 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
 )
@@ -33,6 +35,36 @@ func (a *app) openServerShare(ctx context.Context) (*share.Share, error) {
 	closing := context.WithoutCancel(ctx)
 	b := serverFiles{c.Files(), func() error { return c.close(closing) }}
 	return share.OpenBucket(defaultShare+" of "+c.server, blob.NewBucket(b)), nil
+}
+
+// shareOf has a server keep files where its flags say.
+func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
+	at := f.share
+	switch {
+	case at != "" && f.shareFile != "":
+		return usagef("--share and --share-file both name a share: give one of them")
+	case at != "":
+		if err := noPassword(at); err != nil {
+			return err
+		}
+	case f.shareFile != "":
+		text, err := a.smallFile(f.shareFile)
+		if err != nil {
+			return usagef("--share-file: %w", err)
+		}
+		at = strings.TrimSpace(text)
+	default:
+		at = a.env("NAVVY_SHARE")
+	}
+	if at == "" {
+		return nil // the data directory
+	}
+	open := func(ctx context.Context) (*share.Share, error) {
+		s, err := share.Open(ctx, at, &share.Options{AzureConnection: a.env("AZURE_STORAGE_CONNECTION_STRING")})
+		return s, shareHint(err)
+	}
+	cfg.OpenFiles = open
+	return nil
 }
 
 // ErrorCode tells of what kind an error is.

@@ -135,3 +135,29 @@ func bringsAlong(s *navvy.Stage, program string) bool {
 	}
 	return false
 }
+
+// stagedIn is what the tasks of a job find in their directories, as --in has it.
+func stagedIn(s *navvy.Stage) string {
+	list := make([]string, len(s.In))
+	for i, in := range s.In {
+		if list[i] = in.From; in.To != "" {
+			list[i] += "=" + in.To
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// stagedOut is what they leave there, as --out has it.
+func stagedOut(s *navvy.Stage) string {
+	list := make([]string, len(s.Out))
+	for i, out := range s.Out {
+		list[i] = out.Pattern
+		if out.Optional {
+			list[i] += "?"
+		}
+		if out.To != "" {
+			list[i] += "=" + out.To
+		}
+	}
+	return strings.Join(list, ", ")
+}
