@@ -126,11 +126,11 @@ func (f Files) Get(ctx context.Context, key string, w io.Writer) (File, error) {
 	if err != nil {
 		return File{}, api.FromWire(err)
 	}
-	return receiveFile(stream, w)
+	return receiveFile(stream, key, w)
 }
 
 // receiveFile writes what comes to w, and checks it.
-func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], w io.Writer) (File, error) {
+func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], key string, w io.Writer) (File, error) {
 	var file File
 	sum, n := sha256.New(), int64(0)
 	for {
@@ -150,8 +150,8 @@ func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], w 
 		}
 	}
 	got := hex.EncodeToString(sum.Sum(nil))
-	if n != file.Size || file.SHA256 != "" && file.SHA256 != got {
-		return file, fmt.Errorf("file %q: what came is not what was sent: %w", file.Key, navvy.ErrCorrupt)
+	if file.Key == "" || n != file.Size || file.SHA256 != "" && file.SHA256 != got {
+		return file, fmt.Errorf("file %q: what came is not what was sent: %w", key, navvy.ErrCorrupt)
 	}
 	file.SHA256 = got
 	return file, nil
@@ -222,7 +222,7 @@ func (w *Workers) GetFile(ctx context.Context, ref AttemptRef, key string, to io
 	if err != nil {
 		return File{}, api.FromWire(err)
 	}
-	return receiveFile(stream, to)
+	return receiveFile(stream, key, to)
 }
 
 // PutFile keeps a file that an attempt has made, until the attempt is its task's result:

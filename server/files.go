@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 
@@ -17,9 +19,19 @@ import (
 	"github.com/navvy-run/navvy"
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/server/auth"
-	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/place"
 )
+
+// FileStore is where a server keeps files: a *share.Share, whose errors it gives.
+type FileStore interface {
+	Put(ctx context.Context, key string, r io.Reader, o *place.PutOptions) (place.File, error)
+	// Copy writes a file to w, in pieces that are its own, and checks it.
+	Copy(ctx context.Context, key string, w io.Writer, progress func(n int64)) (place.File, error)
+	Stat(ctx context.Context, key string) (place.File, error)
+	List(ctx context.Context, prefix string) iter.Seq2[place.File, error]
+	Move(ctx context.Context, from, to string) error
+	Remove(ctx context.Context, key string) error
+}
 
 // Where files lie in the server's share.
 const (
@@ -70,7 +82,7 @@ func fileKey(owner, name string) (string, error) {
 }
 
 // store is the share that keeps files.
-func (s *Server) store() (*share.Share, error) {
+func (s *Server) store() (FileStore, error) {
 	if s.opts.Files == nil {
 		return nil, fmt.Errorf("this server keeps no files: %w", navvy.ErrUnsupported)
 	}
@@ -80,7 +92,7 @@ func (s *Server) store() (*share.Share, error) {
 // owner is whose files a call is about: the caller's own, or, for an admin who names
 // another owner, that one's, which goes into the audit log. What attempts of the owner
 // have published is there then.
-func (s *files) owner(ctx context.Context, owner, method string) (string, *share.Share, error) {
+func (s *files) owner(ctx context.Context, owner, method string) (string, FileStore, error) {
 	st, err := s.store()
 	if err != nil {
 		return "", nil, err
@@ -101,7 +113,7 @@ func (s *files) owner(ctx context.Context, owner, method string) (string, *share
 	return owner, st, s.publishOf(ctx, owner)
 }
 
-func fromFile(f *share.File, name string) *navvyv1.File {
+func fromFile(f *place.File, name string) *navvyv1.File {
 	m := &navvyv1.File{Key: name, Size: f.Size, Sha256: f.SHA256}
 	if !f.Modified.IsZero() {
 		m.Changed = timestamppb.New(f.Modified)
@@ -166,15 +178,15 @@ type incomingFile struct {
 }
 
 // put writes the file.
-func (in *incomingFile) put(ctx context.Context, st *share.Share, key string, h *navvyv1.FilesPutHeader) (share.File, error) {
+func (in *incomingFile) put(ctx context.Context, st FileStore, key string, h *navvyv1.FilesPutHeader) (place.File, error) {
 	in.hash = sha256.New()
 	if err := in.server.eng.Room(); err != nil {
-		return share.File{}, err
+		return place.File{}, err
 	}
 	if in.server.opts.Full() {
-		return share.File{}, fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
+		return place.File{}, fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
 	}
-	f, err := st.Put(ctx, key, in, &share.PutOptions{SHA256: h.GetSha256(), IfAbsent: h.GetIfAbsent()})
+	f, err := st.Put(ctx, key, in, &place.PutOptions{SHA256: h.GetSha256(), IfAbsent: h.GetIfAbsent()})
 	if err != nil {
 		return f, fmt.Errorf("put file %q: %w", h.GetKey(), err)
 	}
@@ -242,30 +254,28 @@ func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResp
 	if err != nil {
 		return err
 	}
-	r, err := s.opts.Files.Open(stream.Context(), key)
+	f, err := s.opts.Files.Copy(stream.Context(), key, chunkWriter{stream}, nil)
 	if err != nil {
 		return noFile(name, err)
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	if err := stream.Send(&navvyv1.FilesGetResponse{File: fromFile(&r.File, name)}); err != nil {
-		return err
-	}
-	for {
-		chunk := make([]byte, getChunk) // whoever receives it in this process has it then
-		n, readErr := io.ReadFull(r, chunk)
-		if n > 0 {
-			if err := stream.Send(&navvyv1.FilesGetResponse{Chunk: chunk[:n]}); err != nil {
-				return err
-			}
+	return stream.Send(&navvyv1.FilesGetResponse{File: fromFile(&f, name)})
+}
+
+// chunkWriter sends what is written to it.
+type chunkWriter struct {
+	stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse]
+}
+
+func (w chunkWriter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), getChunk)
+		// Whoever receives it in this process has it then.
+		if err := w.stream.Send(&navvyv1.FilesGetResponse{Chunk: bytes.Clone(rest[:n])}); err != nil {
+			return 0, err
 		}
-		switch {
-		case readErr == nil:
-		case errors.Is(readErr, io.EOF), errors.Is(readErr, io.ErrUnexpectedEOF):
-			return nil
-		default:
-			return readErr
-		}
+		rest = rest[n:]
 	}
+	return len(p), nil
 }
 
 // Stat implements the call of that name.

@@ -19,7 +19,6 @@ import (
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
 	"github.com/navvy-run/navvy/server/auth"
-	"github.com/navvy-run/navvy/share"
 )
 
 // Server serves one manager and its engine. Its methods may be called at once.
@@ -57,7 +56,7 @@ type Options struct {
 	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
 	// Files keeps the files of owners, and what attempts have made. Defaults to none.
-	Files *share.Share
+	Files FileStore
 	// Brokers answers requests of brokers. Defaults to nobody: queues cannot be attached.
 	Brokers Brokers
 	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.

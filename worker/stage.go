@@ -22,28 +22,38 @@ import (
 	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/placeholder"
 	"github.com/navvy-run/navvy/runner/driver"
-	"github.com/navvy-run/navvy/share"
 )
+
+// Cache keeps files by what they hold, for each owner: a *share.Cache. Its methods may be
+// called at once.
+type Cache interface {
+	// Get gives where the file of that SHA-256 is, for reading only, until release is called.
+	// If it is not there fetch writes it, for all who ask meanwhile.
+	Get(ctx context.Context, owner, sha256 string, size int64, fetch func(ctx context.Context, w io.Writer) error) (path string, release func(), err error)
+	Close() error
+}
 
 // stagedFiles are those that this worker has fetched before, if it has a directory.
 type stagedFiles struct {
 	mu    sync.Mutex
-	cache *share.Cache // nil until it is used
+	cache Cache // nil until it is used
 }
 
 // cacheDir is the directory of the cache in the worker's own.
 const cacheDir = "files"
 
-// open gives the cache; nil for a worker without a directory, which is where its server is.
-func (f *stagedFiles) open(o *Options) (*share.Cache, error) {
+// open gives the cache; nil for a worker that has none.
+func (f *stagedFiles) open(o *Options) (Cache, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.cache != nil || o.Dir == "" {
+	if f.cache != nil || o.Dir == "" || o.OpenCache == nil {
 		return f.cache, nil
 	}
-	var err error
-	f.cache, err = share.OpenCache(filepath.Join(o.Dir, cacheDir), &share.CacheOptions{MaxBytes: o.CacheBytes})
-	return f.cache, err
+	c, err := o.OpenCache(filepath.Join(o.Dir, cacheDir))
+	if err == nil {
+		f.cache = c
+	}
+	return c, err
 }
 
 func (f *stagedFiles) close() error {
@@ -220,12 +230,12 @@ func (s *stager) fetch(ctx context.Context, file *client.File, w *os.File) error
 		if cache == nil || file.SHA256 == "" {
 			return get(ctx, w)
 		}
-		e, err := cache.Get(ctx, s.job.Owner, file.SHA256, file.Size, get)
+		at, release, err := cache.Get(ctx, s.job.Owner, file.SHA256, file.Size, get)
 		if err != nil {
 			return err
 		}
-		defer e.Release()
-		r, err := os.Open(e.Path)
+		defer release()
+		r, err := os.Open(at)
 		if err != nil {
 			return err
 		}

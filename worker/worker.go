@@ -70,9 +70,9 @@ type Options struct {
 	// until the server has it. It is for one worker at a time. Defaults to none: the
 	// worker ends with its first session, for servers in the same process.
 	Dir string
-	// CacheBytes bounds the files in Dir that tasks have had staged, which need not come
-	// again. Defaults to 10 GiB.
-	CacheBytes int64
+	// OpenCache opens a cache of staged files in a directory within Dir. Defaults to none:
+	// they come again for each task.
+	OpenCache func(dir string) (Cache, error)
 	// TaskSocket is the path of the socket on which tasks reach the key-value store of
 	// their owner, in a directory that is closed to others. Defaults to none.
 	TaskSocket string

@@ -16,6 +16,7 @@ import (
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
+	"github.com/navvy-run/navvy/worker"
 )
 
 // serverFiles are the files that a server keeps, as a bucket.
@@ -207,4 +208,24 @@ func (b serverFiles) Delete(ctx context.Context, key string, _ *driver.DeleteOpt
 // SignedURL is not offered.
 func (b serverFiles) SignedURL(context.Context, string, *driver.SignedURLOptions) (string, error) {
 	return "", fmt.Errorf("sign: %w", navvy.ErrUnsupported)
+}
+
+// workerCache is a cache of files as a worker wants it.
+type workerCache struct{ *share.Cache }
+
+func openCache(dir string) (worker.Cache, error) {
+	c, err := share.OpenCache(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	return workerCache{c}, nil
+}
+
+// Get implements worker.Cache.
+func (c workerCache) Get(ctx context.Context, owner, sha256 string, size int64, fetch func(context.Context, io.Writer) error) (path string, release func(), err error) {
+	e, err := c.Cache.Get(ctx, owner, sha256, size, fetch)
+	if err != nil {
+		return "", nil, err
+	}
+	return e.Path, e.Release, nil
 }

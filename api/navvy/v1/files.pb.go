@@ -383,7 +383,7 @@ func (x *FilesGetRequest) GetKey() string {
 // FilesGetResponse is a part of a file.
 type FilesGetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What is known of it; the first message has it, and no other.
+	// What is known of it; the last message has it, and no other. Without it, it is not whole.
 	File *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
 	// Bytes of the file.
 	Chunk         []byte `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
