@@ -121,7 +121,7 @@ func (s *Server) publish(ctx context.Context, a *attemptFiles) (over bool, err e
 			return false, err
 		}
 		if won {
-			err = s.opts.Files.Move(ctx, f.Key, OwnerFolder(a.owner)+"/"+strings.TrimPrefix(f.Key, folder))
+			err = s.publishFile(ctx, a, f.Key, strings.TrimPrefix(f.Key, folder))
 		} else {
 			err = s.opts.Files.Remove(ctx, f.Key)
 		}
@@ -134,6 +134,19 @@ func (s *Server) publish(ctx context.Context, a *attemptFiles) (over bool, err e
 	delete(s.publishing.waiting, a.ref)
 	s.publishing.mu.Unlock()
 	return true, nil
+}
+
+// publishFile gives a file its name. If that cannot be, as it would be in a folder that is a
+// file, say, it gets one below the job and the task, which only this task's files have:
+// nothing is lost, and no other file waits for it.
+func (s *Server) publishFile(ctx context.Context, a *attemptFiles, key, name string) error {
+	err := s.opts.Files.Move(ctx, key, OwnerFolder(a.owner)+"/"+name)
+	if !errors.Is(err, navvy.ErrConflict) && !errors.Is(err, navvy.ErrInvalid) {
+		return err
+	}
+	other := string(a.ref.Task.Job) + "/" + strconv.FormatInt(a.ref.Task.Index, 10) + "/" + name
+	s.opts.Logger.Warn("a file of a task cannot have its name, and gets another", "task", a.ref.Task, "name", name, "other", other, "error", err)
+	return s.opts.Files.Move(ctx, key, OwnerFolder(a.owner)+"/"+other)
 }
 
 // decided tells whether an attempt is its task's result, and whether that is decided.

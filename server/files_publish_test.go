@@ -101,6 +101,9 @@ func TestPublish(t *testing.T) {
 	if _, err := ann.Files().Put(ctx, "out/f", strings.NewReader("old"), client.PutFileOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := ann.Files().Put(ctx, "blocked", strings.NewReader("a file"), client.PutFileOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, outcome := range []navvy.Outcome{navvy.OutcomeFailed, navvy.OutcomeSucceeded} {
 		l := w.lease(t, ann, conn)
 		if f, err := by.StatFile(ctx, l.ref, "out/f"); err != nil || f.Size != 3 {
@@ -111,6 +114,7 @@ func TestPublish(t *testing.T) {
 		}
 		l.makes(t, by, "out/f", "new")
 		l.makes(t, by, "out/g", "more")
+		l.makes(t, by, "blocked/clash", "below a file")
 		if got := text(t, ann.Files(), "out/f") + text(t, ann.Files(), "out/g"); got != "oldnothing" {
 			t.Errorf("before the end: %s", got)
 		}
@@ -122,6 +126,10 @@ func TestPublish(t *testing.T) {
 		}
 		if got := text(t, ann.Files(), "out/f") + text(t, ann.Files(), "out/g"); got != want {
 			t.Errorf("after %v: %s, want %s", outcome, got, want)
+		}
+		clash := map[navvy.Outcome]string{navvy.OutcomeFailed: "nothing", navvy.OutcomeSucceeded: "below a file"}[outcome]
+		if got := text(t, ann.Files(), l.ref.Task.String()+"/blocked/clash"); got != clash {
+			t.Errorf("what cannot have its name: %s, want %s", got, clash)
 		}
 		if n := w.hidden(t); n != 0 {
 			t.Errorf("%d files of attempts are left", n)

@@ -125,7 +125,11 @@ func (l *lines) text() string {
 // newWorld serves on a port; outside says that the server does not issue itself.
 func newWorld(t *testing.T, kt auth.KeyType, outside bool) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), store: memory.New(), files: share.OpenMemory(), audit: &lines{}}
+	w := &world{dir: t.TempDir(), store: memory.New(), audit: &lines{}}
+	var err error
+	if w.files, err = share.OpenDir(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := errors.Join(w.store.Close(), w.files.Close()); err != nil {
 			t.Error(err)

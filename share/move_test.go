@@ -47,12 +47,6 @@ func TestMove(t *testing.T) {
 				}
 				put("a/new", "what comes")
 			}
-			if err := s.Move(ctx, "nothing", "b"); !errors.Is(err, navvy.ErrNotFound) {
-				t.Errorf("what is not there is moved: %v", err)
-			}
-			if err := s.Move(ctx, "a/new", "../b"); !errors.Is(err, navvy.ErrInvalid) {
-				t.Errorf("out of the share: %v", err)
-			}
 			n := 0
 			for _, err := range s.List(ctx, "") {
 				if err != nil {
@@ -64,5 +58,34 @@ func TestMove(t *testing.T) {
 				t.Errorf("%d files are left, want 2", n)
 			}
 		})
+	}
+}
+
+// A file is not moved to where it would be both a file and a folder; it stays where it was.
+func TestMoveClash(t *testing.T) {
+	t.Parallel()
+	s, err := share.OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, key := range []string{"new", "a", "b/c"} {
+		if _, err := s.Put(t.Context(), key, strings.NewReader(key), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Move(t.Context(), "nothing", "c"); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("what is not there is moved: %v", err)
+	}
+	if err := s.Move(t.Context(), "new", "../b"); !errors.Is(err, navvy.ErrInvalid) {
+		t.Errorf("out of the share: %v", err)
+	}
+	for _, to := range []string{"a/b", "b"} {
+		if err := s.Move(t.Context(), "new", to); !errors.Is(err, navvy.ErrConflict) {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+	if f, err := s.Stat(t.Context(), "new"); err != nil || f.SHA256 == "" {
+		t.Errorf("%+v, %v", f, err)
 	}
 }

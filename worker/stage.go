@@ -354,7 +354,7 @@ func (s *stager) keep(ctx context.Context, root *os.Root, name, key string) erro
 		}
 		return s.worker.server.PutFile(ctx, s.ref, key, f)
 	})
-	if errors.Is(err, navvy.ErrInvalid) {
+	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrConflict) {
 		return &driver.Refusal{Reason: navvy.ReasonFiles, Message: fmt.Sprintf("its file %q cannot be kept: %v", name, err)}
 	}
 	if err != nil {

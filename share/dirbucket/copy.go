@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"gocloud.dev/blob/driver"
-
-	"os"
-	"strconv"
 )
 
 // Copy gives what a file holds a second name, in the place of another file: files are never
@@ -42,7 +41,10 @@ func (b *bucket) Copy(ctx context.Context, to, from string, o *driver.CopyOption
 	}
 	old, statErr := b.root.Lstat(to)
 	if err := b.link(from, to); err != nil {
-		return err
+		if sum != "" && (statErr != nil || !old.ModTime().Equal(info.ModTime())) {
+			_ = b.root.Remove(sumName(to, info.ModTime())) // without its file it says nothing
+		}
+		return b.clash(to, err)
 	}
 	if statErr == nil && !old.ModTime().Equal(info.ModTime()) {
 		_ = b.root.Remove(sumName(to, old.ModTime())) // without its file it says nothing
