@@ -139,7 +139,7 @@ func ValidateQueue(name string) error {
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, odd):
 		return fmt.Errorf("queue: the name %q has characters that cannot be printed: %w", name, ErrInvalid)
 	case strings.Contains(name, "://"):
-		return fmt.Errorf("queue %q: queues of brokers come in a later version of navvy, this one has its own queues only: %w", name, ErrUnsupported)
+		return fmt.Errorf("queue %q: a job stands in a queue of navvy's own, and this is the URL of a broker's: navvy queue set attaches one to it: %w", name, ErrUnsupported)
 	}
 	return nil
 }

@@ -37,22 +37,29 @@ const (
 func newQueueSend(a *app) *cobra.Command {
 	var o client.SendOptions
 	var file, correlation, output string
+	var place boxFlags
 	priority := 0
 	cmd := &cobra.Command{
-		Use: "send [flags] NAME [BODY…]", Short: "send messages to the service of a queue",
+		Use: "send [flags] NAME [BODY…]", Short: "send messages to the service of a queue, or to a broker's queue",
 		Long: `send puts messages into a queue that has a service (navvy queue create --service), and
 prints their ids when they are durable. Each argument is a message; without any, each
-line of standard input, or of a file. navvy queue recv receives the answers.`,
+line of standard input, or of a file. navvy queue recv receives the answers.
+
+NAME can be the URL of a broker's queue: then the broker has confirmed them.`,
 		Example: `  navvy queue send scores '{"user": 7}'
   navvy queue send scores -a requests.jsonl > ids
-  echo hello | navvy queue send scores --correlation order-9`,
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeQueues,
+  echo hello | navvy queue send scores --correlation order-9
+  navvy queue send redis://localhost/requests hello`,
+		Args: place.args(-1), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Priority = int32(priority)
+			name, bodies, err := place.place(a, args)
 			switch {
+			case err != nil:
+				return err
 			case output != "text" && output != "json" && output != "jsonl":
 				return usagef("-o %s: want text, json or jsonl", output)
-			case len(args) > 1 && file != "":
+			case len(bodies) > 0 && file != "":
 				return usagef("queue send: give messages as arguments or with -a, not both")
 			case int(o.Priority) != priority:
 				return usagef("--priority %d: want a number of 32 bits", priority)
@@ -60,12 +67,13 @@ line of standard input, or of a file. navvy queue recv receives the answers.`,
 			if err := a.makeData(); err != nil {
 				return err
 			}
-			return a.messages(cmd.Context(), needBehind, args[0], func(m client.Messages) error {
+			return a.letters(cmd.Context(), needBehind, name, 0, func(m letterbox) error {
 				s := &sending{app: a, m: m, o: o, correlation: correlation, output: output, objects: objects{w: a.out, array: output == "json"}}
-				return s.run(cmd.Context(), args[1:], file)
+				return s.run(cmd.Context(), bodies, file)
 			})
 		},
 	}
+	place.add(cmd)
 	cmd.Flags().StringVarP(&file, "arg-file", "a", "", "a message is a line of this `FILE`; - for standard input")
 	cmd.Flags().StringVar(&correlation, "correlation", "", "the correlation `ID` of the messages, which their answers carry")
 	cmd.Flags().IntVar(&priority, "priority", 0, "higher ones are served first")
@@ -76,7 +84,7 @@ line of standard input, or of a file. navvy queue recv receives the answers.`,
 // sending is a call of queue send.
 type sending struct {
 	app         *app
-	m           client.Messages
+	m           letterbox
 	o           client.SendOptions
 	correlation string
 	output      string
@@ -188,22 +196,27 @@ func newMessageObject(m *client.Message) messageObject {
 }
 
 func newQueueRecv(a *app) *cobra.Command {
-	r := &recving{app: a}
+	r, place := &recving{app: a}, boxFlags{}
 	cmd := &cobra.Command{
-		Use: "recv [flags] NAME", Short: "receive answers of a queue's service",
+		Use: "recv [flags] NAME", Short: "receive answers of a queue's service, or messages of a broker's queue",
 		Long: `recv prints answers to messages that were sent to a queue, one a line, and acknowledges
 them when they are printed: they are gone then. With --ack=false they come again when
 the lease has run out. Whoever prints to a place that may fail prefers -o jsonl, and
 acknowledges by the receipt over the API.
 
 It waits for the first answer with --wait; without one in that time it prints nothing,
-which is no error.`,
+which is no error.
+
+NAME can be the URL of a broker's queue, of which messages are received as they are. A
+broker has two seconds at least.`,
 		Example: `  navvy queue recv scores -n 100 --wait 10s
-  navvy queue recv scores -o jsonl | jq .correlation`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+  navvy queue recv scores -o jsonl | jq .correlation
+  navvy queue recv redis://localhost/requests.dead -n 0 --ack=false -o jsonl`,
+		Args: place.args(0), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := needSteer
-			if err := r.check(); err != nil {
+			name, _, err := place.place(a, args)
+			if err := errors.Join(err, r.check()); err != nil {
 				return err
 			}
 			if r.o.Wait > 0 {
@@ -211,9 +224,10 @@ which is no error.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return a.messages(ctx, n, args[0], func(m client.Messages) error { return r.run(ctx, m) })
+			return a.letters(ctx, n, name, r.o.Lease, func(m letterbox) error { return r.run(ctx, m) })
 		},
 	}
+	place.add(cmd)
 	cmd.Flags().IntVarP(&r.n, "max", "n", 1, "so many answers at most; 0 for all that there are")
 	cmd.Flags().StringVar(&r.wait, "wait", "", "how long to wait for the first answer, at most 5m (default: not at all)")
 	cmd.Flags().StringVar(&r.lease, "lease", "", "how long nobody else receives them (default 1m)")
@@ -249,7 +263,7 @@ func (r *recving) check() (err error) {
 // receiveTogether is how many answers are received at once.
 const receiveTogether = 100
 
-func (r *recving) run(ctx context.Context, m client.Messages) error {
+func (r *recving) run(ctx context.Context, m letterbox) error {
 	for left := r.n; r.n == 0 || left > 0; {
 		if r.o.Max = receiveTogether; r.n > 0 {
 			r.o.Max = min(left, receiveTogether)
