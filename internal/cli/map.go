@@ -166,9 +166,12 @@ func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) 
 
 func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	command, behind, err := input.Split(args)
+	files := f.staging.any() || f.moved.any() || f.moved.cleanup
 	switch {
 	case err != nil:
 		return &usageError{err}
+	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
+		return usagef("map: files go to commands alone, and not to functions and services")
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.answered(command):
