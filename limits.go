@@ -75,6 +75,8 @@ const (
 	AbilityUser    Ability = "user"
 	// AbilityNetwork is NetworkNone.
 	AbilityNetwork Ability = "network-none"
+	// AbilityStage is Spec.Stage: a working directory of each attempt's own.
+	AbilityStage Ability = "stage"
 )
 
 // KindAbilities says what a host can enforce for the attempts of one kind.
@@ -110,6 +112,9 @@ func (s *Spec) Needs() []Ability {
 	}
 	if s.Network == NetworkNone {
 		needs = append(needs, AbilityNetwork)
+	}
+	if !s.Stage.Zero() {
+		needs = append(needs, AbilityStage)
 	}
 	return needs
 }

@@ -67,6 +67,7 @@ const (
 	ReasonException  Reason = "exception"  // the function raised an exception
 	ReasonService    Reason = "service"    // the service failed the request
 	ReasonRefused    Reason = "refused"    // the service failed it, and says that it always would
+	ReasonFiles      Reason = "files"      // left no file of those that it was to leave
 	ReasonAway       Reason = "away"       // what was to do it was not there, and nobody is to blame
 )
 

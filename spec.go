@@ -40,6 +40,9 @@ type Spec struct {
 	// Resources are how many units of each an attempt has to itself, as it has
 	// Limits.CPUs and Limits.Memory of its worker.
 	Resources map[string]int64
+
+	// Stage are files that an attempt finds in its working directory, and leaves there.
+	Stage Stage
 }
 
 // DefaultGrace is what a process gets between SIGTERM and SIGKILL.
@@ -144,6 +147,9 @@ func (s *Spec) Validate() error {
 		return fmt.Errorf("spec: %w", err)
 	}
 	if err := ValidateResources(s.Resources); err != nil {
+		return fmt.Errorf("spec: %w", err)
+	}
+	if err := s.Stage.validate(s); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
 	return s.validateKind()

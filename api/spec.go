@@ -62,7 +62,7 @@ func fromByteStrings(list [][]byte) []string {
 func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 	m := &navvyv1.Spec{
 		Timeout: duration(s.Timeout), Grace: duration(s.Grace), Limits: fromLimits(&s.Limits), Network: s.Network,
-		Labels: s.Labels, Resources: s.Resources, IsolateByDefault: s.IsolateByDefault,
+		Labels: s.Labels, Resources: s.Resources, IsolateByDefault: s.IsolateByDefault, Stage: fromStage(&s.Stage),
 	}
 	if s.Isolate {
 		m.Isolate = &s.Isolate
@@ -98,6 +98,7 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 		Timeout: m.GetTimeout().AsDuration(), Grace: m.GetGrace().AsDuration(),
 		Limits: toLimits(m.GetLimits()), Isolate: m.GetIsolate(), Network: m.GetNetwork(),
 		Labels: m.GetLabels(), Resources: m.GetResources(), IsolateByDefault: m.GetIsolateByDefault(),
+		Stage: toStage(m.GetStage()),
 	}
 	if r := m.GetRetry(); r != nil {
 		s.Retry = navvy.Retry{Max: int(r.GetMax()), Backoff: r.GetBackoff().AsDuration(), BackoffMax: r.GetBackoffMax().AsDuration()}

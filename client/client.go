@@ -18,6 +18,7 @@ import (
 type Client struct {
 	jobs      navvyv1.JobsClient
 	kv        navvyv1.KVClient
+	files     navvyv1.FilesClient
 	identity  navvyv1.IdentityClient
 	fleet     navvyv1.FleetClient
 	queues    navvyv1.QueuesClient
@@ -30,7 +31,7 @@ type Client struct {
 // New makes a client of a connection, which the caller closes.
 func New(conn grpc.ClientConnInterface) *Client {
 	return &Client{
-		jobs: navvyv1.NewJobsClient(conn), kv: navvyv1.NewKVClient(conn), identity: navvyv1.NewIdentityClient(conn), queues: navvyv1.NewQueuesClient(conn),
+		jobs: navvyv1.NewJobsClient(conn), kv: navvyv1.NewKVClient(conn), files: navvyv1.NewFilesClient(conn), identity: navvyv1.NewIdentityClient(conn), queues: navvyv1.NewQueuesClient(conn),
 		functions: navvyv1.NewFunctionsClient(conn), messages: navvyv1.NewMessagesClient(conn),
 		fleet: navvyv1.NewFleetClient(conn), conn: conn,
 	}

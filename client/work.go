@@ -17,13 +17,14 @@ import (
 
 // Workers is what a worker calls. Its methods may be called at once.
 type Workers struct {
-	rpc  navvyv1.WorkersClient
-	conn grpc.ClientConnInterface
+	rpc   navvyv1.WorkersClient
+	files navvyv1.TaskFilesClient
+	conn  grpc.ClientConnInterface
 }
 
 // NewWorkers makes a worker's client of a connection, which the caller closes.
 func NewWorkers(conn grpc.ClientConnInterface) *Workers {
-	return &Workers{rpc: navvyv1.NewWorkersClient(conn), conn: conn}
+	return &Workers{rpc: navvyv1.NewWorkersClient(conn), files: navvyv1.NewTaskFilesClient(conn), conn: conn}
 }
 
 // Function gives the function that an attempt calls, which must be leased to the caller.

@@ -10,7 +10,7 @@ import (
 // The versions of the record of a job. 2 ends with what an attempt may use and
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
-// a service, and ends with whether its tasks are messages.
+// a service, and ends with whether its tasks are messages. 7 ends with what is staged.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -18,10 +18,11 @@ const (
 	jobVersionDefault   = 4
 	jobVersionFunction  = 5
 	jobVersionService   = 6
+	jobVersionStage     = 7
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionService, 256)
+	e := newRecord(tableJob, jobVersionStage, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -44,11 +45,12 @@ func encodeJob(j *navvy.Job) []byte {
 	encodePlacement(e, &j.Spec)
 	e.bool(j.Spec.IsolateByDefault)
 	e.bool(j.Responses)
+	encodeStage(e, &j.Spec.Stage)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionService, "job")
+	d, version := readRecord(b, tableJob, jobVersionStage, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -78,6 +80,9 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	}
 	if version > jobVersionFunction {
 		j.Responses = d.bool()
+	}
+	if version > jobVersionService {
+		decodeStage(d, &j.Spec.Stage)
 	}
 	return j, d.end()
 }
@@ -181,6 +186,37 @@ func decodeBounds(d *decoder, s *navvy.Spec) {
 	}
 	for i := range s.Limits.Ulimits {
 		s.Limits.Ulimits[i] = navvy.Ulimit{Name: d.string(), Soft: d.uint(), Hard: d.uint()}
+	}
+}
+
+// encodeStage writes what is staged.
+func encodeStage(e *encoder, s *navvy.Stage) {
+	e.uint(uint64(len(s.In)))
+	for _, in := range s.In {
+		e.string(in.From)
+		e.string(in.To)
+	}
+	e.uint(uint64(len(s.Out)))
+	for _, out := range s.Out {
+		e.string(out.Pattern)
+		e.string(out.To)
+		e.bool(out.Optional)
+	}
+}
+
+func decodeStage(d *decoder, s *navvy.Stage) {
+	const leastIn, leastOut = 2, 3 // bytes of one
+	if n := d.count(leastIn); n > 0 {
+		s.In = make([]navvy.StagedInput, n)
+	}
+	for i := range s.In {
+		s.In[i] = navvy.StagedInput{From: d.string(), To: d.string()}
+	}
+	if n := d.count(leastOut); n > 0 {
+		s.Out = make([]navvy.StagedOutput, n)
+	}
+	for i := range s.Out {
+		s.Out[i] = navvy.StagedOutput{Pattern: d.string(), To: d.string(), Optional: d.bool()}
 	}
 }
 

@@ -106,6 +106,17 @@ func sampleJobService() *navvy.Job {
 	return j
 }
 
+// sampleJobStage is sampleJobDefault with files.
+func sampleJobStage() *navvy.Job {
+	j := sampleJobDefault()
+	j.Responses = true
+	j.Spec.Stage = navvy.Stage{
+		In:  []navvy.StagedInput{{From: "data/{}", To: "x"}, {From: "\xff"}},
+		Out: []navvy.StagedOutput{{Pattern: "{.}.*", To: "runs/1", Optional: true}},
+	}
+	return j
+}
+
 func sampleAttemptUsage() *navvy.Attempt {
 	a := sampleAttempt
 	a.Usage = sampleUsage
@@ -131,7 +142,8 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v6", func() []byte { return encodeJob(sampleJobService()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
+	{"job-v7", func() []byte { return encodeJob(sampleJobStage()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
+	{"job-v6", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},
 	{"state-v1", nil, func(b []byte) (any, error) { return decodeState(b) }, sampleState},

@@ -83,6 +83,14 @@ var mayCall = map[string]string{
 	"/navvy.v1.TaskKV/List":             "w",
 	"/navvy.v1.TaskKV/Delete":           "w",
 	"/navvy.v1.TaskKV/Watch":            "w",
+	"/navvy.v1.Files/Put":               "ua",
+	"/navvy.v1.Files/Get":               "ua",
+	"/navvy.v1.Files/Stat":              "ua",
+	"/navvy.v1.Files/List":              "ua",
+	"/navvy.v1.Files/Remove":            "ua",
+	"/navvy.v1.TaskFiles/Put":           "w",
+	"/navvy.v1.TaskFiles/Get":           "w",
+	"/navvy.v1.TaskFiles/Stat":          "w",
 }
 
 // Every call of every service, made with every role over a real connection, is

@@ -35,6 +35,7 @@ type Server struct {
 	// registering orders changes of functions; known remembers some.
 	registering sync.RWMutex
 	known       functionCache
+	publishing  publishing
 
 	desk *desk
 }
@@ -54,6 +55,8 @@ type Options struct {
 	Version string
 	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
+	// Files keeps the files of owners, and what attempts have made. Defaults to none.
+	Files FileStore
 	// Brokers answers requests of brokers. Defaults to nobody: queues cannot be attached.
 	Brokers Brokers
 	// Logger takes the errors that callers are told only the number of. Defaults to one that discards.
@@ -63,6 +66,7 @@ type Options struct {
 // New makes the server of a manager and the engine that it serves.
 func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	s := &Server{mgr: mgr, eng: eng}
+	s.publishing.waiting, s.publishing.added = map[manager.Ref]*attemptFiles{}, make(chan struct{}, 1)
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -89,6 +93,8 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	navvyv1.RegisterFleetServer(r, &fleet{Server: s})
 	navvyv1.RegisterKVServer(r, &kv{Server: s})
 	navvyv1.RegisterTaskKVServer(r, &taskKV{Server: s})
+	navvyv1.RegisterFilesServer(r, &files{Server: s})
+	navvyv1.RegisterTaskFilesServer(r, &taskFiles{Server: s})
 	navvyv1.RegisterIdentityServer(r, &identity{Server: s})
 	navvyv1.RegisterQueuesServer(r, &queues{Server: s})
 	navvyv1.RegisterFunctionsServer(r, &functions{Server: s})

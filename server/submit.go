@@ -222,6 +222,9 @@ func (s *jobs) first(ctx context.Context, id navvy.JobID, asked *navvy.Job) (*na
 
 // sameWork tells whether two jobs do the same with an input.
 func sameWork(a, b *navvy.Spec) bool {
+	if !a.Stage.Equal(&b.Stage) {
+		return false
+	}
 	if a.Function != nil && b.Function != nil {
 		return a.Function.Same(b.Function)
 	}

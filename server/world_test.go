@@ -28,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/server/auth"
+	"github.com/navvy-run/navvy/share"
 )
 
 // world is a server on a port of the loopback interface, with real TLS, and the
@@ -44,6 +45,7 @@ type world struct {
 	addr  string
 	audit *lines
 
+	files    *share.Share
 	brokers  attached
 	joinTime time.Duration // 0 for the default
 }
@@ -124,8 +126,12 @@ func (l *lines) text() string {
 func newWorld(t *testing.T, kt auth.KeyType, outside bool) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), store: memory.New(), audit: &lines{}}
+	var err error
+	if w.files, err = share.OpenDir(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		if err := w.store.Close(); err != nil {
+		if err := errors.Join(w.store.Close(), w.files.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -159,8 +165,8 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	if outside {
 		opts.Authority = nil
 	}
+	opts.Brokers, opts.Files = &w.brokers, w.files
 	w.mgr = manager.New(w.eng, nil)
-	opts.Brokers = &w.brokers
 	w.srv = server.New(w.mgr, w.eng, opts)
 	if err := errors.Join(w.srv.LoadRevocations(t.Context()), w.srv.LoadQueues(t.Context())); err != nil {
 		t.Fatal(err)

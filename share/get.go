@@ -67,6 +67,19 @@ func (s *Share) Remove(ctx context.Context, key string) error {
 	return s.wrap("remove", key, s.explain(ctx, err))
 }
 
+// Move gives a file another name, in the place of one that is there. If it fails in the
+// midst, the file has both names: it can be done again. In S3 a file of more than 5 GiB
+// cannot be moved.
+func (s *Share) Move(ctx context.Context, from, to string) error {
+	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
+	if err == nil && from != to {
+		if err = s.bucket.Copy(ctx, to, from, nil); err == nil {
+			err = s.bucket.Delete(ctx, from)
+		}
+	}
+	return s.wrap("move", from, s.explain(ctx, err))
+}
+
 // Reader reads a file. Where others end with io.EOF it ends with an error that wraps
 // navvy.ErrCorrupt if what came is not what was put: what was read is then worth nothing.
 type Reader struct {

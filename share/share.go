@@ -100,6 +100,16 @@ func Open(ctx context.Context, text string, o *Options) (*Share, error) {
 	return s, nil
 }
 
+// Sub makes a share one of what is below a folder. The share that it is called on is not
+// used any more, and closed with what is returned.
+func (s *Share) Sub(folder string) (*Share, error) {
+	sub := *s
+	if err := sub.below(folder); err != nil {
+		return nil, errors.Join(s.wrap("open a folder", folder, err), s.Close())
+	}
+	return &sub, nil
+}
+
 // below makes a share one of what is below a folder.
 func (s *Share) below(folder string) error {
 	if folder == "" {
@@ -110,6 +120,12 @@ func (s *Share) below(folder string) error {
 	}
 	s.bucket = blob.PrefixedBucket(s.bucket, folder+"/")
 	return nil
+}
+
+// OpenBucket makes a share of a bucket, which notes the metadata of each file, under a name
+// for people. It is closed with the share.
+func OpenBucket(name string, b *blob.Bucket) *Share {
+	return &Share{name: name, bucket: b, temp: os.TempDir()}
 }
 
 // OpenMemory makes a share in memory, empty, for tests.

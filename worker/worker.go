@@ -29,6 +29,7 @@ type Worker struct {
 	room    *room
 	process string       // told to the server, see client.WorkerInfo
 	relay   *relay.Relay // nil if tasks have no socket
+	staged  stagedFiles
 
 	mu        sync.Mutex
 	runs      map[client.AttemptRef]*attempt
@@ -69,6 +70,9 @@ type Options struct {
 	// until the server has it. It is for one worker at a time. Defaults to none: the
 	// worker ends with its first session, for servers in the same process.
 	Dir string
+	// OpenCache opens a cache of staged files in a directory within Dir. Defaults to none:
+	// they come again for each task.
+	OpenCache func(dir string) (Cache, error)
 	// TaskSocket is the path of the socket on which tasks reach the key-value store of
 	// their owner, in a directory that is closed to others. Defaults to none.
 	TaskSocket string
@@ -159,7 +163,7 @@ func (w *Worker) runReturning(ctx context.Context) (err error) {
 	err = w.serveAgain(ctx)
 	w.stopAll(true)
 	w.hands.end() // all attempts have ended: their answers are settled, or in the journal
-	return err
+	return errors.Join(err, w.staged.close())
 }
 
 // Pauses between tries to reach the server: the first, the longest, and that while it

@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/share"
 )
 
 // need is what a verb needs of the other end.
@@ -222,6 +223,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
+		OpenFiles: func(context.Context) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
 			return newRunners(ctx, dir, j, py, log)
 		},

@@ -22,6 +22,7 @@ import (
 // jobFlags are the flags that describe a job, for map and run, and for calls of functions.
 type jobFlags struct {
 	limitFlags
+	staging            stageFlags
 	name, workdir, key string
 	timeout, grace     string
 	retries            int
@@ -44,6 +45,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "working directory of the tasks (default: this one; with --isolate, and with a server, one of each task's own)")
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE in the tasks' environment, or NAME to drop it; may be repeated")
 	fs.StringArrayVar(&f.envFrom, "env-from", nil, "a file of NAME=VALUE lines, for what should not be seen in ps")
+	f.staging.add(cmd)
 	fs.BoolVar(&f.noop, "noop", false, "run nothing at all in place of the command: measures navvy")
 	_ = fs.MarkHidden("noop")
 }
@@ -190,29 +192,35 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 		return job, nil
 	}
 	job.Spec.Command = c
+	if err := f.applyStage(&job); err != nil {
+		return job, err
+	}
+	program := len(c.Args) > 0 && bringsAlong(&job.Spec.Stage, c.Args[0])
 	if t != nil {
-		return job, f.place(c)
+		return job, f.place(c, program)
 	}
 	if c.Env, err = f.environment(a.environ()); err != nil {
 		return job, err
 	}
-	if c.Dir, err = f.directory(); err != nil {
+	if f.staging.any() {
+		c.Dir = ""
+	} else if c.Dir, err = f.directory(); err != nil {
 		return job, err
 	}
-	if c.Dir == "" {
+	if c.Dir == "" && !program {
 		err = ownDirectory(c)
 	}
 	return job, err
 }
 
 // place says where the tasks of a server's job run, and in which environment: one
-// that holds what the flags say, and nothing of ours.
-func (f *jobFlags) place(c *navvy.Command) (err error) {
+// that holds what the flags say, and nothing of ours. Staged says that the program is.
+func (f *jobFlags) place(c *navvy.Command, staged bool) (err error) {
 	if f.workdir != "" && !filepath.IsAbs(f.workdir) {
 		return withHint(usagef("--workdir %s: a relative path leads nowhere on another machine", f.workdir), "give an absolute path that the workers have")
 	}
 	c.Dir = f.workdir
-	if c.Dir == "" && !c.Shell && strings.Contains(c.Args[0], "/") && !filepath.IsAbs(c.Args[0]) && !strings.HasPrefix(c.Args[0], "{") {
+	if c.Dir == "" && !staged && !c.Shell && strings.Contains(c.Args[0], "/") && !filepath.IsAbs(c.Args[0]) && !strings.HasPrefix(c.Args[0], "{") {
 		return withHint(usagef("%s: a relative path leads nowhere on another machine, where each task has an empty directory of its own", c.Args[0]),
 			"give an absolute path that the workers have, or --workdir")
 	}

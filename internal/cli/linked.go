@@ -172,10 +172,13 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
 }
 
+// noWork is where drivers would make directories of attempts that start none.
+const noWork = "/nonexistent/navvy"
+
 // abilities is what the runners would enforce on this machine, if they were made.
 func abilities(py python) []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), "", py, nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, py, nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/internal/input"
 	"github.com/navvy-run/navvy/placeholder"
 )
@@ -28,6 +29,7 @@ type mapFlags struct {
 	ownQueue           bool   // --queue was given, and names one of navvy's own
 	spread             bool
 	broker             brokerFlags
+	moved              transferFlags
 }
 
 const mapHelp = `map runs a command once for each input: each line of standard input, of the
@@ -108,6 +110,7 @@ func newMap(a *app) *cobra.Command {
 	completeForms(cmd)
 	f.addSpread(fs)
 	f.broker.add(fs)
+	f.moved.add(fs)
 	_ = cmd.RegisterFlagCompletionFunc("fn", a.completeFunctions)
 	return cmd
 }
@@ -163,9 +166,12 @@ func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) 
 
 func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	command, behind, err := input.Split(args)
+	files := f.staging.any() || f.moved.any() || f.moved.cleanup
 	switch {
 	case err != nil:
 		return &usageError{err}
+	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
+		return usagef("map: files go to commands alone, and not to functions and services")
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.answered(command):
@@ -193,8 +199,21 @@ func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, beh
 		return usagef("map: --stdin does not go with %s: a task's standard input is one text, not fields", with)
 	}
 	a.quiet = f.quiet
+	if err := f.moved.settle(f.detach); err != nil {
+		return err
+	}
+	f.staging.moved = &f.moved
+	stdin := func() io.Reader { return a.in }
+	if len(f.moved.files) > 0 && ofStdin(sources) { // the files are copied before the job begins
+		again, done, err := a.spooled()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = done() }()
+		stdin = again
+	}
 	open := func() (*input.Reader, error) {
-		return input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: a.in})
+		return input.Open(sources, &input.Options{Null: f.null, ColumnSeparator: f.colsep, Comma: comma, Stdin: stdin()})
 	}
 	in, err := open()
 	if err != nil {
@@ -211,7 +230,34 @@ func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, beh
 	if f.dryRun {
 		return a.dryRun(ctx, in, template)
 	}
+	if f.moved.any() {
+		return a.mapMoved(ctx, f, &job, in, open)
+	}
 	return a.mapOver(ctx, f, &job, in, open)
+}
+
+// mapMoved is mapOver for tasks to which files are copied from here, and back.
+func (a *app) mapMoved(ctx context.Context, f *mapFlags, job *navvy.Job, in *input.Reader, open func() (*input.Reader, error)) error {
+	files, err := open()
+	if err != nil {
+		return &usageError{err}
+	}
+	err = errors.Join(a.upload(ctx, &f.moved, job.Spec.Command, files), files.Close())
+	if err != nil {
+		return errors.Join(err, a.cleanUp(ctx, &f.moved))
+	}
+	err = a.mapOver(ctx, f, job, in, open)
+	var exit *exitError
+	if f.detach || errors.As(err, &exit) && exit.code == api.ExitInterrupted {
+		if exit != nil && len(f.moved.returns) > 0 {
+			a.say("what tasks leave is not copied here now; when the job has ended: navvy share get -r share://%s/%s%s .", defaultShare, returnFolder, f.moved.run)
+		}
+		return err // the job goes on, or will
+	}
+	if fetchErr := a.fetchReturned(ctx, &f.moved); fetchErr != nil {
+		return errors.Join(err, fetchErr)
+	}
+	return errors.Join(err, a.cleanUp(ctx, &f.moved))
 }
 
 // mapOver runs a job over its inputs, which open opens again.
@@ -238,6 +284,9 @@ func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job
 	template, err := placeholder.Parse(c.Args, placeholderOptions(c, in.Fields()))
 	if err != nil {
 		return job, nil, &usageError{err}
+	}
+	if err := checkStage(&job.Spec.Stage, c, in.Fields()); err != nil {
+		return job, nil, err
 	}
 	if template.InScript() {
 		a.say("warning: a placeholder in the script of a shell is executed by that shell; use -S 'LINE', which quotes it")

@@ -36,6 +36,7 @@ type serverFlags struct {
 	dispatch             string
 	heartbeat            string
 	slots                int // of this process; 0 for no worker in it
+	share, shareFile     string
 }
 
 // Defaults of a server's addresses.
@@ -98,6 +99,8 @@ func (f *serverFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.http, "http", defaultHTTP, "the `ADDR` for HTTP, on loopback; or https://ADDR, which asks for certificates; empty for none")
 	fs.StringVar(&f.health, "health", "", "an `ADDR` where /healthz, /readyz and /metrics are served, and nothing else, to anybody")
 	fs.StringVar(&f.faas.Address, "faas", "", "an `ADDR` for clients of the MPCS FaaS, such as 127.0.0.1:8000: whoever reaches it runs code as this account; or https://ADDR, which asks for certificates (docs/gateways.md)")
+	fs.StringVar(&f.share, "share", "", "the `URL` of the share that keeps the files of owners (docs/share.md; default: in the data directory; NAVVY_SHARE says it, too)")
+	fs.StringVar(&f.shareFile, "share-file", "", "a `FILE` that holds that URL, for one with a password; - for standard input")
 	fs.StringVar(&f.keyType, "key-type", string(auth.Ed25519), "the type of keys that are made: ed25519 or p256")
 	fs.StringVar(&f.heartbeat, "heartbeat", "1s", "how often a worker says that it is there; what it runs is lost after two that are missing")
 }
@@ -156,6 +159,9 @@ func (a *app) serverConfig(f *serverFlags, dir *holder.Dir, log *slog.Logger) (h
 		return cfg, usagef("--heartbeat %s: want 50ms to 1h", f.heartbeat)
 	}
 	cfg.Lease, cfg.Parallelism = 2*beat, maxParallelism
+	if err := a.shareOf(f, &cfg); err != nil {
+		return cfg, err
+	}
 	if cfg.Slots = f.slots; f.slots == 0 {
 		cfg.Runners = nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/internal/cli/format"
+	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/quantity"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/place"
@@ -30,8 +31,9 @@ whole or not at all, with its checksum, and who reads it is told if it is damage
 A place in a share is written share://NAME/PATH, or as a URL: file:///DIR#PATH,
 s3://BUCKET/PATH?OPTIONS, azblob://CONTAINER/PATH. A path that ends with a slash is a
 folder. Names are given with navvy share add, and kept in
-$XDG_CONFIG_HOME/navvy/shares.yaml; the share default is there without that: a
-directory of this machine's data. docs/share.md has the URLs and their options.`,
+$XDG_CONFIG_HOME/navvy/shares.yaml; the share default is there without that: your own
+files on the server, or without one in this machine's data. Tasks reach it with navvy map
+--in and --out. docs/share.md has the URLs and their options.`,
 		Example: `  navvy share put data.bin share://default/in/
   navvy share ls share://default
   navvy share get share://default/in/data.bin
@@ -45,9 +47,6 @@ directory of this machine's data. docs/share.md has the URLs and their options.`
 
 // sharing runs what a verb does, until a signal ends it. What is on its way is given up then.
 func (a *app) sharing(ctx context.Context, verb func(context.Context) error) error {
-	if err := a.local("share"); err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	err := verb(ctx)
@@ -164,9 +163,15 @@ func (a *app) listShares(f *listFlags) error {
 		return err
 	}
 	list := map[string]string{}
-	if path, err := a.dataPath(); err == nil {
+	t, err := a.target()
+	if err != nil {
+		return err
+	}
+	if t != nil {
+		list[defaultShare] = "server " + t.Server
+	} else if path, err := a.dataPath(); err == nil {
 		if path, err = filepath.Abs(path); err == nil {
-			list[defaultShare] = "file://" + filepath.Join(path, shareDir)
+			list[defaultShare] = "file://" + holder.ShareDir(path)
 		}
 	}
 	for name, s := range file.Shares {

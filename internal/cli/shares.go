@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/place"
 )
@@ -29,10 +30,9 @@ type sharesFile struct {
 
 const (
 	sharesName = "shares.yaml" // of the file in configDir
-	// defaultShare is the share that there is without any configuration: a directory of
-	// this name in the data directory.
+	// defaultShare is the share that there is without any configuration: the caller's files
+	// in the data directory, or of the server.
 	defaultShare = "default"
-	shareDir     = "share"
 )
 
 // loadShares reads the file; an empty one if there is none, and no place for one.
@@ -75,7 +75,7 @@ func (a *app) openShare(ctx context.Context, p place.Place, create bool) (*share
 			return nil, err
 		}
 		if at = file.Shares[p.Name].URL; at == "" && p.Name == defaultShare {
-			return a.openDefaultShare(create)
+			return a.openDefaultShare(ctx, create)
 		} else if at == "" {
 			return nil, noShare(p.Name, &file)
 		}
@@ -93,23 +93,26 @@ func noShare(name string, file *sharesFile) error {
 	return withHint(err, "there are: %s; add it with: navvy share add %s URL", strings.Join(names, ", "), name)
 }
 
-// openDefaultShare opens the directory in the data directory. Who looks does not make it.
-func (a *app) openDefaultShare(create bool) (*share.Share, error) {
+// openDefaultShare opens the caller's files: those of the server, or in the data directory.
+// Who looks does not make it.
+func (a *app) openDefaultShare(ctx context.Context, create bool) (*share.Share, error) {
+	if t, err := a.target(); err != nil {
+		return nil, err
+	} else if t != nil {
+		return a.openServerShare(ctx)
+	}
 	path, err := a.dataPath()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(path, shareDir)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !create {
+	if !holder.HasFiles(path, owner()) && !create {
 		return nil, withHint(errNoFiles, "put one: navvy share put FILE share://%s/", defaultShare)
 	}
-	if _, err := a.dir(); err != nil { // closed to others, with all that is in it
+	dir, err := a.dir() // closed to others, with all that is in it
+	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("share %s: %w", defaultShare, err)
-	}
-	return share.OpenDir(dir)
+	return dir.OpenFiles(owner())
 }
 
 // shareHint says what can be done about an error.

@@ -264,6 +264,7 @@ func (s *workerService) work(soft, hard context.Context, conn *grpc.ClientConn, 
 	w := worker.New(client.NewWorkers(conn), runners, &worker.Options{
 		Name: me.Name, Slots: s.flags.slots, Labels: s.flags.labels, Resources: s.flags.resources, Dir: s.dir.WorkerDir(),
 		TaskSocket: s.dir.TaskSocket(), SingleOwner: s.flags.singleOwner, Version: s.app.version, Logger: s.log,
+		OpenCache: openCache,
 	})
 	if err := s.app.notify(notifyReady); err != nil {
 		s.log.Warn("systemd", "error", err)

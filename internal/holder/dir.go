@@ -12,6 +12,8 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/server"
+	"github.com/navvy-run/navvy/share"
 )
 
 // Names in the data directory.
@@ -23,6 +25,7 @@ const (
 	journalName = "journal"
 	workName    = "work"
 	tasksName   = "tasks.sock"
+	shareName   = "share"
 	// LogName is where a background holder logs.
 	LogName = "holder.log"
 )
@@ -32,6 +35,33 @@ func StoreDir(dir string) string { return filepath.Join(dir, storeName) }
 
 // WorkDir is where private directories of attempts are made, in a data directory.
 func (d *Dir) WorkDir() string { return d.join(workerName + "/" + workName) }
+
+// ShareDir is where the files of owners lie in a data directory.
+func ShareDir(dir string) string { return filepath.Join(dir, shareName) }
+
+// OpenShare opens the files of owners in the data directory, for which it makes the place.
+func (d *Dir) OpenShare() (*share.Share, error) {
+	at := ShareDir(d.path)
+	if err := os.MkdirAll(at, 0o700); err != nil {
+		return nil, dirError(d.path, err)
+	}
+	return share.OpenDir(at)
+}
+
+// OpenFiles opens the files of one owner in the data directory, past whoever holds it.
+func (d *Dir) OpenFiles(owner string) (*share.Share, error) {
+	s, err := d.OpenShare()
+	if err != nil {
+		return nil, err
+	}
+	return s.Sub(server.OwnerFolder(owner))
+}
+
+// HasFiles tells whether there have ever been files of an owner in a data directory.
+func HasFiles(dir, owner string) bool {
+	_, err := os.Stat(filepath.Join(ShareDir(dir), server.OwnerFolder(owner)))
+	return err == nil
+}
 
 // WorkerDir is where a worker keeps what it has to remember, in a data directory.
 func (d *Dir) WorkerDir() string { return d.join(workerName) }

@@ -32,6 +32,7 @@ import (
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/server/auth"
+	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/worker"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	// OpenStore opens the store. It calls full when the disk fills up and when
 	// there is space again, and fatal when the store can be used no more.
 	OpenStore func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error)
+	// OpenFiles opens the share that keeps the files of owners, which the holder closes.
+	// Defaults to none: nothing can be staged.
+	OpenFiles func(ctx context.Context) (*share.Share, error)
 	// Runners makes what runs tasks; nil for a holder that runs none, and serves nobody else.
 	Runners func(ctx context.Context, journal *runner.Journal) ([]*runner.Runner, error)
 	// Abilities tells what the runners enforce, without making them, for a holder
@@ -78,6 +82,7 @@ type Holder struct {
 	lock     *Lock
 	store    driver.Store
 	shut     func() error // closes the store, once
+	files    *share.Share // nil for none
 	eng      *engine.Engine
 	mgr      *manager.Manager
 	journal  *runner.Journal
@@ -103,6 +108,7 @@ type Holder struct {
 	brokers              *broker.Gateway // nil for none
 	metrics              *prometheus.Registry
 	forget               func(context.Context) error // what has expired; nil for a holder that has no port
+	publish, flush       func(context.Context) error // what tasks have made
 	syncs                meter.Histogram
 
 	calls   guests           // our own, about jobs
@@ -216,7 +222,18 @@ func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
 		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{Clock: h.cfg.Engine.Clock, Logger: h.cfg.Logger})
 		o.Brokers = h.brokers
 	}
+	if h.cfg.OpenFiles != nil {
+		var err error
+		if h.files, err = h.cfg.OpenFiles(ctx); err != nil {
+			return nil, err
+		}
+		o.Files = h.files
+	}
 	srv := server.New(h.mgr, h.eng, o)
+	if err := srv.LoadFiles(ctx); err != nil {
+		h.cfg.Logger.Warn("what tasks have made is published later", "error", err)
+	}
+	h.publish, h.flush = srv.PublishFiles, srv.FlushFiles
 	return srv, srv.LoadQueues(ctx)
 }
 
@@ -258,6 +275,7 @@ func (h *Holder) run(runners []*runner.Runner) error {
 	serving, h.stopServe = context.WithCancelCause(context.Background())
 	working, h.stopWorker = context.WithCancelCause(context.Background())
 	h.background(serving, "manager", h.mgr.Run)
+	h.background(serving, "files", h.publish)
 	if h.grpc == nil {
 		return nil
 	}
@@ -413,6 +431,9 @@ func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err erro
 	ending, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	_ = h.AwaitCalls(ending) // after that they are cut
+	if err := h.flush(ending); err != nil {
+		h.cfg.Logger.Warn("what tasks have made is published by the next start", "error", err)
+	}
 	h.stopServe(errLeaving)
 	_ = h.work.Wait() // failures are kept in h.failed
 	return left, errors.Join(err, h.release())
@@ -450,6 +471,9 @@ func (h *Holder) release() error {
 	}
 	if h.store != nil {
 		errs = append(errs, h.shut())
+	}
+	if h.files != nil {
+		errs = append(errs, h.files.Close())
 	}
 	for _, l := range h.listeners {
 		_ = l.Close() // again, if it was ever served

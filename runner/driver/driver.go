@@ -107,6 +107,19 @@ type Task struct {
 	// ask the server each time: a version does not change. An error that wraps
 	// navvy.ErrNotFound says that it was removed.
 	Function func(ctx context.Context) (*navvy.FunctionVersion, error)
+	// Files stages the files of a spec that names some; nil for others. Kinds without
+	// working directories of an attempt's own refuse such specs (navvy.AbilityStage).
+	Files Stager
+}
+
+// Stager brings files into the working directory of an attempt, and keeps what it leaves
+// there. Errors that are *Refusal say what the task is to blame for.
+type Stager interface {
+	// Bring puts files into dir before the attempt starts, as its owner's, who can change them.
+	Bring(ctx context.Context, dir string) error
+	// Keep keeps files of dir after the attempt has succeeded and nothing of it runs. What
+	// is in dir is not to be trusted.
+	Keep(ctx context.Context, dir string) error
 }
 
 // API is how an attempt reaches its navvy.

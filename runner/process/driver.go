@@ -92,6 +92,9 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	} else {
 		add(nil, "isolation is not used")
 	}
+	if d.boxes != nil && d.boxes.work != "" {
+		add([]navvy.Ability{navvy.AbilityStage}, "")
+	}
 	c.Lacks = strings.Join(lacks, "; ")
 	return c
 }
@@ -107,8 +110,8 @@ func (d *Driver) Close() error {
 
 // Start implements driver.Driver. With Command.Stdin a task reads its input as a
 // file of one line: the bytes of the input, then a newline.
-func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, error) {
-	x, err := d.start(t, nil, func(*Config) {})
+func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, error) {
+	x, err := d.start(ctx, t, nil, func(*Config) {})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +120,7 @@ func (d *Driver) Start(_ context.Context, t *driver.Task) (driver.Execution, err
 
 // start is Start, with directories that the process sees, also if it is isolated, and
 // what else it is to have.
-func (d *Driver) start(t *driver.Task, see []string, change func(*Config)) (*execution, error) {
+func (d *Driver) start(ctx context.Context, t *driver.Task, see []string, change func(*Config)) (*execution, error) {
 	args, err := d.render(t)
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: err.Error()}
@@ -142,13 +145,17 @@ func (d *Driver) start(t *driver.Task, see []string, change func(*Config)) (*exe
 	if err != nil {
 		return nil, err
 	}
+	files, err := bring(ctx, t, c.Dir)
+	if err != nil {
+		return nil, errors.Join(err, leave())
+	}
 	c.Env = d.environment(t, c.Dir, socketOf(t, &c))
 	change(&c)
 	p, err := Start(&c)
 	if err != nil {
 		return nil, errors.Join(err, leave())
 	}
-	return &execution{Process: p, driver: d, token: t.Token, leave: leave}, nil
+	return &execution{Process: p, driver: d, token: t.Token, files: files, leave: leave}, nil
 }
 
 // execution is a process as the contract wants it.
@@ -156,6 +163,7 @@ type execution struct {
 	*Process
 	driver  *Driver
 	token   string
+	files   *staged // nil: there are none
 	leave   func() error
 	stopped atomic.Bool
 }
@@ -179,6 +187,9 @@ func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 	if err == nil && e.stopped.Load() && e.group == nil && !e.init() {
 		err = e.driver.endAll(ctx, Birth{}, e.token)
 	}
+	if err == nil && end.Refusal == nil && end.Exit == (navvy.Exit{}) && !e.stopped.Load() {
+		end.Refusal, err = e.files.keep(ctx)
+	}
 	// What cannot be removed is no reason to lose an answer: the next start clears it away.
 	if left := errors.Join(e.leftErr, e.leave()); left != nil {
 		e.driver.log.Warn("something of an attempt is left until the next start", "attempt", e.token, "err", left)
@@ -189,5 +200,6 @@ func (e *execution) Wait(ctx context.Context) (driver.End, error) {
 // Stop implements driver.Execution.
 func (e *execution) Stop(_ context.Context, force bool) error {
 	e.stopped.Store(true)
+	e.files.stop()
 	return e.Process.Stop(force)
 }

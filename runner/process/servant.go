@@ -18,7 +18,7 @@ type Servant struct {
 // See are directories, absolute ones, that it reads also if it is isolated, whoever may
 // read what leads there. With change the caller sets the files. The errors are those of Start.
 func (d *Driver) Serve(t *driver.Task, see []string, change func(*Config)) (*Servant, error) {
-	x, err := d.start(t, see, func(c *Config) {
+	x, err := d.start(context.Background(), t, see, func(c *Config) { // it is staged nothing
 		c.Main = true
 		if c.Groups == nil && d.groups != nil && d.groups.Version() != "none" {
 			c.Groups, c.Name = d.groups, t.Token // which nothing that it starts can leave

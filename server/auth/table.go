@@ -84,6 +84,16 @@ var table = map[string]who{
 	"/navvy.v1.TaskKV/Delete": workers,
 	"/navvy.v1.TaskKV/Watch":  workers,
 
+	// So it is with files.
+	"/navvy.v1.Files/Put":      changers,
+	"/navvy.v1.Files/Get":      changers,
+	"/navvy.v1.Files/Stat":     changers,
+	"/navvy.v1.Files/List":     changers,
+	"/navvy.v1.Files/Remove":   changers,
+	"/navvy.v1.TaskFiles/Put":  workers,
+	"/navvy.v1.TaskFiles/Get":  workers,
+	"/navvy.v1.TaskFiles/Stat": workers,
+
 	"/navvy.v1.Identity/Join":         joiners,
 	"/navvy.v1.Identity/Whoami":       anybody,
 	"/navvy.v1.Identity/Renew":        anybody,

@@ -221,11 +221,6 @@ func (b *bucket) Delete(_ context.Context, key string, o *driver.DeleteOptions) 
 	return nil
 }
 
-// Copy is not offered.
-func (b *bucket) Copy(context.Context, string, string, *driver.CopyOptions) error {
-	return fmt.Errorf("dirbucket: copy: %w", errors.ErrUnsupported)
-}
-
 // SignedURL is not offered.
 func (b *bucket) SignedURL(context.Context, string, *driver.SignedURLOptions) (string, error) {
 	return "", fmt.Errorf("dirbucket: sign: %w", errors.ErrUnsupported)

@@ -153,7 +153,7 @@ func (w *Writer) appear() (bool, error) {
 		if errors.Is(err, fs.ErrNotExist) && try < attempts {
 			continue // a Delete has found the folder empty
 		} else if err != nil {
-			return false, w.clash(err)
+			return false, b.clash(w.key, err)
 		}
 		return true, b.syncDir(dir)
 	}
@@ -172,11 +172,11 @@ func (w *Writer) rename() error {
 }
 
 // clash says it if a file stands where a folder is to be, or the other way round.
-func (w *Writer) clash(err error) error {
+func (b *bucket) clash(key string, err error) error {
 	if errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("a part of the path is a file: %w: %w", err, navvy.ErrConflict)
 	}
-	if info, statErr := w.bucket.root.Lstat(w.key); statErr == nil && info.IsDir() {
+	if info, statErr := b.root.Lstat(key); statErr == nil && info.IsDir() {
 		return fmt.Errorf("there is a folder of that name: %w: %w", err, navvy.ErrConflict)
 	}
 	return err

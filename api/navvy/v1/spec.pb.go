@@ -240,8 +240,11 @@ type Spec struct {
 	Resources map[string]int64 `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Isolate is set although nobody asked for it. The server gives it.
 	IsolateByDefault bool `protobuf:"varint,11,opt,name=isolate_by_default,json=isolateByDefault,proto3" json:"isolate_by_default,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Files that an attempt finds in its working directory, and leaves there. Commands only,
+	// and only where each attempt has a directory of its own.
+	Stage         *Stage `protobuf:"bytes,14,opt,name=stage,proto3" json:"stage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Spec) Reset() {
@@ -380,6 +383,13 @@ func (x *Spec) GetIsolateByDefault() bool {
 	return false
 }
 
+func (x *Spec) GetStage() *Stage {
+	if x != nil {
+		return x.Stage
+	}
+	return nil
+}
+
 type isSpec_Kind interface {
 	isSpec_Kind()
 }
@@ -412,6 +422,183 @@ func (*Spec_Function) isSpec_Kind() {}
 
 func (*Spec_Service) isSpec_Kind() {}
 
+// Stage names files that go into an attempt's working directory, and come out of it.
+type Stage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Before it starts. One that is missing fails the task.
+	In []*StagedInput `protobuf:"bytes,1,rep,name=in,proto3" json:"in,omitempty"`
+	// After it has succeeded. Others see them once the attempt is its task's result.
+	Out           []*StagedOutput `protobuf:"bytes,2,rep,name=out,proto3" json:"out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stage) Reset() {
+	*x = Stage{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stage) ProtoMessage() {}
+
+func (x *Stage) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stage.ProtoReflect.Descriptor instead.
+func (*Stage) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Stage) GetIn() []*StagedInput {
+	if x != nil {
+		return x.In
+	}
+	return nil
+}
+
+func (x *Stage) GetOut() []*StagedOutput {
+	if x != nil {
+		return x.Out
+	}
+	return nil
+}
+
+// StagedInput is a file that an attempt finds in its working directory.
+type StagedInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name among the owner's files, with placeholders.
+	From []byte `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Its path in the working directory, with placeholders; that of from if empty.
+	To            []byte `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedInput) Reset() {
+	*x = StagedInput{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedInput) ProtoMessage() {}
+
+func (x *StagedInput) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedInput.ProtoReflect.Descriptor instead.
+func (*StagedInput) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StagedInput) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *StagedInput) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+// StagedOutput is files that an attempt leaves in its working directory.
+type StagedOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A pattern of their paths in the working directory, with placeholders: * and ? stand for
+	// anything but a slash, [a-z] for one character. A folder is all that is in it.
+	Pattern []byte `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// What their names among the owner's files begin with, before their paths, with
+	// placeholders: a folder. The job's id, a slash and the task's index if empty; a dot
+	// for nothing.
+	To []byte `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// It is no error if there is none.
+	Optional      bool `protobuf:"varint,3,opt,name=optional,proto3" json:"optional,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedOutput) Reset() {
+	*x = StagedOutput{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedOutput) ProtoMessage() {}
+
+func (x *StagedOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedOutput.ProtoReflect.Descriptor instead.
+func (*StagedOutput) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StagedOutput) GetPattern() []byte {
+	if x != nil {
+		return x.Pattern
+	}
+	return nil
+}
+
+func (x *StagedOutput) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *StagedOutput) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
+}
+
 // Limits bound what one attempt may use, with all that it starts. A field that
 // is unset does not bound.
 type Limits struct {
@@ -443,7 +630,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +642,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[1]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +655,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limits) GetCpusMilli() int64 {
@@ -556,7 +743,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +755,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +768,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ulimit) GetName() string {
@@ -630,7 +817,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +829,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +842,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Command) GetArgs() [][]byte {
@@ -716,7 +903,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +915,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +928,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 // Function calls a registered Python function once for each input.
@@ -770,7 +957,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +969,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +982,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Function) GetId() string {
@@ -864,7 +1051,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1063,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1076,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Service) GetForm() string {
@@ -928,7 +1115,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1127,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1140,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -990,7 +1177,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1189,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1202,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -1072,7 +1259,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1271,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1284,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetId() string {
@@ -1224,7 +1411,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1423,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1436,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1322,7 +1509,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1521,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1534,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Status) GetState() State {
@@ -1447,7 +1634,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1646,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1659,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1502,7 +1689,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1701,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1714,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1569,7 +1756,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1768,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1781,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -1676,7 +1863,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1875,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1888,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Output) GetInline() []byte {
@@ -1782,7 +1969,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1981,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1994,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -1915,7 +2102,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2114,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2127,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -2005,7 +2192,7 @@ type Abilities struct {
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2204,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2217,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Abilities) GetKind() string {
@@ -2085,7 +2272,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2284,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2297,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Offer) GetLabels() map[string]string {
@@ -2145,7 +2332,7 @@ var File_navvy_v1_spec_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x05\n" +
+	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x05\n" +
 	"\x04Spec\x12-\n" +
 	"\acommand\x18\x01 \x01(\v2\x11.navvy.v1.CommandH\x00R\acommand\x12$\n" +
 	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x120\n" +
@@ -2160,7 +2347,8 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x06labels\x18\t \x03(\v2\x1a.navvy.v1.Spec.LabelsEntryR\x06labels\x12;\n" +
 	"\tresources\x18\n" +
 	" \x03(\v2\x1d.navvy.v1.Spec.ResourcesEntryR\tresources\x12,\n" +
-	"\x12isolate_by_default\x18\v \x01(\bR\x10isolateByDefault\x1a9\n" +
+	"\x12isolate_by_default\x18\v \x01(\bR\x10isolateByDefault\x12%\n" +
+	"\x05stage\x18\x0e \x01(\v2\x0f.navvy.v1.StageR\x05stage\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -2169,7 +2357,17 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x06\n" +
 	"\x04kindB\n" +
 	"\n" +
-	"\b_isolate\"\xaa\x02\n" +
+	"\b_isolate\"X\n" +
+	"\x05Stage\x12%\n" +
+	"\x02in\x18\x01 \x03(\v2\x15.navvy.v1.StagedInputR\x02in\x12(\n" +
+	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\"1\n" +
+	"\vStagedInput\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\"T\n" +
+	"\fStagedOutput\x12\x18\n" +
+	"\apattern\x18\x01 \x01(\fR\apattern\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x12\x1a\n" +
+	"\boptional\x18\x03 \x01(\bR\boptional\"\xaa\x02\n" +
 	"\x06Limits\x12\x1d\n" +
 	"\n" +
 	"cpus_milli\x18\x01 \x01(\x03R\tcpusMilli\x12\x1d\n" +
@@ -2352,77 +2550,83 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
 	(Outcome)(0),                  // 2: navvy.v1.Outcome
 	(*Spec)(nil),                  // 3: navvy.v1.Spec
-	(*Limits)(nil),                // 4: navvy.v1.Limits
-	(*Ulimit)(nil),                // 5: navvy.v1.Ulimit
-	(*Command)(nil),               // 6: navvy.v1.Command
-	(*Noop)(nil),                  // 7: navvy.v1.Noop
-	(*Function)(nil),              // 8: navvy.v1.Function
-	(*Service)(nil),               // 9: navvy.v1.Service
-	(*Retry)(nil),                 // 10: navvy.v1.Retry
-	(*MaxFails)(nil),              // 11: navvy.v1.MaxFails
-	(*Job)(nil),                   // 12: navvy.v1.Job
-	(*Counts)(nil),                // 13: navvy.v1.Counts
-	(*Status)(nil),                // 14: navvy.v1.Status
-	(*JobStatus)(nil),             // 15: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 16: navvy.v1.Exit
-	(*Usage)(nil),                 // 17: navvy.v1.Usage
-	(*Output)(nil),                // 18: navvy.v1.Output
-	(*Attempt)(nil),               // 19: navvy.v1.Attempt
-	(*Result)(nil),                // 20: navvy.v1.Result
-	(*Abilities)(nil),             // 21: navvy.v1.Abilities
-	(*Offer)(nil),                 // 22: navvy.v1.Offer
-	nil,                           // 23: navvy.v1.Spec.LabelsEntry
-	nil,                           // 24: navvy.v1.Spec.ResourcesEntry
-	nil,                           // 25: navvy.v1.Offer.LabelsEntry
-	nil,                           // 26: navvy.v1.Offer.ResourcesEntry
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*Stage)(nil),                 // 4: navvy.v1.Stage
+	(*StagedInput)(nil),           // 5: navvy.v1.StagedInput
+	(*StagedOutput)(nil),          // 6: navvy.v1.StagedOutput
+	(*Limits)(nil),                // 7: navvy.v1.Limits
+	(*Ulimit)(nil),                // 8: navvy.v1.Ulimit
+	(*Command)(nil),               // 9: navvy.v1.Command
+	(*Noop)(nil),                  // 10: navvy.v1.Noop
+	(*Function)(nil),              // 11: navvy.v1.Function
+	(*Service)(nil),               // 12: navvy.v1.Service
+	(*Retry)(nil),                 // 13: navvy.v1.Retry
+	(*MaxFails)(nil),              // 14: navvy.v1.MaxFails
+	(*Job)(nil),                   // 15: navvy.v1.Job
+	(*Counts)(nil),                // 16: navvy.v1.Counts
+	(*Status)(nil),                // 17: navvy.v1.Status
+	(*JobStatus)(nil),             // 18: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 19: navvy.v1.Exit
+	(*Usage)(nil),                 // 20: navvy.v1.Usage
+	(*Output)(nil),                // 21: navvy.v1.Output
+	(*Attempt)(nil),               // 22: navvy.v1.Attempt
+	(*Result)(nil),                // 23: navvy.v1.Result
+	(*Abilities)(nil),             // 24: navvy.v1.Abilities
+	(*Offer)(nil),                 // 25: navvy.v1.Offer
+	nil,                           // 26: navvy.v1.Spec.LabelsEntry
+	nil,                           // 27: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 28: navvy.v1.Offer.LabelsEntry
+	nil,                           // 29: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
-	6,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
-	7,  // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	8,  // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
-	9,  // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
-	27, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	27, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	10, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	4,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	23, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
-	24, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
-	5,  // 10: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
-	27, // 11: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	27, // 12: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	28, // 13: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 14: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 15: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	11, // 16: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	27, // 17: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 18: navvy.v1.Status.state:type_name -> navvy.v1.State
-	13, // 19: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	28, // 20: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	28, // 21: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	17, // 22: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
-	12, // 23: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	14, // 24: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 25: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	16, // 26: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	17, // 27: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	18, // 28: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 29: navvy.v1.Result.state:type_name -> navvy.v1.State
-	19, // 30: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	25, // 31: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
-	26, // 32: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	9,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
+	10, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
+	11, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
+	12, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
+	30, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	30, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	13, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	7,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	26, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	27, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	4,  // 10: navvy.v1.Spec.stage:type_name -> navvy.v1.Stage
+	5,  // 11: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
+	6,  // 12: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
+	8,  // 13: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	30, // 14: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	30, // 15: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	31, // 16: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 17: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 18: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	14, // 19: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	30, // 20: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 21: navvy.v1.Status.state:type_name -> navvy.v1.State
+	16, // 22: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	31, // 23: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	31, // 24: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	20, // 25: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	15, // 26: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	17, // 27: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 28: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	19, // 29: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	20, // 30: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	21, // 31: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 32: navvy.v1.Result.state:type_name -> navvy.v1.State
+	22, // 33: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	28, // 34: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	29, // 35: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2436,14 +2640,14 @@ func file_navvy_v1_spec_proto_init() {
 		(*Spec_Function)(nil),
 		(*Spec_Service)(nil),
 	}
-	file_navvy_v1_spec_proto_msgTypes[17].OneofWrappers = []any{}
+	file_navvy_v1_spec_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

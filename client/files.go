@@ -1,0 +1,252 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
+)
+
+// Files are the files of one owner that a server keeps: what tasks find in their working
+// directories, and have left there. Nobody else sees them but an admin. A name is 1 to 700
+// bytes of UTF-8 without control characters, parts with slashes between them. A file
+// appears whole or not at all. Its methods may be called at once.
+type Files struct {
+	rpc   navvyv1.FilesClient
+	owner string
+}
+
+// Files gives the caller's own files.
+func (c *Client) Files() Files { return Files{rpc: c.files} }
+
+// FilesOf gives another owner's files. Admins only.
+func (c *Client) FilesOf(owner string) Files { return Files{rpc: c.files, owner: owner} }
+
+// File is what a server knows of a file.
+type File struct {
+	Key     string
+	Size    int64 // bytes
+	Changed time.Time
+	// SHA256 is the checksum of what it holds, in hexadecimal digits; empty if nobody has
+	// noted it, or in a list.
+	SHA256 string
+}
+
+func toFile(m *navvyv1.File) File {
+	return File{Key: m.GetKey(), Size: m.GetSize(), Changed: toTime(m.GetChanged()), SHA256: m.GetSha256()}
+}
+
+func checkFile(key string) error {
+	if !utf8.ValidString(key) {
+		return fmt.Errorf("file %q: want valid UTF-8: %w", key, navvy.ErrInvalid)
+	}
+	return nil
+}
+
+// PutFileOptions are how a file is put. The zero value is the default.
+type PutFileOptions struct {
+	// SHA256 is what the file holds, in hexadecimal digits, if it is known before: some
+	// stores need not keep a copy meanwhile. Defaults to unknown.
+	SHA256 string
+	// IfAbsent puts it only if there is none; otherwise navvy.ErrExists.
+	IfAbsent bool
+}
+
+// Put reads r to its end and makes what it holds the file of that name, in the place of
+// one that is there. navvy.ErrExhausted says that there is no room for it.
+func (f Files) Put(ctx context.Context, key string, r io.Reader, o PutFileOptions) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := f.rpc.Put(ctx)
+	if err != nil {
+		return File{}, api.FromWire(err)
+	}
+	header := &navvyv1.FilesPutHeader{Owner: api.Text(f.owner), Key: key, Sha256: api.Text(o.SHA256), IfAbsent: o.IfAbsent}
+	if err := sendFile(header, r, stream.Send); err != nil {
+		return File{}, err
+	}
+	m, err := stream.CloseAndRecv()
+	return toFile(m.GetFile()), api.FromWire(err)
+}
+
+// fileChunk is how many bytes are sent at once.
+const fileChunk = 256 << 10
+
+// sendFile sends what r holds. That the stream has ended is for its end to explain.
+func sendFile(header *navvyv1.FilesPutHeader, r io.Reader, send func(*navvyv1.FilesPutRequest) error) error {
+	part := &navvyv1.FilesPutRequest{Header: header}
+	sum := sha256.New()
+	for {
+		chunk := make([]byte, fileChunk) // who receives it in this process has it then
+		n, err := io.ReadFull(r, chunk)
+		part.Chunk = chunk[:n]
+		sum.Write(part.GetChunk())
+		over := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !over {
+			return err
+		}
+		if over {
+			part.End = &navvyv1.FilesPutEnd{Sha256: hex.EncodeToString(sum.Sum(nil))}
+		}
+		if err := send(part); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return api.FromWire(err)
+		}
+		if over {
+			return nil
+		}
+		part = &navvyv1.FilesPutRequest{}
+	}
+}
+
+// Get writes a file to w; navvy.ErrNotFound if there is none. After an error w has been
+// written to in part; navvy.ErrCorrupt says that it is not what was put.
+func (f Files) Get(ctx context.Context, key string, w io.Writer) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := f.rpc.Get(ctx, &navvyv1.FilesGetRequest{Owner: api.Text(f.owner), Key: key})
+	if err != nil {
+		return File{}, api.FromWire(err)
+	}
+	return receiveFile(stream, key, w)
+}
+
+// receiveFile writes what comes to w, and checks it.
+func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], key string, w io.Writer) (File, error) {
+	var file File
+	sum, n := sha256.New(), int64(0)
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return file, api.FromWire(err)
+		}
+		if m.GetFile() != nil {
+			file = toFile(m.GetFile())
+		}
+		sum.Write(m.GetChunk())
+		n += int64(len(m.GetChunk()))
+		if _, err := w.Write(m.GetChunk()); err != nil {
+			return file, err
+		}
+	}
+	got := hex.EncodeToString(sum.Sum(nil))
+	if file.Key == "" || n != file.Size || file.SHA256 != "" && file.SHA256 != got {
+		return file, fmt.Errorf("file %q: what came is not what was sent: %w", key, navvy.ErrCorrupt)
+	}
+	file.SHA256 = got
+	return file, nil
+}
+
+// Stat tells of a file, with its checksum; navvy.ErrNotFound if there is none.
+func (f Files) Stat(ctx context.Context, key string) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	m, err := f.rpc.Stat(ctx, &navvyv1.FilesStatRequest{Owner: api.Text(f.owner), Key: key})
+	return toFile(m.GetFile()), api.FromWire(err)
+}
+
+// List tells of the files whose names begin with prefix, in the order of the store. An
+// error is the last.
+func (f Files) List(ctx context.Context, prefix string) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		if err := checkFile(prefix); err != nil {
+			yield(File{}, err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := f.rpc.List(ctx, &navvyv1.FilesListRequest{Owner: api.Text(f.owner), Prefix: prefix})
+		for err == nil {
+			var m *navvyv1.FilesListResponse
+			m, err = stream.Recv()
+			for _, file := range m.GetFiles() {
+				if !yield(toFile(file), nil) {
+					return
+				}
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			yield(File{}, api.FromWire(err))
+		}
+	}
+}
+
+// Remove takes a file away; navvy.ErrNotFound if there is none.
+func (f Files) Remove(ctx context.Context, key string) error {
+	if err := checkFile(key); err != nil {
+		return err
+	}
+	_, err := f.rpc.Remove(ctx, &navvyv1.FilesRemoveRequest{Owner: api.Text(f.owner), Key: key})
+	return api.FromWire(err)
+}
+
+// StatFile tells an attempt of a file of its owner, which must be leased to the caller:
+// navvy.ErrLeaseLost if it is not any more, navvy.ErrNotFound if there is no such file.
+func (w *Workers) StatFile(ctx context.Context, ref AttemptRef, key string) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	m, err := w.files.Stat(ctx, &navvyv1.TaskFilesStatRequest{Attempt: api.FromRef(ref.Task, ref.Attempt), Call: &navvyv1.FilesStatRequest{Key: key}})
+	return toFile(m.GetFile()), api.FromWire(err)
+}
+
+// GetFile writes a file of an attempt's owner to to, with the errors of StatFile and of Files.Get.
+func (w *Workers) GetFile(ctx context.Context, ref AttemptRef, key string, to io.Writer) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := w.files.Get(ctx, &navvyv1.TaskFilesGetRequest{Attempt: api.FromRef(ref.Task, ref.Attempt), Call: &navvyv1.FilesGetRequest{Key: key}})
+	if err != nil {
+		return File{}, api.FromWire(err)
+	}
+	return receiveFile(stream, key, to)
+}
+
+// PutFile keeps a file that an attempt has made, until the attempt is its task's result:
+// then it is the owner's, under that name. navvy.ErrLeaseLost if it is not leased to the
+// caller any more.
+func (w *Workers) PutFile(ctx context.Context, ref AttemptRef, key string, r io.Reader) error {
+	if err := checkFile(key); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := w.files.Put(ctx)
+	if err != nil {
+		return api.FromWire(err)
+	}
+	attempt := api.FromRef(ref.Task, ref.Attempt)
+	err = sendFile(&navvyv1.FilesPutHeader{Key: key}, r, func(m *navvyv1.FilesPutRequest) error {
+		by := attempt
+		attempt = nil
+		return stream.Send(&navvyv1.TaskFilesPutRequest{Attempt: by, Part: m})
+	})
+	if err != nil {
+		return err
+	}
+	_, err = stream.CloseAndRecv()
+	return api.FromWire(err)
+}

@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
+	"gocloud.dev/gcerrors"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/share"
+	"github.com/navvy-run/navvy/share/dirbucket"
+	"github.com/navvy-run/navvy/worker"
+)
+
+// serverFiles are the files that a server keeps, as a bucket.
+type serverFiles struct {
+	files client.Files
+	done  func() error // closes the connection
+}
+
+var _ driver.Bucket = serverFiles{}
+
+// openServerShare opens the files that a server keeps for the caller.
+func (a *app) openServerShare(ctx context.Context) (*share.Share, error) {
+	c, err := a.connect(ctx, needLook)
+	if err != nil {
+		return nil, err
+	}
+	closing := context.WithoutCancel(ctx)
+	b := serverFiles{c.Files(), func() error { return c.close(closing) }}
+	return share.OpenBucket(defaultShare+" of "+c.server, blob.NewBucket(b)), nil
+}
+
+// shareOf has a server keep files where its flags say.
+func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
+	at := f.share
+	switch {
+	case at != "" && f.shareFile != "":
+		return usagef("--share and --share-file both name a share: give one of them")
+	case at != "":
+		if err := noPassword(at); err != nil {
+			return err
+		}
+	case f.shareFile != "":
+		text, err := a.smallFile(f.shareFile)
+		if err != nil {
+			return usagef("--share-file: %w", err)
+		}
+		at = strings.TrimSpace(text)
+	default:
+		at = a.env("NAVVY_SHARE")
+	}
+	if at == "" {
+		return nil // the data directory
+	}
+	open := func(ctx context.Context) (*share.Share, error) {
+		s, err := share.Open(ctx, at, &share.Options{AzureConnection: a.env("AZURE_STORAGE_CONNECTION_STRING")})
+		return s, shareHint(err)
+	}
+	cfg.OpenFiles = open
+	return nil
+}
+
+// ErrorCode tells of what kind an error is.
+func (b serverFiles) ErrorCode(err error) gcerrors.ErrorCode {
+	for sentinel, code := range map[error]gcerrors.ErrorCode{
+		navvy.ErrNotFound: gcerrors.NotFound, navvy.ErrExists: gcerrors.FailedPrecondition, navvy.ErrInvalid: gcerrors.InvalidArgument,
+		navvy.ErrDenied: gcerrors.PermissionDenied, navvy.ErrExhausted: gcerrors.ResourceExhausted,
+		navvy.ErrUnsupported: gcerrors.Unimplemented, context.Canceled: gcerrors.Canceled,
+	} {
+		if errors.Is(err, sentinel) {
+			return code
+		}
+	}
+	return gcerrors.Unknown
+}
+
+// As gives nothing.
+func (b serverFiles) As(any) bool { return false }
+
+// ErrorAs gives nothing.
+func (b serverFiles) ErrorAs(error, any) bool { return false }
+
+// Close closes the connection.
+func (b serverFiles) Close() error { return b.done() }
+
+// Attributes tells of a file.
+func (b serverFiles) Attributes(ctx context.Context, key string) (*driver.Attributes, error) {
+	f, err := b.files.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	a := &driver.Attributes{ContentType: "application/octet-stream", ModTime: f.Changed, Size: f.Size, ETag: fmt.Sprintf("%s-%d-%d", f.SHA256, f.Size, f.Changed.UnixNano())}
+	if f.SHA256 != "" {
+		a.Metadata = map[string]string{dirbucket.MetadataSHA256: f.SHA256}
+	}
+	return a, nil
+}
+
+// ListPaged gives all files as one page.
+func (b serverFiles) ListPaged(ctx context.Context, o *driver.ListOptions) (*driver.ListPage, error) {
+	if o.Delimiter != "" {
+		return nil, fmt.Errorf("list the files of a server by folders: %w", navvy.ErrUnsupported)
+	}
+	page := &driver.ListPage{}
+	for f, err := range b.files.List(ctx, o.Prefix) {
+		if err != nil {
+			return nil, err
+		}
+		page.Objects = append(page.Objects, &driver.ListObject{Key: f.Key, ModTime: f.Changed, Size: f.Size})
+	}
+	return page, nil
+}
+
+// fileReader reads a file that comes.
+type fileReader struct {
+	io.Reader
+	pipe       *io.PipeReader
+	cancel     context.CancelFunc
+	done       chan struct{}
+	attributes driver.ReaderAttributes
+}
+
+// NewRangeReader reads a file.
+func (b serverFiles) NewRangeReader(ctx context.Context, key string, offset, length int64, _ *driver.ReaderOptions) (driver.Reader, error) {
+	f, err := b.files.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	in, out := io.Pipe()
+	r := &fileReader{Reader: in, pipe: in, cancel: cancel, done: make(chan struct{}), attributes: driver.ReaderAttributes{
+		ContentType: "application/octet-stream", ModTime: f.Changed, Size: f.Size,
+	}}
+	go func() {
+		defer close(r.done)
+		_, err := b.files.Get(ctx, key, out)
+		_ = out.CloseWithError(err)
+	}()
+	if offset > 0 {
+		if _, err := io.CopyN(io.Discard, in, offset); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	if length >= 0 {
+		r.Reader = io.LimitReader(in, length)
+	}
+	return r, nil
+}
+
+func (r *fileReader) Close() error {
+	r.cancel()
+	err := r.pipe.Close()
+	<-r.done
+	return err
+}
+
+func (r *fileReader) Attributes() *driver.ReaderAttributes { return &r.attributes }
+func (r *fileReader) As(any) bool                          { return false }
+
+// fileWriter writes a file that goes.
+type fileWriter struct {
+	pipe   *io.PipeWriter
+	ctx    context.Context //nolint:containedctx // the driver's contract: a writer is closed without one
+	cancel context.CancelFunc
+	end    chan error
+}
+
+// NewTypedWriter begins a file.
+func (b serverFiles) NewTypedWriter(ctx context.Context, key, _ string, o *driver.WriterOptions) (driver.Writer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	in, out := io.Pipe()
+	w := &fileWriter{pipe: out, ctx: ctx, cancel: cancel, end: make(chan error, 1)}
+	go func() {
+		_, err := b.files.Put(ctx, key, in, client.PutFileOptions{SHA256: o.Metadata[dirbucket.MetadataSHA256], IfAbsent: o.IfNotExist})
+		w.end <- err
+		_ = in.CloseWithError(err)
+	}()
+	return w, nil
+}
+
+func (w *fileWriter) Write(p []byte) (int, error) { return w.pipe.Write(p) }
+
+// Close ends the file; after the end of the context it gives it up.
+func (w *fileWriter) Close() error {
+	defer w.cancel()
+	_ = w.pipe.CloseWithError(context.Cause(w.ctx)) // nil: that was all
+	return <-w.end
+}
+
+// Copy is not offered.
+func (b serverFiles) Copy(context.Context, string, string, *driver.CopyOptions) error {
+	return fmt.Errorf("copy within the files of a server: %w", navvy.ErrUnsupported)
+}
+
+// Delete removes a file.
+func (b serverFiles) Delete(ctx context.Context, key string, _ *driver.DeleteOptions) error {
+	return b.files.Remove(ctx, key)
+}
+
+// SignedURL is not offered.
+func (b serverFiles) SignedURL(context.Context, string, *driver.SignedURLOptions) (string, error) {
+	return "", fmt.Errorf("sign: %w", navvy.ErrUnsupported)
+}
+
+// workerCache is a cache of files as a worker wants it.
+type workerCache struct{ *share.Cache }
+
+func openCache(dir string) (worker.Cache, error) {
+	c, err := share.OpenCache(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	return workerCache{c}, nil
+}
+
+// Get implements worker.Cache.
+func (c workerCache) Get(ctx context.Context, owner, sha256 string, size int64, fetch func(context.Context, io.Writer) error) (path string, release func(), err error) {
+	e, err := c.Cache.Get(ctx, owner, sha256, size, fetch)
+	if err != nil {
+		return "", nil, err
+	}
+	return e.Path, e.Release, nil
+}

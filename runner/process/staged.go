@@ -1,0 +1,62 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// staged are the files of an attempt. Nil is none.
+type staged struct {
+	files driver.Stager
+	dir   string
+	// ctx ends when the attempt is stopped.
+	ctx    context.Context //nolint:containedctx // the life of what is done after the end
+	cancel context.CancelFunc
+}
+
+// bring puts the files of an attempt into its private directory.
+func bring(ctx context.Context, t *driver.Task, dir string) (*staged, error) {
+	if t.Files == nil || !private(t.Spec) {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	if err := t.Files.Bring(ctx, dir); err != nil {
+		return nil, err
+	}
+	// A process that was forked while a file was open for writing has it open until it has
+	// become its program, and the kernel runs nothing that is being written to. A fork holds
+	// the lock until then.
+	syscall.ForkLock.Lock()
+	syscall.ForkLock.Unlock() //nolint:staticcheck // it is enough to have had it
+	s := &staged{files: t.Files, dir: dir}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+// keep keeps what the attempt has left, which has succeeded.
+func (s *staged) keep(ctx context.Context) (*driver.Refusal, error) {
+	if s == nil {
+		return nil, nil //nolint:nilnil // nothing is refused
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	err := s.files.Keep(ctx, s.dir)
+	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
+		return refusal, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("its files could not be kept: %w", err)
+	}
+	return nil, nil //nolint:nilnil // nothing is refused
+}
+
+// stop ends keep.
+func (s *staged) stop() {
+	if s != nil {
+		s.cancel()
+	}
+}
