@@ -40,7 +40,6 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 	refused := map[string]string{
 		"system's authorities": base + "?" + client[1:],
 		"another authority":    base + "?ca=" + c.OtherCA + client,
-		"no certificate":       base + "?ca=" + c.CA,
 	}
 	for name, u := range refused {
 		t.Run(name, func(t *testing.T) {
@@ -49,6 +48,13 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 			}
 		})
 	}
+	t.Run("no certificate", func(t *testing.T) {
+		// In TLS 1.3 the client is refused after it has begun to speak: the broker may hang
+		// up before its reason is read.
+		if q, err := queue.Open(t.Context(), base+"?ca="+c.CA, drivers, nil); !errors.Is(err, navvy.ErrDenied) && !errors.Is(err, navvy.ErrUnavailable) {
+			t.Errorf("%v, %v", q, err)
+		}
+	})
 	for name, u := range map[string]string{
 		"no such file": base + "?ca=/nowhere/ca.crt", "no certificate in it": base + "?ca=" + c.ClientKey,
 		"cert alone": base + "?cert=" + c.Client, "key of another": base + "?cert=" + c.Client + "&key=" + c.ServerKey,
