@@ -101,7 +101,7 @@ func specOf(w drivertest.Work) (*navvy.Spec, bool) {
 	case navvy.ReasonInput:
 		s.Form, s.Env = "echo", []string{envFields}
 	case navvy.ReasonStart:
-		s.Form = "lines:sh -c 'exit 3'"
+		s.Form = "grpc-cmd:sh -c 'exit 3'" // which never comes up, however slow the machine is
 	default:
 		return spec, false
 	}

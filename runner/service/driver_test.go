@@ -160,7 +160,6 @@ func TestDriverFailures(t *testing.T) {
 		reason navvy.Reason
 		words  string
 	}{
-		"lines:sh -c 'echo no model >&2; exit 3'":    {navvy.ReasonStart, "exit code 3: no model"},
 		"grpc-cmd:sh -c 'echo no model >&2; exit 3'": {navvy.ReasonStart, "exit code 3: no model"},
 		"grpc-cmd:no-such-program-here":              {navvy.ReasonNotFound, "not found"},
 		"soap:x":                                     {navvy.ReasonStart, "no such form"},
@@ -168,6 +167,8 @@ func TestDriverFailures(t *testing.T) {
 	} {
 		turnsDown(t, d, &navvy.Spec{Service: &navvy.Service{Form: form}}, "x", c.reason, c.words)
 	}
+	patient := newDriver(t, service.DriverOptions{Settle: drivertest.Patience})
+	turnsDown(t, patient, &navvy.Spec{Service: &navvy.Service{Form: "lines:sh -c 'echo no model >&2; exit 3'"}}, "x", navvy.ReasonStart, "exit code 3: no model")
 	never := newDriver(t, service.DriverOptions{StartTimeout: 100 * time.Millisecond})
 	turnsDown(t, never, &navvy.Spec{Service: &navvy.Service{Form: "grpc-cmd:sleep 1000"}}, "x", navvy.ReasonStart, "is not up after 100ms")
 }

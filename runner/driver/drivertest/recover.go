@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -26,8 +27,14 @@ func recoverWith(t *testing.T, h Harness, handle func(*attempt) []byte) {
 		t.Skip("nothing ever remains")
 	}
 	a := start(t, first, h, Work{Stdout: "ready", Hang: true, OnStop: 7})
-	orphan := a.wait(t.Context())
+	waiting, die := context.WithCancel(t.Context())
+	defer die()
+	orphan := a.wait(waiting)
 	a.stdout.await(t)
+	if first.Capabilities().Adopts {
+		die() // the navvy that waited for it
+		_, _ = orphan.result(t)
+	}
 	adopted := *a
 	adopted.stdout = newSink()
 	adopted.task.Stdout = adopted.stdout
@@ -49,7 +56,6 @@ func recoverWith(t *testing.T, h Harness, handle func(*attempt) []byte) {
 	if end := adopted.end(t); end.Exit.Code != 7 || string(adopted.stdout.bytes()) != "ready" {
 		t.Errorf("the adopted attempt ended as %+v with output %q", end, adopted.stdout.bytes())
 	}
-	_, _ = orphan.result(t)
 }
 
 func testRecoverEnded(t *testing.T, h Harness) {
