@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"maps"
 	"os/signal"
 	"path/filepath"
@@ -50,6 +52,8 @@ func (a *app) sharing(ctx context.Context, verb func(context.Context) error) err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second one does not wait until it is given up
+	log.SetOutput(io.Discard)            // where the AWS SDK says what is in its error, too
 	err := verb(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return &exitError{code: api.ExitInterrupted}
