@@ -75,6 +75,12 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+}
+
+// A directory that is not there is told apart from what can be none.
+func TestOpenNoDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
 	_, err := Open(t.Context(), "file://"+dir+"/none", nil)
 	if missing, ok := errors.AsType[*Missing](err); !errors.Is(err, navvy.ErrNotFound) || !ok || missing.Kind != "directory" {
 		t.Errorf("%v", err)

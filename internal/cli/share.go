@@ -3,8 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"os/signal"
 	"path/filepath"
@@ -53,7 +52,8 @@ func (a *app) sharing(ctx context.Context, verb func(context.Context) error) err
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // a second one does not wait until it is given up
-	log.SetOutput(io.Discard)            // where the AWS SDK says what is in its error, too
+	// The AWS SDK writes to package log what its error says, too; this takes both to nowhere.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	err := verb(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return &exitError{code: api.ExitInterrupted}

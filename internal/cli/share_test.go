@@ -142,7 +142,7 @@ func TestShareUnreadable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "closed")
-	if err := errors.Join(os.WriteFile(file, nil, 0o000), os.Mkdir(dir+"/share", 0o700), os.Chmod(dir+"/share", 0o777)); err != nil { //nolint:gosec // for another user
+	if err := errors.Join(os.WriteFile(file, nil, 0o000), os.Mkdir(dir+"/share", 0o700), os.Chmod(dir+"/share", 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	u := newShareUser(t)
@@ -184,6 +184,7 @@ func TestSharesFile(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"shares: [": "yaml", "share: {}": "there is no key share", "shares: {x: {uri: y}}": "there is no key uri", "shares: {-x: {url: y}}": "no name of a share",
+		`shares: {x: {"s3://k:hidden@b": y}}`: "of each share", `shares: {"s3://k:hidden@b": {url: y}}`: "of each share",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, sharesName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -193,6 +194,9 @@ func TestSharesFile(t *testing.T) {
 			r.expect(t, 2, sharesName)
 			if want != "yaml" {
 				r.expect(t, 2, want)
+			}
+			if strings.Contains(r.stderr, "hidden") {
+				t.Errorf("it shows a secret: %s", r.stderr)
 			}
 		}
 	}

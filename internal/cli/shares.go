@@ -57,6 +57,9 @@ func readShares(path string) (sharesFile, error) {
 			err = errors.Join(err, place.CheckName(name))
 		}
 	}
+	if err != nil && strings.Contains(err.Error(), "@") { // a URL at the wrong place, with its password
+		err = errors.New("it does not say NAME: {url: URL} of each share, below shares")
+	}
 	if err != nil {
 		return f, withHint(usagef("%s: %w", path, err), "mend the file, or remove it and add its shares again: navvy share add --help")
 	}
