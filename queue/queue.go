@@ -144,7 +144,7 @@ func read(rawURL string, drivers map[string]driver.Driver, o *Options) (p place,
 // parse reads a URL; the error does not repeat it, since a password may be in it.
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" || u.Host == "" {
+	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("the URL of a queue cannot be read: the form is SCHEME://HOST/QUEUE, and in a user's password # is written %%23, / %%2F, @ %%40 and %% %%25: %w", navvy.ErrInvalid)
 	}
 	if why := secretOption(u); why != "" {

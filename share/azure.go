@@ -52,7 +52,7 @@ func openAzure(ctx context.Context, u *url.URL, o *Options) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Share{bucket: bucket, transport: transport, whole: "container " + u.Host}, nil
+	return &Share{bucket: bucket, transport: transport, whole: &Missing{"container", u.Host}}, nil
 }
 
 // azureClient is a client with the first of these: the key of the URL, the connection

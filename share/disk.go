@@ -8,8 +8,24 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
 	"time"
+
+	"github.com/navvy-run/navvy"
 )
+
+// Local is the error of a file of this machine that is in no share.
+type Local struct {
+	Verb string // what was done to it: list, make, read, remove, write
+	Path string
+	Err  error // wraps a sentinel of package navvy where one fits
+}
+
+// Error says what was done to what.
+func (e *Local) Error() string { return e.Verb + " " + printable(e.Path) + ": " + e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *Local) Unwrap() error { return e.Err }
 
 // local says what was done to a file of this machine that is in no share.
 func local(verb, path string, err error) error {
@@ -20,10 +36,13 @@ func local(verb, path string, err error) error {
 	if link, ok := errors.AsType[*os.LinkError](err); ok {
 		message = link.Err
 	}
-	if sentinel == nil || errors.Is(message, sentinel) {
-		return fmt.Errorf("%s %s: %w", verb, path, message)
+	if sentinel == nil && errors.Is(err, syscall.ENOTDIR) {
+		sentinel = navvy.ErrInvalid
 	}
-	return fmt.Errorf("%s %s: %w: %w", verb, path, message, sentinel)
+	if sentinel != nil && !errors.Is(message, sentinel) {
+		message = fmt.Errorf("%w: %w", message, sentinel)
+	}
+	return &Local{verb, path, message}
 }
 
 // localWriter says in its errors which file could not be written.

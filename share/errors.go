@@ -10,7 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"gocloud.dev/gcerrors"
@@ -29,10 +33,11 @@ func (s *Share) wrap(verb, key string, err error) error {
 	}
 	what := verb + " in share " + s.name
 	if key != "" {
-		what = fmt.Sprintf("%s %s in share %s", verb, key, s.name)
+		what = fmt.Sprintf("%s %s in share %s", verb, printable(key), s.name)
 	}
+	_, whole := errors.AsType[*Missing](err)
 	sentinel, message := kind(err), root(err)
-	if sentinel == navvy.ErrNotFound && key != "" && verb != "list" && !errors.Is(err, errWhole) { //nolint:errorlint // kind gives the bare sentinel
+	if sentinel == navvy.ErrNotFound && key != "" && verb != "list" && !whole { //nolint:errorlint // kind gives the bare sentinel
 		return &briefError{fmt.Sprintf("file %q in share %s: %v", key, s.name, sentinel), fmt.Errorf("%w: %w", sentinel, err)}
 	}
 	if sentinel == nil {
@@ -43,6 +48,26 @@ func (s *Share) wrap(verb, key string, err error) error {
 	}
 	return fmt.Errorf("%s: %w: %w", what, message, sentinel)
 }
+
+// printable is a name for people, quoted if it does not stand on a line as it is.
+func printable(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// Missing is the error of a share whose place, which others make, is not there.
+type Missing struct {
+	Kind string // directory, bucket or container
+	Name string
+}
+
+// Error says what it is about.
+func (e *Missing) Error() string { return "there is no " + e.Kind + " " + printable(e.Name) }
+
+// Unwrap gives navvy.ErrNotFound.
+func (e *Missing) Unwrap() error { return navvy.ErrNotFound }
 
 // kind is the sentinel of an error; nil if there is none.
 func kind(err error) error {

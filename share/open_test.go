@@ -18,15 +18,15 @@ func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	const secret = "hidden"
 	for url, want := range map[string]string{
-		"":                               "no such kind",
-		"dir":                            "no such kind",
-		"http://host/x":                  "only azblob://, file://, s3://",
-		"gs://bucket":                    "no such kind",
-		"mem://":                         "no such kind",
+		"":                               "no URL of a share",
+		"dir":                            "no URL of a share",
+		"http://host/x":                  "begins with azblob://, file://, s3://",
+		"gs://bucket":                    "no URL of a share",
+		"mem://":                         "no URL of a share",
 		"file://host" + dir:              "three slashes",
 		"file:" + dir + "?metadata=skip": `option "metadata" is unknown`,
 		"file://":                        "three slashes",
-		"file:relative":                  "want file://…",
+		"file:relative":                  "no URL of a share",
 		"file://" + dir + "#x":           "nothing behind a #",
 		"s3://":                          "no name of a bucket",
 		"s3://UPPER":                     "no name of a bucket",
@@ -42,6 +42,15 @@ func TestOpenErrors(t *testing.T) {
 		"s3://key@bucket?region=x":                             "without its secret",
 		"s3://k:" + secret + "@bucket/..?region=x":             "a dot",
 		"s3://k:" + secret + "/x@bucket":                       "no URL",
+		"s3//k:" + secret + "@bucket":                          "no URL of a share",
+		"s3:k:" + secret + "@bucket":                           "no URL of a share",
+		"k:" + secret + "@bucket":                              "no URL of a share",
+		secret:                                                 "no URL of a share",
+		"s4://k:s@bucket/" + secret:                            "no URL of a share",
+		"s3://k:1/" + secret + "@bucket":                       "written as %2F",
+		"s3://k:/" + secret + "@bucket":                        "written as %2F",
+		"s3://k:1?" + secret + "@bucket":                       "written as %2F",
+		"s3://k:1#" + secret + "@bucket":                       "behind a #",
 		"s3://k:" + secret + "@bucket?x=y":                     "unknown",
 		"azblob://c":                                           "no name of a container",
 		"azblob://con--tainer":                                 "no name of a container",
@@ -66,14 +75,23 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if _, err := Open(t.Context(), "file://"+dir+"/none", nil); !errors.Is(err, navvy.ErrNotFound) {
+}
+
+// A directory that is not there is told apart from what can be none.
+func TestOpenNoDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := Open(t.Context(), "file://"+dir+"/none", nil)
+	if missing, ok := errors.AsType[*Missing](err); !errors.Is(err, navvy.ErrNotFound) || !ok || missing.Kind != "directory" {
 		t.Errorf("%v", err)
 	}
 	if err := os.WriteFile(dir+"/f", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), "file://"+dir+"/f", nil); err == nil {
-		t.Error("a file is opened as a share")
+	for _, path := range []string{"/f", "/f/x"} {
+		if _, err := Open(t.Context(), "file://"+dir+path, nil); !errors.Is(err, navvy.ErrInvalid) || !strings.Contains(err.Error(), "is no directory") {
+			t.Errorf("a file is opened as a share: %v", err)
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ func (s *Share) write(ctx context.Context, key string, r io.Reader, sum string, 
 	}
 	if s.transport != nil {
 		// The writers of stores elsewhere don't bear errors well; readers' they do.
-		err = s.bucket.Upload(ctx, key, in, wo)
+		err = s.upload(ctx, key, in, wo)
 	} else {
 		err = s.stream(ctx, key, in, wo)
 	}
@@ -96,6 +96,33 @@ func (s *Share) write(ctx context.Context, key string, r io.Reader, sum string, 
 		return File{}, err
 	}
 	return File{Key: key, Size: in.n, Modified: time.Now(), SHA256: in.hash()}, nil
+}
+
+// graceTime bounds how long an upload whose context has ended takes to be given up.
+const graceTime = 10 * time.Second
+
+// upload hands what comes in to a store elsewhere. When ctx ends it is the reader that
+// fails: the store's library then takes away what it has sent, for which it needs a context
+// that lives, and a file that is all there is not told as an error. The inner context ends
+// graceTime later.
+func (s *Share) upload(ctx context.Context, key string, in *incoming, o *blob.WriterOptions) error {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(graceTime)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-inner.Done():
+		}
+	})
+	defer stop()
+	err := s.bucket.Upload(inner, key, in, o)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // stream writes what comes in, and gives it up after an error.
@@ -261,16 +288,13 @@ func (s *Share) twice(ctx context.Context, r io.Reader) (*body, error) {
 	return b, nil
 }
 
-// errWhole says that it is not a file that was not found.
-var errWhole = &briefError{navvy.ErrNotFound.Error(), navvy.ErrNotFound}
-
 // explain says it if what was not found is not the file but the place of all of them.
 func (s *Share) explain(ctx context.Context, err error) error {
-	if s.whole == "" || err == nil || kind(err) != navvy.ErrNotFound { //nolint:errorlint // kind gives the bare sentinel
+	if s.whole == nil || err == nil || kind(err) != navvy.ErrNotFound { //nolint:errorlint // kind gives the bare sentinel
 		return err
 	}
 	if there, askErr := s.bucket.IsAccessible(ctx); askErr == nil && !there {
-		return fmt.Errorf("there is no %s: %w", s.whole, errWhole)
+		return s.whole
 	}
 	return err
 }

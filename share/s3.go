@@ -40,6 +40,7 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	}
 	transport := newTransport()
 	config.HTTPClient = &http.Client{Transport: transport}
+	config.Logger = nil // it would write to standard error; what matters is in the errors
 	client := s3.NewFromConfig(config, func(o *s3.Options) {
 		o.UsePathStyle, o.EndpointOptions.DisableHTTPS = pathStyle, plain
 		o.DisableLogOutputChecksumValidationSkipped = true // we have a checksum of our own
@@ -48,7 +49,7 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Share{bucket: bucket, transport: transport, whole: "bucket " + u.Host}, nil
+	return &Share{bucket: bucket, transport: transport, whole: &Missing{"bucket", u.Host}}, nil
 }
 
 // s3Config reads the options that are about Amazon and its likes, and finds credentials.

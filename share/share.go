@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"gocloud.dev/blob"
@@ -42,9 +44,9 @@ type Share struct {
 	bucket    *blob.Bucket
 	temp      string
 	transport *http.Transport // nil if there is none
-	// whole is what the place of all files is called where it is made by others: a bucket
-	// or container; empty where there is no such thing.
-	whole string
+	// whole is the error if the place of all files is not there, where it is made by others:
+	// a bucket or container; nil where there is no such thing.
+	whole *Missing
 	// sums tells that the bucket makes checksums while it writes, and keeps them.
 	sums bool
 }
@@ -71,19 +73,11 @@ func Open(ctx context.Context, text string, o *Options) (*Share, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	u, err := url.Parse(text)
+	u, err := place.ParseURL(text)
 	if err != nil {
-		// The error of package url repeats the URL, whose password nobody is to see.
-		return nil, fmt.Errorf("share: what is given is no URL: want one such as file:///data/share: %w", navvy.ErrInvalid)
+		return nil, fmt.Errorf("share: %w", err)
 	}
-	open, ok := openers()[u.Scheme]
-	if !ok {
-		return nil, fmt.Errorf("share %s: there is no such kind of share, only %s: %w", place.Redacted(u), strings.Join(place.Schemes(), "://, ")+"://", navvy.ErrInvalid)
-	}
-	if u.Fragment != "" || u.Opaque != "" {
-		return nil, fmt.Errorf("share %s: want %s://…, and nothing behind a #: %w", place.Redacted(u), u.Scheme, navvy.ErrInvalid)
-	}
-	s, err := open(ctx, u, o)
+	s, err := openers()[u.Scheme](ctx, u, o)
 	if err != nil {
 		return nil, fmt.Errorf("share %s: %w", place.Redacted(u), err)
 	}
@@ -155,9 +149,15 @@ func OpenDir(dir string) (*Share, error) {
 
 func dirShare(dir string) (*Share, error) {
 	bucket, err := dirbucket.Open(dir)
-	if sentinel := kind(err); sentinel != nil {
+	info, statErr := os.Stat(dir) //nolint:gosec // the directory that was asked for
+	switch sentinel := kind(err); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Missing{"directory", dir}
+	case errors.Is(err, syscall.ENOTDIR), err != nil && statErr == nil && !info.IsDir():
+		return nil, invalid("%s is no directory", printable(dir))
+	case sentinel != nil:
 		return nil, fmt.Errorf("open the directory: %w: %w", brief(err), sentinel)
-	} else if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("open the directory: %w", brief(err))
 	}
 	return &Share{name: dir, bucket: bucket, temp: os.TempDir(), sums: true}, nil

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // SyncOptions are how two trees are made alike. The zero value is the default.
@@ -103,6 +104,9 @@ func (p *planner) list(ctx context.Context, tree Tree, source bool) ([]File, err
 // plan compares the trees.
 func (p *planner) plan(ctx context.Context) (*Plan, error) {
 	left, err := p.list(ctx, p.from, true)
+	if err == nil {
+		err = p.checkNames(left)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +132,31 @@ func (p *planner) plan(ctx context.Context) (*Plan, error) {
 		}
 	}
 	return plan, p.compare(ctx, plan, both)
+}
+
+// maxNamed bounds how many names an error tells.
+const maxNamed = 5
+
+// checkNames refuses names that the destination cannot have, before anything is copied.
+func (p *planner) checkNames(files []File) error {
+	prefix := ""
+	if to, ok := p.to.(*shareTree); ok {
+		prefix = to.prefix
+	}
+	var bad []string
+	for i := range files {
+		if err := place.CheckKey(prefix + files[i].Key); err != nil {
+			bad = append(bad, strings.TrimSuffix(err.Error(), ": "+navvy.ErrInvalid.Error()))
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(bad) - maxNamed; n > 0 {
+		bad, more = bad[:maxNamed], fmt.Sprintf("; and %d more", n)
+	}
+	return invalid("nothing is copied, for %s cannot have all of the names; rename these: %s%s", p.to, strings.Join(bad, "; "), more)
 }
 
 // compare looks at the files that both trees have, many at once: each is a question to a

@@ -115,7 +115,7 @@ type NotRegular struct{ Path string }
 
 // Error says what it is about.
 func (e *NotRegular) Error() string {
-	return e.Path + " is no regular file, but a symbolic link, a pipe or a device, which are not copied"
+	return printable(e.Path) + " is no regular file, but a symbolic link, a pipe or a device, which are not copied"
 }
 
 // Unwrap gives navvy.ErrUnsupported.

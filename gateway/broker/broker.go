@@ -70,6 +70,9 @@ func (g *Gateway) Check(b *navvy.Broker) error {
 			return err
 		}
 	}
+	if queue.Same(b.Requests, b.Responses) {
+		return fmt.Errorf("queue: its requests and its responses are one queue of the broker's: each answer would be a request: %w", navvy.ErrInvalid)
+	}
 	return nil
 }
 

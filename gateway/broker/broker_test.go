@@ -220,7 +220,7 @@ func TestCheck(t *testing.T) {
 	w := newWorld(t)
 	g, _ := w.gateway()
 	w.must(g.Check(&pair))
-	for _, bad := range []string{"", "requests", "rabbit://a/b", "mem://a?lease=1", "mem://"} {
+	for _, bad := range []string{"", "requests", "rabbit://a/b", "mem://a?lease=1", "mem://", pair.Requests} {
 		b := pair
 		b.Responses = bad
 		if err := g.Check(&b); !errors.Is(err, navvy.ErrInvalid) {

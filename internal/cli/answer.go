@@ -131,6 +131,9 @@ func (s *answering) read() error {
 	if s.responses, err = a.queuePlace("responses", "NAVVY_RESPONSES", f.responses, f.responsesFile, &settings.Responses); err != nil {
 		return err
 	}
+	if queue.Same(s.requests.url, s.responses.url) {
+		return usagef("--requests and --responses name one queue: each answer would be a request")
+	}
 	if s.service, s.upTime = f.service, settings.UpTimeout; s.service == "" {
 		s.service = settings.Service
 	}

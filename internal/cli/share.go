@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"os/signal"
 	"path/filepath"
@@ -49,6 +50,9 @@ files on the server, or without one in this machine's data. Tasks reach it with 
 func (a *app) sharing(ctx context.Context, verb func(context.Context) error) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second one does not wait until it is given up
+	// The AWS SDK writes to package log what its error says, too; this takes both to nowhere.
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	err := verb(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return &exitError{code: api.ExitInterrupted}

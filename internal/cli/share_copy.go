@@ -91,6 +91,9 @@ func (a *app) put(ctx context.Context, f *copyFlags, files []string, to string) 
 		if err := f.checkSource(name, p, len(files), b); err != nil {
 			return err
 		}
+		if err := place.CheckKey(targetKey(p, filepath.Base(filepath.Clean(name)), len(files))); err != nil {
+			return withHint(err, "rename it, or give it another name in the share: navvy share put FILE share://NAME/FILE")
+		}
 	}
 	return a.withShare(ctx, p, true, func(s *share.Share) error {
 		defer b.end()
@@ -115,10 +118,8 @@ func (f *copyFlags) checkSource(name string, p place.Place, files int, b *copyBa
 	}
 	info, err := os.Stat(name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return usagef("there is no file %s", name)
 	case err != nil:
-		return &usageError{err}
+		return sourceError(name, err)
 	case info.IsDir() && !f.recursive:
 		return withHint(usagef("%s is a directory", name), "copy it with all that is in it: -r")
 	case info.Mode().IsRegular():
@@ -127,6 +128,17 @@ func (f *copyFlags) checkSource(name string, p place.Place, files int, b *copyBa
 		b.expect(1, -1)
 	}
 	return nil
+}
+
+// sourceError says why a file of this machine cannot be read.
+func sourceError(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return withHint(fmt.Errorf("there is no file %s: %w", name, navvy.ErrNotFound), "name a file of this machine, or - for standard input")
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(fmt.Errorf("%w: %w", err, navvy.ErrDenied), "see who may read it: ls -ld %s", name)
+	}
+	return &usageError{err}
 }
 
 // targetKey is where a file of that name goes.
@@ -152,7 +164,7 @@ func (a *app) putOne(ctx context.Context, s *share.Share, f *copyFlags, b *copyB
 	}
 	r, err := os.Open(name)
 	if err != nil {
-		return usagef("%w", err)
+		return sourceError(name, err)
 	}
 	defer r.Close()
 	_, err = s.Put(ctx, key, r, o)
@@ -330,7 +342,7 @@ func (a *app) sync(ctx context.Context, f *copyFlags, src, dst string) error {
 func (a *app) withTree(ctx context.Context, text string, create bool, fn func(share.Tree) error) error {
 	if !place.Is(text) {
 		if info, err := os.Stat(text); !create && errors.Is(err, fs.ErrNotExist) {
-			return usagef("there is no directory %s", text)
+			return withHint(fmt.Errorf("there is no directory %s: %w", text, navvy.ErrNotFound), "name a directory of this machine, or a place such as share://NAME/PATH")
 		} else if err == nil && !info.IsDir() {
 			return withHint(usagef("%s is a file", text), "copy it with navvy share put")
 		}

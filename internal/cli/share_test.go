@@ -2,9 +2,17 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,13 +34,17 @@ func newShareUser(t *testing.T) *shareUser {
 
 func (u *shareUser) run(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
+	return u.runContext(t.Context(), stdin, args...)
+}
+
+func (u *shareUser) runContext(ctx context.Context, stdin string, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	a := &app{
 		version: "test", in: strings.NewReader(stdin), err: &stderr, patience: 50 * time.Millisecond,
 		env: func(name string) string { return u.env[name] }, environ: func() []string { return nil },
 	}
 	a.out = &counter{w: &stdout, n: &a.wrote}
-	code := a.main(t.Context(), append([]string{"share"}, args...))
+	code := a.main(ctx, append([]string{"share"}, args...))
 	return result{code, stdout.String(), stderr.String()}
 }
 
@@ -84,13 +96,65 @@ func TestShareS3(t *testing.T) {
 	u.run(t, g.URLWith("other", "bucket"), "add", "denied", "--url-file", "-").expect(t, 0)
 	u.run(t, "", "ls", "share://denied").expect(t, 77, "hint: see docs/share.md for whose credentials are used")
 	u.run(t, g.URL("none"), "add", "none", "--url-file", "-").expect(t, 0)
-	u.run(t, "x", "put", "-", "share://none/x").expect(t, 1, "there is no bucket none")
+	u.run(t, "x", "put", "-", "share://none/x").expect(t, 1, "there is no bucket none", "hint: make the bucket")
 	for _, args := range [][]string{{"ls"}, {"ls", "-o", "json"}, {"ls", "share://denied"}} {
 		r := u.run(t, "", args...)
 		if strings.Contains(r.stdout+r.stderr, versitygwtest.Secret) || strings.Contains(r.stdout+r.stderr, "other@") {
 			t.Errorf("%q shows a secret: %s%s", args, r.stdout, r.stderr)
 		}
 	}
+}
+
+// Ctrl-C during an upload in parts: nothing is said, and nothing is left.
+func TestShareInterrupted(t *testing.T) {
+	t.Parallel()
+	g := versitygwtest.Start(t)
+	g.Bucket(t, "bucket")
+	ctx, cancel := context.WithCancel(t.Context())
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host = "http", g.Address
+		if r.In.URL.Query().Get("partNumber") == "3" {
+			cancel()
+		}
+	}, Transport: &http.Transport{DisableKeepAlives: true}}
+	server := httptest.NewServer(proxy)
+	defer server.Close()
+	u := newShareUser(t)
+	u.run(t, strings.ReplaceAll(g.URL("bucket"), "http://"+g.Address, server.URL), "add", "lake", "--url-file", "-").expect(t, 0)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if r := u.runContext(ctx, "", "put", file, "share://lake/x"); r.code != 130 || r.stderr != "" {
+		t.Errorf("%d, %s", r.code, r.stderr)
+	}
+	u.run(t, "", "ls", "share://lake").expect(t, 0, "there are no files")
+	_ = filepath.WalkDir(g.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			t.Errorf("%s is left", path)
+		}
+		return nil
+	})
+}
+
+// A file that nobody may read is another thing than a mistake in the command line.
+func TestShareUnreadable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "closed")
+	if err := errors.Join(os.WriteFile(file, nil, 0o000), os.Mkdir(dir+"/share", 0o700), os.Chmod(dir+"/share", 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	u := newShareUser(t)
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and it ends with the goroutine
+		if os.Geteuid() == 0 {
+			_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0) // of this thread only
+		}
+		done <- u.runContext(t.Context(), "", "put", file, "file://"+dir+"/share#x")
+	}()
+	(<-done).expect(t, 77, "closed: permission denied\nhint: see who may read it: ls -ld "+file)
 }
 
 // A share in Azure, by its URL, with the connection string of the environment.
@@ -120,6 +184,7 @@ func TestSharesFile(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"shares: [": "yaml", "share: {}": "there is no key share", "shares: {x: {uri: y}}": "there is no key uri", "shares: {-x: {url: y}}": "no name of a share",
+		`shares: {x: {"s3://k:hidden@b": y}}`: "of each share", `shares: {"s3://k:hidden@b": {url: y}}`: "of each share",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, sharesName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -129,6 +194,9 @@ func TestSharesFile(t *testing.T) {
 			r.expect(t, 2, sharesName)
 			if want != "yaml" {
 				r.expect(t, 2, want)
+			}
+			if strings.Contains(r.stderr, "hidden") {
+				t.Errorf("it shows a secret: %s", r.stderr)
 			}
 		}
 	}

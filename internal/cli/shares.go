@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/navvy-run/navvy"
@@ -56,6 +56,9 @@ func readShares(path string) (sharesFile, error) {
 		for name := range f.Shares {
 			err = errors.Join(err, place.CheckName(name))
 		}
+	}
+	if err != nil && strings.Contains(err.Error(), "@") { // a URL at the wrong place, with its password
+		err = errors.New("it does not say NAME: {url: URL} of each share, below shares")
 	}
 	if err != nil {
 		return f, withHint(usagef("%s: %w", path, err), "mend the file, or remove it and add its shares again: navvy share add --help")
@@ -123,6 +126,14 @@ func shareHint(err error) error {
 	if special, ok := errors.AsType[*share.NotRegular](err); ok {
 		return withHint(err, "leave such files out with --skip-links, or put a copy in the place of %s", special.Path)
 	}
+	if missing, ok := errors.AsType[*share.Missing](err); ok && missing.Kind == "directory" {
+		return withHint(err, "make it: mkdir -p %s, or mount what it is in", missing.Name)
+	} else if ok {
+		return withHint(err, "make the %s with the tools of its store, or mend the URL of the share; navvy share ls shows it", missing.Kind)
+	}
+	if own, ok := errors.AsType[*share.Local](err); ok {
+		return localHint(err, own)
+	}
 	switch {
 	case errors.Is(err, navvy.ErrCorrupt):
 		return withHint(err, "what the store has is not what was put: put the file again")
@@ -140,10 +151,30 @@ func shareHint(err error) error {
 	return err
 }
 
+// localHint says what can be done about a file of this machine.
+func localHint(err error, own *share.Local) error {
+	changed := own.Verb != "read" && own.Verb != "list" // then it is about the folder
+	switch {
+	case errors.Is(err, navvy.ErrExhausted):
+		return withHint(err, "the disk is full: make room and do it again, what was copied stays")
+	case errors.Is(err, navvy.ErrNotFound) && changed:
+		return withHint(err, "make the folder: mkdir -p %s", filepath.Dir(own.Path))
+	case errors.Is(err, navvy.ErrDenied) && changed:
+		return withHint(err, "see who may write there: ls -ld %s", filepath.Dir(own.Path))
+	case errors.Is(err, navvy.ErrDenied):
+		return withHint(err, "see who may read it: ls -ld %s", own.Path)
+	}
+	return err
+}
+
 // parsePlace reads an argument that must be a place.
 func parsePlace(text string) (place.Place, error) {
 	if !place.Is(text) {
-		return place.Place{}, withHint(usagef("%q is no place in a share", text), "write share://NAME/PATH; navvy share ls lists the names")
+		shown := strconv.Quote(text)
+		if strings.Contains(text, "@") { // somebody's password may stand before it
+			shown = "what is given"
+		}
+		return place.Place{}, withHint(usagef("%s is no place in a share", shown), "write share://NAME/PATH; navvy share ls lists the names")
 	}
 	if err := noPassword(text); err != nil {
 		return place.Place{}, err
@@ -165,7 +196,7 @@ func noPassword(text string) error {
 
 // shareURL is the URL of a share for people.
 func shareURL(text string) string {
-	u, err := url.Parse(text)
+	u, err := place.ParseURL(text)
 	if err != nil {
 		return "(no URL)"
 	}
@@ -178,7 +209,9 @@ func (a *app) addShare(ctx context.Context, name, at string, force bool) error {
 		return &usageError{err}
 	}
 	s, err := share.Open(ctx, at, &share.Options{AzureConnection: a.env("AZURE_STORAGE_CONNECTION_STRING")})
-	if err != nil {
+	if _, missing := errors.AsType[*share.Missing](err); missing {
+		return &usageError{shareHint(err)}
+	} else if err != nil {
 		return shareHint(err)
 	}
 	if err := s.Close(); err != nil {

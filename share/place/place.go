@@ -68,8 +68,8 @@ func Parse(text string) (Place, error) {
 		if err != nil {
 			return Place{}, invalid("what is given is no place: want share://NAME/PATH, or a URL")
 		}
-		if !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "" {
-			return Place{}, invalid("%.80q is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH", Redacted(u))
+		if !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "" || hasPort(u) {
+			return Place{}, invalid("what is given is no place: want share://NAME/PATH, s3://BUCKET/PATH, azblob://CONTAINER/PATH or file:///DIR#PATH")
 		}
 		switch {
 		case u.Scheme == "file":
@@ -93,6 +93,25 @@ func Parse(text string) (Place, error) {
 	}
 	return p, nil
 }
+
+// ParseURL reads the URL of a share. The error wraps navvy.ErrInvalid, and never repeats
+// what was given: what cannot be read may be a password anywhere in it.
+func ParseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || !slices.Contains(Schemes(), u.Scheme) || u.Opaque != "":
+		return nil, invalid("what is given is no URL of a share: want one that begins with %s://", strings.Join(Schemes(), "://, "))
+	case u.Fragment != "":
+		return nil, invalid("the URL of a share has nothing behind a #; in a password it is written as %%23")
+	case hasPort(u):
+		return nil, invalid("the URL has no host with a port: in a password / is written as %%2F, ? as %%3F and # as %%23")
+	}
+	return u, nil
+}
+
+// hasPort tells whether a bucket or container has a colon behind it, as if it were a host.
+// Then it is the key of an account, and a password with a slash in it comes behind.
+func hasPort(u *url.URL) bool { return u.Scheme != "file" && strings.Contains(u.Host, ":") }
 
 // String writes the place so that Parse reads it, without the password of its URL.
 func (p Place) String() string {

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "x", "./a://b", "share://", "share:///x", "share://-x/y", "share://a b/c", "share://d//", "share://d//x", "share://d/../x", "share://d/a//b",
-		"http://h/x", "s3://b/a#b", "s3://b//x", "file:///d#../x", "share://d/.navvy/tmp", "mem://x/y", "file:d#x"} {
+		"http://h/x", "s3://b/a#b", "s3://b//x", "file:///d#../x", "share://d/.navvy/tmp", "mem://x/y", "file:d#x", "s3://k:1/x@b"} {
 		if p, err := Parse(text); !errors.Is(err, navvy.ErrInvalid) {
 			t.Errorf("%s: %+v, %v", text, p, err)
 		}
@@ -61,6 +61,21 @@ func TestPasswords(t *testing.T) {
 		p, err := Parse(text)
 		if err != nil || strings.Contains(p.String(), "hidden") {
 			t.Errorf("%s, %v", p, err)
+		}
+	}
+}
+
+// Errors never repeat what cannot be read.
+func TestParseURL(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"file:///d", "s3://k:s@b/f?region=x", "azblob://c"} {
+		if u, err := ParseURL(text); err != nil || u.String() != text {
+			t.Errorf("%s: %v, %v", text, u, err)
+		}
+	}
+	for _, text := range []string{"hidden", "s3//k:hidden@b", "s3:k:hidden@b", "s4://k@b/hidden", "s3://k:1/hidden@b", "s3://k:1?hidden@b", "s3://k:1#hidden@b", "s3://k:hidden/@b", "hidden://b", "file:///d#hidden"} {
+		if _, err := ParseURL(text); !errors.Is(err, navvy.ErrInvalid) || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
