@@ -9,12 +9,12 @@ import (
 // user is. Of the options only those count that say where a queue is: the virtual host of
 // RabbitMQ and the database of Redis. URLs that cannot be read are not the same as any.
 func Same(a, b string) bool {
-	p, err := parse(a)
-	if err != nil {
+	p, err := url.Parse(a)
+	if err != nil || p.Scheme == "" || p.Opaque != "" {
 		return false
 	}
-	q, err := parse(b)
-	return err == nil && whereOf(p) == whereOf(q)
+	q, err := url.Parse(b)
+	return err == nil && q.Opaque == "" && whereOf(p) == whereOf(q)
 }
 
 // where says which queue a URL names.
