@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
@@ -30,6 +31,7 @@ type mapFlags struct {
 	spread             bool
 	broker             brokerFlags
 	moved              transferFlags
+	given              []string // names of the flags that were given
 }
 
 const mapHelp = `map runs a command once for each input: each line of standard input, of the
@@ -90,6 +92,7 @@ func newMap(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f.ownQueue = fs.Changed("queue") && !f.broker.wanted(f.queue)
+		fs.Visit(func(flag *pflag.Flag) { f.given = append(f.given, flag.Name) })
 		return a.runMap(cmd.Context(), f, args)
 	}
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
@@ -174,6 +177,8 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return usagef("map: files go to commands alone, and not to functions and services")
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
+	case f.broker.given() != "":
+		return withHint(usagef("map: %s goes with the URL of a broker's queue, and there is none", f.broker.given()), "--queue amqp://HOST/QUEUE, or --queue-file; docs/brokers.md has the forms")
 	case f.answered(command):
 		return a.mapService(ctx, f, command, behind)
 	case f.fn != "":

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/url"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -43,6 +45,41 @@ func (f *brokerFlags) wanted(queue string) bool {
 	return strings.Contains(queue, "://") || f.file != ""
 }
 
+// given names a flag that was given, and that goes with a broker's queue only.
+func (f *brokerFlags) given() string {
+	switch {
+	case f.responses != "":
+		return "--responses"
+	case f.responsesFile != "":
+		return "--responses-file"
+	case f.patience != "":
+		return "--patience"
+	}
+	return ""
+}
+
+// brokerGoes are the flags of map that mean something with a broker's queue.
+var brokerGoes = []string{
+	"arg-file", "as-completed", "keep-order", "null", "output", "patience", "progress", "queue", "queue-file", "quiet", "responses", "responses-file",
+}
+
+// checkGiven refuses flags that would be ignored.
+func (f *mapFlags) checkGiven() error {
+	var others []string
+	for _, name := range f.given {
+		if !slices.Contains(brokerGoes, name) {
+			others = append(others, "--"+name)
+		}
+	}
+	if len(others) > 0 {
+		return withHint(usagef("map: with a broker's --queue, whose workers do the work as they were started, nothing would come of %s", strings.Join(others, ", ")), "limits, retries and the like are the workers': see navvy worker start --help")
+	}
+	if slices.Contains(f.given, "queue") && f.broker.file != "" {
+		return usagef("map: --queue and --queue-file: give one of them")
+	}
+	return nil
+}
+
 // mapQueue sends the inputs to a broker's queue, and prints the answers.
 func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
 	a.quiet = f.quiet
@@ -56,6 +93,9 @@ func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behin
 	}
 	if with := f.fielded(len(sources)); with != "" {
 		return usagef("map: a request is one text: --queue does not go with %s", with)
+	}
+	if err := f.checkGiven(); err != nil {
+		return err
 	}
 	urls, err := f.brokerURLs(a)
 	if err != nil {
@@ -76,7 +116,7 @@ func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behin
 		}
 		m.queues[i] = q
 	}
-	err = m.run(ctx, patience)
+	err = hintDead(m.run(ctx, patience), urls[0])
 	if ctx.Err() != nil {
 		sent, answered, _ := m.asker.Progress()
 		a.say("interrupted: %d of %d requests that were sent are answered; the others stay in the queue, and nobody waits for their answers", answered, sent)
@@ -120,6 +160,9 @@ func (f *mapFlags) brokerURLs(a *app) (urls [2]string, err error) {
 		}
 		urls[i] = place.url
 	}
+	if queue.Same(urls[0], urls[1]) {
+		return urls, usagef("map: --queue and --responses name the same queue: requests would be taken for answers, and answers for requests")
+	}
 	return urls, nil
 }
 
@@ -156,7 +199,7 @@ func (m *queueMap) close() error {
 
 func (m *queueMap) run(ctx context.Context, patience time.Duration) error {
 	var err error
-	m.asker, err = ask.New(m.queues[0], m.queues[1], &ask.Options{Window: mapWindow, Unordered: m.flags.asCompleted, Patience: patience})
+	m.asker, err = ask.New(m.queues[0], m.queues[1], &ask.Options{Window: mapWindow, Unordered: m.flags.asCompleted || !m.flags.keepOrder, Patience: patience})
 	if err != nil {
 		return err
 	}
@@ -171,10 +214,47 @@ func (m *queueMap) run(ctx context.Context, patience time.Duration) error {
 	err = m.asker.Run(ctx, m.inputs(ctx), m.print)
 	hide()
 	<-shown
-	if err == nil && m.flags.output == "json" {
-		_, err = m.out.WriteString(map[bool]string{true: "[]\n", false: "\n]\n"}[m.wrote == 0])
+	if _, tired := errors.AsType[*ask.GaveUpError](err); (err == nil || tired) && m.flags.output == "json" {
+		_, end := m.out.WriteString(map[bool]string{true: "[]\n", false: "\n]\n"}[m.wrote == 0])
+		err = errors.Join(err, end)
 	}
 	return errors.Join(err, m.out.Flush())
+}
+
+// hintDead says where requests may be that nobody answered.
+func hintDead(err error, requests string) error {
+	tired, ok := errors.AsType[*ask.GaveUpError](err)
+	if !ok || len(tired.Missing) == 0 {
+		return err
+	}
+	dead, secret := deadLetters(requests)
+	switch {
+	case dead == "":
+		return withHint(err, "does a worker answer these queues? docs/brokers.md says where dead letters are")
+	case secret:
+		return withHint(err, "does a worker answer these queues? Requests that failed for good are in %s: put that with its user and password into FILE, then navvy queue recv --url-file FILE --ack=false -o jsonl prints them", dead)
+	}
+	return withHint(err, "does a worker answer these queues? navvy queue recv '%s' --ack=false -o jsonl prints requests that failed for good", dead)
+}
+
+// deadLetters is the URL of the dead letters of a queue, without its user and password,
+// which are secret (a user of NATS may be a token); empty for brokers whose names for them
+// are not known here.
+func deadLetters(requests string) (dead string, secret bool) {
+	u, err := url.Parse(requests)
+	if err != nil {
+		return "", false
+	}
+	suffix := map[string]string{
+		"amqp": ".dead", "amqps": ".dead", "redis": ".dead", "rediss": ".dead", "nats": ".dead", "tls": ".dead",
+		"azqueue": "-dead", "azservicebus": "/$DeadLetterQueue",
+	}[u.Scheme]
+	if suffix == "" {
+		return "", false
+	}
+	secret, u.User = u.User != nil, nil
+	u.Path, u.RawPath = u.Path+suffix, ""
+	return u.String(), secret
 }
 
 // show keeps the bar up to date.

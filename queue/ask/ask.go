@@ -29,7 +29,8 @@ type Options struct {
 	Window int
 	// Unordered gives answers as they come.
 	Unordered bool
-	// Patience is how long to wait while no answer comes at all. Defaults to for ever.
+	// Patience is how long to wait while no answer comes to this run; those to others do
+	// not count. Defaults to for ever.
 	Patience time.Duration
 }
 
@@ -40,6 +41,7 @@ type Asker struct {
 	run                 string // begins the ids of its requests
 
 	window   chan struct{}
+	begun    atomic.Int64 // requests that have an id
 	sent     atomic.Int64
 	answered atomic.Int64
 	total    atomic.Int64 // of the requests, once all are known; -1 before
@@ -83,7 +85,8 @@ const sendersAtOnce = 256
 // Run sends a request for each input and calls give with each answer, one after the other.
 // An answer is taken off its queue after give has returned; one that comes twice is given
 // once. It ends when all are answered, with the first error of inputs, give or a queue, or
-// with the cause of ctx's end.
+// with the cause of ctx's end. When its patience ends it gives all answers that have come,
+// in the order of their requests, and then the error is a *GaveUpError.
 func (a *Asker) Run(ctx context.Context, inputs iter.Seq2[[]byte, error], give func(index int64, answer []byte) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	collecting, done := context.WithCancel(ctx)
@@ -104,7 +107,11 @@ func (a *Asker) Run(ctx context.Context, inputs iter.Seq2[[]byte, error], give f
 		done()
 		return nil
 	})
-	return g.Wait()
+	err := g.Wait()
+	if errors.Is(err, errTired) {
+		return a.giveUp(give)
+	}
+	return err
 }
 
 // over tells whether all requests are answered.
@@ -133,6 +140,7 @@ func (a *Asker) send(ctx context.Context, inputs iter.Seq2[[]byte, error]) error
 		}
 		id := a.run + "." + strconv.FormatInt(n, 10)
 		n++
+		a.begun.Store(n)
 		g.Go(func() error {
 			if err := a.requests.Send(ctx, queue.Message{ID: id, Body: body}); err != nil {
 				return err
@@ -162,52 +170,61 @@ func (a *Asker) checkAll() {
 	}
 }
 
-// collect takes answers until ctx ends.
+// collect takes answers until ctx ends, or no more come to this run.
 func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) error {
 	var acks sync.WaitGroup
 	defer acks.Wait()
 	strangers := pause.Series{First: 10 * time.Millisecond, Longest: 2 * time.Second}
+	waiting, cancel := a.patient(ctx)
+	defer func() { cancel() }()
 	for {
-		leases, err := a.receive(ctx)
+		leases, err := a.responses.Receive(waiting, 100)
 		if err != nil {
 			return err
 		}
-		mine := false
+		mine, crowd := false, false
 		for _, l := range leases {
 			index, ok := a.index(l)
 			if !ok {
-				acks.Go(func() { _ = l.Nack(ctx, 0) }) // somebody else's, who will get it
+				crowd = a.giveBack(&acks, l) || crowd
 				continue
 			}
 			mine = true
-			if err := a.take(ctx, &acks, index, l, give); err != nil {
+			if err := a.take(&acks, index, l, give); err != nil {
 				return err
 			}
 		}
 		a.checkAll()
 		if mine {
 			strangers.Reset()
-		} else if err := strangers.Wait(ctx); err != nil {
-			return err
+			cancel()
+			waiting, cancel = a.patient(ctx)
+		} else if crowd {
+			if err := strangers.Wait(waiting); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// receive waits for answers, no longer than its patience lasts.
-func (a *Asker) receive(ctx context.Context) ([]*queue.Lease, error) {
-	if a.opts.Patience <= 0 {
-		return a.responses.Receive(ctx, 100)
-	}
-	waiting, cancel := context.WithTimeoutCause(ctx, a.opts.Patience, errTired)
-	defer cancel()
-	leases, err := a.responses.Receive(waiting, 100)
-	if errors.Is(err, errTired) {
-		err = fmt.Errorf("no answer came within %s; %d of %d requests are answered: %w", a.opts.Patience, a.answered.Load(), a.sent.Load(), navvy.ErrUnavailable)
-	}
-	return leases, err
-}
+// longestAside is how long an answer to somebody else is out of the way at most.
+const longestAside = 10 * time.Second
 
-var errTired = errors.New("no answer came")
+// giveBack gives back an answer to somebody else. One that has come often, and that nobody
+// seems to want, comes later each time, so that what lies behind it is found; where the
+// broker can do that. Else it tells that it may come again at once.
+func (a *Asker) giveBack(acks *sync.WaitGroup, l *queue.Lease) (atOnce bool) {
+	delay := time.Duration(0)
+	if n := l.Attempt(); n > 1 && a.responses.Capabilities().Delay {
+		delay = min(10*time.Millisecond<<min(n-1, 10), longestAside)
+	}
+	acks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
+		defer cancel()
+		_ = l.Nack(ctx, delay) // else it comes again when its lease is over
+	})
+	return delay == 0
+}
 
 // index is which of this run's requests a message answers.
 func (a *Asker) index(l *queue.Lease) (int64, bool) {
@@ -220,9 +237,9 @@ func (a *Asker) index(l *queue.Lease) (int64, bool) {
 }
 
 // take takes an answer, and gives what can be given by now.
-func (a *Asker) take(ctx context.Context, acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
+func (a *Asker) take(acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
 	if index < a.next || a.seen[index] { // a worker died between answer and acknowledgement
-		acks.Go(func() { _ = l.Ack(ctx) })
+		ack(acks, l)
 		return nil
 	}
 	a.seen[index] = true
@@ -252,12 +269,16 @@ func (a *Asker) give(acks *sync.WaitGroup, index int64, l *queue.Lease, give fun
 	if err := give(index, l.Body()); err != nil {
 		return err
 	}
+	ack(acks, l)
+	a.answered.Add(1)
+	<-a.window
+	return nil
+}
+
+func ack(acks *sync.WaitGroup, l *queue.Lease) {
 	acks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
 		defer cancel()
 		_ = l.Ack(ctx) // else it comes again, to a run that is over, and expires there
 	})
-	a.answered.Add(1)
-	<-a.window
-	return nil
 }
