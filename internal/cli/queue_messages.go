@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -224,7 +225,7 @@ broker has two seconds at least.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return a.letters(ctx, n, name, r.o.Lease, func(m letterbox) error { return r.run(ctx, m) })
+			return r.runAgain(ctx, n, name)
 		},
 	}
 	place.add(cmd)
@@ -244,6 +245,22 @@ type recving struct {
 	ack         bool
 	output      string
 	o           client.ReceiveOptions
+
+	got  int      // answers so far
+	owed []string // receipts of those that are printed and not acknowledged
+}
+
+// runAgain receives over as many holders of the data directory as it takes: one may leave
+// between an answer and its acknowledgement.
+func (r *recving) runAgain(ctx context.Context, n need, name string) error {
+	for {
+		before := r.got
+		err := r.app.letters(ctx, n, name, r.o.Lease, func(m letterbox) error { return r.run(ctx, m) })
+		gone := errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrClosed)
+		if !gone || r.got == before || strings.Contains(name, "://") {
+			return err
+		}
+	}
 }
 
 func (r *recving) check() (err error) {
@@ -264,9 +281,12 @@ func (r *recving) check() (err error) {
 const receiveTogether = 100
 
 func (r *recving) run(ctx context.Context, m letterbox) error {
-	for left := r.n; r.n == 0 || left > 0; {
+	if err := r.settle(ctx, m); err != nil {
+		return err
+	}
+	for r.n == 0 || r.got < r.n {
 		if r.o.Max = receiveTogether; r.n > 0 {
-			r.o.Max = min(left, receiveTogether)
+			r.o.Max = min(r.n-r.got, receiveTogether)
 		}
 		list, err := m.Receive(ctx, r.o)
 		if err != nil || len(list) == 0 {
@@ -275,14 +295,27 @@ func (r *recving) run(ctx context.Context, m letterbox) error {
 		if err := r.print(list); err != nil {
 			return err
 		}
-		if r.ack {
-			if err := m.Ack(context.WithoutCancel(ctx), receiptsOf(list)...); err != nil {
-				return withHint(err, "they are printed, and may come again; give a longer --lease")
-			}
-		}
-		left -= len(list)
+		r.got += len(list)
 		r.o.Wait = 0 // for the first one only
+		if r.ack {
+			r.owed = receiptsOf(list)
+		}
+		if err := r.settle(ctx, m); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// settle acknowledges what is printed.
+func (r *recving) settle(ctx context.Context, m letterbox) error {
+	if len(r.owed) == 0 {
+		return nil
+	}
+	if err := m.Ack(context.WithoutCancel(ctx), r.owed...); err != nil {
+		return withHint(err, "they are printed, and may come again; give a longer --lease")
+	}
+	r.owed = nil
 	return nil
 }
 

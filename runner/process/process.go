@@ -23,6 +23,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,6 +138,10 @@ func (p *Process) start(program string, c *Config) error {
 			err = p.fork(program, c, files[:])
 		}
 	}
+	for pause := time.Millisecond; errors.Is(err, unix.ETXTBSY) && pause < busyTime; pause *= 2 {
+		<-time.After(pause)
+		err = p.fork(program, c, files[:])
+	}
 	p.out[0].closeWrite()
 	p.out[1].closeWrite()
 	if err != nil {
@@ -145,6 +150,13 @@ func (p *Process) start(program string, c *Config) error {
 	}
 	return nil
 }
+
+// busyTime is half of how long a program is waited for that is being written to. One that
+// this process itself has just written, as a task's file, is for a moment longer: another
+// process that was forked meanwhile has it open until it has become its own program, and a
+// little behind that, since the kernel lets the parent go before it closes what was not
+// to be inherited.
+const busyTime = 250 * time.Millisecond
 
 // openStreams makes the pipes, and returns the descriptors that the process gets,
 // but for the first.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/navvy-run/navvy/runner/driver"
 )
@@ -26,11 +25,6 @@ func bring(ctx context.Context, t *driver.Task, dir string) (*staged, error) {
 	if err := t.Files.Bring(ctx, dir); err != nil {
 		return nil, err
 	}
-	// A process that was forked while a file was open for writing has it open until it has
-	// become its program, and the kernel runs nothing that is being written to. A fork holds
-	// the lock until then.
-	syscall.ForkLock.Lock()
-	syscall.ForkLock.Unlock() //nolint:staticcheck // it is enough to have had it
 	s := &staged{files: t.Files, dir: dir}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return s, nil
