@@ -341,7 +341,7 @@ func (l *link) call(ctx context.Context, do func(ctx context.Context) error) err
 		return nil
 	}
 	s := status.Convert(err)
-	if at, ok := bounded.Deadline(); ok && s.Code() == codes.DeadlineExceeded && time.Until(at) < apart {
+	if at, ok := bounded.Deadline(); ok && late(s) && time.Until(at) < apart {
 		<-bounded.Done() // the other end's clock was a little before ours
 	}
 	if ctx.Err() != nil {
@@ -351,6 +351,12 @@ func (l *link) call(ctx context.Context, do func(ctx context.Context) error) err
 		return failf("the service took longer than %s for the request", l.opts.Timeout)
 	}
 	return meaning(s, f)
+}
+
+// late tells whether a service says that it had no more time: some give Go's own error back
+// as it is.
+func late(s *status.Status) bool {
+	return s.Code() == codes.DeadlineExceeded || s.Code() == codes.Unknown && s.Message() == context.DeadlineExceeded.Error()
 }
 
 // meaning tells what the error of a call means that came so far.

@@ -255,7 +255,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-// A part of a file, and what is not offered.
+// A part of a file, a copy, and what is not offered.
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	b := open(t, t.TempDir())
@@ -272,8 +272,11 @@ func TestRanges(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	if err := b.Copy(t.Context(), "g", "f", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("%v", err)
+	if err := b.Copy(t.Context(), "g", "f", nil); err != nil {
+		t.Error(err)
+	}
+	if got, err := b.ReadAll(t.Context(), "g"); string(got) != "0123456789" || err != nil {
+		t.Errorf("the copy is %q, %v", got, err)
 	}
 	if _, err := b.SignedURL(t.Context(), "f", nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("%v", err)
