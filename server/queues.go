@@ -138,7 +138,7 @@ func (s *queues) changeQueue(ctx context.Context, name string, fn func(r *queueR
 }
 
 // queueRecord reads the settings of a queue; nil if it has none.
-func (s *queues) queueRecord(ctx context.Context, name string) (*queueRecord, error) {
+func (s *Server) queueRecord(ctx context.Context, name string) (*queueRecord, error) {
 	entry, err := s.eng.Registry().Get(ctx, engine.KindQueue, name)
 	if errors.Is(err, navvy.ErrNotFound) {
 		return nil, nil //nolint:nilnil // no settings are no error

@@ -64,7 +64,7 @@ func (s *Server) queueWork(ctx context.Context, name string) (*navvyv1.Spec, err
 	if name == "" {
 		name = navvy.DefaultQueue
 	}
-	r, err := (&queues{Server: s}).queueRecord(ctx, name)
+	r, err := s.queueRecord(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -67,8 +67,7 @@ type Driver struct {
 	known definitions
 	caps  func() *driver.Capabilities
 
-	tidying sync.Mutex
-	tidy    bool // nothing of earlier drivers is left
+	earlier *process.Predecessors
 
 	mu   sync.Mutex
 	spec *navvy.Spec // of keyed
@@ -99,6 +98,7 @@ func New(o *Options) *Driver {
 		d.opts.Name = rand.Text()
 	}
 	d.name = d.opts.Name + hostMark + rand.Text()[:8] + "."
+	d.earlier = process.NewPredecessors(d.opts.Processes, d.opts.Name+hostMark, d.name)
 	d.pool.room, d.pool.rest = d.opts.Hosts, d.opts.Rest
 	d.caps = sync.OnceValue(func() *driver.Capabilities {
 		c := d.opts.Processes.Capabilities()
@@ -191,7 +191,7 @@ func (d *Driver) host(ctx context.Context, key, id string, t *driver.Task) (*hos
 	if err != nil || turn.host != nil {
 		return turn.host, err
 	}
-	if err := d.endEarlier(ctx); err != nil {
+	if err := d.earlier.EndOnce(ctx); err != nil {
 		d.log.Warn("something of an earlier navvy's functions is left", "err", err)
 	}
 	h, err := d.newHost(ctx, key, t)
@@ -206,7 +206,7 @@ func (d *Driver) host(ctx context.Context, key, id string, t *driver.Task) (*hos
 // Recover implements driver.Driver. A call is never adopted: hosts that an earlier driver
 // of this name has left are killed, with all that they started, whatever they did.
 func (d *Driver) Recover(ctx context.Context, _ []byte, _ *driver.Task) (driver.Execution, error) {
-	if err := d.endOthers(ctx); err != nil {
+	if err := d.earlier.End(ctx); err != nil {
 		return nil, err
 	}
 	return nil, navvy.ErrNotFound
@@ -214,7 +214,7 @@ func (d *Driver) Recover(ctx context.Context, _ []byte, _ *driver.Task) (driver.
 
 // Vacate implements driver.Vacater: hosts stay with what functions have left running in them.
 func (d *Driver) Vacate(ctx context.Context, owner string) error {
-	if err := d.endEarlier(ctx); err != nil {
+	if err := d.earlier.EndOnce(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, driver.StopTimeout)
@@ -225,30 +225,6 @@ func (d *Driver) Vacate(ctx context.Context, owner string) error {
 		case <-ctx.Done():
 			return fmt.Errorf("function: a Python process of %s, pid %d, is not over after it was killed: %w", h.owner, h.proc.Pid(), navvy.ErrUnavailable)
 		}
-	}
-	return nil
-}
-
-// endEarlier ends what earlier drivers have left, until that has succeeded once: what ran
-// in idle hosts is in no journal.
-func (d *Driver) endEarlier(ctx context.Context) error {
-	d.tidying.Lock()
-	defer d.tidying.Unlock()
-	if d.tidy {
-		return nil
-	}
-	err := d.endOthers(ctx)
-	d.tidy = err == nil
-	return err
-}
-
-// endOthers kills what earlier drivers of this name have left.
-func (d *Driver) endOthers(ctx context.Context) error {
-	err := d.opts.Processes.EndBearers(ctx, func(token string) bool {
-		return strings.HasPrefix(token, d.opts.Name+hostMark) && !strings.HasPrefix(token, d.name)
-	})
-	if err != nil {
-		return fmt.Errorf("function: end the hosts that are left: %w", err)
 	}
 	return nil
 }

@@ -61,8 +61,7 @@ type Driver struct {
 	caps  func() *driver.Capabilities
 	pool  pool
 
-	tidying sync.Mutex
-	tidy    bool // nothing of earlier drivers is left
+	earlier *process.Predecessors
 
 	mu   sync.Mutex
 	spec *navvy.Spec // of kept
@@ -96,6 +95,7 @@ func NewDriver(o *DriverOptions) *Driver {
 		d.opts.Name = rand.Text()
 	}
 	d.name = d.opts.Name + driverMark + rand.Text()[:8] + "."
+	d.earlier = process.NewPredecessors(d.opts.Processes, d.opts.Name+driverMark, d.name)
 	d.pool.rest, d.pool.room, d.pool.log = d.opts.Rest, d.opts.Idle, d.log
 	d.caps = sync.OnceValue(func() *driver.Capabilities {
 		c := d.opts.Processes.Capabilities()
@@ -155,7 +155,7 @@ func requestOf(t *driver.Task) (*Request, *driver.Refusal) {
 // Recover implements driver.Driver. An invocation is never adopted: services that an
 // earlier driver of this name has left are killed, with all that they started.
 func (d *Driver) Recover(ctx context.Context, _ []byte, _ *driver.Task) (driver.Execution, error) {
-	if err := d.endEarlier(ctx); err != nil {
+	if err := d.earlier.EndOnce(ctx); err != nil {
 		return nil, err
 	}
 	return nil, navvy.ErrNotFound
@@ -163,7 +163,7 @@ func (d *Driver) Recover(ctx context.Context, _ []byte, _ *driver.Task) (driver.
 
 // Vacate implements driver.Vacater: an idle service may do what it likes.
 func (d *Driver) Vacate(ctx context.Context, owner string) error {
-	if err := d.endEarlier(ctx); err != nil {
+	if err := d.earlier.EndOnce(ctx); err != nil {
 		return err
 	}
 	for _, i := range d.pool.vacate(owner) {
@@ -197,33 +197,9 @@ func (d *Driver) Close() error {
 	}
 }
 
-// endEarlier ends what earlier drivers have left, until that has succeeded once: idle
-// services are in no journal.
-func (d *Driver) endEarlier(ctx context.Context) error {
-	d.tidying.Lock()
-	defer d.tidying.Unlock()
-	if d.tidy {
-		return nil
-	}
-	err := d.endOthers(ctx)
-	d.tidy = err == nil
-	return err
-}
-
-// endOthers kills what earlier drivers of this name have left.
-func (d *Driver) endOthers(ctx context.Context) error {
-	err := d.opts.Processes.EndBearers(ctx, func(token string) bool {
-		return strings.HasPrefix(token, d.opts.Name+driverMark) && !strings.HasPrefix(token, d.name)
-	})
-	if err != nil {
-		return fmt.Errorf("service: end what an earlier navvy has left of its services: %w", err)
-	}
-	return nil
-}
-
 // open opens an instance for attempts like this one.
 func (d *Driver) open(ctx context.Context, t *driver.Task) (Service, error) {
-	if err := d.endEarlier(ctx); err != nil {
+	if err := d.earlier.EndOnce(ctx); err != nil {
 		d.log.Warn("something of an earlier navvy's services is left", "err", err)
 	}
 	s := t.Spec
