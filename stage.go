@@ -12,6 +12,20 @@ import (
 type Stage struct {
 	In  []StagedInput
 	Out []StagedOutput
+	// Mounts are folders that an attempt finds there, with all that is in them.
+	Mounts []StagedFolder
+}
+
+// StagedFolder is a folder of the owner's files that an attempt finds in its working
+// directory: as a copy, or where its worker has the share itself, as a mount. What the
+// attempt changes there is lost, or refused. One without any files fails the task, with
+// ReasonInput.
+type StagedFolder struct {
+	// From is its name among the owner's files, with placeholders, unless the command is
+	// literal; "." for all of them.
+	From string
+	// To is its path in the working directory, likewise. Defaults to From.
+	To string
 }
 
 // StagedInput is a file that is copied into the working directory before the attempt
@@ -38,10 +52,12 @@ type StagedOutput struct {
 }
 
 // Zero tells whether nothing is staged.
-func (s *Stage) Zero() bool { return len(s.In)+len(s.Out) == 0 }
+func (s *Stage) Zero() bool { return len(s.In)+len(s.Out)+len(s.Mounts) == 0 }
 
 // Equal tells whether both stage the same.
-func (s *Stage) Equal(o *Stage) bool { return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) }
+func (s *Stage) Equal(o *Stage) bool {
+	return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) && slices.Equal(s.Mounts, o.Mounts)
+}
 
 // Bounds of what is staged.
 const (
@@ -57,14 +73,22 @@ func (s *Stage) validate(spec *Spec) error {
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":
 		return fmt.Errorf("files are staged into a directory of each attempt's own, and the working directory is to be %s: %w", spec.Command.Dir, ErrInvalid)
-	case len(s.In)+len(s.Out) > maxStaged:
-		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out), maxStaged, ErrInvalid)
+	case len(s.In)+len(s.Out)+len(s.Mounts) > maxStaged:
+		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out)+len(s.Mounts), maxStaged, ErrInvalid)
 	}
 	for _, in := range s.In {
 		if in.From == "" {
 			return fmt.Errorf("the name of a file to stage is missing: %w", ErrInvalid)
 		}
 		if err := checkStaged(in.From, in.To); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.Mounts {
+		if m.From == "" || m.From == "." && m.To == "" || m.To == "." {
+			return fmt.Errorf("the folder %q to mount at %q: want a folder, and a path below the working directory: %w", m.From, m.To, ErrInvalid)
+		}
+		if err := checkStaged(m.From, m.To); err != nil {
 			return err
 		}
 	}

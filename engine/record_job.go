@@ -10,7 +10,8 @@ import (
 // The versions of the record of a job. 2 ends with what an attempt may use and
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
-// a service, and ends with whether its tasks are messages. 7 ends with what is staged.
+// a service, and ends with whether its tasks are messages. 7 ends with what is staged. 8 ends
+// with the package of a service and what is mounted.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -19,10 +20,11 @@ const (
 	jobVersionFunction  = 5
 	jobVersionService   = 6
 	jobVersionStage     = 7
+	jobVersionPackage   = 8
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionStage, 256)
+	e := newRecord(tableJob, jobVersionPackage, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -46,11 +48,13 @@ func encodeJob(j *navvy.Job) []byte {
 	e.bool(j.Spec.IsolateByDefault)
 	e.bool(j.Responses)
 	encodeStage(e, &j.Spec.Stage)
+	encodePackage(e, &j.Spec)
+	encodeMounts(e, &j.Spec.Stage)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionStage, "job")
+	d, version := readRecord(b, tableJob, jobVersionPackage, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -83,6 +87,10 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	}
 	if version > jobVersionService {
 		decodeStage(d, &j.Spec.Stage)
+	}
+	if version > jobVersionStage {
+		decodePackage(d, &j.Spec)
+		decodeMounts(d, &j.Spec.Stage)
 	}
 	return j, d.end()
 }
@@ -217,6 +225,51 @@ func decodeStage(d *decoder, s *navvy.Stage) {
 	}
 	for i := range s.Out {
 		s.Out[i] = navvy.StagedOutput{Pattern: d.string(), To: d.string(), Optional: d.bool()}
+	}
+}
+
+// encodePackage writes the package of a service.
+func encodePackage(e *encoder, s *navvy.Spec) {
+	there := s.Service != nil && s.Service.Package != nil
+	e.bool(there)
+	if !there {
+		return
+	}
+	p := s.Service.Package
+	e.string(p.Name)
+	e.string(p.Version)
+	e.string(p.Owner)
+	e.string(p.SHA256)
+}
+
+func decodePackage(d *decoder, s *navvy.Spec) {
+	if !d.bool() {
+		return
+	}
+	p := &navvy.Package{Name: d.string(), Version: d.string(), Owner: d.string(), SHA256: d.string()}
+	if s.Service == nil {
+		d.fail("what has a package is no service")
+		return
+	}
+	s.Service.Package = p
+}
+
+// encodeMounts writes what is mounted.
+func encodeMounts(e *encoder, s *navvy.Stage) {
+	e.uint(uint64(len(s.Mounts)))
+	for _, m := range s.Mounts {
+		e.string(m.From)
+		e.string(m.To)
+	}
+}
+
+func decodeMounts(d *decoder, s *navvy.Stage) {
+	const least = 2 // bytes of one
+	if n := d.count(least); n > 0 {
+		s.Mounts = make([]navvy.StagedFolder, n)
+	}
+	for i := range s.Mounts {
+		s.Mounts[i] = navvy.StagedFolder{From: d.string(), To: d.string()}
 	}
 }
 

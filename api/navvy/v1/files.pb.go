@@ -931,6 +931,107 @@ func (x *TaskFilesStatRequest) GetCall() *FilesStatRequest {
 	return nil
 }
 
+// TaskFilesListRequest is an attempt that asks for files.
+type TaskFilesListRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What it asks for.
+	Call          *FilesListRequest `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFilesListRequest) Reset() {
+	*x = TaskFilesListRequest{}
+	mi := &file_navvy_v1_files_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFilesListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFilesListRequest) ProtoMessage() {}
+
+func (x *TaskFilesListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFilesListRequest.ProtoReflect.Descriptor instead.
+func (*TaskFilesListRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TaskFilesListRequest) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *TaskFilesListRequest) GetCall() *FilesListRequest {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// TaskFilesGetPackageRequest is an attempt that asks for the package of its service.
+type TaskFilesGetPackageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt       *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFilesGetPackageRequest) Reset() {
+	*x = TaskFilesGetPackageRequest{}
+	mi := &file_navvy_v1_files_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFilesGetPackageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFilesGetPackageRequest) ProtoMessage() {}
+
+func (x *TaskFilesGetPackageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFilesGetPackageRequest.ProtoReflect.Descriptor instead.
+func (*TaskFilesGetPackageRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TaskFilesGetPackageRequest) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
 var File_navvy_v1_files_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_files_proto_rawDesc = "" +
@@ -983,17 +1084,25 @@ const file_navvy_v1_files_proto_rawDesc = "" +
 	"\x04call\x18\x02 \x01(\v2\x19.navvy.v1.FilesGetRequestR\x04call\"v\n" +
 	"\x14TaskFilesStatRequest\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12.\n" +
-	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesStatRequestR\x04call2\xd2\x02\n" +
+	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesStatRequestR\x04call\"v\n" +
+	"\x14TaskFilesListRequest\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12.\n" +
+	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesListRequestR\x04call\"L\n" +
+	"\x1aTaskFilesGetPackageRequest\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt2\xd2\x02\n" +
 	"\x05Files\x12>\n" +
 	"\x03Put\x12\x19.navvy.v1.FilesPutRequest\x1a\x1a.navvy.v1.FilesPutResponse(\x01\x12>\n" +
 	"\x03Get\x12\x19.navvy.v1.FilesGetRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01\x12?\n" +
 	"\x04Stat\x12\x1a.navvy.v1.FilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponse\x12A\n" +
 	"\x04List\x12\x1a.navvy.v1.FilesListRequest\x1a\x1b.navvy.v1.FilesListResponse0\x01\x12E\n" +
-	"\x06Remove\x12\x1c.navvy.v1.FilesRemoveRequest\x1a\x1d.navvy.v1.FilesRemoveResponse2\xdc\x01\n" +
+	"\x06Remove\x12\x1c.navvy.v1.FilesRemoveRequest\x1a\x1d.navvy.v1.FilesRemoveResponse2\xf5\x02\n" +
 	"\tTaskFiles\x12F\n" +
 	"\x03Put\x12\x1d.navvy.v1.TaskFilesPutRequest\x1a\x1e.navvy.v1.TaskFilesPutResponse(\x01\x12B\n" +
 	"\x03Get\x12\x1d.navvy.v1.TaskFilesGetRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01\x12C\n" +
-	"\x04Stat\x12\x1e.navvy.v1.TaskFilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponseB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
+	"\x04Stat\x12\x1e.navvy.v1.TaskFilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponse\x12E\n" +
+	"\x04List\x12\x1e.navvy.v1.TaskFilesListRequest\x1a\x1b.navvy.v1.FilesListResponse0\x01\x12P\n" +
+	"\n" +
+	"GetPackage\x12$.navvy.v1.TaskFilesGetPackageRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01B1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
 
 var (
 	file_navvy_v1_files_proto_rawDescOnce sync.Once
@@ -1007,63 +1116,72 @@ func file_navvy_v1_files_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_files_proto_rawDescData
 }
 
-var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_navvy_v1_files_proto_goTypes = []any{
-	(*File)(nil),                  // 0: navvy.v1.File
-	(*FilesPutRequest)(nil),       // 1: navvy.v1.FilesPutRequest
-	(*FilesPutHeader)(nil),        // 2: navvy.v1.FilesPutHeader
-	(*FilesPutEnd)(nil),           // 3: navvy.v1.FilesPutEnd
-	(*FilesPutResponse)(nil),      // 4: navvy.v1.FilesPutResponse
-	(*FilesGetRequest)(nil),       // 5: navvy.v1.FilesGetRequest
-	(*FilesGetResponse)(nil),      // 6: navvy.v1.FilesGetResponse
-	(*FilesStatRequest)(nil),      // 7: navvy.v1.FilesStatRequest
-	(*FilesStatResponse)(nil),     // 8: navvy.v1.FilesStatResponse
-	(*FilesListRequest)(nil),      // 9: navvy.v1.FilesListRequest
-	(*FilesListResponse)(nil),     // 10: navvy.v1.FilesListResponse
-	(*FilesRemoveRequest)(nil),    // 11: navvy.v1.FilesRemoveRequest
-	(*FilesRemoveResponse)(nil),   // 12: navvy.v1.FilesRemoveResponse
-	(*TaskFilesPutRequest)(nil),   // 13: navvy.v1.TaskFilesPutRequest
-	(*TaskFilesPutResponse)(nil),  // 14: navvy.v1.TaskFilesPutResponse
-	(*TaskFilesGetRequest)(nil),   // 15: navvy.v1.TaskFilesGetRequest
-	(*TaskFilesStatRequest)(nil),  // 16: navvy.v1.TaskFilesStatRequest
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*AttemptRef)(nil),            // 18: navvy.v1.AttemptRef
+	(*File)(nil),                       // 0: navvy.v1.File
+	(*FilesPutRequest)(nil),            // 1: navvy.v1.FilesPutRequest
+	(*FilesPutHeader)(nil),             // 2: navvy.v1.FilesPutHeader
+	(*FilesPutEnd)(nil),                // 3: navvy.v1.FilesPutEnd
+	(*FilesPutResponse)(nil),           // 4: navvy.v1.FilesPutResponse
+	(*FilesGetRequest)(nil),            // 5: navvy.v1.FilesGetRequest
+	(*FilesGetResponse)(nil),           // 6: navvy.v1.FilesGetResponse
+	(*FilesStatRequest)(nil),           // 7: navvy.v1.FilesStatRequest
+	(*FilesStatResponse)(nil),          // 8: navvy.v1.FilesStatResponse
+	(*FilesListRequest)(nil),           // 9: navvy.v1.FilesListRequest
+	(*FilesListResponse)(nil),          // 10: navvy.v1.FilesListResponse
+	(*FilesRemoveRequest)(nil),         // 11: navvy.v1.FilesRemoveRequest
+	(*FilesRemoveResponse)(nil),        // 12: navvy.v1.FilesRemoveResponse
+	(*TaskFilesPutRequest)(nil),        // 13: navvy.v1.TaskFilesPutRequest
+	(*TaskFilesPutResponse)(nil),       // 14: navvy.v1.TaskFilesPutResponse
+	(*TaskFilesGetRequest)(nil),        // 15: navvy.v1.TaskFilesGetRequest
+	(*TaskFilesStatRequest)(nil),       // 16: navvy.v1.TaskFilesStatRequest
+	(*TaskFilesListRequest)(nil),       // 17: navvy.v1.TaskFilesListRequest
+	(*TaskFilesGetPackageRequest)(nil), // 18: navvy.v1.TaskFilesGetPackageRequest
+	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
+	(*AttemptRef)(nil),                 // 20: navvy.v1.AttemptRef
 }
 var file_navvy_v1_files_proto_depIdxs = []int32{
-	17, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
+	19, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
 	2,  // 1: navvy.v1.FilesPutRequest.header:type_name -> navvy.v1.FilesPutHeader
 	3,  // 2: navvy.v1.FilesPutRequest.end:type_name -> navvy.v1.FilesPutEnd
 	0,  // 3: navvy.v1.FilesPutResponse.file:type_name -> navvy.v1.File
 	0,  // 4: navvy.v1.FilesGetResponse.file:type_name -> navvy.v1.File
 	0,  // 5: navvy.v1.FilesStatResponse.file:type_name -> navvy.v1.File
 	0,  // 6: navvy.v1.FilesListResponse.files:type_name -> navvy.v1.File
-	18, // 7: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
+	20, // 7: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
 	1,  // 8: navvy.v1.TaskFilesPutRequest.part:type_name -> navvy.v1.FilesPutRequest
-	18, // 9: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
+	20, // 9: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
 	5,  // 10: navvy.v1.TaskFilesGetRequest.call:type_name -> navvy.v1.FilesGetRequest
-	18, // 11: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
+	20, // 11: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
 	7,  // 12: navvy.v1.TaskFilesStatRequest.call:type_name -> navvy.v1.FilesStatRequest
-	1,  // 13: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
-	5,  // 14: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
-	7,  // 15: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
-	9,  // 16: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
-	11, // 17: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
-	13, // 18: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
-	15, // 19: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
-	16, // 20: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
-	4,  // 21: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
-	6,  // 22: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
-	8,  // 23: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
-	10, // 24: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
-	12, // 25: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
-	14, // 26: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
-	6,  // 27: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
-	8,  // 28: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
-	21, // [21:29] is the sub-list for method output_type
-	13, // [13:21] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 13: navvy.v1.TaskFilesListRequest.attempt:type_name -> navvy.v1.AttemptRef
+	9,  // 14: navvy.v1.TaskFilesListRequest.call:type_name -> navvy.v1.FilesListRequest
+	20, // 15: navvy.v1.TaskFilesGetPackageRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 16: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
+	5,  // 17: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
+	7,  // 18: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
+	9,  // 19: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
+	11, // 20: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
+	13, // 21: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
+	15, // 22: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
+	16, // 23: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
+	17, // 24: navvy.v1.TaskFiles.List:input_type -> navvy.v1.TaskFilesListRequest
+	18, // 25: navvy.v1.TaskFiles.GetPackage:input_type -> navvy.v1.TaskFilesGetPackageRequest
+	4,  // 26: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
+	6,  // 27: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
+	8,  // 28: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
+	10, // 29: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
+	12, // 30: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
+	14, // 31: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
+	6,  // 32: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
+	8,  // 33: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
+	10, // 34: navvy.v1.TaskFiles.List:output_type -> navvy.v1.FilesListResponse
+	6,  // 35: navvy.v1.TaskFiles.GetPackage:output_type -> navvy.v1.FilesGetResponse
+	26, // [26:36] is the sub-list for method output_type
+	16, // [16:26] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_files_proto_init() }
@@ -1078,7 +1196,7 @@ func file_navvy_v1_files_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_files_proto_rawDesc), len(file_navvy_v1_files_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
