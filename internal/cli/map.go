@@ -110,6 +110,7 @@ func newMap(a *app) *cobra.Command {
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
 	fs.StringVar(&f.fn, "fn", "", "call this registered function, NAME or NAME@VERSION, in place of a command; see navvy fn map")
 	fs.StringVar(&f.service, "service", "", "have a service answer in place of a command: `FORM` is "+strings.Join(serviceForms(), ", "))
+	f.addPackage(fs)
 	completeForms(cmd)
 	f.addSpread(fs)
 	f.broker.add(fs)
@@ -175,6 +176,8 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return &usageError{err}
 	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
 		return usagef("map: files go to commands alone, and not to functions and services")
+	case f.pkg != "" && f.service == "":
+		return usagef("map: --package goes with --service, and there is none")
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.broker.given() != "":

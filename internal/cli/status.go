@@ -87,6 +87,9 @@ func statusRows(j *client.Job) [][]string {
 	}
 	if s := j.Spec.Service; s != nil {
 		rows = append(rows, []string{"directory", s.Dir})
+		if p := s.Package; p != nil {
+			rows = append(rows, []string{"package", p.String() + " of " + p.Owner})
+		}
 	}
 	if f := j.Spec.Function; f != nil {
 		rows = append(rows, []string{"function", f.ID})

@@ -12,6 +12,7 @@ package driver
 import (
 	"context"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,13 @@ type Task struct {
 	// ask the server each time: a version does not change. An error that wraps
 	// navvy.ErrNotFound says that it was removed.
 	Function func(ctx context.Context) (*navvy.FunctionVersion, error)
+	// Package opens the archive of the package of a service that has one, from its beginning;
+	// nil for others. Whoever has read it closes it. A *Refusal says that there is none.
+	Package func(ctx context.Context) (*os.File, error)
+	// Tree is the absolute path of a directory of this host in which the process of a kind
+	// that has one starts, beside its private one, which is its home; empty for none. An
+	// isolated one cannot write to it.
+	Tree string
 	// Files stages the files of a spec that names some; nil for others. Kinds without
 	// working directories of an attempt's own refuse such specs (navvy.AbilityStage).
 	Files Stager

@@ -35,6 +35,7 @@ type planned struct {
 	program string // if it has an absolute path
 	socket  string // if there is one
 	see     string // directories that it is shown
+	tree    string // in which it starts
 }
 
 func newBoxes(host *isolate.Host, work string) *boxes {
@@ -149,6 +150,8 @@ func (b *boxes) planFor(t *driver.Task, see []string, uid int, args []string) (*
 	}
 	if !spec.Isolate {
 		see = nil
+	} else {
+		of.tree = t.Tree
 	}
 	of.see = strings.Join(see, "\x00")
 	if len(args) > 0 && filepath.IsAbs(args[0]) {
@@ -161,7 +164,7 @@ func (b *boxes) planFor(t *driver.Task, see []string, uid int, args []string) (*
 	}
 	plan, err := b.host.Plan(isolate.Box{
 		Isolate: spec.Isolate, UID: uid, Network: spec.Network, Ulimits: spec.Limits.Ulimits,
-		Dir: spec.Command.Dir, Private: spec.Isolate && private(spec), Program: of.program, Socket: of.socket, See: see,
+		Dir: spec.Command.Dir, Private: spec.Isolate && private(spec), Program: of.program, Socket: of.socket, See: see, Tree: of.tree,
 	})
 	switch {
 	case errors.Is(err, navvy.ErrUnsupported):

@@ -150,6 +150,9 @@ func (d *Driver) start(ctx context.Context, t *driver.Task, see []string, change
 		return nil, errors.Join(err, leave())
 	}
 	c.Env = d.environment(t, c.Dir, socketOf(t, &c))
+	if t.Tree != "" && !t.Spec.Isolate {
+		c.Dir = t.Tree
+	}
 	change(&c)
 	p, err := Start(&c)
 	if err != nil {

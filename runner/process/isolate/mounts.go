@@ -84,7 +84,10 @@ func (h *Host) mounts(p *boot.Program, b *Box, asRoot bool) (dir string, err err
 	if asRoot {
 		p.Before = append(p.Before, masks()...)
 	}
-	if b.Private {
+	switch {
+	case b.Tree != "":
+		return TreeDir, nil
+	case b.Private:
 		return WorkDir, nil
 	}
 	return b.Dir, nil
@@ -117,10 +120,13 @@ func (h *Host) hide() []boot.Call {
 // keep lists what the user named in hidden directories, and what navvy puts there.
 func (h *Host) keep(b *Box) ([]kept, error) {
 	keep := h.seen(b)
+	if (b.Private || b.Tree != "") && !h.hides(filepath.Dir(WorkDir)) {
+		return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
+	}
+	if b.Tree != "" {
+		keep = append(keep, kept{name: "package", source: b.Tree, target: TreeDir, sealed: true})
+	}
 	if b.Private {
-		if !h.hides(filepath.Dir(WorkDir)) {
-			return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
-		}
 		keep = append(keep, kept{name: "private directory", source: ".", target: WorkDir})
 	}
 	if b.Dir != "" {
