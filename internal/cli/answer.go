@@ -179,6 +179,9 @@ func (s *answering) deploy(ctx context.Context, dir string) (string, error) {
 		return "", nil
 	}
 	err := s.app.withShare(ctx, *s.pkg, false, func(from *share.Share) error { return deployPlace(ctx, from, *s.pkg, dir) })
+	if p, named := navvy.ParsePackage(s.flags.answer.pkg); named == nil {
+		err = noPackage(err, &p)
+	}
 	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrCorrupt) {
 		return "", withHint(fmt.Errorf("--package: %w", err), "it is not what a package is; navvy package put makes one")
 	} else if err != nil {

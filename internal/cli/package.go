@@ -123,7 +123,7 @@ func (a *app) putPackage(ctx context.Context, f *packageFlags, p *navvy.Package,
 			return a.samePackage(ctx, s, p, packed, dir)
 		}
 		if err == nil {
-			a.say("package %s: %d files, %s, packed %s", p, packed.contents.Entries, quantity.Size(packed.contents.Bytes), quantity.Size(packed.size))
+			a.say("package %s: %s with %s, packed %s", p, count(int64(packed.contents.Entries), "file"), quantity.Size(packed.contents.Bytes), quantity.Size(packed.size))
 		}
 		return err
 	})
