@@ -96,7 +96,8 @@ func statusRows(j *client.Job) [][]string {
 	}
 	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)},
 		[]string{"runs on", labelsText(j.Spec.Labels)}, []string{"resources", resourcesText(j.Spec.Resources)},
-		[]string{"files in", stagedIn(&j.Spec.Stage)}, []string{"files out", stagedOut(&j.Spec.Stage)})
+		[]string{"files in", stagedIn(&j.Spec.Stage)}, []string{"files out", stagedOut(&j.Spec.Stage)},
+		[]string{"mounts", stagedMounts(&j.Spec.Stage)})
 	if j.Parallelism > 0 {
 		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
 	}

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -17,10 +21,38 @@ type staged struct {
 	cancel context.CancelFunc
 }
 
-// bring puts the files of an attempt into its private directory.
-func bring(ctx context.Context, t *driver.Task, dir string) (*staged, error) {
+// mountsOf tells which directories an attempt is to find in its private one.
+func mountsOf(ctx context.Context, t *driver.Task) ([]driver.Mount, error) {
+	if t.Files == nil || !private(t.Spec) {
+		return nil, nil
+	}
+	mounts, err := t.Files.Mounts(ctx)
+	for _, m := range mounts {
+		if !filepath.IsAbs(m.Source) || !fs.ValidPath(m.Path) || m.Path == "." {
+			return nil, fmt.Errorf("process: mount %q at %q: %w", m.Source, m.Path, navvy.ErrInvalid)
+		}
+	}
+	return mounts, err
+}
+
+// bring puts the files of an attempt into its private directory. One that is not isolated
+// finds links to what is mounted.
+func bring(ctx context.Context, t *driver.Task, dir string, mounts []driver.Mount) (*staged, error) {
 	if t.Files == nil || !private(t.Spec) {
 		return nil, nil //nolint:nilnil // there are none
+	}
+	for _, m := range mounts {
+		if t.Spec.Isolate {
+			break // its plan has them
+		}
+		at := filepath.Join(dir, m.Path)
+		err := os.MkdirAll(filepath.Dir(at), 0o700)
+		if err == nil {
+			err = os.Symlink(m.Source, at)
+		}
+		if err != nil {
+			return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: fmt.Sprintf("nothing can be mounted at %s: %v", m.Path, err)}
+		}
 	}
 	if err := t.Files.Bring(ctx, dir); err != nil {
 		return nil, err

@@ -18,7 +18,10 @@ type stage struct {
 	bringErr, keepErr error
 	bringing, keeping chan struct{} // closed when it waits; nil: it does not wait
 	dir, kept         string
+	mounts            []driver.Mount
 }
+
+func (s *stage) Mounts(context.Context) ([]driver.Mount, error) { return s.mounts, nil }
 
 func pausing(ctx context.Context, at chan struct{}) error {
 	if at == nil {

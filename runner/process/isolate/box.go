@@ -2,6 +2,7 @@ package isolate
 
 import (
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,8 +42,17 @@ type Box struct {
 	// Tree is the absolute path of a directory that it sees at TreeDir, where it starts, and
 	// cannot write to, also if it could not get to it. Only with Isolate. Defaults to none.
 	Tree string
+	// Mounts are directories that it sees in its private one, and cannot write to, whoever may
+	// read what leads to them. Only with Private.
+	Mounts []Mount
 	// Hostname defaults to DefaultHostname. Only with Isolate.
 	Hostname string
+}
+
+// Mount is a directory that an attempt sees in its private one.
+type Mount struct {
+	Source string // absolute
+	Path   string // below WorkDir, as io/fs has it
 }
 
 // DefaultHostname is the name of the host that an isolated attempt sees.
@@ -76,6 +86,8 @@ func (b *Box) validate() error {
 		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
 	case relative(b.Socket):
 		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
+	case len(b.Mounts) > 0 && !b.Private || slices.ContainsFunc(b.Mounts, func(m Mount) bool { return !m.valid() }):
+		return fmt.Errorf("isolate: mounts %q: want absolute directories, and paths in a private one: %w", b.Mounts, navvy.ErrInvalid)
 	case relative(b.Tree):
 		return fmt.Errorf("isolate: the tree %q is not absolute: %w", b.Tree, navvy.ErrInvalid)
 	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
@@ -88,6 +100,10 @@ func (b *Box) validate() error {
 		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname, b.Socket, b.Tree}, navvy.ErrInvalid)
 	}
 	return nil
+}
+
+func (m *Mount) valid() bool {
+	return filepath.IsAbs(m.Source) && !strings.ContainsRune(m.Source+m.Path, 0) && fs.ValidPath(m.Path) && m.Path != "."
 }
 
 // apart tells whether something is asked for that only isolation gives.

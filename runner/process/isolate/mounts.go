@@ -129,6 +129,9 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 	if b.Private {
 		keep = append(keep, kept{name: "private directory", source: ".", target: WorkDir})
 	}
+	for _, m := range b.Mounts {
+		keep = append(keep, kept{name: "mount " + m.Path, source: m.Source, target: WorkDir + "/" + m.Path, sealed: true})
+	}
 	if b.Dir != "" {
 		if real, err := filepath.EvalSymlinks(b.Dir); err == nil && h.below(real) {
 			info, err := os.Stat(real)
