@@ -69,6 +69,9 @@ const (
 	ReasonRefused    Reason = "refused"    // the service failed it, and says that it always would
 	ReasonFiles      Reason = "files"      // left no file of those that it was to leave
 	ReasonAway       Reason = "away"       // what was to do it was not there, and nobody is to blame
+	ReasonImage      Reason = "image"      // its image could not be had, or cannot be run
+	ReasonPending    Reason = "pending"    // no node had room for it for as long as it may wait
+	ReasonDeleted    Reason = "deleted"    // somebody else deleted it
 )
 
 // Final tells whether another try would fail the same way, as the task itself is no good.

@@ -15,6 +15,8 @@ type Spec struct {
 	Function *Function
 	// Service is a user's own service, which serves many inputs at once.
 	Service *Service
+	// Container runs an image, where a cluster or an engine for containers is at hand.
+	Container *Container
 
 	// Timeout bounds one attempt, from its start. Zero means none.
 	Timeout time.Duration
@@ -115,6 +117,8 @@ func (s *Spec) Kind() string {
 		return KindFunction
 	case s.Service != nil:
 		return KindService
+	case s.Container != nil:
+		return KindContainer
 	default:
 		return ""
 	}
@@ -125,14 +129,15 @@ const (
 	KindCommand = "command"
 	KindNoop    = "noop"
 
-	KindFunction = "function"
-	KindService  = "service"
+	KindFunction  = "function"
+	KindService   = "service"
+	KindContainer = "container"
 )
 
 // Validate checks the spec. Its error names the field and wraps ErrInvalid.
 func (s *Spec) Validate() error {
 	if !s.one() {
-		return fmt.Errorf("spec: want exactly one of command, noop, function and service: %w", ErrInvalid)
+		return fmt.Errorf("spec: want exactly one of command, noop, function, service and container: %w", ErrInvalid)
 	}
 	if s.Timeout < 0 || s.Grace < 0 || s.Retry.Max < 0 || s.Retry.Backoff < 0 || s.Retry.BackoffMax < 0 {
 		return fmt.Errorf("spec: timeout, grace and retry cannot be negative: %w", ErrInvalid)
@@ -162,7 +167,7 @@ func (s *Spec) IsProcess() bool { return s.Command != nil || s.Function != nil |
 // one tells whether there is exactly one kind of work.
 func (s *Spec) one() bool {
 	kinds := 0
-	for _, there := range []bool{s.Command != nil, s.Noop != nil, s.Function != nil, s.Service != nil} {
+	for _, there := range []bool{s.Command != nil, s.Noop != nil, s.Function != nil, s.Service != nil, s.Container != nil} {
 		if there {
 			kinds++
 		}
@@ -178,6 +183,8 @@ func (s *Spec) validateKind() error {
 		return s.Function.validate()
 	case s.Service != nil:
 		return s.Service.validate()
+	case s.Container != nil:
+		return s.Container.validate()
 	}
 	return nil
 }
@@ -186,6 +193,11 @@ func (c *Command) validate() error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return fmt.Errorf("spec: the command is empty: %w", ErrInvalid)
 	}
+	return c.validateWords()
+}
+
+// validateWords checks all of a command but that it names a program.
+func (c *Command) validateWords() error {
 	if c.Shell && len(c.Args) != 1 {
 		return fmt.Errorf("spec: a shell command is one line, not %d arguments: %w", len(c.Args), ErrInvalid)
 	}

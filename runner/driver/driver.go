@@ -82,11 +82,15 @@ type Task struct {
 	Attempt navvy.AttemptID
 	// Token names the attempt in the environment of what it starts, so that
 	// it can be found without a handle: letters, digits and ".-:" only.
-	Token  string
-	Slot   int
-	Spec   *navvy.Spec
-	Format navvy.InputFormat
-	Input  []byte
+	Token string
+	Slot  int
+	// Round is how often the task was retried by hand, and Failed how many of its attempts
+	// have failed in this round: what both name stays the same until an attempt has ended,
+	// whoever makes it.
+	Round, Failed int
+	Spec          *navvy.Spec
+	Format        navvy.InputFormat
+	Input         []byte
 	// Env is further environment, NAME=VALUE each, in place of what the spec has
 	// under these names. A kind without an environment drops it.
 	Env []string

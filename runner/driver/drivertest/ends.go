@@ -67,10 +67,10 @@ func testUsage(t *testing.T, h Harness) {
 
 func testWaitContext(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := start(t, d, h, Work{Stdout: "ready", Hang: true})
+	a := start(t, d, h, Work{Stdout: ready, Hang: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	w := a.wait(ctx)
-	a.stdout.await(t)
+	a.await(t)
 	cancel()
 	if _, err := w.result(t); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait ended with %v, want the error of its context", err)
@@ -79,7 +79,7 @@ func testWaitContext(t *testing.T, h Harness) {
 
 func testStartContext(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := newAttempt(t, h, Work{Stdout: "ready", Exit: h.fails(3)})
+	a := newAttempt(t, h, Work{Stdout: ready, Exit: h.fails(3)})
 	ctx, cancel := context.WithCancel(t.Context())
 	execution, err := d.Start(ctx, &a.task)
 	cancel()

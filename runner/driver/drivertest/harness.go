@@ -29,6 +29,21 @@ type Harness struct {
 	// refused. Its output comes at its end, if it succeeds; a driver whose tasks hang gets
 	// what they write first through its own Start.
 	Codeless bool
+	// OneStream says that what attempts write to both streams comes as standard output, in
+	// whatever order.
+	OneStream bool
+	// Many is how many attempts can run at once. Defaults to 200.
+	Many int
+	// Patience bounds each wait. Defaults to Patience.
+	Patience time.Duration
+}
+
+// streams is what comes of what an attempt writes.
+func (h *Harness) streams(w Work) (stdout, stderr string) {
+	if h.OneStream {
+		return w.Stdout + w.Stderr, ""
+	}
+	return w.Stdout, w.Stderr
 }
 
 // ended tells whether an attempt has ended as its work says.
@@ -58,6 +73,9 @@ type Work struct {
 	Signal         int  // ends by this signal
 	Exit           int  // exits with this code
 }
+
+// ready is what a task writes that has begun: a line, as some kinds hand on lines only.
+const ready = "ready\n"
 
 // Pattern is what a task with Work.Pattern writes: the digits and a newline, again and again.
 func Pattern(n int) []byte {
@@ -93,7 +111,14 @@ func Run(t *testing.T, harness func(t testing.TB) Harness) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, harness(t))
+			h := harness(t)
+			if h.Many == 0 {
+				h.Many = 200
+			}
+			if h.Patience == 0 {
+				h.Patience = Patience
+			}
+			test(t, h)
 		})
 	}
 }
@@ -113,6 +138,7 @@ type attempt struct {
 	task           driver.Task
 	execution      driver.Execution
 	stdout, stderr *sink
+	patience       time.Duration
 }
 
 var tasks atomic.Int64
@@ -125,7 +151,7 @@ func newAttempt(t *testing.T, h Harness, w Work) *attempt {
 		t.Skip("the driver has no such work")
 	}
 	index := tasks.Add(1)
-	a := &attempt{stdout: newSink(), stderr: newSink()}
+	a := &attempt{stdout: newSink(), stderr: newSink(), patience: h.Patience}
 	a.task = driver.Task{
 		ID:      navvy.TaskID{Job: "0123456789ab", Index: index},
 		Attempt: navvy.AttemptID{Number: 1, Epoch: 1},
@@ -159,7 +185,7 @@ func (a *attempt) start(t *testing.T, d driver.Driver) {
 // end waits for the end, which must come.
 func (a *attempt) end(t *testing.T) driver.End {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), a.patience)
 	defer cancel()
 	end, err := a.execution.Wait(ctx)
 	if err != nil {
@@ -177,13 +203,14 @@ func (a *attempt) stop(t *testing.T, force bool) {
 
 // waiting is an attempt whose Wait runs in the background.
 type waiting struct {
-	end  driver.End
-	err  error
-	done chan struct{}
+	end      driver.End
+	err      error
+	done     chan struct{}
+	patience time.Duration
 }
 
 func (a *attempt) wait(ctx context.Context) *waiting {
-	w := &waiting{done: make(chan struct{})}
+	w := &waiting{done: make(chan struct{}), patience: a.patience}
 	go func() {
 		defer close(w.done)
 		w.end, w.err = a.execution.Wait(ctx)
@@ -196,7 +223,7 @@ func (w *waiting) result(t *testing.T) (driver.End, error) {
 	select {
 	case <-w.done:
 		return w.end, w.err
-	case <-time.After(Patience):
+	case <-time.After(w.patience):
 		t.Fatal("the attempt does not end")
 		return driver.End{}, nil
 	}
@@ -238,13 +265,12 @@ func (s *sink) bytes() []byte {
 	return bytes.Clone(s.buf.Bytes())
 }
 
-// begun is closed once something was written, or, to a blocked sink, is being written.
-// await blocks until something was written, or is being written.
-func (s *sink) await(t *testing.T) {
+// await blocks until something was written to standard output, or is being written.
+func (a *attempt) await(t *testing.T) {
 	t.Helper()
 	select {
-	case <-s.first:
-	case <-time.After(Patience):
+	case <-a.stdout.first:
+	case <-time.After(a.patience):
 		t.Fatal("no output comes")
 	}
 }

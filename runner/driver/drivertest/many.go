@@ -13,10 +13,9 @@ import (
 // code, and ends them when all have begun.
 func testMany(t *testing.T, h Harness) {
 	d := h.Open(t)
-	const many = 200
 	var all, begun sync.WaitGroup
-	begun.Add(many)
-	for i := range many {
+	begun.Add(h.Many)
+	for i := range h.Many {
 		work := Work{Stdout: strconv.Itoa(i), Hang: true, OnStop: i%3 + 1}
 		if _, ok := h.Spec(work); !ok {
 			work = Work{}

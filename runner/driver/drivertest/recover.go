@@ -26,11 +26,11 @@ func recoverWith(t *testing.T, h Harness, handle func(*attempt) []byte) {
 	if !first.Capabilities().Remains {
 		t.Skip("nothing ever remains")
 	}
-	a := start(t, first, h, Work{Stdout: "ready", Hang: true, OnStop: 7})
+	a := start(t, first, h, Work{Stdout: ready, Hang: true, OnStop: 7})
 	waiting, die := context.WithCancel(t.Context())
 	defer die()
 	orphan := a.wait(waiting)
-	a.stdout.await(t)
+	a.await(t)
 	if first.Capabilities().Adopts {
 		die() // the navvy that waited for it
 		_, _ = orphan.result(t)
@@ -53,17 +53,28 @@ func recoverWith(t *testing.T, h Harness, handle func(*attempt) []byte) {
 	}
 	adopted.execution = execution
 	adopted.stop(t, false)
-	if end := adopted.end(t); end.Exit.Code != 7 || string(adopted.stdout.bytes()) != "ready" {
+	if end := adopted.end(t); end.Exit.Code != 7 || string(adopted.stdout.bytes()) != ready {
 		t.Errorf("the adopted attempt ended as %+v with output %q", end, adopted.stdout.bytes())
 	}
 }
 
+// testRecoverEnded recovers what has ended. Of kinds that keep it for their successor it ends
+// once more, in the same way.
 func testRecoverEnded(t *testing.T, h Harness) {
 	first, second := h.Open(t), h.Open(t)
 	a := start(t, first, h, Work{})
 	a.end(t)
 	for _, handle := range [][]byte{a.execution.Handle(), nil} {
-		if _, err := second.Recover(t.Context(), handle, &a.task); !errors.Is(err, navvy.ErrNotFound) {
+		again, err := second.Recover(t.Context(), handle, &a.task)
+		if err == nil && second.Capabilities().Adopts {
+			once := *a
+			once.execution = again
+			if end := once.end(t); !h.ended(&end, navvy.Exit{}) {
+				t.Errorf("recovered with handle %q it ended as %+v", handle, end)
+			}
+			continue
+		}
+		if !errors.Is(err, navvy.ErrNotFound) {
 			t.Errorf("recover with handle %q: %v, want %v", handle, err, navvy.ErrNotFound)
 		}
 	}
@@ -75,9 +86,9 @@ func testRecoverBad(t *testing.T, h Harness) {
 	if !d.Capabilities().Remains {
 		t.Skip("handles mean nothing to this driver")
 	}
-	bystander := start(t, d, h, Work{Stdout: "ready", Hang: true, OnStop: 7})
+	bystander := start(t, d, h, Work{Stdout: ready, Hang: true, OnStop: 7})
 	w := bystander.wait(t.Context())
-	bystander.stdout.await(t)
+	bystander.await(t)
 	own := bystander.execution.Handle()
 	for _, handle := range []string{"", "\x00", "0", "999999 from the future", string(own[:len(own)/2])} {
 		task := driver.Task{Token: "nobody"}

@@ -11,9 +11,9 @@ import (
 
 func testStop(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := start(t, d, h, Work{Stdout: "ready", Hang: true, OnStop: 7})
+	a := start(t, d, h, Work{Stdout: ready, Hang: true, OnStop: 7})
 	w := a.wait(t.Context())
-	a.stdout.await(t)
+	a.await(t)
 	a.stop(t, false)
 	end, err := w.result(t)
 	if err != nil {
@@ -26,9 +26,9 @@ func testStop(t *testing.T, h Harness) {
 
 func testStopForce(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := start(t, d, h, Work{Stdout: "ready", Hang: true, Stubborn: true})
+	a := start(t, d, h, Work{Stdout: ready, Hang: true, Stubborn: true})
 	w := a.wait(t.Context())
-	a.stdout.await(t)
+	a.await(t)
 	a.stop(t, false)
 	select {
 	case <-w.done:
@@ -43,9 +43,9 @@ func testStopForce(t *testing.T, h Harness) {
 
 func testStopTwice(t *testing.T, h Harness) {
 	d := h.Open(t)
-	a := start(t, d, h, Work{Stdout: "ready", Hang: true})
+	a := start(t, d, h, Work{Stdout: ready, Hang: true})
 	w := a.wait(t.Context())
-	a.stdout.await(t)
+	a.await(t)
 	for range 3 {
 		a.stop(t, false)
 	}
@@ -62,7 +62,7 @@ func testStopTwice(t *testing.T, h Harness) {
 func testStopAtOnce(t *testing.T, h Harness) {
 	d := h.Open(t)
 	for range 20 {
-		a := start(t, d, h, Work{Stdout: "ready", Hang: true})
+		a := start(t, d, h, Work{Stdout: ready, Hang: true})
 		a.stop(t, true)
 		if end := a.end(t); end.Exit.Code == 0 && end.Exit.Signal == 0 && end.Refusal == nil {
 			t.Errorf("ended as %+v, as if it had done its work", end)
@@ -86,7 +86,7 @@ func testStopBlocked(t *testing.T, h Harness) {
 	a.start(t, d)
 	ctx, cancel := context.WithCancel(t.Context())
 	w := a.wait(ctx)
-	a.stdout.await(t)
+	a.await(t)
 	a.stop(t, true)
 	cancel()
 	if _, err := w.result(t); err != nil && !errors.Is(err, context.Canceled) {
@@ -103,9 +103,9 @@ func testDisconnect(t *testing.T, h Harness) {
 		t.Skip("the driver has no connection to lose")
 	}
 	d := h.Open(t)
-	a := start(t, d, h, Work{Stdout: "ready", Hang: true, OnStop: 7})
+	a := start(t, d, h, Work{Stdout: ready, Hang: true, OnStop: 7})
 	w := a.wait(t.Context())
-	a.stdout.await(t)
+	a.await(t)
 	heal := h.Disconnect()
 	_, err := w.result(t)
 	var refusal *driver.Refusal
@@ -121,7 +121,7 @@ func testDisconnect(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	again.stop(t, false)
-	if end := again.end(t); end.Exit.Code != 7 || string(again.stdout.bytes()) != "ready" {
+	if end := again.end(t); end.Exit.Code != 7 || string(again.stdout.bytes()) != ready {
 		t.Errorf("ended as %+v with output %q", end, again.stdout.bytes())
 	}
 }

@@ -1,0 +1,48 @@
+package navvy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Container runs an image once for each input.
+type Container struct {
+	// Image is the reference of the image, as in "registry.example/tools/align:1.2".
+	Image string
+	// Name begins the names of what is made in the cluster, where people see them. Defaults to "navvy".
+	Name string
+	// Entrypoint is the program in place of the image's own; empty for that.
+	Entrypoint []string
+	// Command is what follows the entry point, with placeholders as in a Command; no
+	// Args for what the image says and, unless it is Literal, the input behind it. With Shell
+	// the line is run by /bin/sh of the image. Stdin is not there. Dir is the working directory in the image;
+	// empty for the image's own. Env is added to the image's.
+	Command Command
+	// GPUs is how many it has to itself.
+	GPUs int64
+	// Pending is how long it may wait for a node that has room. Zero means for ever.
+	Pending time.Duration
+}
+
+// maxImage bounds the reference of an image, in bytes.
+const maxImage = 1 << 10
+
+func (c *Container) validate() error {
+	switch {
+	case c.Image == "":
+		return fmt.Errorf("spec: the container has no image: %w", ErrInvalid)
+	case len(c.Image) > maxImage || strings.ContainsFunc(c.Image, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return fmt.Errorf("spec: image %.100q: want at most %d bytes, no spaces: %w", c.Image, maxImage, ErrInvalid)
+	case c.Command.Stdin:
+		return fmt.Errorf("spec: a container has no standard input: pass the input as an argument: %w", ErrUnsupported)
+	case c.GPUs < 0 || c.Pending < 0:
+		return fmt.Errorf("spec: the GPUs and the waiting of a container cannot be negative: %w", ErrInvalid)
+	}
+	for _, s := range append([]string{c.Name}, c.Entrypoint...) {
+		if strings.ContainsRune(s, 0) {
+			return fmt.Errorf("spec: %q holds a zero byte, which no process can be given: %w", s, ErrInvalid)
+		}
+	}
+	return c.Command.validateWords()
+}

@@ -1,0 +1,116 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/navvy-run/navvy"
+)
+
+// A client of all of Kubernetes' groups is a third of a binary; this one knows Jobs and pods.
+
+type (
+	jobClient = gentype.ClientWithList[*batchv1.Job, *batchv1.JobList]
+	podClient = gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
+)
+
+// cluster is one namespace of a Kubernetes cluster.
+type cluster struct {
+	namespace string
+	jobs      *jobClient
+	pods      *podClient
+	core      rest.Interface
+	params    runtime.ParameterCodec
+}
+
+// Rates that a client keeps to by itself; the API server's own priority and fairness says
+// more, and is obeyed.
+const (
+	queriesPerSecond = 500
+	queriesAtOnce    = 1000
+)
+
+// dialTimeout bounds a call that is no stream.
+const callTimeout = 30 * time.Second
+
+// connect makes the clients of a cluster; nothing is sent yet. kubeconfig is a file, or
+// empty for what is usual: $KUBECONFIG, ~/.kube/config, or the service account of the pod
+// that this process is in. Namespace may be empty for the one that these name.
+func connect(kubeconfig, kubecontext, namespace string) (*cluster, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubecontext})
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	if namespace == "" {
+		if namespace, _, err = loader.Namespace(); err != nil {
+			return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+		}
+	}
+	return newCluster(config, namespace)
+}
+
+func newCluster(config *rest.Config, namespace string) (*cluster, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{batchv1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	metav1.AddToGroupVersion(scheme, batchv1.SchemeGroupVersion)
+	base := rest.CopyConfig(config)
+	base.QPS, base.Burst = queriesPerSecond, queriesAtOnce
+	base.UserAgent = "navvy"
+	base.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	base.ContentType = runtime.ContentTypeProtobuf
+	base.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	http, err := rest.HTTPClientFor(base)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	batch, core := rest.CopyConfig(base), rest.CopyConfig(base)
+	batch.GroupVersion, batch.APIPath = &batchv1.SchemeGroupVersion, "/apis"
+	core.GroupVersion, core.APIPath = &corev1.SchemeGroupVersion, "/api"
+	b, err := rest.RESTClientForConfigAndClient(batch, http)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	c, err := rest.RESTClientForConfigAndClient(core, http)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	params := runtime.NewParameterCodec(scheme)
+	return &cluster{
+		namespace: namespace, core: c, params: params,
+		jobs: gentype.NewClientWithList("jobs", b, params, namespace,
+			func() *batchv1.Job { return new(batchv1.Job) }, func() *batchv1.JobList { return new(batchv1.JobList) },
+			gentype.PrefersProtobuf[*batchv1.Job]()),
+		pods: gentype.NewClientWithList("pods", c, params, namespace,
+			func() *corev1.Pod { return new(corev1.Pod) }, func() *corev1.PodList { return new(corev1.PodList) },
+			gentype.PrefersProtobuf[*corev1.Pod]()),
+	}, nil
+}
+
+// log opens the log of a pod's container, whose lines begin with their times. With follow it
+// goes on until the container has ended.
+func (c *cluster) log(ctx context.Context, pod, container string, since time.Time, follow bool) (io.ReadCloser, error) {
+	o := &corev1.PodLogOptions{Container: container, Follow: follow, Timestamps: true}
+	if !since.IsZero() {
+		o.SinceTime = &metav1.Time{Time: since.Truncate(time.Second)}
+	}
+	return c.core.Get().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("log").
+		VersionedParams(o, c.params).Stream(ctx)
+}

@@ -1,0 +1,193 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/gentype"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/navvy-run/navvy"
+)
+
+// watcher keeps what the cluster says of all Jobs of this instance and their pods: one list
+// and one watch for each of both, however many there are. After a break it lists again.
+type watcher struct {
+	jobs, pods cache.SharedIndexInformer
+
+	mu      sync.Mutex
+	waiting map[string]map[chan struct{}]bool // by name of the Job: who is told of changes
+}
+
+// The indexes of what is kept.
+const (
+	byToken = "token" // Jobs by the attempt that has them
+	byJob   = "job"   // pods by the name of their Job
+)
+
+func newWatcher(c *cluster, instance string) (*watcher, error) {
+	selector := labels.SelectorFromSet(labels.Set{labelManagedBy: managedBy, labelInstance: instance}).String()
+	w := &watcher{waiting: map[string]map[chan struct{}]bool{}}
+	w.jobs = informer(c.jobs, &batchv1.Job{}, selector, cache.Indexers{byToken: tokenOf})
+	w.pods = informer(c.pods, &corev1.Pod{}, selector, cache.Indexers{byJob: jobOf})
+	for informer, name := range map[cache.SharedIndexInformer]func(metav1.Object) string{
+		w.jobs: metav1.Object.GetName,
+		w.pods: func(o metav1.Object) string { return o.GetLabels()[jobNameLabel] },
+	} {
+		tell := func(o any) { w.changed(name, o) }
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc: tell, UpdateFunc: func(_, o any) { tell(o) }, DeleteFunc: tell,
+		})
+		if err == nil {
+			err = informer.SetTransform(slim)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// object is what an informer keeps.
+type object interface {
+	runtime.Object
+	metav1.Object
+}
+
+func informer[T object, L runtime.Object](c *gentype.ClientWithList[T, L], example T, selector string, indexers cache.Indexers) cache.SharedIndexInformer {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector
+			return c.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			return c.Watch(ctx, o)
+		},
+	}
+	return cache.NewSharedIndexInformer(lw, example, 0, indexers)
+}
+
+// slim drops what nobody here reads, which is most of an object.
+func slim(o any) (any, error) {
+	switch o := o.(type) {
+	case *batchv1.Job:
+		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
+	case *corev1.Pod:
+		o.ManagedFields, o.Spec = nil, corev1.PodSpec{NodeName: o.Spec.NodeName}
+	}
+	return o, nil
+}
+
+func tokenOf(o any) ([]string, error) {
+	return []string{o.(*batchv1.Job).Annotations[annotationAttempt]}, nil
+}
+
+func jobOf(o any) ([]string, error) { return []string{o.(*corev1.Pod).Labels[jobNameLabel]}, nil }
+
+// run watches until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { w.jobs.RunWithContext(ctx) })
+	both.Go(func() { w.pods.RunWithContext(ctx) })
+	both.Wait()
+}
+
+// synced waits until all is known that there was when it was called first.
+func (w *watcher) synced(ctx context.Context) error {
+	if cache.WaitForCacheSync(ctx.Done(), w.jobs.HasSynced, w.pods.HasSynced) {
+		return nil
+	}
+	return fmt.Errorf("kubernetes: the cluster has not told of its Jobs: %w", navvy.ErrUnavailable)
+}
+
+// changed tells those who wait for a Job.
+func (w *watcher) changed(name func(metav1.Object) string, o any) {
+	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = gone.Obj
+	}
+	m, ok := o.(metav1.Object)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.waiting[name(m)] {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// follow gives a channel that has something whenever the Job of a name, or a pod of it,
+// may have changed.
+func (w *watcher) follow(name string) (changed <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting[name] == nil {
+		w.waiting[name] = map[chan struct{}]bool{}
+	}
+	w.waiting[name][c] = true
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if delete(w.waiting[name], c); len(w.waiting[name]) == 0 {
+			delete(w.waiting, name)
+		}
+	}
+}
+
+// look tells what is known of a Job and of its pod, the newest if there are several; nil
+// for what is not there.
+func (w *watcher) look(namespace, name string) (*batchv1.Job, *corev1.Pod) {
+	var job *batchv1.Job
+	if o, ok, _ := w.jobs.GetStore().GetByKey(namespace + "/" + name); ok {
+		job = o.(*batchv1.Job)
+	}
+	pods, _ := w.pods.GetIndexer().ByIndex(byJob, name)
+	var pod *corev1.Pod
+	for _, o := range pods {
+		p := o.(*corev1.Pod)
+		if job != nil && !metav1.IsControlledBy(p, job) {
+			continue // of an earlier Job of that name
+		}
+		if pod == nil || pod.CreationTimestamp.Before(&p.CreationTimestamp) {
+			pod = p
+		}
+	}
+	return job, pod
+}
+
+// ofToken is the Job that the attempt with a token has; nil if there is none.
+func (w *watcher) ofToken(token string) *batchv1.Job {
+	jobs, _ := w.jobs.GetIndexer().ByIndex(byToken, token)
+	if len(jobs) == 0 {
+		return nil
+	}
+	return jobs[0].(*batchv1.Job)
+}
+
+// removed waits until a Job of that name and uid is gone.
+func (w *watcher) removed(ctx context.Context, namespace, name string, gone func(*batchv1.Job) bool) error {
+	changed, stop := w.follow(name)
+	defer stop()
+	for {
+		if job, _ := w.look(namespace, name); job == nil || gone(job) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
