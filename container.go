@@ -2,6 +2,7 @@ package navvy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,10 +20,26 @@ type Container struct {
 	// the line is run by /bin/sh of the image. Stdin is not there. Dir is the working directory in the image;
 	// empty for the image's own. Env is added to the image's.
 	Command Command
-	// GPUs is how many it has to itself.
-	GPUs int64
 	// Pending is how long it may wait for a node that has room. Zero means for ever.
 	Pending time.Duration
+}
+
+// Program is the command of a spec that is one, or that a container runs; nil for others.
+func (s *Spec) Program() *Command {
+	if s.Container != nil {
+		return &s.Container.Command
+	}
+	return s.Command
+}
+
+// Same tells whether two do the same with an input.
+func (c *Container) Same(other *Container) bool {
+	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command)
+}
+
+// Same tells whether two do the same with an input, wherever that is.
+func (c *Command) Same(other *Command) bool {
+	return slices.Equal(c.Args, other.Args) && c.Shell == other.Shell && c.Stdin == other.Stdin && c.Literal == other.Literal
 }
 
 // maxImage bounds the reference of an image, in bytes.
@@ -36,8 +53,8 @@ func (c *Container) validate() error {
 		return fmt.Errorf("spec: image %.100q: want at most %d bytes, no spaces: %w", c.Image, maxImage, ErrInvalid)
 	case c.Command.Stdin:
 		return fmt.Errorf("spec: a container has no standard input: pass the input as an argument: %w", ErrUnsupported)
-	case c.GPUs < 0 || c.Pending < 0:
-		return fmt.Errorf("spec: the GPUs and the waiting of a container cannot be negative: %w", ErrInvalid)
+	case c.Pending < 0:
+		return fmt.Errorf("spec: the waiting of a container cannot be negative: %w", ErrInvalid)
 	}
 	for _, s := range append([]string{c.Name}, c.Entrypoint...) {
 		if strings.ContainsRune(s, 0) {

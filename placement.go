@@ -127,10 +127,11 @@ func (r *Room) Has(s *Spec) bool {
 	if !s.Reserves() {
 		return true
 	}
-	if r.Offer.CPUs > 0 && s.Limits.CPUs > r.Offer.CPUs-r.cpus || r.Offer.Memory > 0 && s.Limits.Memory > r.Offer.Memory-r.memory {
+	cpus, memory, units := s.reserved()
+	if r.Offer.CPUs > 0 && cpus > r.Offer.CPUs-r.cpus || r.Offer.Memory > 0 && memory > r.Offer.Memory-r.memory {
 		return false
 	}
-	for name, n := range s.Resources {
+	for name, n := range units {
 		if n > r.Offer.Resources[name]-r.resources[name] {
 			return false
 		}
@@ -148,13 +149,14 @@ func (r *Room) change(s *Spec, sign int64) {
 	if !s.Reserves() {
 		return
 	}
+	cpus, memory, units := s.reserved()
 	if r.Offer.CPUs > 0 {
-		r.cpus += sign * s.Limits.CPUs
+		r.cpus += sign * cpus
 	}
 	if r.Offer.Memory > 0 {
-		r.memory += sign * s.Limits.Memory
+		r.memory += sign * memory
 	}
-	for name, n := range s.Resources {
+	for name, n := range units {
 		if r.resources == nil {
 			r.resources = map[string]int64{}
 		}
@@ -171,5 +173,20 @@ func (r *Room) Used() Offer {
 
 // Reserves tells whether an attempt of s has a share of its worker to itself.
 func (s *Spec) Reserves() bool {
-	return s.Limits.CPUs|s.Limits.Memory != 0 || len(s.Resources) > 0
+	cpus, memory, units := s.reserved()
+	return cpus|memory != 0 || len(units) > 0
+}
+
+// reserved is how much of its worker an attempt has to itself. A container has its
+// processors, memory and GPUs elsewhere.
+func (s *Spec) reserved() (cpus, memory int64, units map[string]int64) {
+	if s.Container == nil {
+		return s.Limits.CPUs, s.Limits.Memory, s.Resources
+	}
+	if _, gpu := s.Resources[ResourceGPU]; !gpu {
+		return 0, 0, s.Resources
+	}
+	units = maps.Clone(s.Resources)
+	delete(units, ResourceGPU)
+	return 0, 0, units
 }

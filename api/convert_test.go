@@ -89,10 +89,11 @@ func TestEveryField(t *testing.T) {
 	var job navvy.Job
 	fill(t, reflect.ValueOf(&job).Elem(), &n)
 	for _, leave := range []func(*navvy.Spec){
-		func(s *navvy.Spec) { s.Command, s.Noop, s.Service = nil, nil, nil },
-		func(s *navvy.Spec) { s.Command, s.Function, s.Service = nil, nil, nil },
-		func(s *navvy.Spec) { s.Noop, s.Function, s.Service = nil, nil, nil },
-		func(s *navvy.Spec) { s.Command, s.Noop, s.Function = nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Noop, s.Service, s.Container = nil, nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Function, s.Service, s.Container = nil, nil, nil, nil },
+		func(s *navvy.Spec) { s.Noop, s.Function, s.Service, s.Container = nil, nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Noop, s.Function, s.Container = nil, nil, nil, nil },
+		func(s *navvy.Spec) { s.Command, s.Noop, s.Function, s.Service = nil, nil, nil, nil },
 	} {
 		one := job
 		leave(&one.Spec)
@@ -100,7 +101,7 @@ func TestEveryField(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 14 {
+	if kinds := reflect.TypeFor[navvy.Spec](); kinds.NumField() != 15 {
 		t.Error("spec has another field: is it a kind that this test should know?")
 	}
 	var status navvy.Status

@@ -73,10 +73,7 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 	switch {
 	case s.Command != nil:
 		c := s.Command
-		m.Kind = &navvyv1.Spec_Command{Command: &navvyv1.Command{
-			Args: byteStrings(c.Args), Literal: c.Literal, Shell: c.Shell, Stdin: c.Stdin,
-			Columns: byteStrings(c.Columns), Env: byteStrings(c.Env), Dir: []byte(c.Dir),
-		}}
+		m.Kind = &navvyv1.Spec_Command{Command: fromCommand(c)}
 	case s.Noop != nil:
 		m.Kind = &navvyv1.Spec_Noop{Noop: &navvyv1.Noop{}}
 	case s.Function != nil:
@@ -85,6 +82,8 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 			Id: f.ID, Name: f.Name, Version: int32(f.Version), Encoding: string(f.Encoding), Batch: f.Batch,
 			Path: f.Path, Modules: f.Modules,
 		}}
+	case s.Container != nil:
+		m.Kind = &navvyv1.Spec_Container{Container: fromContainer(s.Container)}
 	case s.Service != nil:
 		v := s.Service
 		m.Kind = &navvyv1.Spec_Service{Service: &navvyv1.Service{
@@ -106,10 +105,10 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 		s.Retry = navvy.Retry{Max: int(r.GetMax()), Backoff: r.GetBackoff().AsDuration(), BackoffMax: r.GetBackoffMax().AsDuration()}
 	}
 	if c := m.GetCommand(); c != nil {
-		s.Command = &navvy.Command{
-			Args: fromByteStrings(c.GetArgs()), Literal: c.GetLiteral(), Shell: c.GetShell(), Stdin: c.GetStdin(),
-			Columns: fromByteStrings(c.GetColumns()), Env: fromByteStrings(c.GetEnv()), Dir: string(c.GetDir()),
-		}
+		s.Command = toCommand(c)
+	}
+	if c := m.GetContainer(); c != nil {
+		s.Container = toContainer(c)
 	}
 	if m.GetNoop() != nil {
 		s.Noop = &navvy.Noop{}

@@ -95,6 +95,9 @@ type Assignment struct {
 	Slot  int
 	Input []byte
 	Watch bool // stream its output from the start
+	// Round is how often the job was retried by hand, Failed how many of the task's
+	// attempts have failed in this round.
+	Round, Failed int
 }
 
 // StopOrder asks to end an attempt.
@@ -202,6 +205,7 @@ func (s *Session) Next() (Orders, error) {
 		o.Assignments[i] = Assignment{
 			AttemptRef: AttemptRef{navvy.TaskID{Job: job.ID, Index: a.GetIndex()}, api.AttemptID(a)},
 			Job:        job, Slot: int(a.GetSlot()), Input: a.GetInput(), Watch: a.GetWatch(),
+			Round: int(a.GetRound()), Failed: int(a.GetFailed()),
 		}
 	}
 	for _, r := range m.GetWatch() {

@@ -11,7 +11,8 @@ import (
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
 // a service, and ends with whether its tasks are messages. 7 ends with what is staged. 8 ends
-// with the package of a service and what is mounted.
+// with the package of a service and what is mounted. 9 has nothing more, but may be about a
+// container.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -21,10 +22,11 @@ const (
 	jobVersionService   = 6
 	jobVersionStage     = 7
 	jobVersionPackage   = 8
+	jobVersionContainer = 9
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionPackage, 256)
+	e := newRecord(tableJob, jobVersionContainer, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -54,7 +56,7 @@ func encodeJob(j *navvy.Job) []byte {
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionPackage, "job")
+	d, version := readRecord(b, tableJob, jobVersionContainer, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -102,6 +104,8 @@ const (
 
 	specFunction = 3 // from jobVersionFunction on
 	specService  = 4 // from jobVersionService on
+
+	specContainer = 5 // from jobVersionContainer on
 )
 
 func encodeSpec(e *encoder, s *navvy.Spec) {
@@ -132,8 +136,20 @@ func encodeSpec(e *encoder, s *navvy.Spec) {
 		e.string(v.Dir)
 		return
 	}
-	c := s.Command
+	if c := s.Container; c != nil {
+		e.uint(specContainer)
+		e.string(c.Image)
+		e.string(c.Name)
+		e.strings(c.Entrypoint)
+		e.duration(c.Pending)
+		encodeCommand(e, &c.Command)
+		return
+	}
 	e.uint(specCommand)
+	encodeCommand(e, s.Command)
+}
+
+func encodeCommand(e *encoder, c *navvy.Command) {
 	e.strings(c.Args)
 	e.bool(c.Literal)
 	e.bool(c.Shell)
@@ -141,6 +157,13 @@ func encodeSpec(e *encoder, s *navvy.Spec) {
 	e.strings(c.Columns)
 	e.strings(c.Env)
 	e.string(c.Dir)
+}
+
+func decodeCommand(d *decoder) navvy.Command {
+	return navvy.Command{
+		Args: d.strings(), Literal: d.bool(), Shell: d.bool(), Stdin: d.bool(),
+		Columns: d.strings(), Env: d.strings(), Dir: d.string(),
+	}
 }
 
 func decodeSpec(d *decoder, s *navvy.Spec) {
@@ -157,11 +180,12 @@ func decodeSpec(d *decoder, s *navvy.Spec) {
 		}
 	case specService:
 		s.Service = &navvy.Service{Form: d.string(), Env: d.strings(), Dir: d.string()}
+	case specContainer:
+		s.Container = &navvy.Container{Image: d.string(), Name: d.string(), Entrypoint: d.strings(), Pending: d.duration()}
+		s.Container.Command = decodeCommand(d)
 	case specCommand:
-		s.Command = &navvy.Command{
-			Args: d.strings(), Literal: d.bool(), Shell: d.bool(), Stdin: d.bool(),
-			Columns: d.strings(), Env: d.strings(), Dir: d.string(),
-		}
+		c := decodeCommand(d)
+		s.Command = &c
 	default:
 		d.fail("the kind of work is unknown")
 	}

@@ -117,6 +117,18 @@ func sampleJobStage() *navvy.Job {
 	return j
 }
 
+// sampleJobContainer is a job of version 9.
+func sampleJobContainer() *navvy.Job {
+	j := sampleJobPackage()
+	j.Spec.Service = nil
+	j.Spec.Container = &navvy.Container{
+		Image: "registry.example/tools/align:1.2", Name: "align", Entrypoint: []string{"/bin/align", "-q"},
+		Command: navvy.Command{Args: []string{"{1}", "{2}"}, Columns: []string{"a", "b"}, Env: []string{"A=1"}, Dir: "/work"},
+		Pending: 5 * time.Minute,
+	}
+	return j
+}
+
 // sampleJobPackage is sampleJobService with a package.
 func sampleJobPackage() *navvy.Job {
 	j := sampleJobService()
@@ -157,8 +169,9 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v8", func() []byte { return encodeJob(sampleJobPackage()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},
-	{"job-v8-mounts", func() []byte { return encodeJob(sampleJobMounts()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobMounts()},
+	{"job-v9", func() []byte { return encodeJob(sampleJobContainer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobContainer()},
+	{"job-v8", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},
+	{"job-v8-mounts", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobMounts()},
 	{"job-v7", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
 	{"job-v6", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},

@@ -76,6 +76,9 @@ type Assignment struct {
 	Slot    int
 	Input   []byte
 	Watch   bool // stream its output from the start
+	// Round is how often the job was retried by hand, Failed how many of the task's
+	// attempts have failed in this round.
+	Round, Failed uint32
 }
 
 // Stop asks a worker to end an attempt.
@@ -254,6 +257,7 @@ func (s *Session) assignLocked(a *attempt) {
 	s.takeLocked(a.job)
 	s.work.Assignments = append(s.work.Assignments, Assignment{
 		Job: s.host.given(a.job), Index: a.index, Attempt: a.id, Slot: a.slot, Input: a.input, Watch: a.watch,
+		Round: a.job.state.Round, Failed: a.job.tries[a.index].failed,
 	})
 	s.wake()
 }

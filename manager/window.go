@@ -240,7 +240,7 @@ func (m *Manager) waitedForLocked(j *navvy.Job, first *engine.Chunk) bool {
 			size += len(s)
 		}
 	}
-	if c := j.Spec.Command; c != nil {
+	if c := j.Spec.Program(); c != nil {
 		for _, list := range [][]string{c.Args, c.Env} {
 			for _, s := range list {
 				size += len(s)

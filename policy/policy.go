@@ -106,7 +106,7 @@ func (p *Policy) Apply(role Role, s *navvy.Spec) error {
 	if err := p.boundUlimits(role, s); err != nil {
 		return err
 	}
-	s.Isolate = s.Isolate || r.require.isolate
+	s.Isolate = s.Isolate || r.require.isolate && s.Container == nil // a container is set apart by its cluster
 	s.Network = cmp.Or(s.Network, r.require.network, r.network)
 	if want := r.require.network; want != "" && s.Network != want {
 		admin := p.rules[Admin]

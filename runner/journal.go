@@ -44,6 +44,9 @@ type Entry struct {
 	slot Slot
 }
 
+// Forget drops an attempt of which nobody need be told any more.
+func (j *Journal) Forget(e *Entry) error { return j.Release(e.slot) }
+
 // Slot is the place of one attempt in a journal.
 type Slot struct {
 	n   int

@@ -63,6 +63,20 @@ func (r *Runner) Vacate(ctx context.Context, owner string) error {
 	return nil
 }
 
+// Settles tells whether the driver wants to know which attempts are settled.
+func (r *Runner) Settles() bool {
+	_, ok := r.driver.(driver.Settler)
+	return ok
+}
+
+// Settled says that the result of the attempt with this token is kept, or not wanted: see
+// driver.Settler.
+func (r *Runner) Settled(token string) {
+	if s, ok := r.driver.(driver.Settler); ok {
+		s.Settled(token)
+	}
+}
+
 // Capabilities are the driver's.
 func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
 

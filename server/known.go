@@ -35,7 +35,7 @@ func plain(m *navvyv1.RunRequest) bool {
 		switch {
 		case j.GetAccepted() != nil, j.GetMaxFails() != nil, j.GetDelay() != nil,
 			s.GetTimeout() != nil, s.GetGrace() != nil, s.GetRetry() != nil, s.GetLimits() != nil, s.GetStage() != nil,
-			s.GetService().GetPackage() != nil:
+			s.GetService().GetPackage() != nil, s.GetContainer() != nil:
 			return false
 		}
 		if !bare(c) || !bare(j) || !bare(s) || !bare(s.GetCommand()) || !bare(s.GetNoop()) || !bare(s.GetFunction()) || !bare(s.GetService()) {

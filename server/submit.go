@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 
@@ -231,11 +230,13 @@ func sameWork(a, b *navvy.Spec) bool {
 	if a.Service != nil && b.Service != nil {
 		return a.Service.Same(b.Service)
 	}
+	if a.Container != nil && b.Container != nil {
+		return a.Container.Same(b.Container)
+	}
 	if a.Command == nil || b.Command == nil {
 		return a.Kind() == b.Kind()
 	}
-	return slices.Equal(a.Command.Args, b.Command.Args) && a.Command.Shell == b.Command.Shell &&
-		a.Command.Stdin == b.Command.Stdin && a.Command.Literal == b.Command.Literal
+	return a.Command.Same(b.Command)
 }
 
 // workOf names what a job does in a message.
@@ -245,6 +246,9 @@ func workOf(s *navvy.Spec) string {
 	}
 	if s.Service != nil {
 		return fmt.Sprintf("service %.200q", s.Service.Form)
+	}
+	if s.Container != nil {
+		return fmt.Sprintf("image %.200q", s.Container.Image)
 	}
 	if s.Command == nil {
 		return s.Kind()

@@ -209,7 +209,7 @@ func (w *workJobs) message(work *manager.Work) *navvyv1.WorkResponse {
 		}
 		to := &assignments[i]
 		to.Job, to.Index, to.Number, to.Epoch = place, a.Index, a.Attempt.Number, a.Attempt.Epoch
-		to.Slot, to.Input, to.Watch = int32(a.Slot), a.Input, a.Watch
+		to.Slot, to.Input, to.Watch, to.Round, to.Failed = int32(a.Slot), a.Input, a.Watch, a.Round, a.Failed
 		m.Assignments = append(m.Assignments, to)
 	}
 	for _, s := range work.Stops {

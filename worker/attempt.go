@@ -93,7 +93,7 @@ func (w *Worker) prepare(ctx context.Context, a *client.Assignment) *attempt {
 	}
 	begun.run = kind.Prepare(&runner.Task{
 		Task: driver.Task{
-			ID: r.Task, Attempt: r.Attempt, Token: name, Slot: a.Slot,
+			ID: r.Task, Attempt: r.Attempt, Token: name, Slot: a.Slot, Round: a.Round, Failed: a.Failed,
 			Spec: spec, Format: a.Job.Format, Input: a.Input, API: begun.openAPI(),
 			Owner: a.Job.Owner, Function: begun.function(), Files: begun.files(a), Package: begun.archive(a),
 		},

@@ -132,6 +132,7 @@ func (w *Worker) settle(list []client.Settled) {
 	if len(list) == 0 {
 		return
 	}
+	w.tellSettled(list)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range list {
@@ -149,6 +150,18 @@ func (w *Worker) settle(list []client.Settled) {
 		w.journal.clear()
 	}
 	w.checkDrainedLocked()
+}
+
+// tellSettled tells the runners that keep what has ended.
+func (w *Worker) tellSettled(list []client.Settled) {
+	for _, r := range w.runners {
+		if !r.Settles() {
+			continue
+		}
+		for _, s := range list {
+			r.Settled(token(s.AttemptRef))
+		}
+	}
 }
 
 // speak tells the server what has finished, what finishes meanwhile together, and

@@ -225,9 +225,9 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		},
 		OpenFiles: func(context.Context) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, py, log)
+			return newRunners(ctx, dir, j, a.env, py, log)
 		},
-		Abilities: func() []navvy.KindAbilities { return abilities(py) },
+		Abilities: func() []navvy.KindAbilities { return abilities(a.env, py) },
 		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
 		Brokers:   a.outerBrokers(),
 		Owner:     owner(), Version: a.version, Logger: log,

@@ -23,6 +23,7 @@ import (
 type jobFlags struct {
 	limitFlags
 	staging            stageFlags
+	container          containerFlags
 	name, workdir, key string
 	timeout, grace     string
 	retries            int
@@ -47,6 +48,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.env, "env", nil, "NAME=VALUE in the tasks' environment, or NAME to drop it; may be repeated")
 	fs.StringArrayVar(&f.envFrom, "env-from", nil, "a file of NAME=VALUE lines, for what should not be seen in ps")
 	f.staging.add(cmd)
+	f.container.add(cmd)
 	fs.BoolVar(&f.noop, "noop", false, "run nothing at all in place of the command: measures navvy")
 	_ = fs.MarkHidden("noop")
 }
@@ -191,6 +193,12 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 	if f.noop {
 		job.Spec.Noop = &navvy.Noop{}
 		return job, nil
+	}
+	if f.container.image != "" {
+		return job, f.inContainer(&job, c)
+	}
+	if err := f.container.alone(); err != nil {
+		return job, err
 	}
 	job.Spec.Command = c
 	if err := f.applyStage(&job); err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
+	"github.com/navvy-run/navvy/runner/container"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/function"
 	"github.com/navvy-run/navvy/runner/noop"
@@ -163,7 +164,7 @@ func (s *openedService) Close(ctx context.Context) error {
 // newDrivers lists the kinds of work that there are. Control groups are made in
 // the place of that name, private directories in work. Each is closed before those
 // behind it, on which it may stand.
-func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.Driver {
+func newDrivers(place, work string, env func(string) string, py python, log *slog.Logger) []runnerdriver.Driver {
 	commands, isolation := &templates{}, isolate.Open()
 	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
 	processes := process.NewDriver(&process.Options{
@@ -176,16 +177,35 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 	services := service.NewDriver(&service.DriverOptions{
 		Processes: processes, Name: place, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
-	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
+	return []runnerdriver.Driver{functions, services, newContainers(env, commands, log), processes, noop.Driver{}}
+}
+
+// newContainers makes the runner of containers, on the cluster that the environment tells of.
+func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
+	o := &container.Options{
+		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
+		Render: commands.render, Logger: log,
+	}
+	err := container.Found()
+	if file := env("NAVVY_POD_TEMPLATE"); err == nil && file != "" {
+		o.PodTemplate, err = os.ReadFile(file)
+	}
+	if err == nil {
+		var d *container.Driver
+		if d, err = container.New(o); err == nil {
+			return d
+		}
+	}
+	return container.Absent(err)
 }
 
 // noWork is where drivers would make directories of attempts that start none.
 const noWork = "/nonexistent/navvy"
 
 // abilities is what the runners would enforce on this machine, if they were made.
-func abilities(py python) []navvy.KindAbilities {
+func abilities(env func(string) string, py python) []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, py, nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, env, py, nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started
@@ -197,13 +217,18 @@ func abilities(py python) []navvy.KindAbilities {
 func noPython(exe string) error { return function.Offered(exe) }
 
 // newRunners makes the runners, and ends what a dead predecessor has left.
-func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, py python, log *slog.Logger) ([]*runner.Runner, error) {
+func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, env func(string) string, py python, log *slog.Logger) ([]*runner.Runner, error) {
 	place, err := groupName(dir.Path())
 	if err != nil {
 		return nil, err
 	}
-	drivers := newDrivers(place, dir.WorkDir(), py, log)
-	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
+	drivers := newDrivers(place, dir.WorkDir(), env, py, log)
+	left, err := runner.RecoverAll(ctx, journal, drivers...)
+	for i := range left {
+		// Whoever is given its task next finds it by its name.
+		err = errors.Join(err, journal.Forget(&left[i]))
+	}
+	if err != nil {
 		for _, d := range drivers {
 			err = errors.Join(err, d.Close())
 		}
@@ -246,13 +271,13 @@ type templates struct {
 	last *placeholder.Template
 }
 
-func (c *templates) get(spec *navvy.Spec) (*placeholder.Template, error) {
+func (c *templates) get(spec *navvy.Spec, program *navvy.Command) (*placeholder.Template, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.spec == spec {
 		return c.last, nil
 	}
-	t, err := placeholder.Parse(spec.Command.Args, placeholderOptions(spec.Command, 0))
+	t, err := placeholder.Parse(program.Args, placeholderOptions(program, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -266,14 +291,18 @@ func placeholderOptions(c *navvy.Command, fields int) placeholder.Options {
 
 // render makes the arguments of one task.
 func (c *templates) render(t *runnerdriver.Task) ([]string, error) {
-	if t.Spec.Command.Literal {
-		return t.Spec.Command.Args, nil
+	program := t.Spec.Program()
+	if program.Literal {
+		return program.Args, nil
 	}
-	template, err := c.get(t.Spec)
+	fields, err := t.Format.Fields(t.Input)
 	if err != nil {
 		return nil, err
 	}
-	fields, err := t.Format.Fields(t.Input)
+	if len(program.Args) == 0 { // of a container, whose image says the rest
+		return fields, nil
+	}
+	template, err := c.get(t.Spec, program)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +310,7 @@ func (c *templates) render(t *runnerdriver.Task) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.Spec.Command.Shell {
+	if program.Shell {
 		if len(argv) < 3 {
 			return nil, errors.New("the shell line is empty")
 		}

@@ -188,7 +188,7 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return a.mapFunction(ctx, f, command, behind)
 	case f.spread:
 		return usagef("map: --spread goes with --fn")
-	case len(command) == 0 && !f.noop:
+	case len(command) == 0 && !f.noop && f.container.image == "":
 		return withHint(usagef("map: there is no command"), "see navvy map --help")
 	}
 	return a.mapCommand(ctx, f, command, behind)
@@ -286,7 +286,7 @@ func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job
 		return job, nil, err
 	}
 	job.Format = in.Format()
-	if job.Spec.Command == nil {
+	if program := job.Spec.Program(); program == nil || len(program.Args) == 0 {
 		return job, nil, nil
 	}
 	template, err := placeholder.Parse(c.Args, placeholderOptions(c, in.Fields()))

@@ -172,13 +172,29 @@ func commandOf(j *navvy.Job) string {
 		return functionText(j.Spec.Function) + "(…)"
 	case j.Spec.Service != nil:
 		return j.Spec.Service.Form
+	case j.Spec.Container != nil:
+		return imageText(j.Spec.Container)
 	case c == nil:
 		return j.Spec.Kind()
 	case c.Shell:
 		return c.Args[0]
 	}
-	words := make([]string, len(c.Args))
-	for i, arg := range c.Args {
+	return wordsText(c.Args)
+}
+
+// imageText is a container as its user wrote it.
+func imageText(c *navvy.Container) string {
+	words := append([]string{c.Image}, c.Entrypoint...)
+	if c.Command.Shell {
+		return wordsText(append(words, "sh", "-c")) + " " + placeholder.Quote(c.Command.Args[0])
+	}
+	return wordsText(append(words, c.Command.Args...))
+}
+
+// wordsText are words as a shell would take them, with placeholders.
+func wordsText(list []string) string {
+	words := make([]string, len(list))
+	for i, arg := range list {
 		words[i] = arg
 		if !strings.Contains(arg, "{") || strings.ContainsAny(arg, " \t\n'\"$") {
 			words[i] = placeholder.Quote(arg)

@@ -129,7 +129,7 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 		out: bufio.NewWriterSize(printing{a.out}, 64<<10), err: bufio.NewWriterSize(printing{a.err}, 4<<10),
 	}
 	var columns []string
-	if command := job.Spec.Command; command != nil && !command.Literal {
+	if command := job.Spec.Program(); command != nil && !command.Literal && len(command.Args) > 0 {
 		columns = command.Columns
 		var err error
 		if p.template, err = placeholder.Parse(command.Args, placeholderOptions(command, 0)); err != nil {
@@ -265,6 +265,9 @@ func (p *printer) command(a *client.Answer) string {
 		return commandOf(p.job)
 	}
 	fields, err := p.job.Format.Fields(a.Input)
+	if c := p.job.Spec.Container; c != nil && err == nil && p.template == nil {
+		return imageText(c) + " " + wordsText(fields)
+	}
 	if err != nil || p.template == nil {
 		return p.job.Spec.Kind()
 	}

@@ -55,7 +55,7 @@ arguments and shell lines are those that the task sees.`,
 }
 
 func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) error {
-	if len(command.Args) == 0 && !f.noop {
+	if len(command.Args) == 0 && !f.noop && f.container.image == "" {
 		return withHint(usagef("run: there is no command"), "see navvy run --help")
 	}
 	f.jobs = "1"

@@ -111,6 +111,9 @@ func workWord(s *navvy.Spec) string {
 	if s.Service != nil {
 		return "service"
 	}
+	if s.Container != nil {
+		return "container"
+	}
 	return "command"
 }
 

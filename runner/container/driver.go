@@ -68,9 +68,14 @@ type Driver struct {
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
+
+	settling settler
 }
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver  = (*Driver)(nil)
+	_ driver.Settler = (*Driver)(nil)
+)
 
 // New returns a driver for one namespace of a cluster. It sends nothing yet. The error wraps
 // navvy.ErrInvalid if the configuration makes no sense.

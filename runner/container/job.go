@@ -115,7 +115,7 @@ func resources(s *navvy.Spec) corev1.ResourceRequirements {
 	if n := s.Limits.Memory; n > 0 {
 		list[corev1.ResourceMemory] = *resource.NewQuantity(n, resource.BinarySI)
 	}
-	if n := s.Container.GPUs; n > 0 {
+	if n := s.Resources[navvy.ResourceGPU]; n > 0 {
 		list[gpuResource] = *resource.NewQuantity(n, resource.DecimalSI)
 	}
 	if len(list) == 0 {

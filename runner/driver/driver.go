@@ -55,6 +55,14 @@ type Vacater interface {
 	Vacate(ctx context.Context, owner string) error
 }
 
+// Settler is a driver that keeps what has ended, so that whoever comes after a dead navvy
+// finds it, until its result is kept elsewhere.
+type Settler interface {
+	// Settled says that nobody will ask for the attempt with this token again. It returns
+	// at once; what is left to do is done until Close.
+	Settled(token string)
+}
+
 // Execution is one running attempt. Wait is called once; the others at any time
 // and at once, also after the end.
 type Execution interface {

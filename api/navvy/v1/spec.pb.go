@@ -217,6 +217,7 @@ type Spec struct {
 	//	*Spec_Noop
 	//	*Spec_Function
 	//	*Spec_Service
+	//	*Spec_Container
 	Kind isSpec_Kind `protobuf_oneof:"kind"`
 	// The longest that one attempt may take; none if unset.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -320,6 +321,15 @@ func (x *Spec) GetService() *Service {
 	return nil
 }
 
+func (x *Spec) GetContainer() *Container {
+	if x != nil {
+		if x, ok := x.Kind.(*Spec_Container); ok {
+			return x.Container
+		}
+	}
+	return nil
+}
+
 func (x *Spec) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
@@ -414,6 +424,11 @@ type Spec_Service struct {
 	Service *Service `protobuf:"bytes,13,opt,name=service,proto3,oneof"`
 }
 
+type Spec_Container struct {
+	// An image, run once for each input.
+	Container *Container `protobuf:"bytes,15,opt,name=container,proto3,oneof"`
+}
+
 func (*Spec_Command) isSpec_Kind() {}
 
 func (*Spec_Noop) isSpec_Kind() {}
@@ -421,6 +436,8 @@ func (*Spec_Noop) isSpec_Kind() {}
 func (*Spec_Function) isSpec_Kind() {}
 
 func (*Spec_Service) isSpec_Kind() {}
+
+func (*Spec_Container) isSpec_Kind() {}
 
 // Stage names files that go into an attempt's working directory, and come out of it.
 type Stage struct {
@@ -960,6 +977,90 @@ func (x *Command) GetLiteral() bool {
 	return false
 }
 
+// Container runs an image once for each input.
+type Container struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reference of the image.
+	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// What begins the names of what is made in the cluster; "navvy" if empty.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The program and its first arguments in place of the image's own entry point; that if empty.
+	Entrypoint [][]byte `protobuf:"bytes,3,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	// What follows the entry point, with placeholders; the image's own if it has no arguments
+	// and is literal. It has no standard input. Its environment is added to the image's, its
+	// working directory is in the image.
+	Command *Command `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// How long it may wait for a node that has room; for ever if unset.
+	Pending       *durationpb.Duration `protobuf:"bytes,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Container) Reset() {
+	*x = Container{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Container) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Container) ProtoMessage() {}
+
+func (x *Container) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Container.ProtoReflect.Descriptor instead.
+func (*Container) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Container) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Container) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Container) GetEntrypoint() [][]byte {
+	if x != nil {
+		return x.Entrypoint
+	}
+	return nil
+}
+
+func (x *Container) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Container) GetPending() *durationpb.Duration {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
 // Noop succeeds at once, with no output.
 type Noop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -969,7 +1070,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1082,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1095,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 // Function calls a registered Python function once for each input.
@@ -1023,7 +1124,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1136,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1149,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Function) GetId() string {
@@ -1119,7 +1220,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1232,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1245,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Service) GetForm() string {
@@ -1195,7 +1296,7 @@ type Package struct {
 
 func (x *Package) Reset() {
 	*x = Package{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1308,7 @@ func (x *Package) String() string {
 func (*Package) ProtoMessage() {}
 
 func (x *Package) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1321,7 @@ func (x *Package) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Package.ProtoReflect.Descriptor instead.
 func (*Package) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Package) GetName() string {
@@ -1266,7 +1367,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1379,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1392,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -1328,7 +1429,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1441,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1454,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -1410,7 +1511,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1523,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1536,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Job) GetId() string {
@@ -1562,7 +1663,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1675,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1688,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1660,7 +1761,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1773,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1786,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Status) GetState() State {
@@ -1785,7 +1886,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1898,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1911,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1840,7 +1941,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1953,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1966,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1907,7 +2008,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2020,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2033,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -2014,7 +2115,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2127,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2140,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Output) GetInline() []byte {
@@ -2120,7 +2221,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2233,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2246,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -2253,7 +2354,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2366,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2379,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -2343,7 +2444,7 @@ type Abilities struct {
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[23]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2456,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[23]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2469,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{23}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Abilities) GetKind() string {
@@ -2423,7 +2524,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[24]
+	mi := &file_navvy_v1_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2536,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[24]
+	mi := &file_navvy_v1_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2549,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{24}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Offer) GetLabels() map[string]string {
@@ -2483,12 +2584,13 @@ var File_navvy_v1_spec_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\n" +
-	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x05\n" +
+	"\x13navvy/v1/spec.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x06\n" +
 	"\x04Spec\x12-\n" +
 	"\acommand\x18\x01 \x01(\v2\x11.navvy.v1.CommandH\x00R\acommand\x12$\n" +
 	"\x04noop\x18\x02 \x01(\v2\x0e.navvy.v1.NoopH\x00R\x04noop\x120\n" +
 	"\bfunction\x18\f \x01(\v2\x12.navvy.v1.FunctionH\x00R\bfunction\x12-\n" +
 	"\aservice\x18\r \x01(\v2\x11.navvy.v1.ServiceH\x00R\aservice\x123\n" +
+	"\tcontainer\x18\x0f \x01(\v2\x13.navvy.v1.ContainerH\x00R\tcontainer\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12%\n" +
 	"\x05retry\x18\x05 \x01(\v2\x0f.navvy.v1.RetryR\x05retry\x12(\n" +
@@ -2549,7 +2651,15 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\acolumns\x18\x04 \x03(\fR\acolumns\x12\x10\n" +
 	"\x03env\x18\x05 \x03(\fR\x03env\x12\x10\n" +
 	"\x03dir\x18\x06 \x01(\fR\x03dir\x12\x18\n" +
-	"\aliteral\x18\a \x01(\bR\aliteral\"\x06\n" +
+	"\aliteral\x18\a \x01(\bR\aliteral\"\xb7\x01\n" +
+	"\tContainer\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"entrypoint\x18\x03 \x03(\fR\n" +
+	"entrypoint\x12+\n" +
+	"\acommand\x18\x04 \x01(\v2\x11.navvy.v1.CommandR\acommand\x123\n" +
+	"\apending\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\apending\"\x06\n" +
 	"\x04Noop\"\xa8\x01\n" +
 	"\bFunction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2711,7 +2821,7 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
@@ -2724,74 +2834,78 @@ var file_navvy_v1_spec_proto_goTypes = []any{
 	(*Limits)(nil),                // 8: navvy.v1.Limits
 	(*Ulimit)(nil),                // 9: navvy.v1.Ulimit
 	(*Command)(nil),               // 10: navvy.v1.Command
-	(*Noop)(nil),                  // 11: navvy.v1.Noop
-	(*Function)(nil),              // 12: navvy.v1.Function
-	(*Service)(nil),               // 13: navvy.v1.Service
-	(*Package)(nil),               // 14: navvy.v1.Package
-	(*Retry)(nil),                 // 15: navvy.v1.Retry
-	(*MaxFails)(nil),              // 16: navvy.v1.MaxFails
-	(*Job)(nil),                   // 17: navvy.v1.Job
-	(*Counts)(nil),                // 18: navvy.v1.Counts
-	(*Status)(nil),                // 19: navvy.v1.Status
-	(*JobStatus)(nil),             // 20: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 21: navvy.v1.Exit
-	(*Usage)(nil),                 // 22: navvy.v1.Usage
-	(*Output)(nil),                // 23: navvy.v1.Output
-	(*Attempt)(nil),               // 24: navvy.v1.Attempt
-	(*Result)(nil),                // 25: navvy.v1.Result
-	(*Abilities)(nil),             // 26: navvy.v1.Abilities
-	(*Offer)(nil),                 // 27: navvy.v1.Offer
-	nil,                           // 28: navvy.v1.Spec.LabelsEntry
-	nil,                           // 29: navvy.v1.Spec.ResourcesEntry
-	nil,                           // 30: navvy.v1.Offer.LabelsEntry
-	nil,                           // 31: navvy.v1.Offer.ResourcesEntry
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Container)(nil),             // 11: navvy.v1.Container
+	(*Noop)(nil),                  // 12: navvy.v1.Noop
+	(*Function)(nil),              // 13: navvy.v1.Function
+	(*Service)(nil),               // 14: navvy.v1.Service
+	(*Package)(nil),               // 15: navvy.v1.Package
+	(*Retry)(nil),                 // 16: navvy.v1.Retry
+	(*MaxFails)(nil),              // 17: navvy.v1.MaxFails
+	(*Job)(nil),                   // 18: navvy.v1.Job
+	(*Counts)(nil),                // 19: navvy.v1.Counts
+	(*Status)(nil),                // 20: navvy.v1.Status
+	(*JobStatus)(nil),             // 21: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 22: navvy.v1.Exit
+	(*Usage)(nil),                 // 23: navvy.v1.Usage
+	(*Output)(nil),                // 24: navvy.v1.Output
+	(*Attempt)(nil),               // 25: navvy.v1.Attempt
+	(*Result)(nil),                // 26: navvy.v1.Result
+	(*Abilities)(nil),             // 27: navvy.v1.Abilities
+	(*Offer)(nil),                 // 28: navvy.v1.Offer
+	nil,                           // 29: navvy.v1.Spec.LabelsEntry
+	nil,                           // 30: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 31: navvy.v1.Offer.LabelsEntry
+	nil,                           // 32: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
 	10, // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
-	11, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	12, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
-	13, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
-	32, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	32, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	15, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	8,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	28, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
-	29, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
-	4,  // 10: navvy.v1.Spec.stage:type_name -> navvy.v1.Stage
-	6,  // 11: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
-	7,  // 12: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
-	5,  // 13: navvy.v1.Stage.mounts:type_name -> navvy.v1.StagedFolder
-	9,  // 14: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
-	14, // 15: navvy.v1.Service.package:type_name -> navvy.v1.Package
-	32, // 16: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	32, // 17: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	33, // 18: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 19: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 20: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	16, // 21: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	32, // 22: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 23: navvy.v1.Status.state:type_name -> navvy.v1.State
-	18, // 24: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	33, // 25: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	33, // 26: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	22, // 27: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
-	17, // 28: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	19, // 29: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 30: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	21, // 31: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	22, // 32: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	23, // 33: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 34: navvy.v1.Result.state:type_name -> navvy.v1.State
-	24, // 35: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	30, // 36: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
-	31, // 37: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	12, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
+	13, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
+	14, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
+	11, // 4: navvy.v1.Spec.container:type_name -> navvy.v1.Container
+	33, // 5: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	33, // 6: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	16, // 7: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	8,  // 8: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	29, // 9: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	30, // 10: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	4,  // 11: navvy.v1.Spec.stage:type_name -> navvy.v1.Stage
+	6,  // 12: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
+	7,  // 13: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
+	5,  // 14: navvy.v1.Stage.mounts:type_name -> navvy.v1.StagedFolder
+	9,  // 15: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	10, // 16: navvy.v1.Container.command:type_name -> navvy.v1.Command
+	33, // 17: navvy.v1.Container.pending:type_name -> google.protobuf.Duration
+	15, // 18: navvy.v1.Service.package:type_name -> navvy.v1.Package
+	33, // 19: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	33, // 20: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	34, // 21: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 22: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 23: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	17, // 24: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	33, // 25: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 26: navvy.v1.Status.state:type_name -> navvy.v1.State
+	19, // 27: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	34, // 28: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	34, // 29: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	23, // 30: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	18, // 31: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	20, // 32: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 33: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	22, // 34: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	23, // 35: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	24, // 36: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 37: navvy.v1.Result.state:type_name -> navvy.v1.State
+	25, // 38: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	31, // 39: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	32, // 40: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2804,15 +2918,16 @@ func file_navvy_v1_spec_proto_init() {
 		(*Spec_Noop)(nil),
 		(*Spec_Function)(nil),
 		(*Spec_Service)(nil),
+		(*Spec_Container)(nil),
 	}
-	file_navvy_v1_spec_proto_msgTypes[22].OneofWrappers = []any{}
+	file_navvy_v1_spec_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -752,7 +752,11 @@ type Assignment struct {
 	// The input.
 	Input []byte `protobuf:"bytes,5,opt,name=input,proto3" json:"input,omitempty"`
 	// Stream the output from the start: somebody watches.
-	Watch         bool `protobuf:"varint,6,opt,name=watch,proto3" json:"watch,omitempty"`
+	Watch bool `protobuf:"varint,6,opt,name=watch,proto3" json:"watch,omitempty"`
+	// How often the job was retried by hand.
+	Round uint32 `protobuf:"varint,8,opt,name=round,proto3" json:"round,omitempty"`
+	// How many of the task's attempts have failed in this round.
+	Failed        uint32 `protobuf:"varint,9,opt,name=failed,proto3" json:"failed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +838,20 @@ func (x *Assignment) GetWatch() bool {
 		return x.Watch
 	}
 	return false
+}
+
+func (x *Assignment) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Assignment) GetFailed() uint32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
 }
 
 // StopAttempt asks to end an attempt.
@@ -1104,7 +1122,7 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.navvy.v1.SpecR\x04spec\x12-\n" +
 	"\x06format\x18\x03 \x01(\x0e2\x15.navvy.v1.InputFormatR\x06format\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\"\xa2\x01\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\"\xd0\x01\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\x05R\x03job\x12\x14\n" +
@@ -1113,7 +1131,9 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x05epoch\x18\a \x01(\rR\x05epoch\x12\x12\n" +
 	"\x04slot\x18\x04 \x01(\x05R\x04slot\x12\x14\n" +
 	"\x05input\x18\x05 \x01(\fR\x05input\x12\x14\n" +
-	"\x05watch\x18\x06 \x01(\bR\x05watch\"S\n" +
+	"\x05watch\x18\x06 \x01(\bR\x05watch\x12\x14\n" +
+	"\x05round\x18\b \x01(\rR\x05round\x12\x16\n" +
+	"\x06failed\x18\t \x01(\rR\x06failed\"S\n" +
 	"\vStopAttempt\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"S\n" +

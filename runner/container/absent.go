@@ -1,0 +1,50 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// Found tells why there is no cluster to run containers on; nil if there may be one: a file
+// that names one, or the pod that this process is in.
+func Found() error {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	for _, file := range rules.Precedence {
+		if _, err := os.Stat(file); err == nil {
+			return nil
+		}
+	}
+	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return nil
+	}
+	return fmt.Errorf("there is no Kubernetes cluster: set KUBECONFIG, or put its configuration into %s: %w", clientcmd.RecommendedHomeFile, navvy.ErrUnavailable)
+}
+
+// Absent is the driver of the kind container where there is no cluster, and why.
+func Absent(why error) driver.Driver { return absent{why} }
+
+type absent struct{ why error }
+
+// Capabilities implements driver.Driver.
+func (a absent) Capabilities() driver.Capabilities {
+	return driver.Capabilities{Kind: navvy.KindContainer, Absent: a.why.Error()}
+}
+
+// Start implements driver.Driver.
+func (a absent) Start(context.Context, *driver.Task) (driver.Execution, error) {
+	return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: a.why.Error()}
+}
+
+// Recover implements driver.Driver.
+func (absent) Recover(context.Context, []byte, *driver.Task) (driver.Execution, error) {
+	return nil, navvy.ErrNotFound
+}
+
+// Close implements driver.Driver.
+func (absent) Close() error { return nil }
