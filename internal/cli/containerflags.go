@@ -40,7 +40,7 @@ func (f *containerFlags) alone() error {
 
 // inContainer makes a job run a command in a container. Nothing of our own environment
 // goes along: the image has its own.
-func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command) (err error) {
+func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, remote bool) (err error) {
 	k := &f.container
 	switch {
 	case c.Stdin:
@@ -73,5 +73,8 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command) (err error) {
 	if err := job.Spec.Validate(); err != nil {
 		return &usageError{err}
 	}
-	return nil
+	if remote {
+		return nil
+	}
+	return noCluster()
 }

@@ -180,6 +180,9 @@ func newDrivers(place, work string, env func(string) string, py python, log *slo
 	return []runnerdriver.Driver{functions, services, newContainers(env, commands, log), processes, noop.Driver{}}
 }
 
+// noCluster tells why containers cannot be run from here; nil if they can be.
+func noCluster() error { return container.Found() }
+
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
 	o := &container.Options{
@@ -237,7 +240,11 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, e
 	var list []*runner.Runner
 	for _, d := range drivers {
 		if caps := d.Capabilities(); caps.Absent != "" {
-			log.Warn("this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
+			level := slog.LevelWarn
+			if caps.Kind == navvy.KindContainer {
+				level = slog.LevelInfo // most machines have no cluster, and nobody misses one
+			}
+			log.Log(ctx, level, "this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
 		}
 		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
 	}
