@@ -10,6 +10,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
 )
 
@@ -32,8 +33,8 @@ func TestAnswers(t *testing.T) {
 	want["mine"] = strings.ToUpper(large)
 	for len(want) > 0 {
 		l := w.next(w.responses)
-		if body, ok := want[l.Correlation()]; !ok || body != string(l.Body()) {
-			t.Fatalf("an answer to %q: %.50q", l.Correlation(), l.Body())
+		if body, ok := want[l.Correlation()]; !ok || body != string(drivertest.Body(t, l)) {
+			t.Fatalf("an answer to %q: %.50q", l.Correlation(), drivertest.Body(t, l))
 		}
 		delete(want, l.Correlation())
 	}
@@ -105,8 +106,8 @@ func TestEndsInTheMidst(t *testing.T) {
 	g, _ = w.gateway()
 	g.Attach("work", "ann", &pair)
 	close(w.service.free)
-	if l := w.next(w.responses); string(l.Body()) != "WAIT-1" || l.Correlation() != "wait-1" {
-		t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "WAIT-1" || l.Correlation() != "wait-1" {
+		t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 	}
 	if n := w.service.times("wait-1"); n != 1 {
 		t.Errorf("begun %d times", n)
@@ -124,8 +125,8 @@ func TestSameID(t *testing.T) {
 	g, _ := w.gateway()
 	g.Attach("work", "ann", &pair)
 	for range 2 {
-		if l := w.next(w.responses); string(l.Body()) != strings.ToUpper(l.Correlation()) {
-			t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+		if l := w.next(w.responses); string(drivertest.Body(t, l)) != strings.ToUpper(l.Correlation()) {
+			t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 		}
 	}
 }
@@ -146,8 +147,8 @@ func TestServiceChanged(t *testing.T) {
 	g, _ = w.gateway()
 	g.Attach("work", "ann", &pair)
 	close(w.service.free)
-	if l := w.next(w.responses); string(l.Body()) != "WAIT-1" || l.Correlation() != "wait-1" {
-		t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "WAIT-1" || l.Correlation() != "wait-1" {
+		t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 	}
 	if n := w.service.times("wait-1"); n != 1 {
 		t.Errorf("begun %d times", n)
@@ -162,8 +163,8 @@ func TestNoService(t *testing.T) {
 	g.Attach("work", "ann", &pair)
 	w.send("early")
 	w.serve()
-	if l := w.next(w.responses); string(l.Body()) != "EARLY" {
-		t.Errorf("answered %q", l.Body())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "EARLY" {
+		t.Errorf("answered %q", drivertest.Body(t, l))
 	}
 }
 
@@ -193,12 +194,12 @@ func TestAttach(t *testing.T) {
 	w.eventually(func() bool { return g.Trouble("work") == "" })
 	w.send("two")
 	w.must(w.open(other.Requests).Send(t.Context(), queue.Message{ID: "three", Body: []byte("three")}))
-	if l := w.next(w.responses); string(l.Body()) != "THREE" {
-		t.Errorf("answered %q", l.Body())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "THREE" {
+		t.Errorf("answered %q", drivertest.Body(t, l))
 	}
 	g.Attach("work", "", nil)
-	if l := w.next(w.requests); string(l.Body()) != "two" {
-		t.Errorf("there was %q", l.Body())
+	if l := w.next(w.requests); string(drivertest.Body(t, l)) != "two" {
+		t.Errorf("there was %q", drivertest.Body(t, l))
 	}
 }
 

@@ -178,13 +178,18 @@ func take(ctx context.Context, slots chan struct{}) (n int, err error) {
 func (w *Worker) handle(working context.Context, l *queue.Lease) {
 	attempt := w.failures.attempt(l)
 	log := w.opts.Logger.With("request", l.ID(), "attempt", attempt)
-	if attempt > w.opts.Attempts {
+	ctx, stop := l.Context(working)
+	defer stop()
+	body, unread := l.Body(ctx)
+	strange := errors.Is(unread, navvy.ErrUnsupported) || errors.Is(unread, navvy.ErrDenied)
+	if attempt > w.opts.Attempts && !strange {
 		w.bury(working, log, l, fmt.Sprintf("it was delivered %d times and never answered", attempt-1))
 		return
 	}
-	ctx, stop := l.Context(working)
-	defer stop()
-	body, err := w.work(ctx, log, l, attempt)
+	err := unread
+	if err == nil {
+		body, err = w.work(ctx, log, &Request{ID: l.ID(), Attempt: attempt, Body: body})
+	}
 	if err == nil {
 		err = w.respond(ctx, l, body)
 	}
@@ -196,6 +201,8 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 		w.giveBack(log, l)
 	case err == nil:
 		w.acknowledge(ctx, log, l)
+	case strange: // it is this worker that cannot read it: another one may
+		w.fail(ctx, log, l, attempt, err)
 	case attempt >= w.opts.Attempts || errors.Is(err, navvy.ErrInvalid):
 		w.bury(ctx, log, l, err.Error())
 	default:
@@ -204,10 +211,10 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 }
 
 // work has the service work on a request; one that is away is waited for.
-func (w *Worker) work(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int) ([]byte, error) {
+func (w *Worker) work(ctx context.Context, log *slog.Logger, r *Request) ([]byte, error) {
 	tries := pause.Series{First: 100 * time.Millisecond, Longest: 10 * time.Second}
 	for {
-		body, err := w.invoke(ctx, &Request{ID: l.ID(), Attempt: attempt, Body: l.Body()})
+		body, err := w.invoke(ctx, r)
 		if !errors.Is(err, navvy.ErrUnavailable) || ctx.Err() != nil {
 			return body, err
 		}
