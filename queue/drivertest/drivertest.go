@@ -58,7 +58,7 @@ func Run(t *testing.T, h *Harness) {
 		"Ack": testAck, "Expiry": testExpiry, "Renewal": testRenewal, "Connection": testConnection,
 		"Nack": testNack, "Delay": testDelay, "DeadLetter": testDeadLetter, "Settled": testSettled,
 		"Cancel": testCancel, "Close": testClose, "Missing": testMissing, "Options": testOptions,
-		"Envelope": testEnvelope, "Many": testMany, "Restart": testRestart,
+		"Envelope": testEnvelope, "Claims": testClaims, "Many": testMany, "Restart": testRestart,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
