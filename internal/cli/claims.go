@@ -55,13 +55,9 @@ func (a *app) openClaims(ctx context.Context, f *claimsFlags, urls ...string) (*
 	case at == "" || !enveloped:
 		return nil, nil
 	}
-	b := &largeBodies{log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}
-	if f.over != "" {
-		n, err := quantity.ParseSize(f.over)
-		if err != nil || n <= 0 || n > queue.MaxClaim {
-			return nil, usagef("--claims-over %s: want a size such as 256K, up to %s", f.over, quantity.Size(queue.MaxClaim))
-		}
-		b.over = int(n)
+	over, err := f.size()
+	if err != nil {
+		return nil, err
 	}
 	p, err := place.Parse(at) // from the environment a password may come
 	if f.place != "" {
@@ -78,10 +74,23 @@ func (a *app) openClaims(ctx context.Context, f *claimsFlags, urls ...string) (*
 	if err != nil {
 		return nil, err
 	}
-	if b.place, err = claims.Open(ctx, s, p.Path); err != nil {
+	c, err := claims.Open(ctx, s, p.Path)
+	if err != nil {
 		return nil, shareHint(err)
 	}
-	return b, nil
+	return &largeBodies{place: c, over: over, log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))}, nil
+}
+
+// size is from how many bytes on bodies go to the place; 0 for those that do not fit.
+func (f *claimsFlags) size() (int, error) {
+	if f.over == "" {
+		return 0, nil
+	}
+	n, err := quantity.ParseSize(f.over)
+	if err != nil || n <= 0 || n > queue.MaxClaim {
+		return 0, usagef("--claims-over %s: want a size such as 256K, up to %s", f.over, quantity.Size(queue.MaxClaim))
+	}
+	return int(n), nil
 }
 
 // use gives the place to a queue that has the envelope.

@@ -100,41 +100,44 @@ func TestPlace(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			at, o := make(t)
-			p := open(t, at, "team/bodies", o)
-			body := bytes.Repeat([]byte("body\x00"), 1<<18)
-			if err := p.Put(t.Context(), name, body); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := p.Get(t.Context(), name, len(body)); err != nil || !bytes.Equal(got, body) {
-				t.Errorf("%d bytes, %v", len(got), err)
-			}
-			if _, err := p.Get(t.Context(), name, len(body)-1); !errors.Is(err, navvy.ErrCorrupt) {
-				t.Errorf("one that is longer than it should be: %v", err)
-			}
-			if err := p.Put(t.Context(), name+"2", nil); err != nil {
-				t.Error(err)
-			}
-			if got, err := p.Get(t.Context(), name+"2", 0); err != nil || len(got) != 0 {
-				t.Errorf("%q, %v", got, err)
-			}
-			for _, n := range []string{name, name + "2"} {
-				if err := p.Remove(t.Context(), n); err != nil {
-					t.Error(err)
-				}
-				if _, err := p.Get(t.Context(), n, 1); !errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrUnavailable) {
-					t.Errorf("one that is removed: %v", err)
-				}
-				if err := p.Remove(t.Context(), n); !errors.Is(err, navvy.ErrNotFound) {
-					t.Errorf("removed twice: %v", err)
-				}
-			}
-			if _, err := p.Get(t.Context(), "../../x", 1); err == nil {
-				t.Error("a name leads elsewhere")
-			}
-			if strings.Contains(p.Place(), "@") || !strings.Contains(p.Place(), "/team/bodies") {
-				t.Error(p.Place())
-			}
+			testPlace(t, open(t, at, "team/bodies", o))
 		})
+	}
+}
+
+func testPlace(t *testing.T, p *claims.Place) {
+	body := bytes.Repeat([]byte("body\x00"), 1<<18)
+	if err := p.Put(t.Context(), name, body); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Get(t.Context(), name, len(body)); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, err := p.Get(t.Context(), name, len(body)-1); !errors.Is(err, navvy.ErrCorrupt) {
+		t.Errorf("one that is longer than it should be: %v", err)
+	}
+	if err := p.Put(t.Context(), name+"2", nil); err != nil {
+		t.Error(err)
+	}
+	if got, err := p.Get(t.Context(), name+"2", 0); err != nil || len(got) != 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, n := range []string{name, name + "2"} {
+		if err := p.Remove(t.Context(), n); err != nil {
+			t.Error(err)
+		}
+		if _, err := p.Get(t.Context(), n, 1); !errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrUnavailable) {
+			t.Errorf("one that is removed: %v", err)
+		}
+		if err := p.Remove(t.Context(), n); !errors.Is(err, navvy.ErrNotFound) {
+			t.Errorf("removed twice: %v", err)
+		}
+	}
+	if _, err := p.Get(t.Context(), "../../x", 1); err == nil {
+		t.Error("a name leads elsewhere")
+	}
+	if strings.Contains(p.Place(), "@") || !strings.Contains(p.Place(), "/team/bodies") {
+		t.Error(p.Place())
 	}
 }
 
