@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/gateway/broker"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
@@ -111,6 +113,48 @@ func TestEndsInTheMidst(t *testing.T) {
 	}
 	if n := w.service.times("wait-1"); n != 1 {
 		t.Errorf("begun %d times", n)
+	}
+}
+
+// Large requests are answered by way of a place for them; where there is none they wait for
+// somebody who has it, and are no dead letters.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve()
+	shelf := &drivertest.Shelf{}
+	o := &queue.Options{Lease: 10 * time.Second, Claims: shelf, ClaimOver: 1000}
+	enveloped := pair
+	enveloped.Requests, enveloped.Responses = pair.Requests+"?envelope=json", pair.Responses+"?envelope=json"
+	var ends [2]*queue.Queue
+	for i, u := range []string{enveloped.Requests, enveloped.Responses} {
+		q, err := queue.Open(t.Context(), u, w.drivers, o)
+		w.must(err)
+		defer func() { w.must(q.Close(context.Background())) }()
+		ends[i] = q
+	}
+	large := strings.Repeat("x", 100_000)
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "large", Body: []byte(large)}))
+	g, end := w.gateway()
+	g.Attach("work", "ann", &enveloped)
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "small", Body: []byte("small")}))
+	if l := w.next(ends[1]); l.Correlation() != "small" || w.service.times(large) != 0 { // which came later
+		t.Errorf("an answer to %s", l.Correlation())
+	}
+	end()
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "larger", Body: []byte(large + "y")}))
+	g, _ = w.gatewayWith(&broker.Options{Claims: shelf, ClaimOver: 1000})
+	g.Attach("work", "ann", &enveloped)
+	leases, err := ends[1].Receive(t.Context(), 1)
+	w.must(err)
+	if l := leases[0]; string(drivertest.Body(t, l)) != strings.ToUpper(large+"y") || l.Correlation() != "larger" || l.Claim() == "" {
+		t.Errorf("%.50q answers %s", drivertest.Body(t, l), l.Correlation())
+	}
+	w.must(leases[0].Ack(t.Context()))
+	quiet, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	if dead, err := w.open("mem://requests.dead").Receive(quiet, 1); err == nil {
+		t.Errorf("a dead letter: %s", dead[0].Reason())
 	}
 }
 

@@ -46,13 +46,22 @@ type largeBodies struct {
 
 // openClaims opens the place that is given for these queues; nil if there is none.
 func (a *app) openClaims(ctx context.Context, f *claimsFlags, urls ...string) (*largeBodies, error) {
+	enveloped := slices.ContainsFunc(urls, queue.Enveloped)
+	if given := f.given(); given != "" && !enveloped {
+		return nil, withHint(usagef("%s: a claim for a large body stands in an envelope, and the URL has none", given), "put ?envelope=json to the URL, here and with all who send to the queue and receive from it")
+	}
+	if !enveloped {
+		return nil, nil
+	}
+	return a.openPlace(ctx, f)
+}
+
+// openPlace opens the place that is given, for whatever queues; nil if there is none.
+func (a *app) openPlace(ctx context.Context, f *claimsFlags) (*largeBodies, error) {
 	at := cmp.Or(f.place, a.env(claimsVariable))
-	switch enveloped := slices.ContainsFunc(urls, queue.Enveloped); {
-	case at == "" && f.over != "":
+	if at == "" && f.over != "" {
 		return nil, usagef("--claims-over says from which size on bodies go to the place of --claims, which is missing")
-	case f.place != "" && !enveloped:
-		return nil, withHint(usagef("--claims: a claim for a large body stands in an envelope, and the URL has none"), "put ?envelope=json to the URL, here and with all who send to the queue and receive from it")
-	case at == "" || !enveloped:
+	} else if at == "" {
 		return nil, nil
 	}
 	over, err := f.size()
@@ -100,6 +109,14 @@ func (b *largeBodies) use(url string, o *queue.Options) *queue.Options {
 	}
 	o.Claims, o.ClaimOver, o.Logger = b.place, b.over, cmp.Or(o.Logger, b.log)
 	return o
+}
+
+// claims is what package queue takes; nil for none.
+func (b *largeBodies) claims() (c queue.Claims, over int) {
+	if b == nil {
+		return nil, 0
+	}
+	return b.place, b.over
 }
 
 // together is how many messages are received at once whose bodies are then in memory.
