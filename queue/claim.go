@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -46,7 +47,7 @@ type claim struct {
 // Bounds of what claims of others may say.
 var (
 	claimName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{15,127}$`)
-	claimSum  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	claimSum  = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
 )
 
 const maxClaimPlace = 2048
@@ -146,7 +147,7 @@ func (q *Queue) fetch(ctx context.Context, c *claim) (body []byte, err error) {
 		return nil, fmt.Errorf("%s is not in %s any more: this message was acknowledged before, or somebody else has removed it: %w", c.Name, here, navvy.ErrNotFound)
 	case err != nil:
 		return nil, fmt.Errorf("get %s from %s: %w", c.Name, here, err)
-	case len(body) != c.Size || sumOf(body) != c.SHA256:
+	case len(body) != c.Size || !strings.EqualFold(sumOf(body), c.SHA256):
 		return nil, fmt.Errorf("%s in %s is not what was sent: it has %d bytes, or another SHA-256: %w", c.Name, here, len(body), navvy.ErrCorrupt)
 	}
 	return body, nil

@@ -222,10 +222,12 @@ func TestClaimUnmet(t *testing.T) {
 	})
 }
 
+var errNamed = errors.New("a body is asked for by name")
+
 // Claims are foreign input.
 func TestClaimForged(t *testing.T) {
 	const sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	shelf := &drivertest.Shelf{Fail: func(verb, name string) error { return fmt.Errorf("%s %s", verb, name) }}
+	shelf := &drivertest.Shelf{Fail: func(verb, name string) error { return fmt.Errorf("%s %s: %w", verb, name, errNamed) }}
 	f := &faults{}
 	shelved(t, f, shelf, func(t *testing.T, q *queue.Queue) {
 		f.small = 1 << 20
@@ -247,6 +249,7 @@ func TestClaimForged(t *testing.T) {
 			{`{"navvy":1,"id":"a","claim":{"name":"0123456789abcdef","size":0,"sha256":"e3"}}`, navvy.ErrInvalid},
 			{`{"navvy":1,"id":"a","body":"x","claim":{"name":"0123456789abcdef","size":0,"sha256":"` + sum + `"}}`, navvy.ErrInvalid},
 			{`{"navvy":2,"id":"a","sent":"2026-01-02T03:04:05Z","other":"x"}`, navvy.ErrUnsupported},
+			{`{"navvy":1,"id":"a","claim":{"name":"0123456789abcdef","size":0,"sha256":"` + strings.ToUpper(sum) + `"}}`, errNamed},
 			{`{"navvy":2,"id":"a"}`, nil},
 			{`{"navvy":1,"id":"a"}`, nil},
 			{`{"navvy":1,"id":"a","claim":null}`, nil},

@@ -122,7 +122,19 @@ func testPlace(t *testing.T, p *claims.Place) {
 	if got, err := p.Get(t.Context(), name+"2", 0); err != nil || len(got) != 0 {
 		t.Errorf("%q, %v", got, err)
 	}
-	for _, n := range []string{name, name + "2"} {
+	testRemove(t, p, name, name+"2")
+	if _, err := p.Get(t.Context(), "../../x", 1); err == nil {
+		t.Error("a name leads elsewhere")
+	}
+	if strings.Contains(p.Place(), "@") || !strings.Contains(p.Place(), "/team/bodies") {
+		t.Error(p.Place())
+	}
+}
+
+// testRemove removes bodies, which are not there any more then.
+func testRemove(t *testing.T, p *claims.Place, names ...string) {
+	t.Helper()
+	for _, n := range names {
 		if err := p.Remove(t.Context(), n); err != nil {
 			t.Error(err)
 		}
@@ -132,12 +144,6 @@ func testPlace(t *testing.T, p *claims.Place) {
 		if err := p.Remove(t.Context(), n); !errors.Is(err, navvy.ErrNotFound) {
 			t.Errorf("removed twice: %v", err)
 		}
-	}
-	if _, err := p.Get(t.Context(), "../../x", 1); err == nil {
-		t.Error("a name leads elsewhere")
-	}
-	if strings.Contains(p.Place(), "@") || !strings.Contains(p.Place(), "/team/bodies") {
-		t.Error(p.Place())
 	}
 }
 

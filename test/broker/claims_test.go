@@ -90,55 +90,68 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// hand sends and receives messages by hand, of which one goes to a place for large bodies.
+type hand struct {
+	*testing.T
+	at, dir string
+	there   []string // the flags that name the place
+}
+
+var byHand = strings.Repeat("x", 50_000)
+
+func newHand(t *testing.T) *hand {
+	dir := t.TempDir()
+	h := &hand{T: t, at: startRedis(t).url("hand") + "?envelope=json", dir: dir, there: []string{"--claims", "file://" + dir, "--claims-over", "10K"}}
+	if _, said, code := run(t, byHand+"\nsmall\n", append([]string{"queue", "send", h.at}, h.there...)...); code != 0 || len(bodies(t, dir)) != 1 {
+		t.Fatalf("send: exit code %d, %s", code, said)
+	}
+	return h
+}
+
+// fails has a message received in vain.
+func (h *hand) fails(code int, says string, flags ...string) {
+	h.Helper()
+	if out, said, got := run(h.T, "", append([]string{"queue", "recv", h.at}, flags...)...); got != code || out != "" || !strings.Contains(said, says) {
+		h.Errorf("%v: exit code %d, %q, %s", flags, got, out, said)
+	}
+}
+
+// recv receives messages.
+func (h *hand) recv(flags ...string) string {
+	h.Helper()
+	out, said, code := run(h.T, "", append(append([]string{"queue", "recv", h.at}, h.there...), flags...)...)
+	if code != 0 {
+		h.Fatalf("recv: exit code %d, %s", code, said)
+	}
+	return out
+}
+
 // Large messages by hand: one that cannot be read stays in its queue, and says why.
 func TestClaimsByHand(t *testing.T) {
 	t.Parallel()
-	b, dir := startRedis(t), t.TempDir()
-	at, large := b.url("hand")+"?envelope=json", strings.Repeat("x", 50_000)
-	there := []string{"--claims", "file://" + dir, "--claims-over", "10K"}
-	send := func() {
-		t.Helper()
-		if _, said, code := run(t, large+"\nsmall\n", append([]string{"queue", "send", at}, there...)...); code != 0 || len(bodies(t, dir)) != 1 {
-			t.Fatalf("send: exit code %d, %s", code, said)
-		}
-	}
-	send()
-	for _, c := range []struct {
-		args []string
-		says string
-	}{
-		{nil, "no place for large bodies is given here: give that one (--claims PLACE)"},
-		{[]string{"--claims", "file://" + t.TempDir()}, "give the same place to all who send and receive"},
-	} {
-		if out, said, code := run(t, "", append([]string{"queue", "recv", at}, c.args...)...); code != 1 || out != "" || !strings.Contains(said, c.says) {
-			t.Errorf("%v: exit code %d, %q, %s", c.args, code, out, said)
-		}
-	}
+	h := newHand(t)
+	h.fails(1, "no place for large bodies is given here: give that one (--claims PLACE)")
+	h.fails(1, "give the same place to all who send and receive", "--claims", "file://"+t.TempDir())
 	got := map[string]bool{} // what was given back may come behind the other one
 	for range 2 {
-		out, said, code := run(t, "", append([]string{"queue", "recv", at}, there...)...)
-		if code != 0 {
-			t.Errorf("recv: exit code %d, %s", code, said)
-		}
-		got[strings.TrimSpace(out)] = true
+		got[strings.TrimSpace(h.recv())] = true
 	}
-	if !got[large] || !got["small"] || len(bodies(t, dir)) != 0 {
-		t.Errorf("received %d messages, %d bodies are left", len(got), len(bodies(t, dir)))
+	if left := bodies(t, h.dir); !got[byHand] || !got["small"] || len(left) != 0 {
+		t.Errorf("received %d messages, %q are left", len(got), left)
 	}
-	send() // and somebody removes the body
-	if err := os.Remove(bodies(t, dir)[0]); err != nil {
+}
+
+// A message whose body somebody has removed is shown without it, and leaves its queue then.
+func TestClaimGone(t *testing.T) {
+	t.Parallel()
+	h := newHand(t)
+	if err := os.Remove(bodies(t, h.dir)[0]); err != nil {
 		t.Fatal(err)
 	}
-	if out, said, code := run(t, "", append([]string{"queue", "recv", at, "--lease", "1s"}, there...)...); code != 65 || out != "" || !strings.Contains(said, "any more") {
-		t.Errorf("exit code %d, %q, %s", code, out, said)
-	}
-	all := "" // which takes it off the queue, when its lease is over
-	for strings.Count(all, "\n") < 2 {
-		out, said, code := run(t, "", append([]string{"queue", "recv", at, "-n", "0", "-o", "jsonl", "--wait", "70s"}, there...)...)
-		if code != 0 {
-			t.Fatalf("exit code %d, %s", code, said)
-		}
-		all += out
+	h.fails(65, "any more", append(h.there, "--lease", "1s")...)
+	all := ""
+	for strings.Count(all, "\n") < 2 { // when its lease is over
+		all += h.recv("-n", "0", "-o", "jsonl", "--wait", "70s")
 	}
 	if strings.Count(all, `"missing":"queue `) != 1 || strings.Count(all, `"body":"small"`) != 1 {
 		t.Error(all)
