@@ -50,7 +50,8 @@ type Asker struct {
 	mu      sync.Mutex
 	next    int64
 	waiting map[int64]*queue.Lease // answers whose turn has not come
-	seen    map[int64]bool         // of those from next on, and all of them if unordered
+	copies  map[int64][]*queue.Lease
+	seen    map[int64]bool // of those from next on, and all of them if unordered
 }
 
 // New makes an Asker. Both queues stay the caller's. The error wraps navvy.ErrUnsupported
@@ -61,7 +62,7 @@ func New(requests, responses *queue.Queue, o *Options) (*Asker, error) {
 			return nil, fmt.Errorf("queue %s: messages of this broker carry no correlation id, by which answers are found: put ?envelope=json to the URLs here and at the workers: %w", q.Name(), navvy.ErrUnsupported)
 		}
 	}
-	a := &Asker{requests: requests, responses: responses, run: rand.Text(), all: make(chan struct{}), waiting: map[int64]*queue.Lease{}, seen: map[int64]bool{}}
+	a := &Asker{requests: requests, responses: responses, run: rand.Text(), all: make(chan struct{}), waiting: map[int64]*queue.Lease{}, copies: map[int64][]*queue.Lease{}, seen: map[int64]bool{}}
 	if o != nil {
 		a.opts = *o
 	}
@@ -240,7 +241,8 @@ func (a *Asker) index(l *queue.Lease) (int64, bool) {
 // take takes an answer, and gives what can be given by now.
 func (a *Asker) take(ctx context.Context, acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
 	if old := a.waiting[index]; old != nil && old.Claim() != "" && old.Claim() == l.Claim() {
-		a.waiting[index] = l // the same message again: whoever acknowledges it removes the body of both
+		// The same message again: whoever acknowledges it removes the body of both.
+		a.waiting[index], a.copies[index] = l, append(a.copies[index], old)
 		return nil
 	}
 	if index < a.next || a.seen[index] { // a worker died between answer and acknowledgement
@@ -278,7 +280,10 @@ func (a *Asker) give(ctx context.Context, acks *sync.WaitGroup, index int64, l *
 	if err := give(index, body); err != nil {
 		return err
 	}
-	ack(acks, l)
+	for _, l := range append(a.copies[index], l) {
+		ack(acks, l)
+	}
+	delete(a.copies, index)
 	a.answered.Add(1)
 	<-a.window
 	return nil
