@@ -25,6 +25,11 @@ import (
 type Options struct {
 	// Clock tells the time as the server has it. Defaults to time.Now.
 	Clock func() time.Time
+	// Claims takes bodies that are too large for the brokers' messages, and those of more
+	// than ClaimOver bytes, of queues whose URLs ask for the envelope. It stays the
+	// caller's. Defaults to none: such bodies are refused.
+	Claims    queue.Claims
+	ClaimOver int
 	// Logger hears of brokers that cannot be reached, and of requests that fail. Defaults
 	// to one that discards.
 	Logger *slog.Logger

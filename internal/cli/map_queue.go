@@ -31,12 +31,14 @@ type brokerFlags struct {
 	file                     string // holds the URL of --queue
 	responses, responsesFile string
 	patience                 string
+	claimsFlags
 }
 
 func (f *brokerFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.file, "queue-file", "", "a `FILE` that holds the URL of a broker's queue, for one with a password; - for standard input")
 	fs.StringVar(&f.responses, "responses", "", "with a broker's --queue: the `URL` of the queue that its workers answer to (default $NAVVY_RESPONSES)")
 	fs.StringVar(&f.responsesFile, "responses-file", "", "a `FILE` that holds that URL")
+	f.claimsFlags.add(fs)
 	fs.StringVar(&f.patience, "patience", "", "with a broker's --queue: give up when no answer comes for so long (default: never)")
 }
 
@@ -55,12 +57,12 @@ func (f *brokerFlags) given() string {
 	case f.patience != "":
 		return "--patience"
 	}
-	return ""
+	return f.claimsFlags.given()
 }
 
 // brokerGoes are the flags of map that mean something with a broker's queue.
 var brokerGoes = []string{
-	"arg-file", "as-completed", "keep-order", "null", "output", "patience", "progress", "queue", "queue-file", "quiet", "responses", "responses-file",
+	"arg-file", "as-completed", "claims", "claims-over", "keep-order", "null", "output", "patience", "progress", "queue", "queue-file", "quiet", "responses", "responses-file",
 }
 
 // checkGiven refuses flags that would be ignored.
@@ -81,7 +83,7 @@ func (f *mapFlags) checkGiven() error {
 }
 
 // mapQueue sends the inputs to a broker's queue, and prints the answers.
-func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
+func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) (err error) {
 	a.quiet = f.quiet
 	patience, err := f.checkBroker(command)
 	if err != nil {
@@ -108,9 +110,14 @@ func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behin
 	defer in.Close()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	large, err := a.openClaims(ctx, &f.broker.claimsFlags, urls[:]...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, large.close()) }()
 	m := &queueMap{app: a, flags: f, in: in}
 	for i, url := range urls {
-		q, err := a.openBroker(ctx, url)
+		q, err := a.openBroker(ctx, url, large)
 		if err != nil {
 			return errors.Join(err, m.close())
 		}
@@ -169,8 +176,8 @@ func (f *mapFlags) brokerURLs(a *app) (urls [2]string, err error) {
 // mapWindow is how many requests may be on their way.
 const mapWindow = 2000
 
-func (a *app) openBroker(ctx context.Context, url string) (*queue.Queue, error) {
-	q, err := queue.Open(ctx, url, a.brokers(""), &queue.Options{Outstanding: mapWindow + 100})
+func (a *app) openBroker(ctx context.Context, url string, large *largeBodies) (*queue.Queue, error) {
+	q, err := queue.Open(ctx, url, a.brokers(""), large.use(url, &queue.Options{Outstanding: mapWindow + 100}))
 	return q, brokerError(err)
 }
 

@@ -86,7 +86,7 @@ elsewhere. Without --data the data directory is $XDG_STATE_HOME/navvy-worker, el
 				}
 				return a.startAnswering(cmd.Context(), f)
 			}
-			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist")...); err != nil {
+			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist", "claims", "claims-over")...); err != nil {
 				return err
 			}
 			return a.startWorker(cmd.Context(), f)

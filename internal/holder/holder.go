@@ -28,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
+	"github.com/navvy-run/navvy/queue"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
@@ -72,8 +73,11 @@ type Config struct {
 	// Brokers are the drivers of brokers whose requests a server's queues can answer, by
 	// the schemes of their URLs. Defaults to none.
 	Brokers map[string]queuedriver.Driver
-	Version string
-	Logger  *slog.Logger
+	// Claims and ClaimOver are passed on to what answers those.
+	Claims    queue.Claims
+	ClaimOver int
+	Version   string
+	Logger    *slog.Logger
 }
 
 // Holder is this process as the holder of a data directory.
@@ -219,7 +223,9 @@ func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
 		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() || h.eng.Room() != nil },
 	}
 	if h.cfg.Serving != nil && h.cfg.Brokers != nil {
-		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{Clock: h.cfg.Engine.Clock, Logger: h.cfg.Logger})
+		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{
+			Clock: h.cfg.Engine.Clock, Claims: h.cfg.Claims, ClaimOver: h.cfg.ClaimOver, Logger: h.cfg.Logger,
+		})
 		o.Brokers = h.brokers
 	}
 	if h.cfg.OpenFiles != nil {

@@ -30,7 +30,7 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 			t.Fatal(err)
 		}
 		leases, err := q.Receive(t.Context(), 1)
-		if err != nil || string(leases[0].Body()) != "over TLS" {
+		if err != nil || string(Body(t, leases[0])) != "over TLS" {
 			t.Fatalf("received %v: %v", leases, err)
 		}
 		if err := leases[0].Ack(t.Context()); err != nil {
