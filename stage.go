@@ -12,6 +12,29 @@ import (
 type Stage struct {
 	In  []StagedInput
 	Out []StagedOutput
+	// Transfer names what whoever waits for the job copies for it: files of theirs under
+	// TransferFolder before it begins, and what tasks leave under ReturnFolder to them. It is
+	// of up to 64 lower-case letters and digits. Empty if nothing is copied.
+	Transfer string
+	// Cleanup says that both folders are removed by whoever waits for the job, once all tasks
+	// have succeeded and all that they left was copied.
+	Cleanup bool
+}
+
+// TransferFolder is where the files lie that were copied for the job before it began, with
+// a slash at its end; among the owner's files.
+func (s *Stage) TransferFolder() string { return "transfer/" + s.Transfer + "/" }
+
+// ReturnFolder is where the files lie that are to be copied to whoever waits for the job,
+// with a slash at its end; then come a task's number from 1, and their paths.
+func (s *Stage) ReturnFolder() string { return "return/" + s.Transfer + "/" }
+
+// ReturnTo is the folder of an output that is to be copied to whoever waits for the job.
+func (s *Stage) ReturnTo() string { return s.ReturnFolder() + "{#}" }
+
+// Returns tells whether there are such outputs.
+func (s *Stage) Returns() bool {
+	return s.Transfer != "" && slices.ContainsFunc(s.Out, func(o StagedOutput) bool { return o.To == s.ReturnTo() })
 }
 
 // StagedInput is a file that is copied into the working directory before the attempt
@@ -41,18 +64,27 @@ type StagedOutput struct {
 func (s *Stage) Zero() bool { return len(s.In)+len(s.Out) == 0 }
 
 // Equal tells whether both stage the same.
-func (s *Stage) Equal(o *Stage) bool { return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) }
+func (s *Stage) Equal(o *Stage) bool {
+	return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) && s.Transfer == o.Transfer && s.Cleanup == o.Cleanup
+}
 
 // Bounds of what is staged.
 const (
 	maxStaged     = 1000 // entries
 	maxStagedText = 1024 // bytes of one
+	maxTransfer   = 64   // bytes of the name
 )
 
 func (s *Stage) validate(spec *Spec) error {
 	switch {
-	case s.Zero():
+	case s.Zero() && s.Transfer == "" && !s.Cleanup:
 		return nil
+	case s.Zero():
+		return fmt.Errorf("files are to be copied for a job that stages none: %w", ErrInvalid)
+	case s.Cleanup && s.Transfer == "":
+		return fmt.Errorf("what was copied is to be removed, and nothing is copied: %w", ErrInvalid)
+	case len(s.Transfer) > maxTransfer || strings.Trim(s.Transfer, "abcdefghijklmnopqrstuvwxyz0123456789") != "":
+		return fmt.Errorf("%.70q names what is copied for a job: want up to %d lower-case letters and digits: %w", s.Transfer, maxTransfer, ErrInvalid)
 	case spec.Command == nil:
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":

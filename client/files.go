@@ -83,6 +83,17 @@ func (f Files) Put(ctx context.Context, key string, r io.Reader, o PutFileOption
 	return toFile(m.GetFile()), api.FromWire(err)
 }
 
+// PutKnown makes what another file of the same owner holds, whose SHA-256 in hexadecimal
+// digits that is, the file of that name too, without sending it. navvy.ErrNotFound says that
+// the server knows of none: then Put it.
+func (f Files) PutKnown(ctx context.Context, key, sha256 string) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	m, err := f.rpc.PutKnown(ctx, &navvyv1.FilesPutKnownRequest{Owner: api.Text(f.owner), Key: key, Sha256: api.Text(sha256)})
+	return toFile(m.GetFile()), api.FromWire(err)
+}
+
 // fileChunk is how many bytes are sent at once.
 const fileChunk = 256 << 10
 

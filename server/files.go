@@ -30,6 +30,8 @@ type FileStore interface {
 	Stat(ctx context.Context, key string) (place.File, error)
 	List(ctx context.Context, prefix string) iter.Seq2[place.File, error]
 	Move(ctx context.Context, from, to string) error
+	// Duplicate gives what a file holds a second name.
+	Duplicate(ctx context.Context, from, to string) error
 	Remove(ctx context.Context, key string) error
 }
 
@@ -161,6 +163,7 @@ func (s *files) put(stream grpc.ClientStreamingServer[navvyv1.FilesPutRequest, n
 	if err != nil {
 		return nil, err
 	}
+	s.noteFile(ctx, owner, h.GetKey(), f.SHA256)
 	return fromFile(&f, h.GetKey()), nil
 }
 
@@ -180,17 +183,25 @@ type incomingFile struct {
 // put writes the file.
 func (in *incomingFile) put(ctx context.Context, st FileStore, key string, h *navvyv1.FilesPutHeader) (place.File, error) {
 	in.hash = sha256.New()
-	if err := in.server.eng.Room(); err != nil {
+	if err := in.server.roomForFile(); err != nil {
 		return place.File{}, err
-	}
-	if in.server.opts.Full() {
-		return place.File{}, fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
 	}
 	f, err := st.Put(ctx, key, in, &place.PutOptions{SHA256: h.GetSha256(), IfAbsent: h.GetIfAbsent()})
 	if err != nil {
 		return f, fmt.Errorf("put file %q: %w", h.GetKey(), err)
 	}
 	return f, nil
+}
+
+// roomForFile refuses files while the disk is nearly full.
+func (s *Server) roomForFile() error {
+	if err := s.eng.Room(); err != nil {
+		return err
+	}
+	if s.opts.Full() {
+		return fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
+	}
+	return nil
 }
 
 // Read gives the next bytes of the file; io.EOF only if all that was sent has come.
@@ -344,6 +355,9 @@ func (s *files) Remove(ctx context.Context, req *navvyv1.FilesRemoveRequest) (*n
 	key, err := fileKey(owner, req.GetKey())
 	if err == nil {
 		err = noFile(req.GetKey(), st.Remove(ctx, key))
+	}
+	if err == nil {
+		s.forgetFile(ctx, owner, req.GetKey())
 	}
 	return &navvyv1.FilesRemoveResponse{}, s.fail(err)
 }

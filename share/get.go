@@ -67,6 +67,17 @@ func (s *Share) Remove(ctx context.Context, key string) error {
 	return s.wrap("remove", key, s.explain(ctx, err))
 }
 
+// Duplicate gives what a file holds a second name, in the place of another file, without
+// reading it here; in a directory both share their bytes. In S3 a file of more than 5 GiB
+// cannot have that.
+func (s *Share) Duplicate(ctx context.Context, from, to string) error {
+	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
+	if err == nil && from != to {
+		err = s.bucket.Copy(ctx, to, from, nil)
+	}
+	return s.wrap("duplicate", from, s.explain(ctx, err))
+}
+
 // Move gives a file another name, in the place of one that is there. If it fails in the
 // midst, the file has both names: it can be done again. In S3 a file of more than 5 GiB
 // cannot be moved.
