@@ -68,23 +68,39 @@ func (s *Share) Remove(ctx context.Context, key string) error {
 }
 
 // Duplicate gives what a file holds a second name, in the place of another file, without
-// reading it here; in a directory both share their bytes. In S3 a file of more than 5 GiB
-// cannot have that.
+// reading it here, unless it is more than the store copies at once. In a directory both
+// share their bytes.
 func (s *Share) Duplicate(ctx context.Context, from, to string) error {
 	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
 	if err == nil && from != to {
-		err = s.bucket.Copy(ctx, to, from, nil)
+		err = s.duplicate(ctx, from, to)
 	}
 	return s.wrap("duplicate", from, s.explain(ctx, err))
 }
 
+func (s *Share) duplicate(ctx context.Context, from, to string) error {
+	err := s.bucket.Copy(ctx, to, from, nil)
+	if err == nil || s.maxCopy == 0 || ctx.Err() != nil {
+		return err
+	}
+	if a, askErr := s.bucket.Attributes(ctx, from); askErr != nil || a.Size <= s.maxCopy {
+		return err
+	}
+	r, err := s.open(ctx, from)
+	if err != nil {
+		return err
+	}
+	_, err = s.Put(ctx, to, r, &PutOptions{SHA256: r.File.SHA256})
+	return errors.Join(err, r.Close())
+}
+
 // Move gives a file another name, in the place of one that is there. If it fails in the
-// midst, the file has both names: it can be done again. In S3 a file of more than 5 GiB
-// cannot be moved.
+// midst, the file has both names: it can be done again. What is more than the store copies
+// at once is read and written here.
 func (s *Share) Move(ctx context.Context, from, to string) error {
 	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
 	if err == nil && from != to {
-		if err = s.bucket.Copy(ctx, to, from, nil); err == nil {
+		if err = s.duplicate(ctx, from, to); err == nil {
 			err = s.bucket.Delete(ctx, from)
 		}
 	}
