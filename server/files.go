@@ -27,6 +27,8 @@ type FileStore interface {
 	Put(ctx context.Context, key string, r io.Reader, o *place.PutOptions) (place.File, error)
 	// Copy writes a file to w, in pieces that are its own, and checks it.
 	Copy(ctx context.Context, key string, w io.Writer, progress func(n int64)) (place.File, error)
+	// CopyRange writes a part of it, which it cannot check.
+	CopyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (place.File, error)
 	Stat(ctx context.Context, key string) (place.File, error)
 	List(ctx context.Context, prefix string) iter.Seq2[place.File, error]
 	Move(ctx context.Context, from, to string) error
@@ -254,18 +256,28 @@ func (in *incomingFile) next() error {
 func (s *files) Get(req *navvyv1.FilesGetRequest, stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse]) error {
 	owner, _, err := s.owner(stream.Context(), req.GetOwner(), navvyv1.Files_Get_FullMethodName)
 	if err == nil {
-		err = s.sendFile(stream, owner, req.GetKey())
+		err = s.sendFile(stream, owner, req)
 	}
 	return s.fail(err)
 }
 
-// sendFile sends a file of an owner.
-func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse], owner, name string) (err error) {
+// sendFile sends a file of an owner, or a part of it.
+func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse], owner string, req *navvyv1.FilesGetRequest) (err error) {
+	name := req.GetKey()
 	key, err := fileKey(owner, name)
 	if err != nil {
 		return err
 	}
-	f, err := s.opts.Files.Copy(stream.Context(), key, chunkWriter{stream}, nil)
+	var f place.File
+	if req.Length == nil && req.GetOffset() == 0 {
+		f, err = s.opts.Files.Copy(stream.Context(), key, chunkWriter{stream}, nil)
+	} else {
+		length := int64(-1)
+		if req.Length != nil {
+			length = max(req.GetLength(), 0)
+		}
+		f, err = s.opts.Files.CopyRange(stream.Context(), key, chunkWriter{stream}, req.GetOffset(), length)
+	}
 	if err != nil {
 		return noFile(name, err)
 	}
@@ -427,7 +439,7 @@ func (s *taskFiles) put(stream grpc.ClientStreamingServer[navvyv1.TaskFilesPutRe
 func (s *taskFiles) Get(req *navvyv1.TaskFilesGetRequest, stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse]) error {
 	c, err := s.caller(stream.Context(), req.GetAttempt(), req.GetCall().GetOwner())
 	if err == nil {
-		err = s.sendFile(stream, c.owner, req.GetCall().GetKey())
+		err = s.sendFile(stream, c.owner, req.GetCall())
 	}
 	return s.fail(err)
 }

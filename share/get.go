@@ -213,6 +213,51 @@ func (s *Share) Copy(ctx context.Context, key string, w io.Writer, progress func
 	return f, errors.Join(err, r.Close())
 }
 
+// CopyRange writes length bytes of a file to w, from offset on, or as many as there are;
+// all if length is below zero. They are not held against the checksum, which is that of all.
+func (s *Share) CopyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (File, error) {
+	f, err := s.copyRange(ctx, key, w, offset, length)
+	if err = s.explain(ctx, err); err != nil {
+		return f, s.wrap("read", key, err)
+	}
+	return f, nil
+}
+
+func (s *Share) copyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (f File, err error) {
+	if err := place.CheckKey(key); err != nil {
+		return f, err
+	}
+	a, err := s.bucket.Attributes(ctx, key)
+	if err != nil {
+		return f, err
+	}
+	if f = file(key, a); offset < 0 || offset > f.Size {
+		return f, invalid("it has %d bytes, and none from %d on", f.Size, offset)
+	}
+	if left := f.Size - offset; length < 0 || length > left {
+		length = left
+	}
+	if length == 0 {
+		return f, nil
+	}
+	r, err := s.bucket.NewRangeReader(ctx, key, offset, length, nil)
+	if err != nil {
+		return f, err
+	}
+	defer r.Close()
+	if r.Size() != f.Size || !r.ModTime().Equal(f.Modified) {
+		return f, errChanged
+	}
+	n, err := copyAll(ctx, w, r, nil, true, nil)
+	if failed, ok := errors.AsType[*readError](err); ok {
+		err = failed.err
+	}
+	if err == nil && n != length {
+		err = fmt.Errorf("%d of %d bytes come: %w", n, length, navvy.ErrCorrupt)
+	}
+	return f, err
+}
+
 // Fetch writes a file to a path of this machine, whole and durable or not at all: what is
 // there is replaced when all has come. The folder must exist.
 func (s *Share) Fetch(ctx context.Context, key, path string, progress func(n int64)) (f File, err error) {

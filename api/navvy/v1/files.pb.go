@@ -435,13 +435,17 @@ func (x *FilesPutKnownResponse) GetFile() *File {
 	return nil
 }
 
-// FilesGetRequest asks for a file.
+// FilesGetRequest asks for a file, or a part of it, which is not held against the checksum.
 type FilesGetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whose; the caller's own if empty.
 	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Its name.
-	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// From this byte on. INVALID_ARGUMENT if it has not so many.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// At most so many bytes; all that there are if unset.
+	Length        *int64 `protobuf:"varint,4,opt,name=length,proto3,oneof" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -488,6 +492,20 @@ func (x *FilesGetRequest) GetKey() string {
 		return x.Key
 	}
 	return ""
+}
+
+func (x *FilesGetRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FilesGetRequest) GetLength() int64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
 }
 
 // FilesGetResponse is a part of a file.
@@ -1069,10 +1087,13 @@ const file_navvy_v1_files_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\tR\x06sha256\";\n" +
 	"\x15FilesPutKnownResponse\x12\"\n" +
-	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\"9\n" +
+	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\"y\n" +
 	"\x0fFilesGetRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"L\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x1b\n" +
+	"\x06length\x18\x04 \x01(\x03H\x00R\x06length\x88\x01\x01B\t\n" +
+	"\a_length\"L\n" +
 	"\x10FilesGetResponse\x12\"\n" +
 	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\fR\x05chunk\":\n" +
@@ -1194,6 +1215,7 @@ func file_navvy_v1_files_proto_init() {
 		return
 	}
 	file_navvy_v1_workers_proto_init()
+	file_navvy_v1_files_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
