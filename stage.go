@@ -63,9 +63,29 @@ type StagedOutput struct {
 // Zero tells whether nothing is staged.
 func (s *Stage) Zero() bool { return len(s.In)+len(s.Out) == 0 }
 
-// Equal tells whether both stage the same.
+// Equal tells whether both stage the same. How what is copied for them is named may differ.
 func (s *Stage) Equal(o *Stage) bool {
-	return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) && s.Transfer == o.Transfer && s.Cleanup == o.Cleanup
+	a, b := s.unnamed(), o.unnamed()
+	return slices.Equal(a.In, b.In) && slices.Equal(a.Out, b.Out) && a.Transfer == b.Transfer && a.Cleanup == b.Cleanup
+}
+
+// unnamed is the same with one name for all that is copied for a job.
+func (s *Stage) unnamed() *Stage {
+	if s.Transfer == "" {
+		return s
+	}
+	u := &Stage{In: slices.Clone(s.In), Out: slices.Clone(s.Out), Transfer: "x", Cleanup: s.Cleanup}
+	for i := range u.In {
+		if rest, ok := strings.CutPrefix(u.In[i].From, s.TransferFolder()); ok {
+			u.In[i].From = u.TransferFolder() + rest
+		}
+	}
+	for i := range u.Out {
+		if u.Out[i].To == s.ReturnTo() {
+			u.Out[i].To = u.ReturnTo()
+		}
+	}
+	return u
 }
 
 // Bounds of what is staged.
@@ -77,20 +97,17 @@ const (
 
 func (s *Stage) validate(spec *Spec) error {
 	switch {
-	case s.Zero() && s.Transfer == "" && !s.Cleanup:
-		return nil
 	case s.Zero():
-		return fmt.Errorf("files are to be copied for a job that stages none: %w", ErrInvalid)
-	case s.Cleanup && s.Transfer == "":
-		return fmt.Errorf("what was copied is to be removed, and nothing is copied: %w", ErrInvalid)
-	case len(s.Transfer) > maxTransfer || strings.Trim(s.Transfer, "abcdefghijklmnopqrstuvwxyz0123456789") != "":
-		return fmt.Errorf("%.70q names what is copied for a job: want up to %d lower-case letters and digits: %w", s.Transfer, maxTransfer, ErrInvalid)
+		return s.validateTransfer()
 	case spec.Command == nil:
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":
 		return fmt.Errorf("files are staged into a directory of each attempt's own, and the working directory is to be %s: %w", spec.Command.Dir, ErrInvalid)
 	case len(s.In)+len(s.Out) > maxStaged:
 		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out), maxStaged, ErrInvalid)
+	}
+	if err := s.validateTransfer(); err != nil {
+		return err
 	}
 	for _, in := range s.In {
 		if in.From == "" {
@@ -107,6 +124,18 @@ func (s *Stage) validate(spec *Spec) error {
 		if err := checkStaged(out.Pattern, out.To); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s *Stage) validateTransfer() error {
+	switch {
+	case s.Zero() && (s.Transfer != "" || s.Cleanup):
+		return fmt.Errorf("files are to be copied for a job that stages none: %w", ErrInvalid)
+	case s.Cleanup && s.Transfer == "":
+		return fmt.Errorf("what was copied is to be removed, and nothing is copied: %w", ErrInvalid)
+	case len(s.Transfer) > maxTransfer || strings.Trim(s.Transfer, "abcdefghijklmnopqrstuvwxyz0123456789") != "":
+		return fmt.Errorf("%.70q names what is copied for a job: want up to %d lower-case letters and digits: %w", s.Transfer, maxTransfer, ErrInvalid)
 	}
 	return nil
 }

@@ -48,3 +48,31 @@ func TestStage(t *testing.T) {
 		t.Errorf("it needs %v", needs)
 	}
 }
+
+// Two jobs stage the same, whatever what is copied for them is called.
+func TestStageEqual(t *testing.T) {
+	t.Parallel()
+	named := func(name string) *navvy.Stage {
+		s := &navvy.Stage{Transfer: name}
+		s.In = []navvy.StagedInput{{From: s.TransferFolder() + "{}", To: "{}"}, {From: "data/x"}}
+		s.Out = []navvy.StagedOutput{{Pattern: "{.}.out", To: s.ReturnTo()}}
+		return s
+	}
+	a, b := named("a"), named("b")
+	if !a.Equal(b) || !a.Equal(a) || !a.Returns() {
+		t.Error("another name is another work")
+	}
+	for name, change := range map[string]func(*navvy.Stage){
+		"another file":    func(s *navvy.Stage) { s.In[0].From = s.TransferFolder() + "{}.x" },
+		"another's files": func(s *navvy.Stage) { s.In[0].From = a.TransferFolder() + "{}" },
+		"another output":  func(s *navvy.Stage) { s.Out[0].Pattern = "x" },
+		"kept there":      func(s *navvy.Stage) { s.Out[0].To = "out" },
+		"nothing copied":  func(s *navvy.Stage) { s.Transfer = "" },
+		"cleaned up":      func(s *navvy.Stage) { s.Cleanup = true },
+	} {
+		c := named("b")
+		if change(c); a.Equal(c) {
+			t.Errorf("%s is the same", name)
+		}
+	}
+}

@@ -130,7 +130,7 @@ func fillChunk(r io.Reader, chunk []byte) (n int, over bool, err error) {
 	for n < len(chunk) {
 		m, err := r.Read(chunk[n:])
 		n += m
-		if err == io.EOF { //nolint:errorlint // the bare value is the end, and nothing else
+		if err == io.EOF { // the bare value is the end, and nothing else
 			return n, true, nil
 		} else if err != nil {
 			return n, false, err

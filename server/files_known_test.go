@@ -18,6 +18,22 @@ func sumOf(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// putKnown puts a file without sending it, with that error or none.
+func putKnown(t *testing.T, f client.Files, key, content string, want error) {
+	t.Helper()
+	got, err := f.PutKnown(t.Context(), key, sumOf(content))
+	if !errors.Is(err, want) || err == nil && (got.Key != key || got.Size != int64(len(content)) || got.SHA256 != sumOf(content)) {
+		t.Fatalf("%s: %+v, %v, want %v", key, got, err, want)
+	}
+	if want != nil {
+		return
+	}
+	var b bytes.Buffer
+	if _, err := f.Get(t.Context(), key, &b); err != nil || b.String() != content {
+		t.Fatalf("%s holds %q, %v", key, b.String(), err)
+	}
+}
+
 // What an owner has put need not be sent again, as long as it is there, and to nobody else.
 func TestPutKnown(t *testing.T) {
 	t.Parallel()
@@ -33,17 +49,7 @@ func TestPutKnown(t *testing.T) {
 	}
 	known := func(f client.Files, key, content string, want error) {
 		t.Helper()
-		got, err := f.PutKnown(ctx, key, sumOf(content))
-		if !errors.Is(err, want) || err == nil && (got.Key != key || got.Size != int64(len(content)) || got.SHA256 != sumOf(content)) {
-			t.Fatalf("%s: %+v, %v, want %v", key, got, err, want)
-		}
-		if want != nil {
-			return
-		}
-		var b bytes.Buffer
-		if _, err := f.Get(ctx, key, &b); err != nil || b.String() != content {
-			t.Fatalf("%s holds %q, %v", key, b.String(), err)
-		}
+		putKnown(t, f, key, content, want)
 	}
 	known(ann, "b", one, navvy.ErrNotFound)
 	put("a", one)

@@ -256,8 +256,11 @@ func (a *app) mapMoved(ctx context.Context, f *mapFlags, job *navvy.Job, in *inp
 	if at.id != "" && f.detach && job.Spec.Stage.Returns() {
 		a.say("what its tasks leave is copied here by: navvy resume %s", at.id)
 	}
-	if at.id != "" || keyed || at.handed.Load() && !refused(err) {
-		return err
+	switch {
+	case at.id != "" && keyed:
+		return errors.Join(err, a.removeUnused(ctx, at.id, &job.Spec.Stage))
+	case at.id != "" || at.handed.Load() && !refused(err):
+		return err // it may have been accepted
 	}
 	return errors.Join(err, a.removeUploaded(ctx, &job.Spec.Stage))
 }

@@ -88,8 +88,8 @@ func (k *killed) until(files int, after time.Duration, args ...string) (over boo
 			return err == nil, out.String()
 		case <-time.After(after): // any moment is right
 		}
-		_ = cmd.Process.Kill()
-		<-ended
+		_ = cmd.Process.Kill() // it may have ended
+		<-ended                //nolint:errcheck // which it says
 		return false, out.String()
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base32"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"os/signal"
 	"path"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -55,9 +53,6 @@ func (a *app) uploading(ctx context.Context, m *mapFlags, job *navvy.Job, in *in
 	defer u.bar.end()
 	if err := u.look(ctx); err != nil {
 		return err
-	}
-	if job.IdempotencyKey != "" {
-		u.rename(job)
 	}
 	u.folder = job.Spec.Stage.TransferFolder()
 	if len(u.list) == 0 {
@@ -116,29 +111,6 @@ func (s stoppable) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return s.r.Read(p)
-}
-
-// rename names what is copied for a job by what it is, where an idempotency key says that
-// the job may be submitted again: then it is the same one, and, with other files, another.
-func (u *uploader) rename(job *navvy.Job) {
-	digest := sha256.New()
-	fmt.Fprintf(digest, "%q\n", job.IdempotencyKey)
-	for i := range u.list {
-		fmt.Fprintf(digest, "%q %s\n", u.list[i].name, u.list[i].sum)
-	}
-	s := &job.Spec.Stage
-	before, to := s.TransferFolder(), s.ReturnTo()
-	s.Transfer = strings.ToLower(base32.StdEncoding.EncodeToString(digest.Sum(nil))[:16])
-	for i := range s.In {
-		if rest, ok := strings.CutPrefix(s.In[i].From, before); ok {
-			s.In[i].From = s.TransferFolder() + rest
-		}
-	}
-	for i := range s.Out {
-		if s.Out[i].To == to {
-			s.Out[i].To = s.ReturnTo()
-		}
-	}
 }
 
 // send copies the files, those of one content one after the other: the first one is sent,
@@ -204,6 +176,18 @@ func (c *counted) Read(p []byte) (int, error) {
 // removeUploaded removes what was copied for a job that was not accepted.
 func (a *app) removeUploaded(ctx context.Context, s *navvy.Stage) error {
 	return a.with(ctx, needLook, func(c *conn) error { return removeCopied(ctx, c.Files(), s) })
+}
+
+// removeUnused removes what was copied for a job if there was one already with its
+// idempotency key: that has files of its own.
+func (a *app) removeUnused(ctx context.Context, id navvy.JobID, s *navvy.Stage) error {
+	return a.with(ctx, needLook, func(c *conn) error {
+		job, err := c.Get(ctx, id)
+		if err != nil || job.Spec.Stage.Transfer == s.Transfer {
+			return nil //nolint:nilerr // what it was about is over, and nothing is lost
+		}
+		return removeCopied(ctx, c.Files(), s)
+	})
 }
 
 // removeCopied removes what was copied for a job, and what its tasks have left to be copied.
