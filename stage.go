@@ -12,6 +12,29 @@ import (
 type Stage struct {
 	In  []StagedInput
 	Out []StagedOutput
+	// Transfer names what whoever waits for the job copies for it: files of theirs under
+	// TransferFolder before it begins, and what tasks leave under ReturnFolder to them. It is
+	// of up to 64 lower-case letters and digits. Empty if nothing is copied.
+	Transfer string
+	// Cleanup says that both folders are removed by whoever waits for the job, once all tasks
+	// have succeeded and all that they left was copied.
+	Cleanup bool
+}
+
+// TransferFolder is where the files lie that were copied for the job before it began, with
+// a slash at its end; among the owner's files.
+func (s *Stage) TransferFolder() string { return "transfer/" + s.Transfer + "/" }
+
+// ReturnFolder is where the files lie that are to be copied to whoever waits for the job,
+// with a slash at its end; then come a task's number from 1, and their paths.
+func (s *Stage) ReturnFolder() string { return "return/" + s.Transfer + "/" }
+
+// ReturnTo is the folder of an output that is to be copied to whoever waits for the job.
+func (s *Stage) ReturnTo() string { return s.ReturnFolder() + "{#}" }
+
+// Returns tells whether there are such outputs.
+func (s *Stage) Returns() bool {
+	return s.Transfer != "" && slices.ContainsFunc(s.Out, func(o StagedOutput) bool { return o.To == s.ReturnTo() })
 }
 
 // StagedInput is a file that is copied into the working directory before the attempt
@@ -40,25 +63,51 @@ type StagedOutput struct {
 // Zero tells whether nothing is staged.
 func (s *Stage) Zero() bool { return len(s.In)+len(s.Out) == 0 }
 
-// Equal tells whether both stage the same.
-func (s *Stage) Equal(o *Stage) bool { return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) }
+// Equal tells whether both stage the same. How what is copied for them is named may differ.
+func (s *Stage) Equal(o *Stage) bool {
+	a, b := s.unnamed(), o.unnamed()
+	return slices.Equal(a.In, b.In) && slices.Equal(a.Out, b.Out) && a.Transfer == b.Transfer && a.Cleanup == b.Cleanup
+}
+
+// unnamed is the same with one name for all that is copied for a job.
+func (s *Stage) unnamed() *Stage {
+	if s.Transfer == "" {
+		return s
+	}
+	u := &Stage{In: slices.Clone(s.In), Out: slices.Clone(s.Out), Transfer: "x", Cleanup: s.Cleanup}
+	for i := range u.In {
+		if rest, ok := strings.CutPrefix(u.In[i].From, s.TransferFolder()); ok {
+			u.In[i].From = u.TransferFolder() + rest
+		}
+	}
+	for i := range u.Out {
+		if u.Out[i].To == s.ReturnTo() {
+			u.Out[i].To = u.ReturnTo()
+		}
+	}
+	return u
+}
 
 // Bounds of what is staged.
 const (
 	maxStaged     = 1000 // entries
 	maxStagedText = 1024 // bytes of one
+	maxTransfer   = 64   // bytes of the name
 )
 
 func (s *Stage) validate(spec *Spec) error {
 	switch {
 	case s.Zero():
-		return nil
+		return s.validateTransfer()
 	case spec.Command == nil:
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":
 		return fmt.Errorf("files are staged into a directory of each attempt's own, and the working directory is to be %s: %w", spec.Command.Dir, ErrInvalid)
 	case len(s.In)+len(s.Out) > maxStaged:
 		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out), maxStaged, ErrInvalid)
+	}
+	if err := s.validateTransfer(); err != nil {
+		return err
 	}
 	for _, in := range s.In {
 		if in.From == "" {
@@ -75,6 +124,18 @@ func (s *Stage) validate(spec *Spec) error {
 		if err := checkStaged(out.Pattern, out.To); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s *Stage) validateTransfer() error {
+	switch {
+	case s.Zero() && (s.Transfer != "" || s.Cleanup):
+		return fmt.Errorf("files are to be copied for a job that stages none: %w", ErrInvalid)
+	case s.Cleanup && s.Transfer == "":
+		return fmt.Errorf("what was copied is to be removed, and nothing is copied: %w", ErrInvalid)
+	case len(s.Transfer) > maxTransfer || strings.Trim(s.Transfer, "abcdefghijklmnopqrstuvwxyz0123456789") != "":
+		return fmt.Errorf("%.70q names what is copied for a job: want up to %d lower-case letters and digits: %w", s.Transfer, maxTransfer, ErrInvalid)
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ import (
 // The versions of the record of a job. 2 ends with what an attempt may use and
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
-// a service, and ends with whether its tasks are messages. 7 ends with what is staged.
+// a service, and ends with whether its tasks are messages. 7 ends with what is staged,
+// 8 with what is copied for it by whoever waits.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -19,10 +20,11 @@ const (
 	jobVersionFunction  = 5
 	jobVersionService   = 6
 	jobVersionStage     = 7
+	jobVersionTransfer  = 8
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionStage, 256)
+	e := newRecord(tableJob, jobVersionTransfer, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -46,11 +48,13 @@ func encodeJob(j *navvy.Job) []byte {
 	e.bool(j.Spec.IsolateByDefault)
 	e.bool(j.Responses)
 	encodeStage(e, &j.Spec.Stage)
+	e.string(j.Spec.Stage.Transfer)
+	e.bool(j.Spec.Stage.Cleanup)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionStage, "job")
+	d, version := readRecord(b, tableJob, jobVersionTransfer, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -83,6 +87,10 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	}
 	if version > jobVersionService {
 		decodeStage(d, &j.Spec.Stage)
+	}
+	if version > jobVersionStage {
+		j.Spec.Stage.Transfer = d.string()
+		j.Spec.Stage.Cleanup = d.bool()
 	}
 	return j, d.end()
 }

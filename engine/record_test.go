@@ -117,6 +117,13 @@ func sampleJobStage() *navvy.Job {
 	return j
 }
 
+// sampleJobTransfer is sampleJobStage with what is copied for it.
+func sampleJobTransfer() *navvy.Job {
+	j := sampleJobStage()
+	j.Spec.Stage.Transfer, j.Spec.Stage.Cleanup = "k4", true
+	return j
+}
+
 func sampleAttemptUsage() *navvy.Attempt {
 	a := sampleAttempt
 	a.Usage = sampleUsage
@@ -142,7 +149,8 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v7", func() []byte { return encodeJob(sampleJobStage()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
+	{"job-v7", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
+	{"job-v8", func() []byte { return encodeJob(sampleJobTransfer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobTransfer()},
 	{"job-v6", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},

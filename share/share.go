@@ -47,6 +47,8 @@ type Share struct {
 	// whole is the error if the place of all files is not there, where it is made by others:
 	// a bucket or container; nil where there is no such thing.
 	whole *Missing
+	// maxCopy is how many bytes the store copies at once; 0 if there is no bound.
+	maxCopy int64
 	// sums tells that the bucket makes checksums while it writes, and keeps them.
 	sums bool
 }

@@ -141,17 +141,9 @@ func (b serverFiles) NewRangeReader(ctx context.Context, key string, offset, len
 	}}
 	go func() {
 		defer close(r.done)
-		_, err := b.files.Get(ctx, key, out)
+		_, err := b.files.GetRange(ctx, key, offset, length, out)
 		_ = out.CloseWithError(err)
 	}()
-	if offset > 0 {
-		if _, err := io.CopyN(io.Discard, in, offset); err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
-	}
-	if length >= 0 {
-		r.Reader = io.LimitReader(in, length)
-	}
 	return r, nil
 }
 

@@ -428,7 +428,13 @@ type Stage struct {
 	// Before it starts. One that is missing fails the task.
 	In []*StagedInput `protobuf:"bytes,1,rep,name=in,proto3" json:"in,omitempty"`
 	// After it has succeeded. Others see them once the attempt is its task's result.
-	Out           []*StagedOutput `protobuf:"bytes,2,rep,name=out,proto3" json:"out,omitempty"`
+	Out []*StagedOutput `protobuf:"bytes,2,rep,name=out,proto3" json:"out,omitempty"`
+	// Names what is copied for the job by whoever waits for it: files under transfer/NAME/
+	// before it begins, and those that tasks leave under return/NAME/ and their number, from
+	// 1, to wherever it is waited for. Lower-case letters and digits; empty if nothing is.
+	Transfer string `protobuf:"bytes,3,opt,name=transfer,proto3" json:"transfer,omitempty"`
+	// Both folders go once all tasks have succeeded and all was copied; who waits does it.
+	Cleanup       bool `protobuf:"varint,4,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +481,20 @@ func (x *Stage) GetOut() []*StagedOutput {
 		return x.Out
 	}
 	return nil
+}
+
+func (x *Stage) GetTransfer() string {
+	if x != nil {
+		return x.Transfer
+	}
+	return ""
+}
+
+func (x *Stage) GetCleanup() bool {
+	if x != nil {
+		return x.Cleanup
+	}
+	return false
 }
 
 // StagedInput is a file that an attempt finds in its working directory.
@@ -2357,10 +2377,12 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x06\n" +
 	"\x04kindB\n" +
 	"\n" +
-	"\b_isolate\"X\n" +
+	"\b_isolate\"\x8e\x01\n" +
 	"\x05Stage\x12%\n" +
 	"\x02in\x18\x01 \x03(\v2\x15.navvy.v1.StagedInputR\x02in\x12(\n" +
-	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\"1\n" +
+	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\x12\x1a\n" +
+	"\btransfer\x18\x03 \x01(\tR\btransfer\x12\x18\n" +
+	"\acleanup\x18\x04 \x01(\bR\acleanup\"1\n" +
 	"\vStagedInput\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\"T\n" +
