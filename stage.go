@@ -76,6 +76,22 @@ func (s *Stage) validate(spec *Spec) error {
 	case len(s.In)+len(s.Out)+len(s.Mounts) > maxStaged:
 		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out)+len(s.Mounts), maxStaged, ErrInvalid)
 	}
+	if err := s.validateIn(); err != nil {
+		return err
+	}
+	for _, out := range s.Out {
+		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
+			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
+		}
+		if err := checkStaged(out.Pattern, out.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateIn is validate for what comes into the directory.
+func (s *Stage) validateIn() error {
 	for _, in := range s.In {
 		if in.From == "" {
 			return fmt.Errorf("the name of a file to stage is missing: %w", ErrInvalid)
@@ -89,14 +105,6 @@ func (s *Stage) validate(spec *Spec) error {
 			return fmt.Errorf("the folder %q to mount at %q: want a folder, and a path below the working directory: %w", m.From, m.To, ErrInvalid)
 		}
 		if err := checkStaged(m.From, m.To); err != nil {
-			return err
-		}
-	}
-	for _, out := range s.Out {
-		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
-			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
-		}
-		if err := checkStaged(out.Pattern, out.To); err != nil {
 			return err
 		}
 	}
