@@ -430,7 +430,7 @@ type Stage struct {
 	// After it has succeeded. Others see them once the attempt is its task's result.
 	Out []*StagedOutput `protobuf:"bytes,2,rep,name=out,proto3" json:"out,omitempty"`
 	// Folders, before it starts.
-	Mounts        []*StagedFolder `protobuf:"bytes,3,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	Mounts        []*StagedFolder `protobuf:"bytes,5,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2512,7 +2512,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05Stage\x12%\n" +
 	"\x02in\x18\x01 \x03(\v2\x15.navvy.v1.StagedInputR\x02in\x12(\n" +
 	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\x12.\n" +
-	"\x06mounts\x18\x03 \x03(\v2\x16.navvy.v1.StagedFolderR\x06mounts\"2\n" +
+	"\x06mounts\x18\x05 \x03(\v2\x16.navvy.v1.StagedFolderR\x06mounts\"2\n" +
 	"\fStagedFolder\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\"1\n" +
