@@ -161,7 +161,7 @@ func TestMounted(t *testing.T) {
 func TestTree(t *testing.T) {
 	t.Parallel()
 	tree := t.TempDir()
-	if err := os.WriteFile(filepath.Join(tree, "prog"), []byte("#!/bin/sh\npwd; echo $HOME\ntouch mine 2>/dev/null && echo wrote\ntouch $HOME/x && echo kept\n"), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(tree, "prog"), []byte("#!/bin/sh\npwd; echo $HOME\ntouch mine 2>/dev/null && echo wrote\ntouch $HOME/x && echo kept\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	host := isolate.Open()
