@@ -77,6 +77,10 @@ const (
 	AbilityNetwork Ability = "network-none"
 	// AbilityStage is Spec.Stage: a working directory of each attempt's own.
 	AbilityStage Ability = "stage"
+	// AbilityMount is Stage.Mounts, and AbilityPackage is Service.Package: who is older
+	// than these would leave them out.
+	AbilityMount   Ability = "mount"
+	AbilityPackage Ability = "package"
 )
 
 // KindAbilities says what a host can enforce for the attempts of one kind.
@@ -115,6 +119,12 @@ func (s *Spec) Needs() []Ability {
 	}
 	if !s.Stage.Zero() {
 		needs = append(needs, AbilityStage)
+	}
+	if len(s.Stage.Mounts) > 0 {
+		needs = append(needs, AbilityMount)
+	}
+	if s.Service != nil && s.Service.Package != nil {
+		needs = append(needs, AbilityPackage)
 	}
 	return needs
 }

@@ -16,10 +16,17 @@ type Service struct {
 	Env []string
 	// Dir is the absolute working directory of its program. Empty means one of its own.
 	Dir string
+	// Package is what its program is started in, in place of a directory. Nil if it has none.
+	Package *Package
 }
 
 // Same tells whether two are answered by the same service.
-func (s *Service) Same(other *Service) bool { return s.Form == other.Form }
+func (s *Service) Same(other *Service) bool {
+	if s.Package == nil || other.Package == nil {
+		return s.Form == other.Form && s.Package == other.Package
+	}
+	return s.Form == other.Form && s.Package.String() == other.Package.String()
+}
 
 // MaxServiceForm bounds the form of a service, in bytes.
 const MaxServiceForm = 64 << 10
@@ -32,6 +39,14 @@ func (s *Service) validate() error {
 		return fmt.Errorf("spec: the service %.100q…: want at most %d bytes of UTF-8: %w", s.Form, MaxServiceForm, ErrInvalid)
 	case strings.ContainsRune(s.Form, 0):
 		return fmt.Errorf("spec: the service %.100q holds a zero byte, which no process can be given: %w", s.Form, ErrInvalid)
+	}
+	if s.Package != nil && s.Dir != "" {
+		return fmt.Errorf("spec: the service starts in package %s, and its working directory is to be %s: %w", s.Package, s.Dir, ErrInvalid)
+	}
+	if s.Package != nil {
+		if err := s.Package.Validate(); err != nil {
+			return fmt.Errorf("spec: %w", err)
+		}
 	}
 	return validateSurroundings(s.Dir, s.Env)
 }

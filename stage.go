@@ -19,6 +19,8 @@ type Stage struct {
 	// Cleanup says that both folders are removed by whoever waits for the job, once all tasks
 	// have succeeded and all that they left was copied.
 	Cleanup bool
+	// Mounts are folders that an attempt finds there, with all that is in them.
+	Mounts []StagedFolder
 }
 
 // TransferFolder is where the files lie that were copied for the job before it began, with
@@ -35,6 +37,18 @@ func (s *Stage) ReturnTo() string { return s.ReturnFolder() + "{#}" }
 // Returns tells whether there are such outputs.
 func (s *Stage) Returns() bool {
 	return s.Transfer != "" && slices.ContainsFunc(s.Out, func(o StagedOutput) bool { return o.To == s.ReturnTo() })
+}
+
+// StagedFolder is a folder of the owner's files that an attempt finds in its working
+// directory: as a copy, or where its worker has the share itself, as a mount. What the
+// attempt changes there is lost, or refused. One without any files fails the task, with
+// ReasonInput.
+type StagedFolder struct {
+	// From is its name among the owner's files, with placeholders, unless the command is
+	// literal; "." for all of them.
+	From string
+	// To is its path in the working directory, likewise. Defaults to From.
+	To string
 }
 
 // StagedInput is a file that is copied into the working directory before the attempt
@@ -61,12 +75,12 @@ type StagedOutput struct {
 }
 
 // Zero tells whether nothing is staged.
-func (s *Stage) Zero() bool { return len(s.In)+len(s.Out) == 0 }
+func (s *Stage) Zero() bool { return len(s.In)+len(s.Out)+len(s.Mounts) == 0 }
 
 // Equal tells whether both stage the same. How what is copied for them is named may differ.
 func (s *Stage) Equal(o *Stage) bool {
 	a, b := s.unnamed(), o.unnamed()
-	return slices.Equal(a.In, b.In) && slices.Equal(a.Out, b.Out) && a.Transfer == b.Transfer && a.Cleanup == b.Cleanup
+	return slices.Equal(a.In, b.In) && slices.Equal(a.Out, b.Out) && slices.Equal(a.Mounts, b.Mounts) && a.Transfer == b.Transfer && a.Cleanup == b.Cleanup
 }
 
 // unnamed is the same with one name for all that is copied for a job.
@@ -74,7 +88,7 @@ func (s *Stage) unnamed() *Stage {
 	if s.Transfer == "" {
 		return s
 	}
-	u := &Stage{In: slices.Clone(s.In), Out: slices.Clone(s.Out), Transfer: "x", Cleanup: s.Cleanup}
+	u := &Stage{In: slices.Clone(s.In), Out: slices.Clone(s.Out), Mounts: s.Mounts, Transfer: "x", Cleanup: s.Cleanup}
 	for i := range u.In {
 		if rest, ok := strings.CutPrefix(u.In[i].From, s.TransferFolder()); ok {
 			u.In[i].From = u.TransferFolder() + rest
@@ -103,12 +117,28 @@ func (s *Stage) validate(spec *Spec) error {
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":
 		return fmt.Errorf("files are staged into a directory of each attempt's own, and the working directory is to be %s: %w", spec.Command.Dir, ErrInvalid)
-	case len(s.In)+len(s.Out) > maxStaged:
-		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out), maxStaged, ErrInvalid)
+	case len(s.In)+len(s.Out)+len(s.Mounts) > maxStaged:
+		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out)+len(s.Mounts), maxStaged, ErrInvalid)
 	}
 	if err := s.validateTransfer(); err != nil {
 		return err
 	}
+	if err := s.validateIn(); err != nil {
+		return err
+	}
+	for _, out := range s.Out {
+		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
+			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
+		}
+		if err := checkStaged(out.Pattern, out.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateIn is validate for what comes into the directory.
+func (s *Stage) validateIn() error {
 	for _, in := range s.In {
 		if in.From == "" {
 			return fmt.Errorf("the name of a file to stage is missing: %w", ErrInvalid)
@@ -117,11 +147,11 @@ func (s *Stage) validate(spec *Spec) error {
 			return err
 		}
 	}
-	for _, out := range s.Out {
-		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
-			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
+	for _, m := range s.Mounts {
+		if m.From == "" || m.From == "." && m.To == "" || m.To == "." {
+			return fmt.Errorf("the folder %q to mount at %q: want a folder, and a path below the working directory: %w", m.From, m.To, ErrInvalid)
 		}
-		if err := checkStaged(out.Pattern, out.To); err != nil {
+		if err := checkStaged(m.From, m.To); err != nil {
 			return err
 		}
 	}

@@ -87,7 +87,9 @@ func FromSpec(s *navvy.Spec) *navvyv1.Spec {
 		}}
 	case s.Service != nil:
 		v := s.Service
-		m.Kind = &navvyv1.Spec_Service{Service: &navvyv1.Service{Form: v.Form, Env: byteStrings(v.Env), Dir: []byte(v.Dir)}}
+		m.Kind = &navvyv1.Spec_Service{Service: &navvyv1.Service{
+			Form: v.Form, Env: byteStrings(v.Env), Dir: []byte(v.Dir), Package: fromPackage(v.Package),
+		}}
 	}
 	return m
 }
@@ -119,7 +121,9 @@ func ToSpec(m *navvyv1.Spec) navvy.Spec {
 		}
 	}
 	if v := m.GetService(); v != nil {
-		s.Service = &navvy.Service{Form: v.GetForm(), Env: fromByteStrings(v.GetEnv()), Dir: string(v.GetDir())}
+		s.Service = &navvy.Service{
+			Form: v.GetForm(), Env: fromByteStrings(v.GetEnv()), Dir: string(v.GetDir()), Package: toPackage(v.GetPackage()),
+		}
 	}
 	return s
 }

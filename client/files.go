@@ -235,18 +235,23 @@ func (f Files) List(ctx context.Context, prefix string) iter.Seq2[File, error] {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stream, err := f.rpc.List(ctx, &navvyv1.FilesListRequest{Owner: api.Text(f.owner), Prefix: prefix})
-		for err == nil {
-			var m *navvyv1.FilesListResponse
-			m, err = stream.Recv()
-			for _, file := range m.GetFiles() {
-				if !yield(toFile(file), nil) {
-					return
-				}
+		receiveList(stream, err, yield)
+	}
+}
+
+// receiveList tells of what comes; err is that of the call.
+func receiveList(stream grpc.ServerStreamingClient[navvyv1.FilesListResponse], err error, yield func(File, error) bool) {
+	for err == nil {
+		var m *navvyv1.FilesListResponse
+		m, err = stream.Recv()
+		for _, file := range m.GetFiles() {
+			if !yield(toFile(file), nil) {
+				return
 			}
 		}
-		if !errors.Is(err, io.EOF) {
-			yield(File{}, api.FromWire(err))
-		}
+	}
+	if !errors.Is(err, io.EOF) {
+		yield(File{}, api.FromWire(err))
 	}
 }
 
@@ -281,6 +286,35 @@ func (w *Workers) GetFile(ctx context.Context, ref AttemptRef, key string, to io
 		return File{}, api.FromWire(err)
 	}
 	return receiveFile(stream, key, to)
+}
+
+// ListFiles tells an attempt of the files of its owner whose names begin with prefix, with
+// the errors of StatFile. An error is the last.
+func (w *Workers) ListFiles(ctx context.Context, ref AttemptRef, prefix string) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		if err := checkFile(prefix); err != nil {
+			yield(File{}, err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := w.files.List(ctx, &navvyv1.TaskFilesListRequest{Attempt: api.FromRef(ref.Task, ref.Attempt), Call: &navvyv1.FilesListRequest{Prefix: prefix}})
+		receiveList(stream, err, yield)
+	}
+}
+
+// GetPackage writes the archive of the package that an attempt's service has to to, whoever
+// owns it; with the errors of GetFile, and navvy.ErrConflict if it is not the one that the
+// job was accepted with.
+func (w *Workers) GetPackage(ctx context.Context, ref AttemptRef, to io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := w.files.GetPackage(ctx, &navvyv1.TaskFilesGetPackageRequest{Attempt: api.FromRef(ref.Task, ref.Attempt)})
+	if err != nil {
+		return api.FromWire(err)
+	}
+	_, err = receiveFile(stream, "the package", to)
+	return err
 }
 
 // PutFile keeps a file that an attempt has made, until the attempt is its task's result:

@@ -11,7 +11,8 @@ import (
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
 // a service, and ends with whether its tasks are messages. 7 ends with what is staged,
-// 8 with what is copied for it by whoever waits.
+// 8 with what is copied for it by whoever waits, 9 with the package of a service and what is
+// mounted.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -21,10 +22,11 @@ const (
 	jobVersionService   = 6
 	jobVersionStage     = 7
 	jobVersionTransfer  = 8
+	jobVersionPackage   = 9
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionTransfer, 256)
+	e := newRecord(tableJob, jobVersionPackage, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -50,11 +52,13 @@ func encodeJob(j *navvy.Job) []byte {
 	encodeStage(e, &j.Spec.Stage)
 	e.string(j.Spec.Stage.Transfer)
 	e.bool(j.Spec.Stage.Cleanup)
+	encodePackage(e, &j.Spec)
+	encodeMounts(e, &j.Spec.Stage)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionTransfer, "job")
+	d, version := readRecord(b, tableJob, jobVersionPackage, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -91,6 +95,10 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	if version > jobVersionStage {
 		j.Spec.Stage.Transfer = d.string()
 		j.Spec.Stage.Cleanup = d.bool()
+	}
+	if version > jobVersionTransfer {
+		decodePackage(d, &j.Spec)
+		decodeMounts(d, &j.Spec.Stage)
 	}
 	return j, d.end()
 }
@@ -225,6 +233,51 @@ func decodeStage(d *decoder, s *navvy.Stage) {
 	}
 	for i := range s.Out {
 		s.Out[i] = navvy.StagedOutput{Pattern: d.string(), To: d.string(), Optional: d.bool()}
+	}
+}
+
+// encodePackage writes the package of a service.
+func encodePackage(e *encoder, s *navvy.Spec) {
+	there := s.Service != nil && s.Service.Package != nil
+	e.bool(there)
+	if !there {
+		return
+	}
+	p := s.Service.Package
+	e.string(p.Name)
+	e.string(p.Version)
+	e.string(p.Owner)
+	e.string(p.SHA256)
+}
+
+func decodePackage(d *decoder, s *navvy.Spec) {
+	if !d.bool() {
+		return
+	}
+	p := &navvy.Package{Name: d.string(), Version: d.string(), Owner: d.string(), SHA256: d.string()}
+	if s.Service == nil {
+		d.fail("what has a package is no service")
+		return
+	}
+	s.Service.Package = p
+}
+
+// encodeMounts writes what is mounted.
+func encodeMounts(e *encoder, s *navvy.Stage) {
+	e.uint(uint64(len(s.Mounts)))
+	for _, m := range s.Mounts {
+		e.string(m.From)
+		e.string(m.To)
+	}
+}
+
+func decodeMounts(d *decoder, s *navvy.Stage) {
+	const least = 2 // bytes of one
+	if n := d.count(least); n > 0 {
+		s.Mounts = make([]navvy.StagedFolder, n)
+	}
+	for i := range s.Mounts {
+		s.Mounts[i] = navvy.StagedFolder{From: d.string(), To: d.string()}
 	}
 }
 

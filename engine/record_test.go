@@ -124,6 +124,21 @@ func sampleJobTransfer() *navvy.Job {
 	return j
 }
 
+// sampleJobPackage is sampleJobService with a package.
+func sampleJobPackage() *navvy.Job {
+	j := sampleJobService()
+	j.Spec.Service.Dir = ""
+	j.Spec.Service.Package = &navvy.Package{Name: "ocr", Version: "1.2", Owner: "ops", SHA256: strings.Repeat("0f", 32)}
+	return j
+}
+
+// sampleJobMounts is sampleJobStage with folders.
+func sampleJobMounts() *navvy.Job {
+	j := sampleJobStage()
+	j.Spec.Stage.Mounts = []navvy.StagedFolder{{From: "ref/{}", To: "ref"}, {From: "\xfe"}}
+	return j
+}
+
 func sampleAttemptUsage() *navvy.Attempt {
 	a := sampleAttempt
 	a.Usage = sampleUsage
@@ -150,7 +165,9 @@ var records = []struct {
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
 	{"job-v7", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
-	{"job-v8", func() []byte { return encodeJob(sampleJobTransfer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobTransfer()},
+	{"job-v8", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobTransfer()},
+	{"job-v9", func() []byte { return encodeJob(sampleJobPackage()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},
+	{"job-v9-mounts", func() []byte { return encodeJob(sampleJobMounts()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobMounts()},
 	{"job-v6", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},

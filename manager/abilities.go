@@ -17,6 +17,7 @@ var abilityBits = [...]navvy.Ability{
 	navvy.AbilityCPUs, navvy.AbilityCPUShares, navvy.AbilityMemory, navvy.AbilityPIDs,
 	navvy.AbilityReadBPS, navvy.AbilityWriteBPS, navvy.AbilityReadIOPS, navvy.AbilityWriteIOPS,
 	navvy.AbilityUlimits, navvy.AbilityIsolate, navvy.AbilityUser, navvy.AbilityNetwork,
+	navvy.AbilityMount, navvy.AbilityPackage,
 }
 
 // setOf makes the set of a list.

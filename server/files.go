@@ -329,17 +329,21 @@ func (s *files) List(req *navvyv1.FilesListRequest, stream grpc.ServerStreamingS
 }
 
 func (s *files) list(req *navvyv1.FilesListRequest, stream grpc.ServerStreamingServer[navvyv1.FilesListResponse]) error {
-	ctx := stream.Context()
-	owner, st, err := s.owner(ctx, req.GetOwner(), navvyv1.Files_List_FullMethodName)
+	owner, _, err := s.owner(stream.Context(), req.GetOwner(), navvyv1.Files_List_FullMethodName)
 	if err != nil {
 		return err
 	}
-	if outside := "/" + req.GetPrefix() + "/"; strings.Contains(outside, "/../") || strings.Contains(outside, "/./") || strings.Contains(req.GetPrefix(), "//") {
-		return fmt.Errorf("names of files do not begin with %q: %w", req.GetPrefix(), navvy.ErrInvalid)
+	return s.sendList(stream, owner, req.GetPrefix())
+}
+
+// sendList sends what is known of files of an owner.
+func (s *Server) sendList(stream grpc.ServerStreamingServer[navvyv1.FilesListResponse], owner, prefix string) error {
+	if outside := "/" + prefix + "/"; strings.Contains(outside, "/../") || strings.Contains(outside, "/./") || strings.Contains(prefix, "//") {
+		return fmt.Errorf("names of files do not begin with %q: %w", prefix, navvy.ErrInvalid)
 	}
 	folder := OwnerFolder(owner) + "/"
 	m := &navvyv1.FilesListResponse{}
-	for f, err := range st.List(ctx, folder+req.GetPrefix()) {
+	for f, err := range s.opts.Files.List(stream.Context(), folder+prefix) {
 		if err != nil {
 			return err
 		}

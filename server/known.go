@@ -34,7 +34,8 @@ func plain(m *navvyv1.RunRequest) bool {
 		j, s := c.GetJob(), c.GetJob().GetSpec()
 		switch {
 		case j.GetAccepted() != nil, j.GetMaxFails() != nil, j.GetDelay() != nil,
-			s.GetTimeout() != nil, s.GetGrace() != nil, s.GetRetry() != nil, s.GetLimits() != nil, s.GetStage() != nil:
+			s.GetTimeout() != nil, s.GetGrace() != nil, s.GetRetry() != nil, s.GetLimits() != nil, s.GetStage() != nil,
+			s.GetService().GetPackage() != nil:
 			return false
 		}
 		if !bare(c) || !bare(j) || !bare(s) || !bare(s.GetCommand()) || !bare(s.GetNoop()) || !bare(s.GetFunction()) || !bare(s.GetService()) {

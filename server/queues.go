@@ -35,14 +35,14 @@ type queueRecord struct {
 	Created     time.Time `json:"created"`
 	By          string    `json:"by"`
 	Dispatch    string    `json:"dispatch,omitempty"` // from version 2 on; empty for the server's
-	Work        []byte    `json:"work,omitempty"`     // from version 3 on; a navvy.v1.Spec
+	Work        []byte    `json:"work,omitempty"`     // from version 3 on; a navvy.v1.Spec, from version 4 on with a package
 	// Broker is that of the settings, and Attached who set it: from version 3 on.
 	Broker   *navvy.Broker `json:"broker,omitempty"`
 	Attached string        `json:"attached,omitempty"`
 }
 
 // queueVersion is that of a queueRecord.
-const queueVersion = 3
+const queueVersion = 4
 
 func (r *queueRecord) settings() (navvy.QueueSettings, error) {
 	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch), Broker: r.Broker}
@@ -174,6 +174,9 @@ func (s *queues) queueMessage(name string, r *queueRecord) *navvyv1.Queue {
 
 // Set implements the call of that name.
 func (s *queues) Set(ctx context.Context, req *navvyv1.QueuesSetRequest) (*navvyv1.Queue, error) {
+	if err := s.queuePackage(ctx, req.GetWork()); err != nil {
+		return nil, s.fail(err)
+	}
 	q, err := s.changeQueue(ctx, req.GetName(), func(r *queueRecord, exists bool) error {
 		switch {
 		case req.GetCreate() && exists:

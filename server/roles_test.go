@@ -92,6 +92,8 @@ var mayCall = map[string]string{
 	"/navvy.v1.TaskFiles/Put":           "w",
 	"/navvy.v1.TaskFiles/Get":           "w",
 	"/navvy.v1.TaskFiles/Stat":          "w",
+	"/navvy.v1.TaskFiles/List":          "w",
+	"/navvy.v1.TaskFiles/GetPackage":    "w",
 }
 
 // Every call of every service, made with every role over a real connection, is

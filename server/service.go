@@ -16,8 +16,13 @@ import (
 // resolveService finds the service of a job that leaves it to its queue. What the job says
 // besides, of limits, retries and the rest, takes the place of what the queue says.
 func (s *Server) resolveService(ctx context.Context, asked *navvyv1.Spec, job *navvy.Job) error {
-	if job.Spec.Service == nil || job.Spec.Service.Form != "" {
+	switch v := job.Spec.Service; {
+	case v == nil:
 		return nil
+	case v.Form != "":
+		return s.resolvePackage(ctx, job.Owner, v.Package)
+	case v.Package != nil:
+		return fmt.Errorf("submit: the service of a queue has the package that the queue says, and no other: %w", navvy.ErrInvalid)
 	}
 	if found, err := s.firstWork(ctx, job); found || err != nil {
 		return err

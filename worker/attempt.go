@@ -95,7 +95,7 @@ func (w *Worker) prepare(ctx context.Context, a *client.Assignment) *attempt {
 		Task: driver.Task{
 			ID: r.Task, Attempt: r.Attempt, Token: name, Slot: a.Slot,
 			Spec: spec, Format: a.Job.Format, Input: a.Input, API: begun.openAPI(),
-			Owner: a.Job.Owner, Function: begun.function(), Files: begun.files(a),
+			Owner: a.Job.Owner, Function: begun.function(), Files: begun.files(a), Package: begun.archive(a),
 		},
 		Sink: sink,
 	})

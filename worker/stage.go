@@ -71,6 +71,8 @@ type stager struct {
 	job    *client.WorkJob
 	input  []byte
 	number int64
+
+	folders []*folder // once Mounts has found them
 }
 
 // files gives the attempt what stages its files; nil if it has none.
@@ -126,6 +128,9 @@ func (s *stager) Bring(ctx context.Context, dir string) error {
 		return err
 	}
 	defer root.Close()
+	if err := s.bringFolders(ctx, root); err != nil {
+		return err
+	}
 	for _, in := range s.spec.Stage.In {
 		from, err := s.render(in.From, false)
 		if err != nil {

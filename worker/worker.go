@@ -73,6 +73,10 @@ type Options struct {
 	// OpenCache opens a cache of staged files in a directory within Dir. Defaults to none:
 	// they come again for each task.
 	OpenCache func(dir string) (Cache, error)
+	// ShareFolder tells where this host has a folder of an owner's files, empty for all of
+	// them, in the server's share itself; an error if it has not. Tasks of SingleOwner, and
+	// isolated ones, are shown it in place of a copy. Defaults to none: all are copied.
+	ShareFolder func(owner, folder string) (dir string, err error)
 	// TaskSocket is the path of the socket on which tasks reach the key-value store of
 	// their owner, in a directory that is closed to others. Defaults to none.
 	TaskSocket string

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,7 +16,10 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/gateway/cloudworker"
+	"github.com/navvy-run/navvy/parcel"
 	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/share"
+	"github.com/navvy-run/navvy/share/place"
 	"github.com/navvy-run/navvy/worker/answer"
 )
 
@@ -36,7 +40,7 @@ type answerFlags struct {
 	claimsFlags
 	requests, requestsFile   string
 	responses, responsesFile string
-	service                  string
+	service, pkg             string
 	lease, timeout           string
 	attempts                 int
 	mustExist                bool
@@ -49,6 +53,7 @@ func (f *answerFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.responses, "responses", "", "send answers to the queue of this `URL` (default $NAVVY_RESPONSES)")
 	fs.StringVar(&f.responsesFile, "responses-file", "", "a `FILE` that holds the URL; - for standard input")
 	fs.StringVar(&f.service, "service", "", "what answers: `FORM` is "+strings.Join(serviceForms(), ", "))
+	fs.StringVar(&f.pkg, "package", "", "the service's programs start in this package, `NAME@VERSION` of the share default, or a place: share://NAME/PATH, a URL; an archive, or a folder")
 	fs.StringVar(&f.lease, "lease", "", "how long a request is leased; it is renewed while it is worked on (default 60s)")
 	fs.StringVar(&f.timeout, "timeout", "", "how long the service may take to answer one request (default: no bound)")
 	fs.IntVar(&f.attempts, "attempts", 5, "deliveries of a request before it goes to the dead letters")
@@ -107,7 +112,8 @@ type answering struct {
 	timeout, drain      time.Duration
 	service             string
 	upTime              time.Duration
-	dir                 string // where the service works
+	dir                 string       // where the service works
+	pkg                 *place.Place // what is deployed for it instead; nil: nothing
 	large               *largeBodies
 }
 
@@ -146,7 +152,46 @@ func (s *answering) read() error {
 	if err := checkForm(s.service); err != nil {
 		return err
 	}
+	if err := s.readPackage(); err != nil {
+		return err
+	}
 	return s.readNumbers(settings)
+}
+
+// readPackage reads where the package of the service is.
+func (s *answering) readPackage() error {
+	text := s.flags.answer.pkg
+	switch {
+	case text == "":
+		return nil
+	case serviceProgram(s.service) == "":
+		return withHint(usagef("--package: service %s starts no program that could use it", s.service), formHint)
+	case place.Is(text):
+		p, err := parsePlace(text)
+		s.pkg = &p
+		return err
+	}
+	p, err := packageArg(text)
+	s.pkg = &place.Place{Name: defaultShare, Path: p.File()}
+	return err
+}
+
+// deploy makes the directory of the service's package, if it has one; empty if not.
+func (s *answering) deploy(ctx context.Context, dir string) (string, error) {
+	if s.pkg == nil {
+		return "", nil
+	}
+	err := s.app.withShare(ctx, *s.pkg, false, func(from *share.Share) error { return deployPlace(ctx, from, *s.pkg, dir) })
+	if p, named := navvy.ParsePackage(s.flags.answer.pkg); named == nil {
+		err = noPackage(err, &p)
+	}
+	if errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrCorrupt) {
+		return "", withHint(fmt.Errorf("--package: %w", err), "it is not what a package is; navvy package put makes one")
+	} else if err != nil {
+		return "", shareHint(fmt.Errorf("--package: %w", err))
+	}
+	s.log.Info("package deployed", "package", s.flags.answer.pkg)
+	return dir, nil
 }
 
 func (s *answering) readNumbers(settings *cloudworker.Settings) (err error) {
@@ -264,8 +309,12 @@ func (s *answering) serve(soft, hard context.Context, requests, responses *queue
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(work) //nolint:errcheck // of a directory for temporary files
-	svc, err := s.openService(soft, filepath.Join(work, "work"))
+	defer parcel.Remove(work) //nolint:errcheck // of a directory for temporary files
+	tree, err := s.deploy(soft, filepath.Join(work, "package"))
+	if err != nil {
+		return err
+	}
+	svc, err := s.openService(soft, filepath.Join(work, "work"), tree)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type jobFlags struct {
 	detach             bool
 	queue              string
 	priority           int
+	pkg                string // the package of a service
 
 	jobs     string
 	maxFails string

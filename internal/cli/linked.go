@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,15 +109,19 @@ type openedService struct {
 }
 
 // openService opens the service of a worker without a server, whose processes have their
-// private directories in work.
-func (s *answering) openService(ctx context.Context, work string) (*openedService, error) {
+// private directories in work, and start in tree if there is one.
+func (s *answering) openService(ctx context.Context, work, tree string) (*openedService, error) {
 	name := "navvy-service-" + strconv.Itoa(os.Getpid())
 	processes := process.NewDriver(&process.Options{
 		Groups: cgroup.Open(&cgroup.Options{Name: name}), Isolation: isolate.Open(), Work: work, Logger: s.log,
 	})
 	limits := &s.flags.answer.limitFlags
+	dir := s.dir
+	if tree != "" {
+		dir = ""
+	}
 	svc, err := service.Open(ctx, s.service, &service.Options{
-		Processes: processes, Env: outside(s.app.environ()), Dir: s.dir, Limits: limits.limits,
+		Processes: processes, Env: outside(s.app.environ()), Dir: dir, Tree: tree, Limits: limits.limits,
 		Isolate: limits.isolate, Network: limits.network, Concurrency: s.slots,
 		Timeout: s.timeout, StartTimeout: s.upTime, Logger: s.log,
 	})
@@ -168,7 +173,9 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 	functions := function.New(&function.Options{
 		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
 	})
-	services := service.NewDriver(&service.DriverOptions{Processes: processes, Name: place, Logger: log})
+	services := service.NewDriver(&service.DriverOptions{
+		Processes: processes, Name: place, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
+	})
 	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
 }
 

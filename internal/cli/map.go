@@ -109,6 +109,7 @@ func newMap(a *app) *cobra.Command {
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the commands and run none")
 	fs.StringVar(&f.fn, "fn", "", "call this registered function, NAME or NAME@VERSION, in place of a command; see navvy fn map")
 	fs.StringVar(&f.service, "service", "", "have a service answer in place of a command: `FORM` is "+strings.Join(serviceForms(), ", "))
+	f.addPackage(fs)
 	completeForms(cmd)
 	f.addSpread(fs)
 	f.broker.add(fs)
@@ -168,12 +169,13 @@ func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) 
 
 func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	command, behind, err := input.Split(args)
-	files := f.staging.any() || f.moved.any() || f.moved.cleanup
-	switch {
-	case err != nil:
+	if err != nil {
 		return &usageError{err}
-	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
-		return usagef("map: files go to commands alone, and not to functions and services")
+	}
+	if err := f.belong(command); err != nil {
+		return err
+	}
+	switch {
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.broker.given() != "":
@@ -188,6 +190,18 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return withHint(usagef("map: there is no command"), "see navvy map --help")
 	}
 	return a.mapCommand(ctx, f, command, behind)
+}
+
+// belong refuses flags that go with another kind of work.
+func (f *mapFlags) belong(command []string) error {
+	files := f.staging.any() || f.moved.any() || f.moved.cleanup
+	switch {
+	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
+		return usagef("map: files go to commands alone, and not to functions and services")
+	case f.pkg != "" && f.service == "":
+		return usagef("map: --package goes with --service, and there is none")
+	}
+	return nil
 }
 
 // mapCommand runs a command once for each input.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/internal/input"
@@ -59,6 +60,17 @@ func (f *jobFlags) service(a *app, form string, remote bool) (*navvy.Service, er
 	if err != nil {
 		return nil, err
 	}
+	if s.Package, err = f.servicePackage(form); err != nil {
+		return nil, err
+	}
+	if s.Package != nil {
+		if remote {
+			s.Env, err = f.environment(nil)
+		} else {
+			s.Env, err = f.environment(a.environ())
+		}
+		return s, err
+	}
 	if remote {
 		if s.Dir = f.workdir; s.Dir != "" && !filepath.IsAbs(s.Dir) {
 			return nil, withHint(usagef("--workdir %s: a relative path leads nowhere on another machine", s.Dir), "give an absolute path that the workers have")
@@ -71,6 +83,28 @@ func (f *jobFlags) service(a *app, form string, remote bool) (*navvy.Service, er
 		err = withHint(usagef("--service: %s is a relative path, and the service has a directory of its own", program), "give an absolute path, or --workdir")
 	}
 	return s, err
+}
+
+// addPackage declares what goes with --service.
+func (f *jobFlags) addPackage(fs *pflag.FlagSet) {
+	fs.StringVar(&f.pkg, "package", "", "with --service: its programs start in this package, `NAME@VERSION`; see navvy package")
+}
+
+// servicePackage is the package that a service of a form starts in; nil if there is none.
+func (f *jobFlags) servicePackage(form string) (*navvy.Package, error) {
+	if f.pkg == "" {
+		return nil, nil //nolint:nilnil // most have none
+	}
+	p, err := packageArg(f.pkg)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.workdir != "":
+		return nil, usagef("--workdir and --package both say where the service starts: give one of them")
+	case serviceProgram(form) == "":
+		return nil, withHint(usagef("--package %s: service %s starts no program that could use it", f.pkg, form), formHint)
+	}
+	return &p, nil
 }
 
 // forArguments names a flag that was given and that only makes arguments of commands.
@@ -148,10 +182,23 @@ func (f *mapFlags) serviceJob(a *app) (navvy.Job, error) {
 
 // serviceHint says what to do about a job for a queue that has no service.
 func serviceHint(j *navvy.Job, err error) error {
+	if p := j.Spec.Service.Package; lacksPackage(err, p) {
+		return packageHint(err, p)
+	}
 	if errors.Is(err, navvy.ErrNotFound) && j.Spec.Service.Form == "" {
 		return withHint(err, "if it has no settings yet, navvy queue create %s --service FORM; or give a command, or map --service", j.Queue)
 	}
 	return err
+}
+
+// lacksPackage tells whether an error is that there is no such package.
+func lacksPackage(err error, p *navvy.Package) bool {
+	return p != nil && errors.Is(err, navvy.ErrNotFound) && strings.Contains(err.Error(), "package "+p.String())
+}
+
+// packageHint says what to do then.
+func packageHint(err error, p *navvy.Package) error {
+	return withHint(err, "navvy package put %s DIRECTORY makes it, and navvy package ls lists those that there are", p)
 }
 
 // workFlags are the flags that say what answers the messages of a queue.
@@ -164,7 +211,7 @@ type workFlags struct {
 const noService = "none"
 
 // withService are those that go with --service, but for limits.
-var withService = []string{"timeout", "grace", "retries", "env", "env-from", "workdir"}
+var withService = []string{"timeout", "grace", "retries", "env", "env-from", "workdir", "package"}
 
 func (f *workFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
@@ -175,6 +222,7 @@ func (f *workFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.env, "env", nil, "with --service: NAME=VALUE in its environment, which users of the queue can read; may be repeated")
 	fs.StringArrayVar(&f.envFrom, "env-from", nil, "with --service: a file of NAME=VALUE lines")
 	fs.StringVarP(&f.workdir, "workdir", "w", "", "with --service: the working directory of its programs (default: this one; with --isolate, and with a server, one of their own)")
+	f.addPackage(fs)
 	f.limitFlags.add(cmd)
 	completeForms(cmd, noService)
 }
@@ -236,6 +284,8 @@ func (f *workFlags) work(cmd *cobra.Command, a *app, server bool) (*navvy.Spec, 
 type workObject struct {
 	Form      string        `json:"form"`
 	Directory string        `json:"directory,omitempty"`
+	Package   string        `json:"package,omitempty"` // NAME@VERSION
+	Owner     string        `json:"package_owner,omitempty"`
 	Timeout   float64       `json:"timeout,omitempty"` // seconds
 	Retries   int           `json:"retries,omitempty"`
 	Limits    *limitsObject `json:"limits,omitempty"`
@@ -248,10 +298,14 @@ func newWork(s *navvy.Spec) *workObject {
 	if s == nil || s.Service == nil {
 		return nil
 	}
-	return &workObject{
+	o := &workObject{
 		Form: s.Service.Form, Directory: s.Service.Dir, Timeout: s.Timeout.Seconds(), Retries: s.Retry.Max,
 		Limits: newLimitsObject(&s.Limits), Isolate: s.Isolate, Network: s.Network,
 	}
+	if p := s.Service.Package; p != nil {
+		o.Package, o.Owner = p.String(), p.Owner
+	}
+	return o
 }
 
 // workText is the service of a queue in a table.
@@ -259,5 +313,13 @@ func workText(s *navvy.Spec) string {
 	if s == nil || s.Service == nil {
 		return ""
 	}
-	return short(s.Service.Form)
+	return short(s.Service.Form + packageText(s.Service.Package))
+}
+
+// packageText is a package behind the form of its service; empty if there is none.
+func packageText(p *navvy.Package) string {
+	if p == nil {
+		return ""
+	}
+	return " (" + p.String() + ")"
 }

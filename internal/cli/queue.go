@@ -110,6 +110,9 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 
 // hintChange says what to do about a change of a queue that was refused.
 func hintChange(err error, name string, change *client.QueueChange) error {
+	if w := change.Work; w != nil && w.Service != nil && lacksPackage(err, w.Service.Package) {
+		return packageHint(err, w.Service.Package)
+	}
 	switch {
 	case errors.Is(err, navvy.ErrExists):
 		return withHint(err, "navvy queue set %s changes them", name)

@@ -13,19 +13,21 @@ import (
 
 // stageFlags name files that tasks find in their working directories, and leave there.
 type stageFlags struct {
-	in, out []string
-	moved   *transferFlags // nil where nothing is copied from here and back
+	in, out, mounts []string
+
+	moved *transferFlags // nil where nothing is copied from here and back
 }
 
 func (f *stageFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.in, "in", nil, "a file of the share default that each task finds in its working directory, which it has to itself: `FILE[=PATH]`, with placeholders; may be repeated")
+	fs.StringArrayVar(&f.mounts, "mount", nil, "a folder of the share default that each task finds there, with all that is in it: `FOLDER[=PATH]`, with placeholders; may be repeated")
 	fs.StringArrayVar(&f.out, "out", nil, "files that a task leaves there, for the share default when it has succeeded: `PATTERN[=FOLDER]`, with placeholders; PATTERN? if there may be none")
 }
 
 // any tells whether there are any.
 func (f *stageFlags) any() bool {
-	return len(f.in)+len(f.out) > 0 || f.moved != nil && f.moved.any()
+	return len(f.in)+len(f.out)+len(f.mounts) > 0 || f.moved != nil && f.moved.any()
 }
 
 // defaultPath is the path of a place in the share default: a placeholder may stand in it.
@@ -51,6 +53,13 @@ func (f *stageFlags) stage() (s navvy.Stage, err error) {
 		}
 		s.In = append(s.In, navvy.StagedInput{From: from, To: to})
 	}
+	for _, text := range f.mounts {
+		m, err := mountFlag(text)
+		if err != nil {
+			return s, err
+		}
+		s.Mounts = append(s.Mounts, m)
+	}
 	for _, text := range f.out {
 		pattern, to, named := cutLast(text)
 		out := navvy.StagedOutput{}
@@ -71,6 +80,26 @@ func (f *stageFlags) stage() (s navvy.Stage, err error) {
 	return s, nil
 }
 
+// mountFlag reads FOLDER[=PATH].
+func mountFlag(text string) (m navvy.StagedFolder, err error) {
+	from, to, named := cutLast(text)
+	if from == "share://"+defaultShare {
+		from += "/"
+	}
+	all := from == "share://"+defaultShare+"/"
+	if from, err = defaultPath("mount", from); err != nil {
+		return m, err
+	}
+	m.From, m.To = strings.TrimSuffix(from, "/"), strings.TrimSuffix(strings.TrimPrefix(to, "./"), "/")
+	if all {
+		m.From = "."
+	}
+	if m.From == "" || named && m.To == "" || m.From == "." && m.To == "" {
+		return m, withHint(usagef("--mount %s: want FOLDER or FOLDER=PATH", text), "the whole share is --mount share://%s/=PATH", defaultShare)
+	}
+	return m, nil
+}
+
 // cutLast cuts a flag at its last =.
 func cutLast(text string) (before, after string, found bool) {
 	i := strings.LastIndexByte(text, '=')
@@ -86,10 +115,10 @@ func (f *jobFlags) applyStage(job *navvy.Job) (err error) {
 		return nil
 	}
 	if f.workdir != "" {
-		return withHint(usagef("--workdir does not go with --in, --out and what copies files: they are staged into a directory of each task's own"), "leave --workdir out")
+		return withHint(usagef("--workdir does not go with --in, --out, --mount and what copies files: they are staged into a directory of each task's own"), "leave --workdir out")
 	}
 	if job.Spec.Command == nil {
-		return usagef("--in and --out go with a command")
+		return usagef("--in, --out and --mount go with a command")
 	}
 	job.Spec.Stage, err = f.staging.stage()
 	if err != nil {
@@ -107,6 +136,9 @@ func checkStage(s *navvy.Stage, c *navvy.Command, fields int) error {
 	var texts []string
 	for _, in := range s.In {
 		texts = append(texts, in.From, in.To)
+	}
+	for _, m := range s.Mounts {
+		texts = append(texts, m.From, m.To)
 	}
 	for _, out := range s.Out {
 		texts = append(texts, out.Pattern, out.To)
@@ -133,7 +165,27 @@ func bringsAlong(s *navvy.Stage, program string) bool {
 			return true
 		}
 	}
+	for _, m := range s.Mounts {
+		to := m.To
+		if to == "" {
+			to = m.From
+		}
+		if strings.HasPrefix(path.Clean(program), path.Clean(to)+"/") {
+			return true
+		}
+	}
 	return false
+}
+
+// stagedMounts is what is mounted for the tasks of a job, as --mount has it.
+func stagedMounts(s *navvy.Stage) string {
+	list := make([]string, len(s.Mounts))
+	for i, m := range s.Mounts {
+		if list[i] = m.From; m.To != "" {
+			list[i] += "=" + m.To
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // stagedIn is what the tasks of a job find in their directories, as --in has it.

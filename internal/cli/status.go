@@ -87,13 +87,17 @@ func statusRows(j *client.Job) [][]string {
 	}
 	if s := j.Spec.Service; s != nil {
 		rows = append(rows, []string{"directory", s.Dir})
+		if p := s.Package; p != nil {
+			rows = append(rows, []string{"package", p.String() + " of " + p.Owner})
+		}
 	}
 	if f := j.Spec.Function; f != nil {
 		rows = append(rows, []string{"function", f.ID})
 	}
 	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)},
 		[]string{"runs on", labelsText(j.Spec.Labels)}, []string{"resources", resourcesText(j.Spec.Resources)},
-		[]string{"files in", stagedIn(&j.Spec.Stage)}, []string{"files out", stagedOut(&j.Spec.Stage)})
+		[]string{"files in", stagedIn(&j.Spec.Stage)}, []string{"files out", stagedOut(&j.Spec.Stage)},
+		[]string{"mounts", stagedMounts(&j.Spec.Stage)})
 	if j.Parallelism > 0 {
 		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
 	}

@@ -40,11 +40,13 @@ type workerFlags struct {
 	jobs, drain           string
 	label, resource       []string
 	keyType, singleOwner  string
+	shareDir              string
 	answer                answerFlags
 
 	drainTime time.Duration
 	slots     int
 	py        python
+	shared    sharedDir
 	labels    map[string]string
 	resources map[string]int64
 }
@@ -81,12 +83,12 @@ elsewhere. Without --data the data directory is $XDG_STATE_HOME/navvy-worker, el
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.answer.wanted(a, f.join) {
-				if err := onlyWith(cmd, "--join", "token-file", "name", "label", "resource", "single-owner", "key-type", "processes", "python", "python-path"); err != nil {
+				if err := onlyWith(cmd, "--join", "token-file", "name", "label", "resource", "single-owner", "share-dir", "key-type", "processes", "python", "python-path"); err != nil {
 					return err
 				}
 				return a.startAnswering(cmd.Context(), f)
 			}
-			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist", "claims", "claims-over")...); err != nil {
+			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist", "package", "claims", "claims-over")...); err != nil {
 				return err
 			}
 			return a.startWorker(cmd.Context(), f)
@@ -102,6 +104,7 @@ elsewhere. Without --data the data directory is $XDG_STATE_HOME/navvy-worker, el
 	fs.StringArrayVar(&f.label, "label", nil, "what kind of worker it is, for jobs that ask for it: `NAME=VALUE`, such as gpu=a100; may be repeated")
 	fs.StringArrayVar(&f.resource, "resource", nil, "what it has that can be counted: `NAME=N`, such as gpu=4; may be repeated")
 	fs.StringVar(&f.singleOwner, "single-owner", "", "run tasks of this `NAME` alone; where tasks cannot be isolated they then run without, unless the job or the policy asks for it")
+	fs.StringVar(&f.shareDir, "share-dir", "", "where this machine has the server's share itself: tasks are shown folders of --mount there, and get no copies")
 	fs.StringVar(&f.drain, "drain-timeout", "1m", "how long what runs may take to end after SIGTERM")
 	fs.StringVar(&f.keyType, "key-type", "ed25519", "the type of the key that is made: ed25519 or p256")
 	f.answer.add(cmd)
@@ -124,6 +127,9 @@ func (a *app) startWorker(ctx context.Context, f *workerFlags) error {
 		if err := auth.ValidateName(f.singleOwner); err != nil {
 			return usagef("--single-owner: %w", err)
 		}
+	}
+	if f.shared, err = openSharedDir(f.shareDir, f.singleOwner); err != nil {
+		return err
 	}
 	if err := f.offers(); err != nil {
 		return err
@@ -264,7 +270,7 @@ func (s *workerService) work(soft, hard context.Context, conn *grpc.ClientConn, 
 	w := worker.New(client.NewWorkers(conn), runners, &worker.Options{
 		Name: me.Name, Slots: s.flags.slots, Labels: s.flags.labels, Resources: s.flags.resources, Dir: s.dir.WorkerDir(),
 		TaskSocket: s.dir.TaskSocket(), SingleOwner: s.flags.singleOwner, Version: s.app.version, Logger: s.log,
-		OpenCache: openCache,
+		OpenCache: openCache, ShareFolder: s.flags.shared.finder(),
 	})
 	if err := s.app.notify(notifyReady); err != nil {
 		s.log.Warn("systemd", "error", err)

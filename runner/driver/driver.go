@@ -12,6 +12,7 @@ package driver
 import (
 	"context"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +108,13 @@ type Task struct {
 	// ask the server each time: a version does not change. An error that wraps
 	// navvy.ErrNotFound says that it was removed.
 	Function func(ctx context.Context) (*navvy.FunctionVersion, error)
+	// Package opens the archive of the package of a service that has one, from its beginning;
+	// nil for others. Whoever has read it closes it. A *Refusal says that there is none.
+	Package func(ctx context.Context) (*os.File, error)
+	// Tree is the absolute path of a directory of this host in which the process of a kind
+	// that has one starts, beside its private one, which is its home; empty for none. An
+	// isolated one cannot write to it.
+	Tree string
 	// Files stages the files of a spec that names some; nil for others. Kinds without
 	// working directories of an attempt's own refuse such specs (navvy.AbilityStage).
 	Files Stager
@@ -115,11 +123,21 @@ type Task struct {
 // Stager brings files into the working directory of an attempt, and keeps what it leaves
 // there. Errors that are *Refusal say what the task is to blame for.
 type Stager interface {
+	// Mounts tells which directories of this host the attempt is to find in its working
+	// directory, in place of copies. It is called before Bring, which brings the rest.
+	Mounts(ctx context.Context) ([]Mount, error)
 	// Bring puts files into dir before the attempt starts, as its owner's, who can change them.
 	Bring(ctx context.Context, dir string) error
 	// Keep keeps files of dir after the attempt has succeeded and nothing of it runs. What
 	// is in dir is not to be trusted.
 	Keep(ctx context.Context, dir string) error
+}
+
+// Mount is a directory of this host that an attempt finds in its working directory: an
+// isolated one cannot write to it.
+type Mount struct {
+	Source string // absolute
+	Path   string // below the working directory, as io/fs has it
 }
 
 // API is how an attempt reaches its navvy.

@@ -34,7 +34,15 @@ type planned struct {
 	uid     int
 	program string // if it has an absolute path
 	socket  string // if there is one
-	see     string // directories that it is shown
+	shown   string // directories that it sees
+	tree    string // in which it starts
+}
+
+// sights are directories that an attempt sees beside its own: others at their places, and
+// some in its working directory.
+type sights struct {
+	see    []string
+	mounts []driver.Mount
 }
 
 func newBoxes(host *isolate.Host, work string) *boxes {
@@ -68,7 +76,7 @@ func (b *boxes) check(s *navvy.Spec) error {
 // enter gives an attempt what its spec asks for of isolation, with directories that it
 // sees all the same, and a directory of its own if it names none, in c. leave takes it back, when nothing of the attempt
 // is left; it is never nil.
-func (b *boxes) enter(t *driver.Task, see []string, c *Config) (leave func() error, err error) {
+func (b *boxes) enter(t *driver.Task, show *sights, c *Config) (leave func() error, err error) {
 	leave = func() error { return nil }
 	if !boxed(t.Spec) && !private(t.Spec) {
 		return leave, nil
@@ -95,7 +103,7 @@ func (b *boxes) enter(t *driver.Task, see []string, c *Config) (leave func() err
 	if !boxed(t.Spec) {
 		return leave, nil
 	}
-	if c.Plan, err = b.planFor(t, see, uid, c.Args); err != nil {
+	if c.Plan, err = b.planFor(t, show, uid, c.Args); err != nil {
 		return leave, errors.Join(err, leave())
 	}
 	return leave, nil
@@ -141,16 +149,21 @@ func (b *boxes) workDir(token string, uid int, c *Config) (*isolate.WorkDirs, er
 }
 
 // planFor returns the plan of such attempts. Those of a job are alike, as a rule.
-func (b *boxes) planFor(t *driver.Task, see []string, uid int, args []string) (*isolate.Plan, error) {
+func (b *boxes) planFor(t *driver.Task, show *sights, uid int, args []string) (*isolate.Plan, error) {
 	spec := t.Spec
 	of := planned{spec: spec, uid: uid}
 	if spec.Isolate && t.API != nil {
 		of.socket = t.API.Socket
 	}
-	if !spec.Isolate {
-		see = nil
+	var box isolate.Box
+	if spec.Isolate {
+		of.tree, box.See = t.Tree, show.see
+		of.shown = strings.Join(show.see, "\x00")
+		for _, m := range show.mounts {
+			of.shown += "\x00\x00" + m.Source + "\x00" + m.Path
+			box.Mounts = append(box.Mounts, isolate.Mount(m))
+		}
 	}
-	of.see = strings.Join(see, "\x00")
 	if len(args) > 0 && filepath.IsAbs(args[0]) {
 		of.program = args[0]
 	}
@@ -159,10 +172,10 @@ func (b *boxes) planFor(t *driver.Task, see []string, uid int, args []string) (*
 	if b.plan != nil && b.of == of {
 		return b.plan, nil
 	}
-	plan, err := b.host.Plan(isolate.Box{
-		Isolate: spec.Isolate, UID: uid, Network: spec.Network, Ulimits: spec.Limits.Ulimits,
-		Dir: spec.Command.Dir, Private: spec.Isolate && private(spec), Program: of.program, Socket: of.socket, See: see,
-	})
+	box.Isolate, box.UID, box.Network, box.Ulimits = spec.Isolate, uid, spec.Network, spec.Limits.Ulimits
+	box.Dir, box.Private = spec.Command.Dir, spec.Isolate && private(spec)
+	box.Program, box.Socket, box.Tree = of.program, of.socket, of.tree
+	plan, err := b.host.Plan(box)
 	switch {
 	case errors.Is(err, navvy.ErrUnsupported):
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: err.Error()}

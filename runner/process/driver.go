@@ -93,7 +93,7 @@ func (d *Driver) Capabilities() driver.Capabilities {
 		add(nil, "isolation is not used")
 	}
 	if d.boxes != nil && d.boxes.work != "" {
-		add([]navvy.Ability{navvy.AbilityStage}, "")
+		add([]navvy.Ability{navvy.AbilityStage, navvy.AbilityMount}, "")
 	}
 	c.Lacks = strings.Join(lacks, "; ")
 	return c
@@ -141,15 +141,22 @@ func (d *Driver) start(ctx context.Context, t *driver.Task, see []string, change
 	if len(c.Limits.Needs()) > 0 || boxed(t.Spec) && d.groups != nil && d.groups.Version() != "none" {
 		c.Groups, c.Name = d.groups, t.Token
 	}
-	leave, err := d.boxes.enter(t, see, &c)
+	mounts, err := mountsOf(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	files, err := bring(ctx, t, c.Dir)
+	leave, err := d.boxes.enter(t, &sights{see, mounts}, &c)
+	if err != nil {
+		return nil, err
+	}
+	files, err := bring(ctx, t, c.Dir, mounts)
 	if err != nil {
 		return nil, errors.Join(err, leave())
 	}
 	c.Env = d.environment(t, c.Dir, socketOf(t, &c))
+	if t.Tree != "" && !t.Spec.Isolate {
+		c.Dir = t.Tree
+	}
 	change(&c)
 	p, err := Start(&c)
 	if err != nil {

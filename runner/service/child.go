@@ -47,7 +47,7 @@ func newProgram(ctx context.Context, line string, o *Options) (*program, error) 
 // task is what the next process is started as.
 func (p *program) task() *driver.Task {
 	token := p.opts.prefix() + strconv.FormatInt(p.count.Add(1), 10)
-	return &driver.Task{ID: navvy.TaskID{Job: navvy.JobID(token)}, Token: token, Spec: p.spec}
+	return &driver.Task{ID: navvy.TaskID{Job: navvy.JobID(token)}, Token: token, Spec: p.spec, Tree: p.opts.Tree}
 }
 
 // child is a process that serves until it ends.

@@ -26,6 +26,9 @@ type DriverOptions struct {
 	// name, ends what that has left. No two that live may have the same. Letters, digits
 	// and ".-:" only. Defaults to one of its own, after which nobody comes.
 	Name string
+	// Packages is a directory of this driver alone, made if need be, in which the packages of
+	// services are deployed. Defaults to none: services with packages are refused.
+	Packages string
 	// Concurrency is how many attempts run at once, for services to know. Defaults to unknown.
 	Concurrency int
 	// Rest is how long a service may be idle before it is disposed of. Defaults to 5 minutes.
@@ -60,6 +63,7 @@ type Driver struct {
 	count atomic.Int64
 	caps  func() *driver.Capabilities
 	pool  pool
+	trees trees
 
 	earlier *process.Predecessors
 
@@ -97,9 +101,13 @@ func NewDriver(o *DriverOptions) *Driver {
 	d.name = d.opts.Name + driverMark + rand.Text()[:8] + "."
 	d.earlier = process.NewPredecessors(d.opts.Processes, d.opts.Name+driverMark, d.name)
 	d.pool.rest, d.pool.room, d.pool.log = d.opts.Rest, d.opts.Idle, d.log
+	d.trees.dir = d.opts.Packages
 	d.caps = sync.OnceValue(func() *driver.Capabilities {
 		c := d.opts.Processes.Capabilities()
 		c.Kind, c.Asynchronous, c.Usage = navvy.KindService, true, false
+		if d.opts.Packages != "" {
+			c.Enforces = append(slices.Clip(c.Enforces), navvy.AbilityPackage)
+		}
 		return &c
 	})
 	return d
@@ -191,7 +199,7 @@ func (d *Driver) Close() error {
 	defer timer.Stop()
 	select {
 	case <-gone:
-		return nil
+		return d.trees.close()
 	case <-timer.C:
 		return fmt.Errorf("service: services are not over long after they were told to end: %w", navvy.ErrUnavailable)
 	}
@@ -202,13 +210,22 @@ func (d *Driver) open(ctx context.Context, t *driver.Task) (Service, error) {
 	if err := d.earlier.EndOnce(ctx); err != nil {
 		d.log.Warn("something of an earlier navvy's services is left", "err", err)
 	}
+	if t.Spec.Service.Package != nil {
+		return d.openPackaged(ctx, t)
+	}
+	return d.openIn(ctx, t, "")
+}
+
+// openIn opens an instance whose programs start in a directory that was deployed for them,
+// if there is one.
+func (d *Driver) openIn(ctx context.Context, t *driver.Task, tree string) (Service, error) {
 	s := t.Spec
 	limits := s.Limits
 	limits.Output = 0 // that is the attempt's
 	program, _, _ := strings.Cut(s.Service.Form, " ")
 	return Open(ctx, s.Service.Form, &Options{
 		Processes: d.opts.Processes, Name: d.name + strconv.FormatInt(d.count.Add(1), 10),
-		Env: joined(s.Service.Env, t.Env), Dir: s.Service.Dir, Limits: limits, Isolate: s.Isolate, Network: s.Network,
+		Env: joined(s.Service.Env, t.Env), Dir: s.Service.Dir, Tree: tree, Limits: limits, Isolate: s.Isolate, Network: s.Network,
 		Concurrency: d.opts.Concurrency, StartTimeout: d.opts.StartTimeout, Settle: d.opts.Settle,
 		Grace: s.Grace, MaxAnswer: d.opts.MaxAnswer, fresh: true, Logger: d.log.With("service", program, "owner", t.Owner),
 	})
@@ -226,6 +243,14 @@ func joined(env, more []string) []string {
 	return append(env, more...)
 }
 
+// packageKey names a package; empty for none.
+func packageKey(p *navvy.Package) string {
+	if p == nil {
+		return ""
+	}
+	return p.Owner + "/" + p.String() + "/" + p.SHA256
+}
+
 // keyed is what the key of an instance is made of, and the key.
 type keyed struct{ owner, key string }
 
@@ -239,7 +264,7 @@ func (d *Driver) keyOf(t *driver.Task) string {
 		limits := s.Limits
 		limits.Output = 0 // that is the attempt's
 		d.spec = s
-		d.kept = keyed{t.Owner, fmt.Sprintf("%q %q %q %q %v %s %+v %d ", t.Owner, v.Form, v.Env, v.Dir, s.Isolate, s.Network, limits, s.Grace)}
+		d.kept = keyed{t.Owner, fmt.Sprintf("%q %q %q %q %q %v %s %+v %d ", t.Owner, v.Form, v.Env, v.Dir, packageKey(v.Package), s.Isolate, s.Network, limits, s.Grace)}
 	}
 	return d.kept.key + strings.Join(t.Env, "\x00")
 }

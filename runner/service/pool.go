@@ -45,7 +45,7 @@ type instanceOf struct {
 }
 
 // take gives the service of a key, opened if need be, until give. The error of one that
-// cannot be opened is a *driver.Refusal.
+// cannot be opened is a *driver.Refusal, or a *driver.Away.
 func (p *pool) take(ctx context.Context, key, owner string, open func(context.Context) (Service, error)) (*instanceOf, error) {
 	p.mu.Lock()
 	if p.closed {
@@ -104,6 +104,9 @@ func refusalOf(err error) error {
 	}
 	if refusal, ok := errors.AsType[*driver.Refusal](err); ok {
 		return refusal
+	}
+	if away, ok := errors.AsType[*driver.Away](err); ok {
+		return away
 	}
 	return &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 }

@@ -93,6 +93,10 @@ type Options struct {
 	// Dir is the absolute working directory of programs. Defaults to a private one for
 	// each process, which needs a driver with a directory for these.
 	Dir string
+	// Tree is the absolute path of a directory that programs start in, in place of Dir: each
+	// has a private one beside it, as its home. Isolated ones cannot write to it. Nobody may
+	// remove it before Close has returned. Defaults to none.
+	Tree string
 	// Limits bound what each process uses. Its Output bounds what a cgi program may
 	// write; MaxAnswer does otherwise.
 	Limits navvy.Limits

@@ -94,6 +94,9 @@ var table = map[string]who{
 	"/navvy.v1.TaskFiles/Put":  workers,
 	"/navvy.v1.TaskFiles/Get":  workers,
 	"/navvy.v1.TaskFiles/Stat": workers,
+	"/navvy.v1.TaskFiles/List": workers,
+
+	"/navvy.v1.TaskFiles/GetPackage": workers,
 
 	"/navvy.v1.Identity/Join":         joiners,
 	"/navvy.v1.Identity/Whoami":       anybody,

@@ -155,6 +155,8 @@ var without = map[string]string{
 	"TaskFiles.Put":           "for workers",
 	"TaskFiles.Get":           "for workers",
 	"TaskFiles.Stat":          "for workers",
+	"TaskFiles.List":          "for workers",
+	"TaskFiles.GetPackage":    "for workers",
 	"TaskKV.Put":              "for workers",
 	"TaskKV.Get":              "for workers",
 	"TaskKV.List":             "for workers",

@@ -1059,6 +1059,107 @@ func (x *TaskFilesStatRequest) GetCall() *FilesStatRequest {
 	return nil
 }
 
+// TaskFilesListRequest is an attempt that asks for files.
+type TaskFilesListRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What it asks for.
+	Call          *FilesListRequest `protobuf:"bytes,2,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFilesListRequest) Reset() {
+	*x = TaskFilesListRequest{}
+	mi := &file_navvy_v1_files_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFilesListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFilesListRequest) ProtoMessage() {}
+
+func (x *TaskFilesListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFilesListRequest.ProtoReflect.Descriptor instead.
+func (*TaskFilesListRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TaskFilesListRequest) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *TaskFilesListRequest) GetCall() *FilesListRequest {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+// TaskFilesGetPackageRequest is an attempt that asks for the package of its service.
+type TaskFilesGetPackageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt       *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFilesGetPackageRequest) Reset() {
+	*x = TaskFilesGetPackageRequest{}
+	mi := &file_navvy_v1_files_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFilesGetPackageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFilesGetPackageRequest) ProtoMessage() {}
+
+func (x *TaskFilesGetPackageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFilesGetPackageRequest.ProtoReflect.Descriptor instead.
+func (*TaskFilesGetPackageRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TaskFilesGetPackageRequest) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
 var File_navvy_v1_files_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_files_proto_rawDesc = "" +
@@ -1120,18 +1221,26 @@ const file_navvy_v1_files_proto_rawDesc = "" +
 	"\x04call\x18\x02 \x01(\v2\x19.navvy.v1.FilesGetRequestR\x04call\"v\n" +
 	"\x14TaskFilesStatRequest\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12.\n" +
-	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesStatRequestR\x04call2\x9f\x03\n" +
+	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesStatRequestR\x04call\"v\n" +
+	"\x14TaskFilesListRequest\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12.\n" +
+	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesListRequestR\x04call\"L\n" +
+	"\x1aTaskFilesGetPackageRequest\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt2\x9f\x03\n" +
 	"\x05Files\x12>\n" +
 	"\x03Put\x12\x19.navvy.v1.FilesPutRequest\x1a\x1a.navvy.v1.FilesPutResponse(\x01\x12K\n" +
 	"\bPutKnown\x12\x1e.navvy.v1.FilesPutKnownRequest\x1a\x1f.navvy.v1.FilesPutKnownResponse\x12>\n" +
 	"\x03Get\x12\x19.navvy.v1.FilesGetRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01\x12?\n" +
 	"\x04Stat\x12\x1a.navvy.v1.FilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponse\x12A\n" +
 	"\x04List\x12\x1a.navvy.v1.FilesListRequest\x1a\x1b.navvy.v1.FilesListResponse0\x01\x12E\n" +
-	"\x06Remove\x12\x1c.navvy.v1.FilesRemoveRequest\x1a\x1d.navvy.v1.FilesRemoveResponse2\xdc\x01\n" +
+	"\x06Remove\x12\x1c.navvy.v1.FilesRemoveRequest\x1a\x1d.navvy.v1.FilesRemoveResponse2\xf5\x02\n" +
 	"\tTaskFiles\x12F\n" +
 	"\x03Put\x12\x1d.navvy.v1.TaskFilesPutRequest\x1a\x1e.navvy.v1.TaskFilesPutResponse(\x01\x12B\n" +
 	"\x03Get\x12\x1d.navvy.v1.TaskFilesGetRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01\x12C\n" +
-	"\x04Stat\x12\x1e.navvy.v1.TaskFilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponseB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
+	"\x04Stat\x12\x1e.navvy.v1.TaskFilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponse\x12E\n" +
+	"\x04List\x12\x1e.navvy.v1.TaskFilesListRequest\x1a\x1b.navvy.v1.FilesListResponse0\x01\x12P\n" +
+	"\n" +
+	"GetPackage\x12$.navvy.v1.TaskFilesGetPackageRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01B1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
 
 var (
 	file_navvy_v1_files_proto_rawDescOnce sync.Once
@@ -1145,32 +1254,34 @@ func file_navvy_v1_files_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_files_proto_rawDescData
 }
 
-var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_navvy_v1_files_proto_goTypes = []any{
-	(*File)(nil),                  // 0: navvy.v1.File
-	(*FilesPutRequest)(nil),       // 1: navvy.v1.FilesPutRequest
-	(*FilesPutHeader)(nil),        // 2: navvy.v1.FilesPutHeader
-	(*FilesPutEnd)(nil),           // 3: navvy.v1.FilesPutEnd
-	(*FilesPutResponse)(nil),      // 4: navvy.v1.FilesPutResponse
-	(*FilesPutKnownRequest)(nil),  // 5: navvy.v1.FilesPutKnownRequest
-	(*FilesPutKnownResponse)(nil), // 6: navvy.v1.FilesPutKnownResponse
-	(*FilesGetRequest)(nil),       // 7: navvy.v1.FilesGetRequest
-	(*FilesGetResponse)(nil),      // 8: navvy.v1.FilesGetResponse
-	(*FilesStatRequest)(nil),      // 9: navvy.v1.FilesStatRequest
-	(*FilesStatResponse)(nil),     // 10: navvy.v1.FilesStatResponse
-	(*FilesListRequest)(nil),      // 11: navvy.v1.FilesListRequest
-	(*FilesListResponse)(nil),     // 12: navvy.v1.FilesListResponse
-	(*FilesRemoveRequest)(nil),    // 13: navvy.v1.FilesRemoveRequest
-	(*FilesRemoveResponse)(nil),   // 14: navvy.v1.FilesRemoveResponse
-	(*TaskFilesPutRequest)(nil),   // 15: navvy.v1.TaskFilesPutRequest
-	(*TaskFilesPutResponse)(nil),  // 16: navvy.v1.TaskFilesPutResponse
-	(*TaskFilesGetRequest)(nil),   // 17: navvy.v1.TaskFilesGetRequest
-	(*TaskFilesStatRequest)(nil),  // 18: navvy.v1.TaskFilesStatRequest
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*AttemptRef)(nil),            // 20: navvy.v1.AttemptRef
+	(*File)(nil),                       // 0: navvy.v1.File
+	(*FilesPutRequest)(nil),            // 1: navvy.v1.FilesPutRequest
+	(*FilesPutHeader)(nil),             // 2: navvy.v1.FilesPutHeader
+	(*FilesPutEnd)(nil),                // 3: navvy.v1.FilesPutEnd
+	(*FilesPutResponse)(nil),           // 4: navvy.v1.FilesPutResponse
+	(*FilesPutKnownRequest)(nil),       // 5: navvy.v1.FilesPutKnownRequest
+	(*FilesPutKnownResponse)(nil),      // 6: navvy.v1.FilesPutKnownResponse
+	(*FilesGetRequest)(nil),            // 7: navvy.v1.FilesGetRequest
+	(*FilesGetResponse)(nil),           // 8: navvy.v1.FilesGetResponse
+	(*FilesStatRequest)(nil),           // 9: navvy.v1.FilesStatRequest
+	(*FilesStatResponse)(nil),          // 10: navvy.v1.FilesStatResponse
+	(*FilesListRequest)(nil),           // 11: navvy.v1.FilesListRequest
+	(*FilesListResponse)(nil),          // 12: navvy.v1.FilesListResponse
+	(*FilesRemoveRequest)(nil),         // 13: navvy.v1.FilesRemoveRequest
+	(*FilesRemoveResponse)(nil),        // 14: navvy.v1.FilesRemoveResponse
+	(*TaskFilesPutRequest)(nil),        // 15: navvy.v1.TaskFilesPutRequest
+	(*TaskFilesPutResponse)(nil),       // 16: navvy.v1.TaskFilesPutResponse
+	(*TaskFilesGetRequest)(nil),        // 17: navvy.v1.TaskFilesGetRequest
+	(*TaskFilesStatRequest)(nil),       // 18: navvy.v1.TaskFilesStatRequest
+	(*TaskFilesListRequest)(nil),       // 19: navvy.v1.TaskFilesListRequest
+	(*TaskFilesGetPackageRequest)(nil), // 20: navvy.v1.TaskFilesGetPackageRequest
+	(*timestamppb.Timestamp)(nil),      // 21: google.protobuf.Timestamp
+	(*AttemptRef)(nil),                 // 22: navvy.v1.AttemptRef
 }
 var file_navvy_v1_files_proto_depIdxs = []int32{
-	19, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
+	21, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
 	2,  // 1: navvy.v1.FilesPutRequest.header:type_name -> navvy.v1.FilesPutHeader
 	3,  // 2: navvy.v1.FilesPutRequest.end:type_name -> navvy.v1.FilesPutEnd
 	0,  // 3: navvy.v1.FilesPutResponse.file:type_name -> navvy.v1.File
@@ -1178,35 +1289,42 @@ var file_navvy_v1_files_proto_depIdxs = []int32{
 	0,  // 5: navvy.v1.FilesGetResponse.file:type_name -> navvy.v1.File
 	0,  // 6: navvy.v1.FilesStatResponse.file:type_name -> navvy.v1.File
 	0,  // 7: navvy.v1.FilesListResponse.files:type_name -> navvy.v1.File
-	20, // 8: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
+	22, // 8: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
 	1,  // 9: navvy.v1.TaskFilesPutRequest.part:type_name -> navvy.v1.FilesPutRequest
-	20, // 10: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
+	22, // 10: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
 	7,  // 11: navvy.v1.TaskFilesGetRequest.call:type_name -> navvy.v1.FilesGetRequest
-	20, // 12: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
+	22, // 12: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
 	9,  // 13: navvy.v1.TaskFilesStatRequest.call:type_name -> navvy.v1.FilesStatRequest
-	1,  // 14: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
-	5,  // 15: navvy.v1.Files.PutKnown:input_type -> navvy.v1.FilesPutKnownRequest
-	7,  // 16: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
-	9,  // 17: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
-	11, // 18: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
-	13, // 19: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
-	15, // 20: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
-	17, // 21: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
-	18, // 22: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
-	4,  // 23: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
-	6,  // 24: navvy.v1.Files.PutKnown:output_type -> navvy.v1.FilesPutKnownResponse
-	8,  // 25: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
-	10, // 26: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
-	12, // 27: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
-	14, // 28: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
-	16, // 29: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
-	8,  // 30: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
-	10, // 31: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
-	23, // [23:32] is the sub-list for method output_type
-	14, // [14:23] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	22, // 14: navvy.v1.TaskFilesListRequest.attempt:type_name -> navvy.v1.AttemptRef
+	11, // 15: navvy.v1.TaskFilesListRequest.call:type_name -> navvy.v1.FilesListRequest
+	22, // 16: navvy.v1.TaskFilesGetPackageRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 17: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
+	5,  // 18: navvy.v1.Files.PutKnown:input_type -> navvy.v1.FilesPutKnownRequest
+	7,  // 19: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
+	9,  // 20: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
+	11, // 21: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
+	13, // 22: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
+	15, // 23: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
+	17, // 24: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
+	18, // 25: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
+	19, // 26: navvy.v1.TaskFiles.List:input_type -> navvy.v1.TaskFilesListRequest
+	20, // 27: navvy.v1.TaskFiles.GetPackage:input_type -> navvy.v1.TaskFilesGetPackageRequest
+	4,  // 28: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
+	6,  // 29: navvy.v1.Files.PutKnown:output_type -> navvy.v1.FilesPutKnownResponse
+	8,  // 30: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
+	10, // 31: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
+	12, // 32: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
+	14, // 33: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
+	16, // 34: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
+	8,  // 35: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
+	10, // 36: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
+	12, // 37: navvy.v1.TaskFiles.List:output_type -> navvy.v1.FilesListResponse
+	8,  // 38: navvy.v1.TaskFiles.GetPackage:output_type -> navvy.v1.FilesGetResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_files_proto_init() }
@@ -1222,7 +1340,7 @@ func file_navvy_v1_files_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_files_proto_rawDesc), len(file_navvy_v1_files_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -339,9 +339,11 @@ var Files_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	TaskFiles_Put_FullMethodName  = "/navvy.v1.TaskFiles/Put"
-	TaskFiles_Get_FullMethodName  = "/navvy.v1.TaskFiles/Get"
-	TaskFiles_Stat_FullMethodName = "/navvy.v1.TaskFiles/Stat"
+	TaskFiles_Put_FullMethodName        = "/navvy.v1.TaskFiles/Put"
+	TaskFiles_Get_FullMethodName        = "/navvy.v1.TaskFiles/Get"
+	TaskFiles_Stat_FullMethodName       = "/navvy.v1.TaskFiles/Stat"
+	TaskFiles_List_FullMethodName       = "/navvy.v1.TaskFiles/List"
+	TaskFiles_GetPackage_FullMethodName = "/navvy.v1.TaskFiles/GetPackage"
 )
 
 // TaskFilesClient is the client API for TaskFiles service.
@@ -359,6 +361,12 @@ type TaskFilesClient interface {
 	Get(ctx context.Context, in *TaskFilesGetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesGetResponse], error)
 	// Stat is that of Files.
 	Stat(ctx context.Context, in *TaskFilesStatRequest, opts ...grpc.CallOption) (*FilesStatResponse, error)
+	// List is that of Files.
+	List(ctx context.Context, in *TaskFilesListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesListResponse], error)
+	// GetPackage gives the archive of the package that the attempt's service has, whoever
+	// owns it. NOT_FOUND if it was removed, FAILED_PRECONDITION if it is another one than
+	// when the job was accepted.
+	GetPackage(ctx context.Context, in *TaskFilesGetPackageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesGetResponse], error)
 }
 
 type taskFilesClient struct {
@@ -411,6 +419,44 @@ func (c *taskFilesClient) Stat(ctx context.Context, in *TaskFilesStatRequest, op
 	return out, nil
 }
 
+func (c *taskFilesClient) List(ctx context.Context, in *TaskFilesListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesListResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TaskFiles_ServiceDesc.Streams[2], TaskFiles_List_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TaskFilesListRequest, FilesListResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TaskFiles_ListClient = grpc.ServerStreamingClient[FilesListResponse]
+
+func (c *taskFilesClient) GetPackage(ctx context.Context, in *TaskFilesGetPackageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesGetResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TaskFiles_ServiceDesc.Streams[3], TaskFiles_GetPackage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TaskFilesGetPackageRequest, FilesGetResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TaskFiles_GetPackageClient = grpc.ServerStreamingClient[FilesGetResponse]
+
 // TaskFilesServer is the server API for TaskFiles service.
 // All implementations must embed UnimplementedTaskFilesServer
 // for forward compatibility.
@@ -426,6 +472,12 @@ type TaskFilesServer interface {
 	Get(*TaskFilesGetRequest, grpc.ServerStreamingServer[FilesGetResponse]) error
 	// Stat is that of Files.
 	Stat(context.Context, *TaskFilesStatRequest) (*FilesStatResponse, error)
+	// List is that of Files.
+	List(*TaskFilesListRequest, grpc.ServerStreamingServer[FilesListResponse]) error
+	// GetPackage gives the archive of the package that the attempt's service has, whoever
+	// owns it. NOT_FOUND if it was removed, FAILED_PRECONDITION if it is another one than
+	// when the job was accepted.
+	GetPackage(*TaskFilesGetPackageRequest, grpc.ServerStreamingServer[FilesGetResponse]) error
 	mustEmbedUnimplementedTaskFilesServer()
 }
 
@@ -444,6 +496,12 @@ func (UnimplementedTaskFilesServer) Get(*TaskFilesGetRequest, grpc.ServerStreami
 }
 func (UnimplementedTaskFilesServer) Stat(context.Context, *TaskFilesStatRequest) (*FilesStatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Stat not implemented")
+}
+func (UnimplementedTaskFilesServer) List(*TaskFilesListRequest, grpc.ServerStreamingServer[FilesListResponse]) error {
+	return status.Error(codes.Unimplemented, "method List not implemented")
+}
+func (UnimplementedTaskFilesServer) GetPackage(*TaskFilesGetPackageRequest, grpc.ServerStreamingServer[FilesGetResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetPackage not implemented")
 }
 func (UnimplementedTaskFilesServer) mustEmbedUnimplementedTaskFilesServer() {}
 func (UnimplementedTaskFilesServer) testEmbeddedByValue()                   {}
@@ -502,6 +560,28 @@ func _TaskFiles_Stat_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TaskFiles_List_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TaskFilesListRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TaskFilesServer).List(m, &grpc.GenericServerStream[TaskFilesListRequest, FilesListResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TaskFiles_ListServer = grpc.ServerStreamingServer[FilesListResponse]
+
+func _TaskFiles_GetPackage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TaskFilesGetPackageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TaskFilesServer).GetPackage(m, &grpc.GenericServerStream[TaskFilesGetPackageRequest, FilesGetResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TaskFiles_GetPackageServer = grpc.ServerStreamingServer[FilesGetResponse]
+
 // TaskFiles_ServiceDesc is the grpc.ServiceDesc for TaskFiles service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -523,6 +603,16 @@ var TaskFiles_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Get",
 			Handler:       _TaskFiles_Get_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "List",
+			Handler:       _TaskFiles_List_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetPackage",
+			Handler:       _TaskFiles_GetPackage_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -434,7 +434,9 @@ type Stage struct {
 	// 1, to wherever it is waited for. Lower-case letters and digits; empty if nothing is.
 	Transfer string `protobuf:"bytes,3,opt,name=transfer,proto3" json:"transfer,omitempty"`
 	// Both folders go once all tasks have succeeded and all was copied; who waits does it.
-	Cleanup       bool `protobuf:"varint,4,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
+	Cleanup bool `protobuf:"varint,4,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
+	// Folders, before it starts.
+	Mounts        []*StagedFolder `protobuf:"bytes,5,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -497,6 +499,70 @@ func (x *Stage) GetCleanup() bool {
 	return false
 }
 
+func (x *Stage) GetMounts() []*StagedFolder {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+// StagedFolder is a folder that an attempt finds in its working directory, with all that is
+// in it: as a copy, or where its worker has the share itself, as a mount. What the attempt
+// changes there is lost, or refused.
+type StagedFolder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name among the owner's files, with placeholders; a dot for all of them.
+	From []byte `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// Its path in the working directory, with placeholders; that of from if empty.
+	To            []byte `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StagedFolder) Reset() {
+	*x = StagedFolder{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StagedFolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StagedFolder) ProtoMessage() {}
+
+func (x *StagedFolder) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StagedFolder.ProtoReflect.Descriptor instead.
+func (*StagedFolder) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StagedFolder) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *StagedFolder) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
 // StagedInput is a file that an attempt finds in its working directory.
 type StagedInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -510,7 +576,7 @@ type StagedInput struct {
 
 func (x *StagedInput) Reset() {
 	*x = StagedInput{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +588,7 @@ func (x *StagedInput) String() string {
 func (*StagedInput) ProtoMessage() {}
 
 func (x *StagedInput) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[2]
+	mi := &file_navvy_v1_spec_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +601,7 @@ func (x *StagedInput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedInput.ProtoReflect.Descriptor instead.
 func (*StagedInput) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StagedInput) GetFrom() []byte {
@@ -570,7 +636,7 @@ type StagedOutput struct {
 
 func (x *StagedOutput) Reset() {
 	*x = StagedOutput{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +648,7 @@ func (x *StagedOutput) String() string {
 func (*StagedOutput) ProtoMessage() {}
 
 func (x *StagedOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[3]
+	mi := &file_navvy_v1_spec_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +661,7 @@ func (x *StagedOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagedOutput.ProtoReflect.Descriptor instead.
 func (*StagedOutput) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StagedOutput) GetPattern() []byte {
@@ -650,7 +716,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +728,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[4]
+	mi := &file_navvy_v1_spec_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +741,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Limits) GetCpusMilli() int64 {
@@ -763,7 +829,7 @@ type Ulimit struct {
 
 func (x *Ulimit) Reset() {
 	*x = Ulimit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +841,7 @@ func (x *Ulimit) String() string {
 func (*Ulimit) ProtoMessage() {}
 
 func (x *Ulimit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[5]
+	mi := &file_navvy_v1_spec_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +854,7 @@ func (x *Ulimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ulimit.ProtoReflect.Descriptor instead.
 func (*Ulimit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ulimit) GetName() string {
@@ -837,7 +903,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +915,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[6]
+	mi := &file_navvy_v1_spec_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +928,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Command) GetArgs() [][]byte {
@@ -923,7 +989,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1001,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[7]
+	mi := &file_navvy_v1_spec_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1014,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
 }
 
 // Function calls a registered Python function once for each input.
@@ -977,7 +1043,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1055,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[8]
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1068,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Function) GetId() string {
@@ -1064,14 +1130,16 @@ type Service struct {
 	// The environment of its program, NAME=VALUE each.
 	Env [][]byte `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
 	// The absolute working directory of its program; empty for one of its own.
-	Dir           []byte `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	Dir []byte `protobuf:"bytes,3,opt,name=dir,proto3" json:"dir,omitempty"`
+	// What its program is started in, in place of a directory.
+	Package       *Package `protobuf:"bytes,4,opt,name=package,proto3" json:"package,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1151,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1164,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Service) GetForm() string {
@@ -1120,6 +1188,89 @@ func (x *Service) GetDir() []byte {
 	return nil
 }
 
+func (x *Service) GetPackage() *Package {
+	if x != nil {
+		return x.Package
+	}
+	return nil
+}
+
+// Package names the files of a service: a directory that was packed, among the files of
+// its owner. In an API call only the name and the version are set: it is the caller's own,
+// and NOT_FOUND if there is none.
+type Package struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Up to 100 letters, digits and "._+-".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Likewise.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Whose it is: of a job its owner, of a queue whoever has given it the service.
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// What its archive held when the job or the settings were accepted, in hexadecimal
+	// digits. Nothing else is deployed.
+	Sha256        string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Package) Reset() {
+	*x = Package{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Package) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Package) ProtoMessage() {}
+
+func (x *Package) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Package.ProtoReflect.Descriptor instead.
+func (*Package) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Package) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Package) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Package) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Package) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
 // Retry is the policy after a failed attempt.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1135,7 +1286,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1298,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1311,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -1197,7 +1348,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1360,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1373,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -1279,7 +1430,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1442,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1455,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Job) GetId() string {
@@ -1431,7 +1582,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1594,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1607,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1529,7 +1680,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1692,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1705,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Status) GetState() State {
@@ -1654,7 +1805,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1817,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1830,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1709,7 +1860,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1872,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1885,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1776,7 +1927,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1939,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1952,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -1883,7 +2034,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +2046,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +2059,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Output) GetInline() []byte {
@@ -1989,7 +2140,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2152,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2165,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -2122,7 +2273,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2285,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2298,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -2212,7 +2363,7 @@ type Abilities struct {
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2375,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2388,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Abilities) GetKind() string {
@@ -2292,7 +2443,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2455,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2468,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Offer) GetLabels() map[string]string {
@@ -2377,12 +2528,16 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x06\n" +
 	"\x04kindB\n" +
 	"\n" +
-	"\b_isolate\"\x8e\x01\n" +
+	"\b_isolate\"\xbe\x01\n" +
 	"\x05Stage\x12%\n" +
 	"\x02in\x18\x01 \x03(\v2\x15.navvy.v1.StagedInputR\x02in\x12(\n" +
 	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\x12\x1a\n" +
 	"\btransfer\x18\x03 \x01(\tR\btransfer\x12\x18\n" +
-	"\acleanup\x18\x04 \x01(\bR\acleanup\"1\n" +
+	"\acleanup\x18\x04 \x01(\bR\acleanup\x12.\n" +
+	"\x06mounts\x18\x05 \x03(\v2\x16.navvy.v1.StagedFolderR\x06mounts\"2\n" +
+	"\fStagedFolder\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\"1\n" +
 	"\vStagedInput\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\"T\n" +
@@ -2425,11 +2580,17 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x14\n" +
 	"\x05batch\x18\x05 \x01(\bR\x05batch\x12\x12\n" +
 	"\x04path\x18\x06 \x03(\tR\x04path\x12\x18\n" +
-	"\amodules\x18\a \x01(\tR\amodules\"A\n" +
+	"\amodules\x18\a \x01(\tR\amodules\"n\n" +
 	"\aService\x12\x12\n" +
 	"\x04form\x18\x01 \x01(\tR\x04form\x12\x10\n" +
 	"\x03env\x18\x02 \x03(\fR\x03env\x12\x10\n" +
-	"\x03dir\x18\x03 \x01(\fR\x03dir\"\x8a\x01\n" +
+	"\x03dir\x18\x03 \x01(\fR\x03dir\x12+\n" +
+	"\apackage\x18\x04 \x01(\v2\x11.navvy.v1.PackageR\apackage\"e\n" +
+	"\aPackage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\"\x8a\x01\n" +
 	"\x05Retry\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\x05R\x03max\x123\n" +
 	"\abackoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12:\n" +
@@ -2572,83 +2733,87 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
 	(Outcome)(0),                  // 2: navvy.v1.Outcome
 	(*Spec)(nil),                  // 3: navvy.v1.Spec
 	(*Stage)(nil),                 // 4: navvy.v1.Stage
-	(*StagedInput)(nil),           // 5: navvy.v1.StagedInput
-	(*StagedOutput)(nil),          // 6: navvy.v1.StagedOutput
-	(*Limits)(nil),                // 7: navvy.v1.Limits
-	(*Ulimit)(nil),                // 8: navvy.v1.Ulimit
-	(*Command)(nil),               // 9: navvy.v1.Command
-	(*Noop)(nil),                  // 10: navvy.v1.Noop
-	(*Function)(nil),              // 11: navvy.v1.Function
-	(*Service)(nil),               // 12: navvy.v1.Service
-	(*Retry)(nil),                 // 13: navvy.v1.Retry
-	(*MaxFails)(nil),              // 14: navvy.v1.MaxFails
-	(*Job)(nil),                   // 15: navvy.v1.Job
-	(*Counts)(nil),                // 16: navvy.v1.Counts
-	(*Status)(nil),                // 17: navvy.v1.Status
-	(*JobStatus)(nil),             // 18: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 19: navvy.v1.Exit
-	(*Usage)(nil),                 // 20: navvy.v1.Usage
-	(*Output)(nil),                // 21: navvy.v1.Output
-	(*Attempt)(nil),               // 22: navvy.v1.Attempt
-	(*Result)(nil),                // 23: navvy.v1.Result
-	(*Abilities)(nil),             // 24: navvy.v1.Abilities
-	(*Offer)(nil),                 // 25: navvy.v1.Offer
-	nil,                           // 26: navvy.v1.Spec.LabelsEntry
-	nil,                           // 27: navvy.v1.Spec.ResourcesEntry
-	nil,                           // 28: navvy.v1.Offer.LabelsEntry
-	nil,                           // 29: navvy.v1.Offer.ResourcesEntry
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*StagedFolder)(nil),          // 5: navvy.v1.StagedFolder
+	(*StagedInput)(nil),           // 6: navvy.v1.StagedInput
+	(*StagedOutput)(nil),          // 7: navvy.v1.StagedOutput
+	(*Limits)(nil),                // 8: navvy.v1.Limits
+	(*Ulimit)(nil),                // 9: navvy.v1.Ulimit
+	(*Command)(nil),               // 10: navvy.v1.Command
+	(*Noop)(nil),                  // 11: navvy.v1.Noop
+	(*Function)(nil),              // 12: navvy.v1.Function
+	(*Service)(nil),               // 13: navvy.v1.Service
+	(*Package)(nil),               // 14: navvy.v1.Package
+	(*Retry)(nil),                 // 15: navvy.v1.Retry
+	(*MaxFails)(nil),              // 16: navvy.v1.MaxFails
+	(*Job)(nil),                   // 17: navvy.v1.Job
+	(*Counts)(nil),                // 18: navvy.v1.Counts
+	(*Status)(nil),                // 19: navvy.v1.Status
+	(*JobStatus)(nil),             // 20: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 21: navvy.v1.Exit
+	(*Usage)(nil),                 // 22: navvy.v1.Usage
+	(*Output)(nil),                // 23: navvy.v1.Output
+	(*Attempt)(nil),               // 24: navvy.v1.Attempt
+	(*Result)(nil),                // 25: navvy.v1.Result
+	(*Abilities)(nil),             // 26: navvy.v1.Abilities
+	(*Offer)(nil),                 // 27: navvy.v1.Offer
+	nil,                           // 28: navvy.v1.Spec.LabelsEntry
+	nil,                           // 29: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 30: navvy.v1.Offer.LabelsEntry
+	nil,                           // 31: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
-	9,  // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
-	10, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	11, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
-	12, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
-	30, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	30, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	13, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
-	7,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	26, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
-	27, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	10, // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
+	11, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
+	12, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
+	13, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
+	32, // 4: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	32, // 5: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	15, // 6: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	8,  // 7: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
+	28, // 8: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	29, // 9: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
 	4,  // 10: navvy.v1.Spec.stage:type_name -> navvy.v1.Stage
-	5,  // 11: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
-	6,  // 12: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
-	8,  // 13: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
-	30, // 14: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	30, // 15: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	31, // 16: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 17: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 18: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	14, // 19: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	30, // 20: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 21: navvy.v1.Status.state:type_name -> navvy.v1.State
-	16, // 22: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	31, // 23: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	31, // 24: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	20, // 25: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
-	15, // 26: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	17, // 27: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 28: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	19, // 29: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	20, // 30: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	21, // 31: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 32: navvy.v1.Result.state:type_name -> navvy.v1.State
-	22, // 33: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	28, // 34: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
-	29, // 35: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	6,  // 11: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
+	7,  // 12: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
+	5,  // 13: navvy.v1.Stage.mounts:type_name -> navvy.v1.StagedFolder
+	9,  // 14: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
+	14, // 15: navvy.v1.Service.package:type_name -> navvy.v1.Package
+	32, // 16: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	32, // 17: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	33, // 18: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 19: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 20: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	16, // 21: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	32, // 22: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 23: navvy.v1.Status.state:type_name -> navvy.v1.State
+	18, // 24: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	33, // 25: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	33, // 26: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	22, // 27: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	17, // 28: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	19, // 29: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 30: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	21, // 31: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	22, // 32: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	23, // 33: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 34: navvy.v1.Result.state:type_name -> navvy.v1.State
+	24, // 35: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	30, // 36: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	31, // 37: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2662,14 +2827,14 @@ func file_navvy_v1_spec_proto_init() {
 		(*Spec_Function)(nil),
 		(*Spec_Service)(nil),
 	}
-	file_navvy_v1_spec_proto_msgTypes[20].OneofWrappers = []any{}
+	file_navvy_v1_spec_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2,6 +2,7 @@ package isolate
 
 import (
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,8 +39,20 @@ type Box struct {
 	// directory that Isolate hides. Those that are not there are left out. Only with
 	// Isolate. Whoever names them lets the attempt past the rights of what leads there.
 	See []string
+	// Tree is the absolute path of a directory that it sees at TreeDir, where it starts, and
+	// cannot write to, also if it could not get to it. Only with Isolate. Defaults to none.
+	Tree string
+	// Mounts are directories that it sees in its private one, and cannot write to, whoever may
+	// read what leads to them. Only with Private.
+	Mounts []Mount
 	// Hostname defaults to DefaultHostname. Only with Isolate.
 	Hostname string
+}
+
+// Mount is a directory that an attempt sees in its private one.
+type Mount struct {
+	Source string // absolute
+	Path   string // below WorkDir, as io/fs has it
 }
 
 // DefaultHostname is the name of the host that an isolated attempt sees.
@@ -47,6 +60,9 @@ const DefaultHostname = "navvy"
 
 // WorkDir is where an isolated attempt sees its private working directory.
 const WorkDir = "/tmp/work"
+
+// TreeDir is where an isolated attempt sees the tree of its Box.
+const TreeDir = "/tmp/package"
 
 // SocketPath is where an isolated attempt sees the socket of its Box.
 const SocketPath = "/tmp/navvy.sock"
@@ -63,28 +79,43 @@ func (b *Box) Empty() bool {
 func (b *Box) validate() error {
 	switch {
 	case !b.Isolate && b.apart():
-		return fmt.Errorf("isolate: a private directory, a user, a socket, directories to see or a host name need isolation: %w", navvy.ErrInvalid)
+		return fmt.Errorf("isolate: a private directory, a user, a socket, a tree, directories to see or a host name need isolation: %w", navvy.ErrInvalid)
 	case b.Private && b.Dir != "":
 		return fmt.Errorf("isolate: working directory %s and a private one: %w", b.Dir, navvy.ErrInvalid)
-	case relative(b.Dir):
-		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
-	case relative(b.Socket):
-		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
-	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
-		return fmt.Errorf("isolate: directories %q to see: want absolute ones: %w", b.See, navvy.ErrInvalid)
 	case b.UID < 0 || int64(b.UID) >= 1<<32-1:
 		return fmt.Errorf("isolate: there is no user %d: %w", b.UID, navvy.ErrInvalid)
 	case len(b.Hostname) > maxHostname:
 		return fmt.Errorf("isolate: host name %q is longer than %d bytes: %w", b.Hostname, maxHostname, navvy.ErrInvalid)
-	case strings.ContainsRune(b.Dir+b.Program+b.Hostname+b.Socket, 0):
-		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname, b.Socket}, navvy.ErrInvalid)
+	case strings.ContainsRune(b.Dir+b.Program+b.Hostname+b.Socket+b.Tree, 0):
+		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname, b.Socket, b.Tree}, navvy.ErrInvalid)
+	}
+	return b.validatePaths()
+}
+
+// validatePaths is validate for what must be absolute.
+func (b *Box) validatePaths() error {
+	switch {
+	case relative(b.Dir):
+		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
+	case relative(b.Socket):
+		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
+	case relative(b.Tree):
+		return fmt.Errorf("isolate: the tree %q is not absolute: %w", b.Tree, navvy.ErrInvalid)
+	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
+		return fmt.Errorf("isolate: directories %q to see: want absolute ones: %w", b.See, navvy.ErrInvalid)
+	case len(b.Mounts) > 0 && !b.Private || slices.ContainsFunc(b.Mounts, func(m Mount) bool { return !m.valid() }):
+		return fmt.Errorf("isolate: mounts %q: want absolute directories, and paths in a private one: %w", b.Mounts, navvy.ErrInvalid)
 	}
 	return nil
 }
 
+func (m *Mount) valid() bool {
+	return filepath.IsAbs(m.Source) && !strings.ContainsRune(m.Source+m.Path, 0) && fs.ValidPath(m.Path) && m.Path != "."
+}
+
 // apart tells whether something is asked for that only isolation gives.
 func (b *Box) apart() bool {
-	return b.Private || b.UID != 0 || b.Hostname != "" || b.Socket != "" || b.See != nil
+	return b.Private || b.UID != 0 || b.Hostname != "" || b.Socket != "" || b.Tree != "" || b.See != nil
 }
 
 // relative tells whether there is a path, and it is not absolute.

@@ -45,7 +45,7 @@ func (h *Host) Plan(b Box) (*Plan, error) {
 
 // plan is Plan whatever the host allows.
 func (h *Host) plan(b Box, rootless bool) (*Plan, error) {
-	b.Ulimits, b.See = slices.Clone(b.Ulimits), slices.Clone(b.See)
+	b.Ulimits, b.See, b.Mounts = slices.Clone(b.Ulimits), slices.Clone(b.See), slices.Clone(b.Mounts)
 	program := &boot.Program{Init: b.Isolate, Status: StatusFD, Before: closeRest()}
 	p := &Plan{box: b, init: b.Isolate, flags: flagsOf(&b), socket: b.Socket != "" && h.hides(filepath.Dir(SocketPath))}
 	if rootless && p.flags != 0 {
