@@ -67,12 +67,16 @@ func (s *Share) Remove(ctx context.Context, key string) error {
 	return s.wrap("remove", key, s.explain(ctx, err))
 }
 
-// Move gives a file another name, in the place of one that is there. If it fails in the
-// midst, the file has both names: it can be done again. In S3 a file of more than 5 GiB
-// cannot be moved.
+// Move gives a file another name, in the place of one that is there. Where that is not one
+// step, the file has both names if it fails in the midst: it can be done again. In S3 a file
+// of more than 5 GiB cannot be moved.
 func (s *Share) Move(ctx context.Context, from, to string) error {
 	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
-	if err == nil && from != to {
+	switch {
+	case err != nil || from == to:
+	case s.move != nil:
+		err = s.move(ctx, from, to)
+	default:
 		if err = s.bucket.Copy(ctx, to, from, nil); err == nil {
 			err = s.bucket.Delete(ctx, from)
 		}

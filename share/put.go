@@ -69,7 +69,7 @@ func wrongSum(want, got string) error {
 
 // write puts a file whose checksum is sum, if that is not empty.
 func (s *Share) write(ctx context.Context, key string, r io.Reader, sum string, o *PutOptions) (File, error) {
-	var own *dirbucket.Writer
+	var own interface{ SHA256() string }
 	in := &incoming{ctx: ctx, r: r, progress: o.Progress, sum: sum}
 	wo := &blob.WriterOptions{
 		ContentType: "application/octet-stream", IfNotExist: o.IfAbsent,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
@@ -58,14 +59,35 @@ func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
 		at = a.env("NAVVY_SHARE")
 	}
 	if at == "" {
-		return nil // the data directory
+		inside, err := a.filesInEngine(cfg.Dir)
+		if err != nil || !inside {
+			return err // the data directory
+		}
+		at = engineShare
 	}
-	open := func(ctx context.Context) (*share.Share, error) {
+	if at == engineShare {
+		cfg.OpenFiles = func(_ context.Context, eng *engine.Engine) (*share.Share, error) { return holder.EngineShare(eng), nil }
+		return nil
+	}
+	cfg.OpenFiles = func(ctx context.Context, _ *engine.Engine) (*share.Share, error) {
 		s, err := share.Open(ctx, at, &share.Options{AzureConnection: a.env("AZURE_STORAGE_CONNECTION_STRING")})
 		return s, shareHint(err)
 	}
-	cfg.OpenFiles = open
 	return nil
+}
+
+// engineShare is what stands for a URL where a server's own store keeps the files of owners.
+const engineShare = "engine:"
+
+// filesInEngine tells whether a server's store keeps files if nobody says where: if it is
+// elsewhere, so that nothing depends on this machine's disk, and there are none on it yet.
+func (a *app) filesInEngine(dir *holder.Dir) (bool, error) {
+	store, err := a.storeURL()
+	if err != nil || store == "" {
+		return false, err
+	}
+	here, err := dir.KeepsFiles()
+	return !here, err
 }
 
 // ErrorCode tells of what kind an error is.
