@@ -65,6 +65,9 @@ func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
 		}
 		at = engineShare
 	}
+	if strings.HasPrefix(at, engineShare) && at != engineShare {
+		return usagef("--share %s: want %s and nothing behind it", at, engineShare)
+	}
 	if at == engineShare {
 		cfg.OpenFiles = func(_ context.Context, eng *engine.Engine) (*share.Share, error) { return holder.EngineShare(eng), nil }
 		return nil
