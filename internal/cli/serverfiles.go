@@ -59,11 +59,11 @@ func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
 		at = a.env("NAVVY_SHARE")
 	}
 	if at == "" {
-		inside, err := a.filesInEngine(cfg.Dir)
-		if err != nil || !inside {
+		if store, err := a.storeURL(); err != nil || store == "" {
 			return err // the data directory
 		}
-		at = engineShare
+		cfg.OpenFiles = withStore(cfg.Dir)
+		return nil
 	}
 	if strings.HasPrefix(at, engineShare) && at != engineShare {
 		return usagef("--share %s: want %s and nothing behind it", at, engineShare)
@@ -82,15 +82,28 @@ func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
 // engineShare is what stands for a URL where a server's own store keeps the files of owners.
 const engineShare = "engine:"
 
-// filesInEngine tells whether a server's store keeps files if nobody says where: if it is
-// elsewhere, so that nothing depends on this machine's disk, and there are none on it yet.
-func (a *app) filesInEngine(dir *holder.Dir) (bool, error) {
-	store, err := a.storeURL()
-	if err != nil || store == "" {
-		return false, err
+// withStore opens the files of a server whose store is elsewhere, if nobody says where they
+// are: they are there, too, so that nothing depends on this machine's disk, unless an earlier
+// server has kept them here, and none there.
+func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Share, error) {
+	return func(ctx context.Context, eng *engine.Engine) (*share.Share, error) {
+		there := false
+		err := eng.Files().Scan(ctx, "", "", func(*engine.File) error {
+			there = true
+			return engine.ErrStop
+		})
+		if err != nil && !errors.Is(err, navvy.ErrCorrupt) { // a damaged one is one
+			return nil, err
+		}
+		here, err2 := dir.KeepsFiles()
+		if err2 != nil {
+			return nil, err2
+		}
+		if here && !there && err == nil {
+			return dir.OpenShare()
+		}
+		return holder.EngineShare(eng), nil
 	}
-	here, err := dir.KeepsFiles()
-	return !here, err
 }
 
 // ErrorCode tells of what kind an error is.
