@@ -16,7 +16,7 @@ import (
 func TestFilesWithStore(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := holder.OpenDir(path)

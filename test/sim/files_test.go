@@ -26,59 +26,72 @@ type files struct {
 // longFile is more than what the map takes.
 const longFile = 64<<10 + 1
 
+// fileChange is one call about a file, and what it should do.
+type fileChange struct {
+	what  string
+	fits  bool // its conditions hold
+	after map[string]string
+	call  func() error
+}
+
+// drawFileChange draws a put, a move or a removal.
+func (s *sim) drawFileChange(name, content string) fileChange {
+	sure := s.model.files.sure
+	old, exists := sure[name]
+	c := fileChange{fits: true, after: maps.Clone(sure)}
+	var o engine.FileOptions
+	switch s.rng.IntN(5) {
+	case 0:
+		c.what, c.fits = "remove", exists
+		delete(c.after, name)
+		c.call = func() error { return s.eng.Files().Delete(s.ctx, name) }
+		return c
+	case 1:
+		to := fmt.Sprint("file ", s.rng.IntN(3))
+		c.what, c.fits = "move to "+to, exists
+		delete(c.after, name)
+		c.after[to] = old
+		c.call = func() error { return s.eng.Files().Move(s.ctx, name, to) }
+		return c
+	case 2:
+		o.IfAbsent, c.fits = true, !exists
+	}
+	c.what = fmt.Sprintf("put %d bytes", len(content))
+	c.after[name] = content
+	c.call = func() error { return s.putFile(name, content, o) }
+	return c
+}
+
 // changeFile puts, moves or removes a file, or begins one and lets it lie.
 func (s *sim) changeFile() {
 	if !s.lookAtFiles() {
 		return
 	}
-	m := &s.model.files
-	name, other := fmt.Sprint("file ", s.rng.IntN(3)), fmt.Sprint("file ", s.rng.IntN(3))
-	_, exists := m.sure[name]
-	after := maps.Clone(m.sure)
-	content := fmt.Sprintf("step %d, boot %d", s.steps, s.boots)
+	name, content := fmt.Sprint("file ", s.rng.IntN(3)), fmt.Sprintf("step %d, boot %d", s.steps, s.boots)
 	if s.chance(50) {
 		content += strings.Repeat(".", longFile)
 	}
-	fits, what := true, "put"
-	var err error
-	switch s.rng.IntN(6) {
-	case 0:
-		what, fits = "remove", exists
-		delete(after, name)
-		err = s.eng.Files().Delete(s.ctx, name)
-	case 1:
-		what, fits = "move to "+other, exists
-		if exists && other != name {
-			after[other] = after[name]
-			delete(after, name)
-		}
-		err = s.eng.Files().Move(s.ctx, name, other)
-	case 2:
-		what, fits = "put if absent", !exists
-		after[name] = content
-		err = s.putFile(name, content, engine.FileOptions{IfAbsent: true})
-	case 3:
+	if s.chance(15) {
 		s.beginFile(name, content)
 		return
-	default:
-		after[name] = content
-		err = s.putFile(name, content, engine.FileOptions{})
 	}
-	s.note("%s %s, %d bytes: %v", what, name, len(content), err)
+	m, c := &s.model.files, s.drawFileChange(name, content)
+	err := c.call()
+	s.note("%s, %s: %v", name, c.what, err)
 	switch s.call("change a file", err, navvy.ErrNotFound, navvy.ErrExists, navvy.ErrExhausted) {
 	case cut:
-		if fits {
-			m.maybe = append(m.maybe, after)
+		if c.fits {
+			m.maybe = append(m.maybe, c.after)
 		}
 	case refused:
-		if fits && !errors.Is(err, navvy.ErrExhausted) {
-			s.violate(ruleFiles, "%s of %s, whose conditions hold: %v", what, name, err)
+		if c.fits && !errors.Is(err, navvy.ErrExhausted) {
+			s.violate(ruleFiles, "%s, %s, whose conditions hold: %v", name, c.what, err)
 		}
 	case done:
-		if !fits {
-			s.violate(ruleFiles, "%s of %s is made, whose conditions do not hold", what, name)
+		if !c.fits {
+			s.violate(ruleFiles, "%s, %s is made, whose conditions do not hold", name, c.what)
 		}
-		m.sure = after
+		m.sure = c.after
 	}
 }
 
