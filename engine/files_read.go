@@ -49,7 +49,10 @@ func (f Files) Open(ctx context.Context, name string) (*FileReader, error) {
 func (r *FileReader) open(ctx context.Context) (err error) {
 	f := &r.File
 	if f.Logged {
-		r.log, err = r.e.store.OpenLog(ctx, contentLog(f.Content))
+		var log driver.LogReader
+		if log, err = r.e.store.OpenLog(ctx, contentLog(f.Content)); err == nil {
+			r.log = log
+		}
 	} else {
 		var b []byte
 		if b, err = r.e.store.Get(ctx, contentKey(tableContent, f.Content)); err == nil {

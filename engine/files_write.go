@@ -97,10 +97,12 @@ func (w *FileWriter) begin() error {
 		return err
 	}
 	w.file.Logged = true
-	if w.log, err = w.e.store.CreateLog(w.ctx, contentLog(w.file.Content)); err != nil {
+	log, err := w.e.store.CreateLog(w.ctx, contentLog(w.file.Content))
+	if err != nil {
 		return err
 	}
-	err = w.log.Append(w.head)
+	w.log = log
+	err = log.Append(w.head)
 	w.head = nil
 	return err
 }
