@@ -65,6 +65,10 @@ var (
 	sampleEntry = Entry{Kind: KindToken, Name: "ab12", Value: []byte("{}"), Changed: sampleTime}
 	sampleValue = Value{Key: "a/b", Bytes: []byte("x\x00y"), Version: 300, Changed: sampleTime}
 	sampleShelf = Shelf{Version: 300, Deleted: 299, Keys: 2, Bytes: 1 << 20}
+	sampleFile  = File{
+		Name: "in/a", Size: 1 << 20, SHA256: [32]byte{1, 2, 31: 255}, Changed: sampleTime, Note: []byte("{}"),
+		Content: ContentID{Epoch: 7, Number: 300}, Logged: true,
+	}
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
 )
 
@@ -195,6 +199,8 @@ var records = []struct {
 	{"registry-v1", func() []byte { return encodeEntry(sampleTime, sampleEntry.Value) }, func(b []byte) (any, error) { return decodeEntry(sampleEntry.Kind, sampleEntry.Name, b) }, sampleEntry},
 	{"value-v1", func() []byte { return encodeValue(&sampleValue) }, func(b []byte) (any, error) { return decodeValue(sampleValue.Key, b) }, sampleValue},
 	{"shelf-v1", func() []byte { return encodeShelf(&sampleShelf) }, func(b []byte) (any, error) { return decodeShelf("ann", b) }, sampleShelf},
+	{"file-v1", func() []byte { return encodeFile(&sampleFile) }, func(b []byte) (any, error) { return decodeFile(sampleFile.Name, b) }, sampleFile},
+	{"content-v1", func() []byte { return encodeContent([]byte("x\x00y")) }, func(b []byte) (any, error) { return decodeContent(sampleFile.Content, b) }, []byte("x\x00y")},
 	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
 }
 

@@ -94,12 +94,16 @@ func (s *Share) duplicate(ctx context.Context, from, to string) error {
 	return errors.Join(err, r.Close())
 }
 
-// Move gives a file another name, in the place of one that is there. If it fails in the
-// midst, the file has both names: it can be done again. What is more than the store copies
-// at once is read and written here.
+// Move gives a file another name, in the place of one that is there. Where that is not one
+// step, the file has both names if it fails in the midst: it can be done again. What is more
+// than the store copies at once is read and written here.
 func (s *Share) Move(ctx context.Context, from, to string) error {
 	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
-	if err == nil && from != to {
+	switch {
+	case err != nil || from == to:
+	case s.move != nil:
+		err = s.move(ctx, from, to)
+	default:
 		if err = s.duplicate(ctx, from, to); err == nil {
 			err = s.bucket.Delete(ctx, from)
 		}

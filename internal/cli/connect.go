@@ -223,7 +223,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
-		OpenFiles: func(context.Context) (*share.Share, error) { return dir.OpenShare() },
+		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
 			return newRunners(ctx, dir, j, py, log)
 		},

@@ -43,9 +43,9 @@ type Config struct {
 	// OpenStore opens the store. It calls full when the disk fills up and when
 	// there is space again, and fatal when the store can be used no more.
 	OpenStore func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error)
-	// OpenFiles opens the share that keeps the files of owners, which the holder closes.
-	// Defaults to none: nothing can be staged.
-	OpenFiles func(ctx context.Context) (*share.Share, error)
+	// OpenFiles opens the share that keeps the files of owners, which the holder closes; it
+	// may be EngineShare. Defaults to none: nothing can be staged.
+	OpenFiles func(ctx context.Context, eng *engine.Engine) (*share.Share, error)
 	// Runners makes what runs tasks; nil for a holder that runs none, and serves nobody else.
 	Runners func(ctx context.Context, journal *runner.Journal) ([]*runner.Runner, error)
 	// Abilities tells what the runners enforce, without making them, for a holder
@@ -230,7 +230,7 @@ func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
 	}
 	if h.cfg.OpenFiles != nil {
 		var err error
-		if h.files, err = h.cfg.OpenFiles(ctx); err != nil {
+		if h.files, err = h.cfg.OpenFiles(ctx, h.eng); err != nil {
 			return nil, err
 		}
 		o.Files = h.files
