@@ -12,8 +12,15 @@ import (
 // run runs navvy to its end, and gives what it printed, what it said, and its exit code.
 func run(t *testing.T, stdin string, args ...string) (out, said string, code int) {
 	t.Helper()
+	return runWith(t, nil, stdin, args...)
+}
+
+// runWith is run with more variables.
+func runWith(t *testing.T, env []string, stdin string, args ...string) (out, said string, code int) {
+	t.Helper()
 	cmd := exec.Command(navvy, args...)
 	var stdout, stderr strings.Builder
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.TempDir(), strings.NewReader(stdin), &stdout, &stderr
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
