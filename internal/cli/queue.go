@@ -34,7 +34,7 @@ With a server, settings are for administrators. docs/queues.md has the rest.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
+	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueueShow(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
 		newQueueSend(a), newQueueRecv(a), newQueuePeek(a), newQueuePurge(a), newQueueDLQ(a), newQueueRedrive(a))
 	return cmd
 }
@@ -270,12 +270,7 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 			rows = append(rows, queueRow(&q))
 			continue
 		}
-		err := out.add(queueObject{
-			Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
-			Service: newWork(q.Settings.Work), Broker: brokerOf(&q),
-			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
-		})
-		if err != nil {
+		if err := out.add(newQueueObject(&q)); err != nil {
 			return err
 		}
 	}
@@ -286,7 +281,52 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		a.say("no queue has settings or jobs")
 		return nil
 	}
-	return format.Table(a.out, []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING"}, rows)
+	return format.Table(a.out, queueColumns, rows)
+}
+
+// queueColumns are those of queueRow.
+var queueColumns = []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING"}
+
+// showQueue prints one queue.
+func (a *app) showQueue(ctx context.Context, c *conn, name string, f *listFlags) error {
+	for q, err := range c.Queues(ctx) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case q.Name != name:
+			continue
+		case f.output != "table":
+			return f.one(a.out, newQueueObject(&q))
+		}
+		if err := format.Table(a.out, queueColumns, [][]string{queueRow(&q)}); err != nil {
+			return err
+		}
+		return a.sayAttached(&q)
+	}
+	return hintQueues(fmt.Errorf("queue %s has no settings and no jobs: %w", name, navvy.ErrNotFound))
+}
+
+// sayAttached says what the queue is attached to, and how that goes.
+func (a *app) sayAttached(q *client.Queue) error {
+	b := brokerOf(q)
+	if b == nil {
+		return nil
+	}
+	state := "its requests are answered"
+	if b.Trouble != "" {
+		state = "nothing comes from there: " + b.Trouble
+	}
+	_, err := fmt.Fprintf(a.out, "\nrequests   %s\nresponses  %s\nstate      %s\n", b.Requests, b.Responses, state)
+	return err
+}
+
+func newQueueObject(q *client.Queue) queueObject {
+	return queueObject{
+		Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
+		Service: newWork(q.Settings.Work), Broker: brokerOf(q),
+		Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
+	}
 }
 
 func queueRow(q *client.Queue) []string {

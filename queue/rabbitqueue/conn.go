@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue/driver"
 )
 
@@ -90,6 +91,7 @@ var errClosed = fmt.Errorf("rabbitqueue: the connection is closed: %w", navvy.Er
 
 // Close implements driver.Queue.
 func (c *conn) Close() error {
+	_ = pause.For(c.ctx, c.inbox.untaken())
 	c.inbox.close()
 	c.wires <- struct{}{} // who dials has been told to stop
 	var all sync.WaitGroup

@@ -31,7 +31,7 @@ func TestStrangers(t *testing.T) {
 		if _, said, code := run(t, "", "queue", "recv", b.url("out")); code != 0 {
 			t.Fatal(said)
 		}
-		want := map[string]bool{}
+		want := map[string]bool{} // whether it was found
 		for i := range strangers {
 			p := amqp.Publishing{
 				DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint("old-", i), CorrelationId: fmt.Sprintf("OTHERRUN.%d", i),
