@@ -241,6 +241,10 @@ type queueObject struct {
 	Running int64      `json:"running"`
 	Created *time.Time `json:"created,omitempty"`
 	By      string     `json:"by,omitempty"`
+
+	Answers     int64 `json:"answers"`
+	DeadLetters int64 `json:"dead_letters"`
+	MoreLetters bool  `json:"more_letters,omitempty"` // than were counted
 }
 
 func newQueueLs(a *app) *cobra.Command {
@@ -285,7 +289,7 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 }
 
 // queueColumns are those of queueRow.
-var queueColumns = []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING"}
+var queueColumns = []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING", "ANSWERS", "DEAD"}
 
 // showQueue prints one queue.
 func (a *app) showQueue(ctx context.Context, c *conn, name string, f *listFlags) error {
@@ -326,6 +330,7 @@ func newQueueObject(q *client.Queue) queueObject {
 		Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
 		Service: newWork(q.Settings.Work), Broker: brokerOf(q),
 		Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
+		Answers: q.Answers, DeadLetters: q.DeadLetters, MoreLetters: q.MoreLetters,
 	}
 }
 
@@ -342,8 +347,19 @@ func queueRow(q *client.Queue) []string {
 	if q.More {
 		jobs += "+"
 	}
-	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), workText(q.Settings.Work), jobs, blankZero(q.Waiting), blankZero(q.Running)}
+	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), workText(q.Settings.Work), jobs, blankZero(q.Waiting), blankZero(q.Running), lettersText(q, q.Answers), lettersText(q, q.DeadLetters)}
 }
+
+// lettersText is how many letters there are, as far as they were counted.
+func lettersText(q *client.Queue, n int64) string {
+	if q.MoreLetters && n >= mostLetters {
+		return strconv.FormatInt(n, 10) + "+"
+	}
+	return blankZero(n)
+}
+
+// mostLetters is how many a server counts of each kind.
+const mostLetters = 1000
 
 // rateText writes a number of starts a second in the unit that makes it a whole number, if one does.
 func rateText(rate float64) string {
