@@ -32,6 +32,9 @@ type Queue struct {
 	MoreLetters          bool
 }
 
+// BrokerConnecting is a Queue.BrokerTrouble that will be another one soon, or none.
+const BrokerConnecting = "it is being connected to"
+
 // QueueChange says what is to be changed of the settings of a queue; what is nil stays.
 type QueueChange struct {
 	Concurrency *int     // tasks at once; 0 for any number

@@ -95,8 +95,14 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 					return err
 				}
 			}
-			_, err := c.SetQueue(cmd.Context(), name, change)
-			return hintChange(err, name, &change)
+			q, err := c.SetQueue(cmd.Context(), name, change)
+			if err != nil {
+				return hintChange(err, name, &change)
+			}
+			if change.Broker != nil && q.Settings.Broker != nil {
+				return a.tellAttached(cmd.Context(), c, &q)
+			}
+			return nil
 		})
 	}
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
