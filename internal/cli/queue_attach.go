@@ -138,6 +138,6 @@ func (a *app) tellAttached(ctx context.Context, c *conn, q *client.Queue) error 
 		return nil
 	}
 	a.say("queue %[1]s is attached to %[2]s, but nothing comes from there: %[3]s", q.Name, q.Settings.Broker.Requests, trouble)
-	a.say("hint: the setting is kept and the server tries again: navvy queue show %[1]s tells how it goes, navvy queue set %[1]s --requests URL --responses URL changes it, --requests none takes it away", q.Name)
+	a.say("the setting is kept and the server tries again: navvy queue show %[1]s tells how it goes, navvy queue set %[1]s --requests URL --responses URL changes it, --requests none takes it away", q.Name)
 	return nil
 }
