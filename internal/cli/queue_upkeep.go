@@ -56,6 +56,7 @@ func (a *app) peekBroker(ctx context.Context, url string, side client.Side, f *l
 		return err
 	}
 	switch side {
+	case client.Requests:
 	case client.Responses:
 		return usagef("queue peek: a broker's queue has no answers of its own: give the URL of the queue that they are sent to")
 	case client.DeadLetters:

@@ -14,7 +14,7 @@ import (
 // RunTLS tests connections over TLS to a broker that has the certificates of c and wants
 // one of its clients; plain is the driver's scheme without TLS. base is the URL of a queue
 // of it over TLS, without options.
-func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, c *Certificates) {
+func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, c *Certificates) { //nolint:gocyclo // one life, step by step
 	t.Helper()
 	client := "&cert=" + c.Client + "&key=" + c.ClientKey
 	t.Run("Trusted", func(t *testing.T) {

@@ -31,7 +31,7 @@ func eventually(t testing.TB, what string, ok func() (bool, string)) {
 }
 
 // testPeek looks at messages: they stay, in their order, and nothing is counted.
-func testPeek(t *testing.T, h *Harness) {
+func testPeek(t *testing.T, h *Harness) { //nolint:gocyclo // one life, step by step
 	url := h.URL(t)
 	q := h.open(t, url, nil)
 	if h.Want.Peek == 0 {

@@ -14,7 +14,7 @@ import (
 
 // Whoever attaches a server's queue to a broker's is told at once if the broker does not let
 // the server in; the setting stays, shows what is wrong, and can be mended.
-func TestAttachIsTold(t *testing.T) {
+func TestAttachIsTold(t *testing.T) { //nolint:gocyclo // one life, step by step
 	t.Parallel()
 	s := redistest.Start(t, "--requirepass", "hunter2")
 	dir := t.TempDir()

@@ -115,7 +115,7 @@ func (u *upkeep) waiting() {
 }
 
 // dead has a worker fail at all of them, and sends them back.
-func (u *upkeep) dead() {
+func (u *upkeep) dead() { //nolint:gocyclo // one life, step by step
 	u.bury()
 	list := u.list("dlq", u.url)
 	if len(list) != 3 {
