@@ -79,7 +79,8 @@ func TestByHandBad(t *testing.T) {
 		{[]string{"send", "redis://127.0.0.1:1/q", "x"}, 69, "refused"},
 		{[]string{"send", "--url-file", file, "x"}, 69, "refused"},
 		{[]string{"send", "redis://127.0.0.1:1/q", "x", "--priority", "1"}, 69, "refused"},
-		{[]string{"peek", "redis://127.0.0.1/q"}, 2, "the URL of a broker's"},
+		{[]string{"peek", "redis://127.0.0.1:1/q"}, 69, "refused"},
+		{[]string{"purge", "redis://127.0.0.1:1/q"}, 2, "give --yes"},
 		{[]string{"recv"}, 2, "arg"},
 	} {
 		out, said, code := run(t, "", append([]string{"queue"}, c.args...)...)
