@@ -24,7 +24,7 @@ func TestStrangers(t *testing.T) {
 	t.Run("azservicebus", strangersOnServiceBus)
 }
 
-func strangersOnRabbit(t *testing.T) { //nolint:gocyclo // one life, step by step
+func strangersOnRabbit(t *testing.T) {
 	t.Parallel()
 	b := startRabbit(t)
 	ch := bare(t, b.url("out"))
@@ -70,7 +70,7 @@ func strangersOnRabbit(t *testing.T) { //nolint:gocyclo // one life, step by ste
 	}
 }
 
-func strangersOnServiceBus(t *testing.T) { //nolint:gocyclo // one life, step by step
+func strangersOnServiceBus(t *testing.T) {
 	t.Parallel()
 	b := startServiceBus(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
