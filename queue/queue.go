@@ -195,7 +195,7 @@ func (o *Options) filled() (Options, error) {
 func start(ctx context.Context, p place) (*Queue, error) {
 	first, err := p.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", p.name, untrusted(err))
+		return nil, fmt.Errorf("queue %s: %w", p.name, mistaken(ctx, p.name, untrusted(err)))
 	}
 	q := &Queue{name: p.name, opts: p.opts, caps: first.Capabilities(), envelope: p.envelope}
 	q.ctx, q.cancel = context.WithCancelCause(context.Background())

@@ -44,7 +44,7 @@ func newBridge(g *Gateway, api grpc.ClientConnInterface, name string, a attachme
 }
 
 // errConnecting is the trouble of a bridge that has just begun.
-var errConnecting = errors.New("it is being connected to")
+var errConnecting = errors.New(client.BrokerConnecting)
 
 func (b *bridge) trouble() string {
 	b.mu.Lock()

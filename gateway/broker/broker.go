@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
 )
@@ -102,11 +103,15 @@ func (g *Gateway) Attach(name, owner string, b *navvy.Broker) {
 func (g *Gateway) Trouble(name string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := g.bridge[name]
-	if b == nil {
+	want, wanted := g.wanted[name]
+	switch b := g.bridge[name]; {
+	case !wanted:
 		return ""
+	case b == nil || b.attachment != want: // soon
+		return client.BrokerConnecting
+	default:
+		return b.trouble()
 	}
-	return b.trouble()
 }
 
 // Run answers requests by calls of the API until ctx ends. What is being answered then

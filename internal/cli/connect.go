@@ -225,7 +225,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		},
 		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, py, log)
+			return newRunners(ctx, dir, j, py, 0, log)
 		},
 		Abilities: func() []navvy.KindAbilities { return abilities(py) },
 		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},

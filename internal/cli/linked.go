@@ -162,8 +162,9 @@ func (s *openedService) Close(ctx context.Context) error {
 
 // newDrivers lists the kinds of work that there are. Control groups are made in
 // the place of that name, private directories in work. Each is closed before those
-// behind it, on which it may stand.
-func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.Driver {
+// behind it, on which it may stand. slots is how many attempts run at once, which services
+// are told; 0 if that is not known.
+func newDrivers(place, work string, py python, slots int, log *slog.Logger) []runnerdriver.Driver {
 	commands, isolation := &templates{}, isolate.Open()
 	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
 	processes := process.NewDriver(&process.Options{
@@ -174,7 +175,7 @@ func newDrivers(place, work string, py python, log *slog.Logger) []runnerdriver.
 		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
 	})
 	services := service.NewDriver(&service.DriverOptions{
-		Processes: processes, Name: place, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
+		Processes: processes, Name: place, Concurrency: slots, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
 	return []runnerdriver.Driver{functions, services, processes, noop.Driver{}}
 }
@@ -185,7 +186,7 @@ const noWork = "/nonexistent/navvy"
 // abilities is what the runners would enforce on this machine, if they were made.
 func abilities(py python) []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, py, nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, py, 0, nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started
@@ -197,12 +198,12 @@ func abilities(py python) []navvy.KindAbilities {
 func noPython(exe string) error { return function.Offered(exe) }
 
 // newRunners makes the runners, and ends what a dead predecessor has left.
-func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, py python, log *slog.Logger) ([]*runner.Runner, error) {
+func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, py python, slots int, log *slog.Logger) ([]*runner.Runner, error) {
 	place, err := groupName(dir.Path())
 	if err != nil {
 		return nil, err
 	}
-	drivers := newDrivers(place, dir.WorkDir(), py, log)
+	drivers := newDrivers(place, dir.WorkDir(), py, slots, log)
 	if _, err := runner.RecoverAll(ctx, journal, drivers...); err != nil {
 		for _, d := range drivers {
 			err = errors.Join(err, d.Close())

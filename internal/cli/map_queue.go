@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net/url"
 	"os/signal"
 	"slices"
 	"strings"
@@ -234,34 +233,14 @@ func hintDead(err error, requests string) error {
 	if !ok || len(tired.Missing) == 0 {
 		return err
 	}
-	dead, secret := deadLetters(requests)
-	switch {
-	case dead == "":
+	named, secret := queue.WithoutUser(requests)
+	switch _, unknown := queue.DeadLetters(requests); {
+	case unknown != nil:
 		return withHint(err, "does a worker answer these queues? docs/brokers.md says where dead letters are")
 	case secret:
-		return withHint(err, "does a worker answer these queues? Requests that failed for good are in %s: put that with its user and password into FILE, then navvy queue recv --url-file FILE --ack=false -o jsonl prints them", dead)
+		return withHint(err, "does a worker answer these queues? navvy queue dlq --url-file FILE, with the URL of %s in FILE, shows requests that failed for good", named)
 	}
-	return withHint(err, "does a worker answer these queues? navvy queue recv '%s' --ack=false -o jsonl prints requests that failed for good", dead)
-}
-
-// deadLetters is the URL of the dead letters of a queue, without its user and password,
-// which are secret (a user of NATS may be a token); empty for brokers whose names for them
-// are not known here.
-func deadLetters(requests string) (dead string, secret bool) {
-	u, err := url.Parse(requests)
-	if err != nil {
-		return "", false
-	}
-	suffix := map[string]string{
-		"amqp": ".dead", "amqps": ".dead", "redis": ".dead", "rediss": ".dead", "nats": ".dead", "tls": ".dead",
-		"azqueue": "-dead", "azservicebus": "/$DeadLetterQueue",
-	}[u.Scheme]
-	if suffix == "" {
-		return "", false
-	}
-	secret, u.User = u.User != nil, nil
-	u.Path, u.RawPath = u.Path+suffix, ""
-	return u.String(), secret
+	return withHint(err, "does a worker answer these queues? navvy queue dlq '%s' shows requests that failed for good", named)
 }
 
 // show keeps the bar up to date.

@@ -178,6 +178,7 @@ type messageObject struct {
 	Missing     string     `json:"missing,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	Attempts    int        `json:"attempts"`
+	Leased      bool       `json:"leased,omitempty"` // of a broker's: somebody has it
 	Sent        *time.Time `json:"sent,omitempty"`
 	Answered    *time.Time `json:"answered,omitempty"`
 	Receipt     string     `json:"receipt,omitempty"`

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/navvy-run/navvy"
-	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue"
 )
 
@@ -176,7 +175,7 @@ func (a *Asker) checkAll() {
 func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) error {
 	var acks sync.WaitGroup
 	defer acks.Wait()
-	strangers := pause.Series{First: 10 * time.Millisecond, Longest: 2 * time.Second}
+	others := newStrangers(a.responses, &acks)
 	waiting, cancel := a.patient(ctx)
 	defer func() { cancel() }()
 	for {
@@ -184,11 +183,11 @@ func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) err
 		if err != nil {
 			return err
 		}
-		mine, crowd := false, false
+		mine := false
 		for _, l := range leases {
 			index, ok := a.index(l)
 			if !ok {
-				crowd = a.giveBack(&acks, l) || crowd
+				others.giveBack(l)
 				continue
 			}
 			mine = true
@@ -198,34 +197,13 @@ func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) err
 		}
 		a.checkAll()
 		if mine {
-			strangers.Reset()
 			cancel()
 			waiting, cancel = a.patient(ctx)
-		} else if crowd {
-			if err := strangers.Wait(waiting); err != nil {
-				return err
-			}
+		}
+		if err := others.rest(waiting, mine); err != nil {
+			return err
 		}
 	}
-}
-
-// longestAside is how long an answer to somebody else is out of the way at most.
-const longestAside = 10 * time.Second
-
-// giveBack gives back an answer to somebody else. One that has come often, and that nobody
-// seems to want, comes later each time, so that what lies behind it is found; where the
-// broker can do that. Else it tells that it may come again at once.
-func (a *Asker) giveBack(acks *sync.WaitGroup, l *queue.Lease) (atOnce bool) {
-	delay := time.Duration(0)
-	if n := l.Attempt(); n > 1 && a.responses.Capabilities().Delay {
-		delay = min(10*time.Millisecond<<min(n-1, 10), longestAside)
-	}
-	acks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
-		defer cancel()
-		_ = l.Nack(ctx, delay) // else it comes again when its lease is over
-	})
-	return delay == 0
 }
 
 // index is which of this run's requests a message answers.

@@ -59,6 +59,7 @@ func Run(t *testing.T, h *Harness) {
 		"Nack": testNack, "Delay": testDelay, "DeadLetter": testDeadLetter, "Settled": testSettled,
 		"Cancel": testCancel, "Close": testClose, "Missing": testMissing, "Options": testOptions,
 		"Envelope": testEnvelope, "Claims": testClaims, "Many": testMany, "Restart": testRestart,
+		"Peek": testPeek, "Count": testCount, "Behind": testBehind, "Redrive": testRedrive, "Moved": testMoved,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

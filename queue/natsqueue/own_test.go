@@ -161,7 +161,7 @@ func TestRefused(t *testing.T) {
 		"no password":        {"nats://" + s.Addr + "/q", navvy.ErrDenied},
 		"the wrong password": {"nats://u:" + secret + "@" + s.Addr + "/q", navvy.ErrDenied},
 		"the wrong token":    {"nats://" + secret + "@" + s.Addr + "/q", navvy.ErrDenied},
-		"no TLS":             {"tls://u:right@" + s.Addr + "/q", navvy.ErrUnavailable},
+		"no TLS":             {"tls://u:right@" + s.Addr + "/q", navvy.ErrInvalid},
 		"no JetStream":       {"nats://" + without.Addr + "/q", navvy.ErrUnavailable},
 		"a wildcard":         {"nats://" + s.Addr + "/q.*", navvy.ErrInvalid},
 		"all":                {"nats://" + s.Addr + "/q.%3E", navvy.ErrInvalid},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/internal/holder"
@@ -84,7 +85,7 @@ func newWorld(t *testing.T, secure bool) *world {
 			w.full = full
 			return store, nil
 		},
-		OpenFiles: func(context.Context) (*share.Share, error) { return share.OpenDir(w.files) },
+		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return share.OpenDir(w.files) },
 		Runners: func(_ context.Context, journal *runner.Journal) ([]*runner.Runner, error) {
 			return runners(work, journal)
 		},

@@ -29,7 +29,7 @@ func TestByHandPatience(t *testing.T) {
 	if lines := slices.Collect(strings.Lines(printed)); code != 69 || len(lines) != 2 || !strings.Contains(lines[0], `"re a"`) || !strings.Contains(lines[1], `"re c"`) {
 		t.Errorf("map: exit code %d, %q", code, printed)
 	}
-	for _, want := range []string{"2 of 3 requests are answered, not input 2", "navvy queue recv '" + in + ".dead' --ack=false -o jsonl"} {
+	for _, want := range []string{"2 of 3 requests are answered, not input 2", "navvy queue dlq '" + in + "' shows requests"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not in %q", want, said)
 		}
