@@ -12,8 +12,31 @@ import (
 type Stage struct {
 	In  []StagedInput
 	Out []StagedOutput
+	// Transfer names what whoever waits for the job copies for it: files of theirs under
+	// TransferFolder before it begins, and what tasks leave under ReturnFolder to them. It is
+	// of up to 64 lower-case letters and digits. Empty if nothing is copied.
+	Transfer string
+	// Cleanup says that both folders are removed by whoever waits for the job, once all tasks
+	// have succeeded and all that they left was copied.
+	Cleanup bool
 	// Mounts are folders that an attempt finds there, with all that is in them.
 	Mounts []StagedFolder
+}
+
+// TransferFolder is where the files lie that were copied for the job before it began, with
+// a slash at its end; among the owner's files.
+func (s *Stage) TransferFolder() string { return "transfer/" + s.Transfer + "/" }
+
+// ReturnFolder is where the files lie that are to be copied to whoever waits for the job,
+// with a slash at its end; then come a task's number from 1, and their paths.
+func (s *Stage) ReturnFolder() string { return "return/" + s.Transfer + "/" }
+
+// ReturnTo is the folder of an output that is to be copied to whoever waits for the job.
+func (s *Stage) ReturnTo() string { return s.ReturnFolder() + "{#}" }
+
+// Returns tells whether there are such outputs.
+func (s *Stage) Returns() bool {
+	return s.Transfer != "" && slices.ContainsFunc(s.Out, func(o StagedOutput) bool { return o.To == s.ReturnTo() })
 }
 
 // StagedFolder is a folder of the owner's files that an attempt finds in its working
@@ -54,21 +77,42 @@ type StagedOutput struct {
 // Zero tells whether nothing is staged.
 func (s *Stage) Zero() bool { return len(s.In)+len(s.Out)+len(s.Mounts) == 0 }
 
-// Equal tells whether both stage the same.
+// Equal tells whether both stage the same. How what is copied for them is named may differ.
 func (s *Stage) Equal(o *Stage) bool {
-	return slices.Equal(s.In, o.In) && slices.Equal(s.Out, o.Out) && slices.Equal(s.Mounts, o.Mounts)
+	a, b := s.unnamed(), o.unnamed()
+	return slices.Equal(a.In, b.In) && slices.Equal(a.Out, b.Out) && slices.Equal(a.Mounts, b.Mounts) && a.Transfer == b.Transfer && a.Cleanup == b.Cleanup
+}
+
+// unnamed is the same with one name for all that is copied for a job.
+func (s *Stage) unnamed() *Stage {
+	if s.Transfer == "" {
+		return s
+	}
+	u := &Stage{In: slices.Clone(s.In), Out: slices.Clone(s.Out), Mounts: s.Mounts, Transfer: "x", Cleanup: s.Cleanup}
+	for i := range u.In {
+		if rest, ok := strings.CutPrefix(u.In[i].From, s.TransferFolder()); ok {
+			u.In[i].From = u.TransferFolder() + rest
+		}
+	}
+	for i := range u.Out {
+		if u.Out[i].To == s.ReturnTo() {
+			u.Out[i].To = u.ReturnTo()
+		}
+	}
+	return u
 }
 
 // Bounds of what is staged.
 const (
 	maxStaged     = 1000 // entries
 	maxStagedText = 1024 // bytes of one
+	maxTransfer   = 64   // bytes of the name
 )
 
 func (s *Stage) validate(spec *Spec) error {
 	switch {
 	case s.Zero():
-		return nil
+		return s.validateTransfer()
 	case spec.Command == nil:
 		return fmt.Errorf("files are staged for commands alone, and this is a %s: %w", spec.Kind(), ErrInvalid)
 	case spec.Command.Dir != "":
@@ -76,6 +120,25 @@ func (s *Stage) validate(spec *Spec) error {
 	case len(s.In)+len(s.Out)+len(s.Mounts) > maxStaged:
 		return fmt.Errorf("%d files are to be staged, and at most %d can be: %w", len(s.In)+len(s.Out)+len(s.Mounts), maxStaged, ErrInvalid)
 	}
+	if err := s.validateTransfer(); err != nil {
+		return err
+	}
+	if err := s.validateIn(); err != nil {
+		return err
+	}
+	for _, out := range s.Out {
+		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
+			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
+		}
+		if err := checkStaged(out.Pattern, out.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateIn is validate for what comes into the directory.
+func (s *Stage) validateIn() error {
 	for _, in := range s.In {
 		if in.From == "" {
 			return fmt.Errorf("the name of a file to stage is missing: %w", ErrInvalid)
@@ -92,13 +155,17 @@ func (s *Stage) validate(spec *Spec) error {
 			return err
 		}
 	}
-	for _, out := range s.Out {
-		if _, err := path.Match(out.Pattern, ""); err != nil || out.Pattern == "" {
-			return fmt.Errorf("%q is no pattern of files: %w", out.Pattern, ErrInvalid)
-		}
-		if err := checkStaged(out.Pattern, out.To); err != nil {
-			return err
-		}
+	return nil
+}
+
+func (s *Stage) validateTransfer() error {
+	switch {
+	case s.Zero() && (s.Transfer != "" || s.Cleanup):
+		return fmt.Errorf("files are to be copied for a job that stages none: %w", ErrInvalid)
+	case s.Cleanup && s.Transfer == "":
+		return fmt.Errorf("what was copied is to be removed, and nothing is copied: %w", ErrInvalid)
+	case len(s.Transfer) > maxTransfer || strings.Trim(s.Transfer, "abcdefghijklmnopqrstuvwxyz0123456789") != "":
+		return fmt.Errorf("%.70q names what is copied for a job: want up to %d lower-case letters and digits: %w", s.Transfer, maxTransfer, ErrInvalid)
 	}
 	return nil
 }

@@ -6,10 +6,10 @@ import (
 )
 
 func fromStage(s *navvy.Stage) *navvyv1.Stage {
-	if s.Zero() {
+	if s.Zero() && s.Transfer == "" && !s.Cleanup {
 		return nil
 	}
-	m := &navvyv1.Stage{}
+	m := &navvyv1.Stage{Transfer: s.Transfer, Cleanup: s.Cleanup}
 	for _, in := range s.In {
 		m.In = append(m.In, &navvyv1.StagedInput{From: []byte(in.From), To: []byte(in.To)})
 	}
@@ -23,7 +23,7 @@ func fromStage(s *navvy.Stage) *navvyv1.Stage {
 }
 
 func toStage(m *navvyv1.Stage) navvy.Stage {
-	var s navvy.Stage
+	s := navvy.Stage{Transfer: m.GetTransfer(), Cleanup: m.GetCleanup()}
 	for _, in := range m.GetIn() {
 		s.In = append(s.In, navvy.StagedInput{From: string(in.GetFrom()), To: string(in.GetTo())})
 	}

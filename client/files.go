@@ -83,6 +83,17 @@ func (f Files) Put(ctx context.Context, key string, r io.Reader, o PutFileOption
 	return toFile(m.GetFile()), api.FromWire(err)
 }
 
+// PutKnown makes what another file of the same owner holds, whose SHA-256 in hexadecimal
+// digits that is, the file of that name too, without sending it. navvy.ErrNotFound says that
+// the server knows of none: then Put it.
+func (f Files) PutKnown(ctx context.Context, key, sha256 string) (File, error) {
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	m, err := f.rpc.PutKnown(ctx, &navvyv1.FilesPutKnownRequest{Owner: api.Text(f.owner), Key: key, Sha256: api.Text(sha256)})
+	return toFile(m.GetFile()), api.FromWire(err)
+}
+
 // fileChunk is how many bytes are sent at once.
 const fileChunk = 256 << 10
 
@@ -92,13 +103,12 @@ func sendFile(header *navvyv1.FilesPutHeader, r io.Reader, send func(*navvyv1.Fi
 	sum := sha256.New()
 	for {
 		chunk := make([]byte, fileChunk) // who receives it in this process has it then
-		n, err := io.ReadFull(r, chunk)
-		part.Chunk = chunk[:n]
-		sum.Write(part.GetChunk())
-		over := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !over {
+		n, over, err := fillChunk(r, chunk)
+		if err != nil {
 			return err
 		}
+		part.Chunk = chunk[:n]
+		sum.Write(part.GetChunk())
 		if over {
 			part.End = &navvyv1.FilesPutEnd{Sha256: hex.EncodeToString(sum.Sum(nil))}
 		}
@@ -112,6 +122,21 @@ func sendFile(header *navvyv1.FilesPutHeader, r io.Reader, send func(*navvyv1.Fi
 		}
 		part = &navvyv1.FilesPutRequest{}
 	}
+}
+
+// fillChunk reads until the chunk is full or r is over. It is no io.ReadFull: a reader that
+// ends with io.ErrUnexpectedEOF, as the body of an HTTP message that breaks off does, has failed.
+func fillChunk(r io.Reader, chunk []byte) (n int, over bool, err error) {
+	for n < len(chunk) {
+		m, err := r.Read(chunk[n:])
+		n += m
+		if err == io.EOF { // the bare value is the end, and nothing else
+			return n, true, nil
+		} else if err != nil {
+			return n, false, err
+		}
+	}
+	return n, false, nil
 }
 
 // Get writes a file to w; navvy.ErrNotFound if there is none. After an error w has been
@@ -129,16 +154,55 @@ func (f Files) Get(ctx context.Context, key string, w io.Writer) (File, error) {
 	return receiveFile(stream, key, w)
 }
 
+// GetRange writes length bytes of a file to w, from offset on, or as many as there are; all
+// if length is below zero. They are not held against the file's checksum. navvy.ErrInvalid
+// says that the file ends before offset.
+func (f Files) GetRange(ctx context.Context, key string, offset, length int64, w io.Writer) (File, error) {
+	if offset == 0 && length < 0 {
+		return f.Get(ctx, key, w)
+	}
+	if err := checkFile(key); err != nil {
+		return File{}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req := &navvyv1.FilesGetRequest{Owner: api.Text(f.owner), Key: key, Offset: offset}
+	if length >= 0 {
+		req.Length = &length
+	}
+	stream, err := f.rpc.Get(ctx, req)
+	if err != nil {
+		return File{}, api.FromWire(err)
+	}
+	file, n, _, err := receiveChunks(stream, w)
+	if want := file.Size - offset; err == nil && (file.Key == "" || n != want && n != min(length, want)) {
+		err = fmt.Errorf("file %q: %d bytes came, of %d from %d on: %w", key, n, file.Size, offset, navvy.ErrCorrupt)
+	}
+	return file, err
+}
+
 // receiveFile writes what comes to w, and checks it.
 func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], key string, w io.Writer) (File, error) {
-	var file File
-	sum, n := sha256.New(), int64(0)
+	file, n, got, err := receiveChunks(stream, w)
+	if err != nil {
+		return file, err
+	}
+	if file.Key == "" || n != file.Size || file.SHA256 != "" && file.SHA256 != got {
+		return file, fmt.Errorf("file %q: what came is not what was sent: %w", key, navvy.ErrCorrupt)
+	}
+	file.SHA256 = got
+	return file, nil
+}
+
+// receiveChunks writes what comes to w, and tells how much that was, and its checksum.
+func receiveChunks(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], w io.Writer) (file File, n int64, got string, err error) {
+	sum := sha256.New()
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			break
+			return file, n, hex.EncodeToString(sum.Sum(nil)), nil
 		} else if err != nil {
-			return file, api.FromWire(err)
+			return file, n, "", api.FromWire(err)
 		}
 		if m.GetFile() != nil {
 			file = toFile(m.GetFile())
@@ -146,15 +210,9 @@ func receiveFile(stream grpc.ServerStreamingClient[navvyv1.FilesGetResponse], ke
 		sum.Write(m.GetChunk())
 		n += int64(len(m.GetChunk()))
 		if _, err := w.Write(m.GetChunk()); err != nil {
-			return file, err
+			return file, n, "", err
 		}
 	}
-	got := hex.EncodeToString(sum.Sum(nil))
-	if file.Key == "" || n != file.Size || file.SHA256 != "" && file.SHA256 != got {
-		return file, fmt.Errorf("file %q: what came is not what was sent: %w", key, navvy.ErrCorrupt)
-	}
-	file.SHA256 = got
-	return file, nil
 }
 
 // Stat tells of a file, with its checksum; navvy.ErrNotFound if there is none.

@@ -26,7 +26,14 @@ type Queue struct {
 	BrokerOwner, BrokerTrouble string
 	// Waiting tasks of these jobs have no attempt; Running ones have one.
 	Waiting, Running int64
+	// Answers wait until somebody has acknowledged them, DeadLetters until they are sent
+	// again or removed; with MoreLetters there are more of one of them than were counted.
+	Answers, DeadLetters int64
+	MoreLetters          bool
 }
+
+// BrokerConnecting is a Queue.BrokerTrouble that will be another one soon, or none.
+const BrokerConnecting = "it is being connected to"
 
 // QueueChange says what is to be changed of the settings of a queue; what is nil stays.
 type QueueChange struct {
@@ -118,6 +125,7 @@ func toQueue(m *navvyv1.Queue) Queue {
 		Name: m.GetName(), Has: s != nil, Created: toTime(m.GetCreated()), By: m.GetBy(),
 		Settings: navvy.QueueSettings{Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()), Rate: s.GetRate(), Dispatch: navvy.Dispatch(s.GetDispatch())},
 		Jobs:     m.GetJobs(), More: m.GetMore(), Waiting: m.GetWaiting(), Running: m.GetRunning(),
+		Answers: m.GetAnswers(), DeadLetters: m.GetDeadLetters(), MoreLetters: m.GetMoreLetters(),
 	}
 	if w := s.GetWork(); w != nil {
 		spec := api.ToSpec(w)

@@ -166,6 +166,9 @@ func (e *Engine) removeIf(ctx context.Context, id navvy.JobID, fits func(*State)
 		if !fits(state) {
 			return fmt.Errorf("job %s has changed in between: %w", id, navvy.ErrConflict)
 		}
+		if err := t.noteCopied(e, job); err != nil {
+			return err
+		}
 		state.Removed = true // from now on it weighs nothing
 		t.dropLetters(job, state)
 		t.put(jobKey(tableTrash, id), nil)

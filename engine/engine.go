@@ -22,6 +22,8 @@ type Engine struct {
 	opts      Options
 	// last is the time that was given to the newest job, so that no two have the same.
 	last atomic.Int64
+	// contents are those of files that this start has begun, and that are being read.
+	contents contents
 }
 
 // Options are the settings of an Engine.
@@ -159,8 +161,12 @@ func (e *Engine) raiseEpoch(ctx context.Context) error {
 	return nil
 }
 
-// recover finishes removals and retries, and settles submissions whose client is gone.
+// recover finishes removals and retries, settles submissions whose client is gone, and
+// drops what no file names.
 func (e *Engine) recover(ctx context.Context) error {
+	if err := e.dropLoose(ctx); err != nil {
+		return err
+	}
 	for _, table := range []struct {
 		letter byte
 		settle func(context.Context, navvy.JobID) error

@@ -30,6 +30,9 @@ const (
 	tableValue    = 'v'
 	tableShelf    = 'u'
 	tableLetter   = 'w'
+	tableFile     = 'f'
+	tableContent  = 'b'
+	tableLoose    = 'd'
 )
 
 const idLength = 12

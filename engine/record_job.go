@@ -10,9 +10,9 @@ import (
 // The versions of the record of a job. 2 ends with what an attempt may use and
 // how it is separated from others; 3 with what it asks of its worker; 4 with whether it
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
-// a service, and ends with whether its tasks are messages. 7 ends with what is staged. 8 ends
-// with the package of a service and what is mounted. 9 has nothing more, but may be about a
-// container.
+// a service, and ends with whether its tasks are messages. 7 ends with what is staged,
+// 8 with what is copied for it by whoever waits, 9 with the package of a service and what is
+// mounted. 10 has nothing more, but may be about a container.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -21,8 +21,9 @@ const (
 	jobVersionFunction  = 5
 	jobVersionService   = 6
 	jobVersionStage     = 7
-	jobVersionPackage   = 8
-	jobVersionContainer = 9
+	jobVersionTransfer  = 8
+	jobVersionPackage   = 9
+	jobVersionContainer = 10
 )
 
 func encodeJob(j *navvy.Job) []byte {
@@ -50,6 +51,8 @@ func encodeJob(j *navvy.Job) []byte {
 	e.bool(j.Spec.IsolateByDefault)
 	e.bool(j.Responses)
 	encodeStage(e, &j.Spec.Stage)
+	e.string(j.Spec.Stage.Transfer)
+	e.bool(j.Spec.Stage.Cleanup)
 	encodePackage(e, &j.Spec)
 	encodeMounts(e, &j.Spec.Stage)
 	return e.b
@@ -91,6 +94,10 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 		decodeStage(d, &j.Spec.Stage)
 	}
 	if version > jobVersionStage {
+		j.Spec.Stage.Transfer = d.string()
+		j.Spec.Stage.Cleanup = d.bool()
+	}
+	if version > jobVersionTransfer {
 		decodePackage(d, &j.Spec)
 		decodeMounts(d, &j.Spec.Stage)
 	}

@@ -65,6 +65,10 @@ var (
 	sampleEntry = Entry{Kind: KindToken, Name: "ab12", Value: []byte("{}"), Changed: sampleTime}
 	sampleValue = Value{Key: "a/b", Bytes: []byte("x\x00y"), Version: 300, Changed: sampleTime}
 	sampleShelf = Shelf{Version: 300, Deleted: 299, Keys: 2, Bytes: 1 << 20}
+	sampleFile  = File{
+		Name: "in/a", Size: 1 << 20, SHA256: [32]byte{1, 2, 31: 255}, Changed: sampleTime, Note: []byte("{}"),
+		Content: ContentID{Epoch: 7, Number: 300}, Logged: true,
+	}
 	sampleRetry = RetrySelection{Indexes: []int64{1, 5}, Failed: true}
 )
 
@@ -117,7 +121,7 @@ func sampleJobStage() *navvy.Job {
 	return j
 }
 
-// sampleJobContainer is a job of version 9.
+// sampleJobContainer is a job of version 10.
 func sampleJobContainer() *navvy.Job {
 	j := sampleJobPackage()
 	j.Spec.Service = nil
@@ -126,6 +130,13 @@ func sampleJobContainer() *navvy.Job {
 		Command: navvy.Command{Args: []string{"{1}", "{2}"}, Columns: []string{"a", "b"}, Env: []string{"A=1"}, Dir: "/work"},
 		Pending: 5 * time.Minute,
 	}
+	return j
+}
+
+// sampleJobTransfer is sampleJobStage with what is copied for it.
+func sampleJobTransfer() *navvy.Job {
+	j := sampleJobStage()
+	j.Spec.Stage.Transfer, j.Spec.Stage.Cleanup = "k4", true
 	return j
 }
 
@@ -169,10 +180,11 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v9", func() []byte { return encodeJob(sampleJobContainer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobContainer()},
-	{"job-v8", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},
-	{"job-v8-mounts", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobMounts()},
+	{"job-v10", func() []byte { return encodeJob(sampleJobContainer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobContainer()},
 	{"job-v7", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
+	{"job-v8", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobTransfer()},
+	{"job-v9", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},
+	{"job-v9-mounts", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobMounts()},
 	{"job-v6", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobService()},
 	{"job-v5", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobFunction()},
 	{"job-v4", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobDefault()},
@@ -200,6 +212,8 @@ var records = []struct {
 	{"registry-v1", func() []byte { return encodeEntry(sampleTime, sampleEntry.Value) }, func(b []byte) (any, error) { return decodeEntry(sampleEntry.Kind, sampleEntry.Name, b) }, sampleEntry},
 	{"value-v1", func() []byte { return encodeValue(&sampleValue) }, func(b []byte) (any, error) { return decodeValue(sampleValue.Key, b) }, sampleValue},
 	{"shelf-v1", func() []byte { return encodeShelf(&sampleShelf) }, func(b []byte) (any, error) { return decodeShelf("ann", b) }, sampleShelf},
+	{"file-v1", func() []byte { return encodeFile(&sampleFile) }, func(b []byte) (any, error) { return decodeFile(sampleFile.Name, b) }, sampleFile},
+	{"content-v1", func() []byte { return encodeContent([]byte("x\x00y")) }, func(b []byte) (any, error) { return decodeContent(sampleFile.Content, b) }, []byte("x\x00y")},
 	{"retry-v1", func() []byte { return encodeRetry(sampleRetry) }, func(b []byte) (any, error) { return decodeRetry(b) }, sampleRetry},
 }
 

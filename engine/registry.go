@@ -35,6 +35,9 @@ const (
 	KindFunction     Kind = "function"      // by id: what is known of a version
 	KindFunctionCode Kind = "function-code" // by id: its code
 	KindFunctionName Kind = "function-name" // by owner, name and version: its id
+
+	KindFileSum  Kind = "file-sum"  // by hashes of owner, content and name: a file's name
+	KindFileName Kind = "file-name" // by hashes of owner and name: a file's content
 )
 
 // Entry is a registered thing.

@@ -19,11 +19,13 @@ type Verified struct {
 	Letters                         int64 // answered messages that nobody has acknowledged
 	Logs                            int64 // logs of output
 	LogBytes                        int64
+	Files                           int64 // that the engine keeps by name
+	FileBytes                       int64
 	Problems                        int64
 }
 
 // Verify reads everything: the store's checksums, each record, each job's
-// counts beside its results, each log of output. It calls problem for each thing
+// counts beside its results, each log of output, each file. It calls problem for each thing
 // that is wrong, with an error that wraps ErrCorrupt and names it, and returns an
 // error only if it could not go on. Nothing may change meanwhile.
 func (e *Engine) Verify(ctx context.Context, problem func(error)) (Verified, error) {
@@ -63,6 +65,9 @@ func (e *Engine) Verify(ctx context.Context, problem func(error)) (Verified, err
 	}
 	if err == nil {
 		err = v.values()
+	}
+	if err == nil {
+		err = v.files()
 	}
 	if size := e.Size(); err == nil && size != v.Bytes {
 		v.corrupt("all jobs together are counted as %d bytes, and add up to %d", size, v.Bytes)

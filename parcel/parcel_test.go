@@ -304,6 +304,34 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
+// confined counts what is in a directory, and finds what must not be there.
+func confined(t *testing.T, dir string) (entries int, sum int64) {
+	t.Helper()
+	entries = -1 // not the directory itself
+	check(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		entries++
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		switch {
+		case info.Mode().IsRegular():
+			sum += info.Size()
+		case info.Mode()&fs.ModeSymlink != 0:
+			if real, err := filepath.EvalSymlinks(path); err == nil && real != dir && !strings.HasPrefix(real, dir+"/") {
+				t.Errorf("%s leads to %s", path, real)
+			}
+		case !info.IsDir():
+			t.Errorf("%s is %s", path, info.Mode())
+		}
+		return nil
+	}))
+	return entries, sum
+}
+
 // Whatever bytes come, nothing is made outside, no link leads there, and the bounds hold.
 func FuzzUnpack(f *testing.F) {
 	f.Add(packed(f, sample(f)))
@@ -321,28 +349,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		entries, sum := -1, int64(0) // not the directory itself
-		check(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			entries++
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			switch {
-			case info.Mode().IsRegular():
-				sum += info.Size()
-			case info.Mode()&fs.ModeSymlink != 0:
-				if real, err := filepath.EvalSymlinks(path); err == nil && real != dir && !strings.HasPrefix(real, dir+"/") {
-					t.Errorf("%s leads to %s", path, real)
-				}
-			case !info.IsDir():
-				t.Errorf("%s is %s", path, info.Mode())
-			}
-			return nil
-		}))
+		entries, sum := confined(t, dir)
 		if entries != contents.Entries || sum != contents.Bytes || entries > o.MaxEntries || sum > o.MaxBytes {
 			t.Errorf("%d entries with %d bytes, and it says %+v", entries, sum, contents)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // envelope is what travels as the body of a queue with ?envelope=json; docs/brokers.md
-// specifies it. Exactly one of Body and Bytes is there.
+// specifies it. Exactly one of Body, Bytes and Claim is there.
 type envelope struct {
 	Version     int       `json:"navvy"`
 	ID          string    `json:"id"`
@@ -21,6 +21,7 @@ type envelope struct {
 	Sent        time.Time `json:"sent"`
 	Body        *string   `json:"body,omitempty"`
 	Bytes       []byte    `json:"bytes,omitempty"`
+	Claim       *claim    `json:"claim,omitempty"`
 }
 
 const envelopeVersion = 1
@@ -39,10 +40,18 @@ func takeEnvelope(u *url.URL) (bool, error) {
 	return true, nil
 }
 
-// wrap puts a message into an envelope.
-func wrap(m *driver.Message) []byte {
-	e := envelope{Version: envelopeVersion, ID: m.ID, Correlation: m.Correlation, Sent: time.Now().UTC()}
-	if utf8.Valid(m.Body) && !bytes.ContainsAny(m.Body, "\uFFFE\uFFFF") { // which XML cannot carry
+// Enveloped tells whether the URL of a queue asks for the envelope.
+func Enveloped(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	return err == nil && u.Query().Has("envelope")
+}
+
+// wrap puts a message into an envelope, with its body or with the claim for it.
+func wrap(m *driver.Message, c *claim) []byte {
+	e := envelope{Version: envelopeVersion, ID: m.ID, Correlation: m.Correlation, Sent: time.Now().UTC(), Claim: c}
+	if c != nil {
+		// The body lies elsewhere.
+	} else if utf8.Valid(m.Body) && !bytes.ContainsAny(m.Body, "\uFFFE\uFFFF") { // which XML cannot carry
 		text := string(m.Body)
 		e.Body = &text
 	} else {
@@ -56,16 +65,32 @@ func wrap(m *driver.Message) []byte {
 }
 
 // unwrap takes the message of the lease out of its envelope. What has none was sent by
-// somebody who knows nothing of envelopes, and is as it is.
+// somebody who knows nothing of envelopes, and is as it is. What has one that cannot be
+// read has no body.
 func (l *Lease) unwrap() {
 	var e envelope
-	if json.Unmarshal(l.d.Body, &e) != nil || e.Version != envelopeVersion || (e.Body == nil) == (e.Bytes == nil) {
+	if json.Unmarshal(l.d.Body, &e) != nil || !e.whole() {
 		return
 	}
 	l.id, l.correlation, l.enqueued, l.body = e.ID, e.Correlation, e.Sent, e.Bytes
-	if e.Body != nil {
+	switch {
+	case e.Version != envelopeVersion:
+		l.body, l.broken = nil, fmt.Errorf("it is in an envelope of version %d, and this navvy reads %d: %w", e.Version, envelopeVersion, navvy.ErrUnsupported)
+	case e.Claim != nil && (e.Body != nil || e.Bytes != nil):
+		l.body, l.broken = nil, fmt.Errorf("there is one, and a claim: %w", navvy.ErrInvalid)
+	case e.Claim != nil:
+		l.claim, l.broken = e.Claim, e.Claim.check()
+	case e.Body != nil:
 		l.body = []byte(*e.Body)
 	}
+}
+
+// whole tells whether this is an envelope at all.
+func (e *envelope) whole() bool {
+	if e.Version > envelopeVersion {
+		return e.ID != "" && !e.Sent.IsZero() // the rest is for those who know it
+	}
+	return e.Version == envelopeVersion && (e.Claim != nil || (e.Body == nil) != (e.Bytes == nil))
 }
 
 // isText tells whether a body can travel as text that XML carries: valid UTF-8 without the

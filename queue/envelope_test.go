@@ -18,7 +18,7 @@ func FuzzText(f *testing.F) {
 		if isText(body) && !bytes.Equal(throughXML(t, body), body) {
 			t.Errorf("%q is no text", body)
 		}
-		raw := wrap(&driver.Message{ID: "id", Body: body})
+		raw := wrap(&driver.Message{ID: "id", Body: body}, nil)
 		if !isText(raw) {
 			t.Errorf("the envelope of %q is no text: %q", body, raw)
 		}

@@ -24,6 +24,9 @@ type faults struct {
 
 	held    bool                             // leases are of a connection
 	noDelay bool                             // it cannot wait
+	small   int                              // how long bodies may be; 0 for as long as memory's
+	sent    func([]*driver.Message) []error  // what it says when it has sent
+	acked   func()                           // before it acknowledges
 	send    func([]*driver.Message) []error  // before it sends
 	renew   func([]*driver.Delivery) []error // instead of it; nil to do it
 	dials   atomic.Int32
@@ -50,6 +53,9 @@ type faulty struct {
 func (q *faulty) Capabilities() driver.Capabilities {
 	c := q.Queue.Capabilities()
 	c.Held, c.Delay = q.held, !q.noDelay
+	if q.small > 0 {
+		c.MaxBody = q.small
+	}
 	return c
 }
 
@@ -59,7 +65,18 @@ func (q *faulty) Send(ctx context.Context, ms []*driver.Message) []error {
 			return errs
 		}
 	}
-	return q.Queue.Send(ctx, ms)
+	errs := q.Queue.Send(ctx, ms)
+	if q.sent != nil && errs == nil {
+		return q.sent(ms)
+	}
+	return errs
+}
+
+func (q *faulty) Ack(ctx context.Context, ds []*driver.Delivery) []error {
+	if q.acked != nil {
+		q.acked()
+	}
+	return q.Queue.Ack(ctx, ds)
 }
 
 func (q *faulty) Renew(ctx context.Context, ds []*driver.Delivery) []error {

@@ -58,10 +58,12 @@ func (h *heldBack) release() {
 }
 
 // wait waits until all are given back, as long as ctx lasts.
-func (h *heldBack) wait(ctx context.Context) error {
+func (h *heldBack) wait(ctx context.Context) error { return waitFor(ctx, &h.work) }
+
+func waitFor(ctx context.Context, work *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {
-		h.work.Wait()
+		work.Wait()
 		close(done)
 	}()
 	select {

@@ -19,6 +19,10 @@ type Lease struct {
 	conn *conn // that it was received over
 	body []byte
 
+	claim    *claim        // for a body that is elsewhere; nil if it is not
+	broken   error         // why there is no body
+	departed chan struct{} // closed when the body at the claim's place is removed, or will not be
+
 	id, correlation string
 	enqueued        time.Time
 
@@ -88,7 +92,32 @@ func (l *Lease) Correlation() string { return l.correlation }
 func (l *Lease) Reason() string { return l.d.Reason }
 
 // Body is what was sent, byte for byte. It is the receiver's own.
-func (l *Lease) Body() []byte { return l.body }
+//
+// A body that is too large for the broker is got from Options.Claims, anew with each call,
+// and checked; while that place is away it is waited for, until ctx or the queue ends.
+// Errors wrap navvy.ErrUnsupported if no place is given, or the body was put into another
+// one, or the envelope is of a newer navvy; ErrNotFound if it is not there any more, as of a
+// second copy of a message that was acknowledged; ErrCorrupt if it is not what was sent;
+// ErrInvalid if the claim makes no sense. The lease can be settled whatever the error.
+func (l *Lease) Body(ctx context.Context) ([]byte, error) {
+	body, err := l.body, l.broken
+	if l.claim != nil && err == nil {
+		body, err = l.q.fetch(ctx, l.claim)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue %s: the body of message %s: %w", l.q.name, l.id, err)
+	}
+	return body, nil
+}
+
+// Claim is the name of the body at Options.Claims; empty if the message carries its body.
+// Two leases of one Claim are of one message.
+func (l *Lease) Claim() string {
+	if l.claim == nil {
+		return ""
+	}
+	return l.claim.Name
+}
 
 // Attempt counts deliveries from 1; 0 where the broker does not count.
 func (l *Lease) Attempt() int { return l.d.Attempt }
@@ -151,13 +180,20 @@ func (l *Lease) letGo() {
 }
 
 // Ack takes the message off the queue for good, and returns when the broker has been told;
-// those of calls at once go together. An error that wraps navvy.ErrLeaseLost says that
+// those of calls at once go together. A body at Options.Claims is removed then; one that
+// cannot be removed within a few seconds stays there, which is no error. An error that wraps navvy.ErrLeaseLost says that
 // somebody else may work on the message.
 func (l *Lease) Ack(ctx context.Context) error {
 	if err := l.settle("acknowledge"); err != nil {
 		return err
 	}
 	err := l.q.acks.add(ctx, []*Lease{l})
+	if err == nil && l.departed != nil && !l.q.caps.Held {
+		select {
+		case <-l.departed:
+		case <-ctx.Done(): // it goes on
+		}
+	}
 	l.end(errSettled)
 	if err != nil {
 		return fmt.Errorf("queue %s: acknowledge message %s: %w", l.q.name, l.id, err)
@@ -167,9 +203,16 @@ func (l *Lease) Ack(ctx context.Context) error {
 
 // ackBatch acknowledges leases, each until that goes well or never will.
 func (q *Queue) ackBatch(leases []*Lease) []error {
-	return insist(q.ctx, q.link, leases, func(c *conn, leases []*Lease) []error {
+	errs := insist(q.ctx, q.link, leases, func(c *conn, leases []*Lease) []error {
 		return c.settleAll(q, leases)
 	})
+	for i, l := range leases {
+		if l.claim != nil && l.broken == nil && q.opts.Claims != nil && (errs == nil || errs[i] == nil) {
+			l.departed = make(chan struct{})
+			q.departing.Go(func() { q.depart(l.conn, l) })
+		}
+	}
+	return errs
 }
 
 // settleAll acknowledges leases over c, but for those that were lost with another connection.

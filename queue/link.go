@@ -25,9 +25,25 @@ type conn struct {
 	driver.Queue
 	gone chan struct{} // closed when it is given up
 	made time.Time
+	over chan struct{} // closed when it has ended, well or not
+	bad  error         // why it has not ended well, once over is closed
 
 	mu   sync.Mutex
 	held map[*Lease]bool // those that are lost with it (Capabilities.Held)
+}
+
+func newConn(q driver.Queue) *conn {
+	return &conn{Queue: q, gone: make(chan struct{}), over: make(chan struct{}), made: time.Now()}
+}
+
+// broke tells whether the connection has ended otherwise than by being closed well.
+func (c *conn) broke() bool {
+	select {
+	case <-c.over:
+		return c.bad != nil
+	default:
+		return false
+	}
 }
 
 // giveUp ends the leases that are lost with the connection.
@@ -56,7 +72,7 @@ type link struct {
 }
 
 func newLink(ctx context.Context, name string, dial driver.Dial, first driver.Queue, log *slog.Logger) *link {
-	return &link{name: name, dial: dial, log: log, ctx: ctx, tries: newTries(), conn: &conn{Queue: first, gone: make(chan struct{}), made: time.Now()}}
+	return &link{name: name, dial: dial, log: log, ctx: ctx, tries: newTries(), conn: newConn(first)}
 }
 
 // get gives the connection, or waits until there is one.
@@ -115,7 +131,7 @@ func (l *link) redial() {
 	l.dialing = false
 	if l.err = err; err == nil {
 		l.log.Info("the broker is back", "queue", l.name)
-		l.conn = &conn{Queue: c, gone: make(chan struct{}), made: time.Now()}
+		l.conn = newConn(c)
 	}
 	close(l.changed)
 }
@@ -172,6 +188,8 @@ func (l *link) lose(c *conn, why error) {
 	l.log.Warn("the connection to the broker is lost", "queue", l.name, "error", why)
 	l.conn, l.why = nil, why
 	c.giveUp(l.name)
+	c.bad = why
+	close(c.over)
 	l.work.Go(func() { _ = c.Close() }) // it is lost: what could still go wrong has
 }
 
@@ -186,6 +204,8 @@ func (l *link) close() error {
 	if c != nil {
 		c.giveUp(l.name)
 		err = c.Close()
+		c.bad = err
+		close(c.over)
 	}
 	l.work.Wait()
 	return err

@@ -39,6 +39,13 @@ type Options struct {
 	Outstanding int
 	// MustExist keeps a missing queue from being made.
 	MustExist bool
+	// Claims takes bodies that do not fit into the broker's messages. It is for queues with
+	// the envelope, stays the caller's, and is closed after the queue. Defaults to none:
+	// such bodies are refused.
+	Claims Claims
+	// ClaimOver is from how many bytes on a body goes to Claims though it would fit: those
+	// of more. Defaults to as many as fit.
+	ClaimOver int
 	// Logger hears of lost connections. Defaults to one that discards.
 	Logger *slog.Logger
 }
@@ -66,7 +73,8 @@ type Queue struct {
 	caps Capabilities
 
 	envelope bool
-	sends    batcher[*driver.Message]
+	limit    int // how long the body of a broker's message may be
+	sends    batcher[*parcel]
 	acks     batcher[*Lease]
 	renewals *renewals
 
@@ -76,6 +84,9 @@ type Queue struct {
 	refuse context.CancelCauseFunc
 	work   sync.WaitGroup
 	held   heldBack
+
+	claiming  chan struct{}  // who uses Claims
+	departing sync.WaitGroup // removals of bodies
 }
 
 // Open opens the queue of a URL with the driver of its scheme. Besides the driver's own
@@ -137,6 +148,9 @@ func read(rawURL string, drivers map[string]driver.Driver, o *Options) (p place,
 	if p.envelope, err = takeEnvelope(u); err != nil {
 		return p, err
 	}
+	if (p.opts.Claims != nil || p.opts.ClaimOver != 0) && !p.envelope {
+		return p, fmt.Errorf("queue %s: large bodies are claimed in an envelope: put ?envelope=json to the URL: %w", p.name, navvy.ErrInvalid)
+	}
 	p.dial, err = open(u, &driver.Options{Lease: p.opts.Lease, Outstanding: p.opts.Outstanding, Create: !p.opts.MustExist})
 	return p, err
 }
@@ -172,6 +186,8 @@ func (o *Options) filled() (Options, error) {
 		return opts, fmt.Errorf("a lease of %s: it takes a second at least: %w", opts.Lease, navvy.ErrInvalid)
 	case opts.Outstanding < 0:
 		return opts, fmt.Errorf("%d leases at once: one at least: %w", opts.Outstanding, navvy.ErrInvalid)
+	case opts.ClaimOver < 0 || opts.ClaimOver > 0 && opts.Claims == nil:
+		return opts, fmt.Errorf("bodies of more than %d bytes are to go to a place for large ones, which is missing: %w", opts.ClaimOver, navvy.ErrInvalid)
 	}
 	return opts, nil
 }
@@ -179,16 +195,20 @@ func (o *Options) filled() (Options, error) {
 func start(ctx context.Context, p place) (*Queue, error) {
 	first, err := p.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", p.name, untrusted(err))
+		return nil, fmt.Errorf("queue %s: %w", p.name, mistaken(ctx, p.name, untrusted(err)))
 	}
 	q := &Queue{name: p.name, opts: p.opts, caps: first.Capabilities(), envelope: p.envelope}
 	q.ctx, q.cancel = context.WithCancelCause(context.Background())
 	q.taking, q.refuse = context.WithCancelCause(q.ctx)
 	q.link = newLink(q.ctx, p.name, p.dial, first, p.opts.Logger)
+	q.limit, q.claiming = q.caps.MaxBody, make(chan struct{}, claimsAtOnce)
 	if q.envelope {
 		q.caps.Correlation, q.caps.Binary = true, true
 	}
-	q.sends = batcher[*driver.Message]{most: q.caps.MaxBatch, flights: sendFlights, do: q.sendBatch, work: &q.work}
+	if q.opts.Claims != nil {
+		q.caps.MaxBody = max(q.caps.MaxBody, MaxClaim)
+	}
+	q.sends = batcher[*parcel]{most: q.caps.MaxBatch, flights: sendFlights, do: q.sendBatch, work: &q.work}
 	q.acks = batcher[*Lease]{most: q.caps.MaxBatch, do: q.ackBatch, work: &q.work}
 	if !q.caps.Held {
 		q.renewals = newRenewals(q)
@@ -210,6 +230,8 @@ func (q *Queue) Capabilities() Capabilities { return q.caps }
 // once go together. A lost connection is made again, and what was not confirmed is sent
 // again, so that a message may come twice, under the same ID, and never gets lost without
 // an error. If ctx ends before, the error is its cause, and what was sent is open.
+// A body that goes to Options.Claims is there before its message is sent; while that place is
+// away or full, Send waits for it.
 // Errors wrap navvy.ErrInvalid for a body that is too long, ErrUnsupported for what this
 // broker's messages cannot carry, and ErrClosed. With several messages the error joins
 // those of each that was not sent.
@@ -217,13 +239,16 @@ func (q *Queue) Send(ctx context.Context, ms ...Message) error {
 	if err := context.Cause(q.ctx); err != nil {
 		return err
 	}
-	out := make([]*driver.Message, 0, len(ms))
+	out := make([]*parcel, 0, len(ms))
 	for i := range ms {
 		m, err := q.outgoing(&ms[i])
 		if err != nil {
 			return fmt.Errorf("queue %s: %w", q.name, err)
 		}
 		out = append(out, m)
+	}
+	if err := q.putAll(ctx, out); err != nil {
+		return fmt.Errorf("queue %s: send: %w", q.name, err)
 	}
 	if err := q.sends.add(ctx, out); err != nil {
 		return fmt.Errorf("queue %s: send: %w", q.name, err)
@@ -232,30 +257,67 @@ func (q *Queue) Send(ctx context.Context, ms ...Message) error {
 }
 
 // outgoing checks a message, and puts it into its envelope.
-func (q *Queue) outgoing(m *Message) (*driver.Message, error) {
-	d := &driver.Message{ID: m.ID, Correlation: m.Correlation, Body: m.Body}
-	if d.ID == "" {
-		d.ID = rand.Text()
+func (q *Queue) outgoing(m *Message) (*parcel, error) {
+	p := &parcel{Message: driver.Message{ID: m.ID, Correlation: m.Correlation, Body: m.Body}}
+	if p.ID == "" {
+		p.ID = rand.Text()
 	}
+	over := len(m.Body) > q.limit || q.opts.ClaimOver > 0 && len(m.Body) > q.opts.ClaimOver
 	switch {
+	case q.envelope && !over:
+		p.Body = wrap(&p.Message, nil)
+		over = len(p.Body) > q.limit
 	case q.envelope:
-		d.Body = wrap(d)
-	case d.Correlation != "" && !q.caps.Correlation:
+	case p.Correlation != "" && !q.caps.Correlation:
 		return nil, fmt.Errorf("send: messages of this broker carry nothing beside their body: put ?envelope=json to the URL for a correlation id: %w", navvy.ErrUnsupported)
-	case !q.caps.Binary && !isText(d.Body):
+	case !q.caps.Binary && !isText(p.Body):
 		return nil, fmt.Errorf("send: messages of this broker are text, and this body is not: put ?envelope=json to the URL: %w", navvy.ErrUnsupported)
 	}
-	if len(d.Body) > q.caps.MaxBody {
-		return nil, fmt.Errorf("send: a body of %d bytes, and this broker takes %d: %w", len(d.Body), q.caps.MaxBody, navvy.ErrInvalid)
+	if !over {
+		return p, nil
 	}
-	return d, nil
+	if q.opts.Claims != nil && len(m.Body) <= MaxClaim {
+		return p, q.newClaim(p, m.Body)
+	}
+	return nil, q.tooLong(len(m.Body))
+}
+
+// tooLong says what to do about a body that does not fit.
+func (q *Queue) tooLong(size int) error {
+	switch {
+	case size > MaxClaim:
+		return fmt.Errorf("send: a body of %d bytes, and this queue takes %d: %w", size, q.caps.MaxBody, navvy.ErrInvalid)
+	case q.envelope:
+		return fmt.Errorf("send: a body of %d bytes, and this broker takes %d with the envelope: give a place for large bodies (--claims PLACE): %w", size, q.limit, navvy.ErrInvalid)
+	}
+	return fmt.Errorf("send: a body of %d bytes, and this broker takes %d: put ?envelope=json to the URL, and give a place for large bodies (--claims PLACE): %w", size, q.limit, navvy.ErrInvalid)
 }
 
 // sendBatch sends messages until each is confirmed or refused.
-func (q *Queue) sendBatch(ms []*driver.Message) []error {
-	return insist(q.ctx, q.link, ms, func(c *conn, ms []*driver.Message) []error {
-		return c.Send(q.ctx, ms)
-	})
+func (q *Queue) sendBatch(ps []*parcel) []error {
+	return insist(q.ctx, q.link, ps, q.sendOver)
+}
+
+// sendOver sends messages over a connection.
+func (q *Queue) sendOver(c *conn, ps []*parcel) (errs []error) {
+	ms, at := make([]*driver.Message, 0, len(ps)), make([]int, 0, len(ps))
+	for i, p := range ps {
+		if err := q.claimAgain(p); err != nil {
+			errs = spread(errs, len(ps), []int{i}, err)
+			continue
+		}
+		ms, at = append(ms, &p.Message), append(at, i)
+	}
+	if len(ms) == 0 {
+		return errs
+	}
+	for i, err := range c.Send(q.ctx, ms) {
+		if err != nil {
+			errs = spread(errs, len(ps), []int{at[i]}, err)
+			ps[at[i]].doubt = errors.Is(err, navvy.ErrUnavailable)
+		}
+	}
+	return errs
 }
 
 // Receive gives at least one lease and at most max, as soon as there is one. It waits, over
@@ -302,7 +364,8 @@ const sendFlights = 4
 var errClosed = fmt.Errorf("the queue is closed: %w", navvy.ErrClosed)
 
 // Close gives back what is held for a later delivery, waits until what is being sent or
-// settled is, for as long as ctx lasts, and ends the connection. Leases that are not settled
+// settled is, for as long as ctx lasts, and ends the connection, and the bodies at Claims
+// that are to be removed. Leases that are not settled
 // are lost: their messages come again, when their lease is over.
 func (q *Queue) Close(ctx context.Context) error {
 	q.refuse(errClosed) // what is given back must not come in again
@@ -312,5 +375,6 @@ func (q *Queue) Close(ctx context.Context) error {
 	q.sends.close(errClosed)
 	q.acks.close(errClosed)
 	q.work.Wait()
-	return errors.Join(err, q.link.close())
+	err = errors.Join(err, q.link.close())
+	return errors.Join(err, waitFor(ctx, &q.departing))
 }

@@ -27,9 +27,13 @@ type FileStore interface {
 	Put(ctx context.Context, key string, r io.Reader, o *place.PutOptions) (place.File, error)
 	// Copy writes a file to w, in pieces that are its own, and checks it.
 	Copy(ctx context.Context, key string, w io.Writer, progress func(n int64)) (place.File, error)
+	// CopyRange writes a part of it, which it cannot check.
+	CopyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (place.File, error)
 	Stat(ctx context.Context, key string) (place.File, error)
 	List(ctx context.Context, prefix string) iter.Seq2[place.File, error]
 	Move(ctx context.Context, from, to string) error
+	// Duplicate gives what a file holds a second name.
+	Duplicate(ctx context.Context, from, to string) error
 	Remove(ctx context.Context, key string) error
 }
 
@@ -161,6 +165,7 @@ func (s *files) put(stream grpc.ClientStreamingServer[navvyv1.FilesPutRequest, n
 	if err != nil {
 		return nil, err
 	}
+	s.noteFile(ctx, owner, h.GetKey(), f.SHA256)
 	return fromFile(&f, h.GetKey()), nil
 }
 
@@ -180,17 +185,25 @@ type incomingFile struct {
 // put writes the file.
 func (in *incomingFile) put(ctx context.Context, st FileStore, key string, h *navvyv1.FilesPutHeader) (place.File, error) {
 	in.hash = sha256.New()
-	if err := in.server.eng.Room(); err != nil {
+	if err := in.server.roomForFile(); err != nil {
 		return place.File{}, err
-	}
-	if in.server.opts.Full() {
-		return place.File{}, fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
 	}
 	f, err := st.Put(ctx, key, in, &place.PutOptions{SHA256: h.GetSha256(), IfAbsent: h.GetIfAbsent()})
 	if err != nil {
 		return f, fmt.Errorf("put file %q: %w", h.GetKey(), err)
 	}
 	return f, nil
+}
+
+// roomForFile refuses files while the disk is nearly full.
+func (s *Server) roomForFile() error {
+	if err := s.eng.Room(); err != nil {
+		return err
+	}
+	if s.opts.Full() {
+		return fmt.Errorf("the disk of the server is full: %w", navvy.ErrExhausted)
+	}
+	return nil
 }
 
 // Read gives the next bytes of the file; io.EOF only if all that was sent has come.
@@ -243,18 +256,28 @@ func (in *incomingFile) next() error {
 func (s *files) Get(req *navvyv1.FilesGetRequest, stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse]) error {
 	owner, _, err := s.owner(stream.Context(), req.GetOwner(), navvyv1.Files_Get_FullMethodName)
 	if err == nil {
-		err = s.sendFile(stream, owner, req.GetKey())
+		err = s.sendFile(stream, owner, req)
 	}
 	return s.fail(err)
 }
 
-// sendFile sends a file of an owner.
-func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse], owner, name string) (err error) {
+// sendFile sends a file of an owner, or a part of it.
+func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse], owner string, req *navvyv1.FilesGetRequest) (err error) {
+	name := req.GetKey()
 	key, err := fileKey(owner, name)
 	if err != nil {
 		return err
 	}
-	f, err := s.opts.Files.Copy(stream.Context(), key, chunkWriter{stream}, nil)
+	var f place.File
+	if req.Length == nil && req.GetOffset() == 0 {
+		f, err = s.opts.Files.Copy(stream.Context(), key, chunkWriter{stream}, nil)
+	} else {
+		length := int64(-1)
+		if req.Length != nil {
+			length = max(req.GetLength(), 0)
+		}
+		f, err = s.opts.Files.CopyRange(stream.Context(), key, chunkWriter{stream}, req.GetOffset(), length)
+	}
 	if err != nil {
 		return noFile(name, err)
 	}
@@ -349,6 +372,9 @@ func (s *files) Remove(ctx context.Context, req *navvyv1.FilesRemoveRequest) (*n
 	if err == nil {
 		err = noFile(req.GetKey(), st.Remove(ctx, key))
 	}
+	if err == nil {
+		s.forgetFile(ctx, owner, req.GetKey())
+	}
 	return &navvyv1.FilesRemoveResponse{}, s.fail(err)
 }
 
@@ -417,7 +443,7 @@ func (s *taskFiles) put(stream grpc.ClientStreamingServer[navvyv1.TaskFilesPutRe
 func (s *taskFiles) Get(req *navvyv1.TaskFilesGetRequest, stream grpc.ServerStreamingServer[navvyv1.FilesGetResponse]) error {
 	c, err := s.caller(stream.Context(), req.GetAttempt(), req.GetCall().GetOwner())
 	if err == nil {
-		err = s.sendFile(stream, c.owner, req.GetCall().GetKey())
+		err = s.sendFile(stream, c.owner, req.GetCall())
 	}
 	return s.fail(err)
 }

@@ -206,6 +206,7 @@ func (s *Server) PublishFiles(ctx context.Context) error {
 	defer func() { _ = following.Wait() }()
 	tick := time.NewTicker(lookForFiles)
 	defer tick.Stop()
+	following.Go(func() error { s.dropAllCopied(ctx); return nil })
 	for {
 		for _, a := range s.publishing.follow() {
 			following.Go(func() error { s.follow(ctx, a); return nil })
@@ -218,6 +219,7 @@ func (s *Server) PublishFiles(ctx context.Context) error {
 			if err := s.LoadFiles(ctx); err != nil && ctx.Err() == nil {
 				s.opts.Logger.Warn("files of attempts could not be looked for", "error", err)
 			}
+			following.Go(func() error { s.dropAllCopied(ctx); return nil })
 		}
 	}
 }

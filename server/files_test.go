@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -119,6 +120,13 @@ func TestFileInPart(t *testing.T) {
 	broken := io.MultiReader(strings.NewReader("begin"), readerFunc(func([]byte) (int, error) { cancel(); return 0, errors.New("the disk is broken") }))
 	if _, err := ann.Put(ctx, "f", broken, client.PutFileOptions{}); err == nil {
 		t.Error("a file that could not be read is put")
+	}
+	// As the body of an HTTP message ends that breaks off.
+	for _, cut := range []error{io.ErrUnexpectedEOF, fmt.Errorf("the body: %w", io.ErrUnexpectedEOF), fmt.Errorf("the body: %w", io.EOF)} {
+		broken := io.MultiReader(strings.NewReader("begin"), readerFunc(func([]byte) (int, error) { return 0, cut }))
+		if _, err := ann.Put(t.Context(), "f", broken, client.PutFileOptions{}); !errors.Is(err, cut) {
+			t.Errorf("a file that breaks off: %v", err)
+		}
 	}
 	if got := fileNames(t, ann, ""); got != "" {
 		t.Errorf("there is %s", got)

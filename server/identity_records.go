@@ -70,7 +70,7 @@ type apiToken struct {
 
 // record is what a value of the registry says.
 type record interface {
-	issued | revoked | token | apiToken | rostered | queueRecord | functionRecord
+	issued | revoked | token | apiToken | rostered | queueRecord | functionRecord | knownFile | knownName | engine.Copied
 }
 
 // newest is the version in which a record is written; older ones are read.

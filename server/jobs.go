@@ -214,6 +214,9 @@ func (s *jobs) Remove(ctx context.Context, req *navvyv1.RemoveRequest) (*navvyv1
 	if err := s.mgr.Remove(ctx, id, req.GetForce()); err != nil {
 		return nil, s.fail(err)
 	}
+	if err := s.dropCopied(ctx, string(id)); err != nil {
+		s.opts.Logger.Warn("what was copied for a job is removed later", "job", id, "error", err)
+	}
 	return &navvyv1.RemoveResponse{}, nil
 }
 

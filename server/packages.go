@@ -85,7 +85,7 @@ func (s *taskFiles) getPackage(req *navvyv1.TaskFilesGetPackageRequest, stream g
 	if err := s.resolvePackage(ctx, p.Owner, &p); err != nil {
 		return err
 	}
-	return s.sendFile(stream, p.Owner, p.File())
+	return s.sendFile(stream, p.Owner, &navvyv1.FilesGetRequest{Key: p.File()})
 }
 
 // List implements the call of that name.

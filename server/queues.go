@@ -303,18 +303,11 @@ func (s *queues) list(ctx context.Context, after string) (*navvyv1.QueuesListRes
 	if err != nil {
 		return nil, err
 	}
-	me := auth.From(ctx)
-	seen := map[string][]engine.Line{} // the lines that the caller is told of
-	for _, l := range lines {
-		q := byName[l.Queue]
-		if l.Queue <= after || (q == nil || q.Settings == nil) && !me.SeesAll() && l.Owner != me.Name {
-			continue
-		}
-		if q == nil {
-			byName[l.Queue] = s.queueMessage(l.Queue, nil)
-		}
-		seen[l.Queue] = append(seen[l.Queue], l)
+	letters, err := s.eng.LetterLines(ctx)
+	if err != nil {
+		return nil, err
 	}
+	jobsOf, lettersOf := s.tell(ctx, lines, after, byName), s.tell(ctx, letters, after, byName)
 	resp := &navvyv1.QueuesListResponse{}
 	names := slices.Sorted(maps.Keys(byName))
 	if len(names) > queuePage {
@@ -323,7 +316,10 @@ func (s *queues) list(ctx context.Context, after string) (*navvyv1.QueuesListRes
 	}
 	for _, name := range names {
 		q := byName[name]
-		if err := s.countJobs(ctx, q, seen[name]); err != nil {
+		if err := s.countJobs(ctx, q, jobsOf[name]); err != nil {
+			return nil, err
+		}
+		if err := s.countLetters(ctx, q, lettersOf[name]); err != nil {
 			return nil, err
 		}
 		resp.Queues = append(resp.Queues, q)

@@ -84,6 +84,7 @@ var mayCall = map[string]string{
 	"/navvy.v1.TaskKV/Delete":           "w",
 	"/navvy.v1.TaskKV/Watch":            "w",
 	"/navvy.v1.Files/Put":               "ua",
+	"/navvy.v1.Files/PutKnown":          "ua",
 	"/navvy.v1.Files/Get":               "ua",
 	"/navvy.v1.Files/Stat":              "ua",
 	"/navvy.v1.Files/List":              "ua",

@@ -46,6 +46,7 @@ type world struct {
 	audit *lines
 
 	files    *share.Share
+	inEngine bool // the engine keeps the files
 	brokers  attached
 	joinTime time.Duration // 0 for the default
 }
@@ -158,6 +159,9 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	var err error
 	if w.eng, err = engine.Open(t.Context(), w.store, nil); err != nil {
 		t.Fatal(err)
+	}
+	if w.inEngine {
+		w.files = holder.EngineShare(w.eng)
 	}
 	audit := slog.New(slog.NewJSONHandler(w.audit, nil))
 	w.gate = auth.NewGate(&auth.GateOptions{Audit: audit, JoinTime: w.joinTime})

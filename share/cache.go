@@ -11,13 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Cache keeps files by what they hold on this machine, so that each comes once: a worker
@@ -111,8 +111,6 @@ func OpenCache(dir string, o *CacheOptions) (*Cache, error) {
 	return c, nil
 }
 
-var hexName = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
 // load drops what was on its way, and finds what there is.
 func (c *Cache) load() error {
 	tmp := filepath.Join(c.dir, "tmp")
@@ -123,7 +121,7 @@ func (c *Cache) load() error {
 		return err
 	}
 	return filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !d.Type().IsRegular() || !hexName.MatchString(d.Name()) {
+		if err != nil || d.IsDir() || !d.Type().IsRegular() || !place.IsSHA256(d.Name()) {
 			return err
 		}
 		info, err := d.Info()
@@ -158,7 +156,7 @@ func (e *Entry) Release() { e.release() }
 // is less than zero if it is not known. An error that wraps navvy.ErrCorrupt says that what
 // was fetched is not that file, which is then not kept.
 func (c *Cache) Get(ctx context.Context, owner, digest string, size int64, fetch Fetcher) (*Entry, error) {
-	if !hexName.MatchString(digest) {
+	if !place.IsSHA256(digest) {
 		return nil, invalid("%.70q is no SHA-256: want 64 hexadecimal digits", digest)
 	}
 	sum := sha256.Sum256([]byte(owner))

@@ -50,11 +50,17 @@ type store struct {
 	open func(t *testing.T) *Share
 	// spoil changes what the store keeps of a file, behind the share's back.
 	spoil func(t *testing.T, s *Share, key string, data []byte)
+	// foreign puts a file as others do, without a checksum; nil if nobody else can.
+	foreign func(t *testing.T, s *Share, key, text string)
+	// fixed says that the store notes lengths apart from contents: what stands behind the
+	// end of one is not read.
+	fixed bool
 }
 
 // stores are all kinds of shares, the real ones.
 var stores = map[string]func(t *testing.T) store{
 	"directory": directory, "memory": memory, "s3": s3Store, "azure": azureStore,
+	"engine in memory": engineInMemory, "engine on pebble": engineOnPebble, "engine on postgres": engineOnPostgres,
 }
 
 func directory(t *testing.T) store {
@@ -68,6 +74,12 @@ func directory(t *testing.T) store {
 			}
 			dirs.Store(s, dir)
 			return s
+		},
+		foreign: func(t *testing.T, s *Share, key, text string) {
+			dir, _ := dirs.Load(s)
+			if err := os.WriteFile(filepath.Join(dir.(string), key), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		},
 		spoil: func(t *testing.T, s *Share, key string, data []byte) {
 			dir, _ := dirs.Load(s)
@@ -84,6 +96,13 @@ func directory(t *testing.T) store {
 	}
 }
 
+// unlabelled puts a file into a bucket without the metadata that a share adds.
+func unlabelled(t *testing.T, s *Share, key, text string) {
+	if err := s.bucket.WriteAll(t.Context(), key, []byte(text), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // mislabel puts bytes with the checksum of others.
 func mislabel(t *testing.T, s *Share, key string, data []byte) {
 	old, err := s.Stat(t.Context(), key)
@@ -97,7 +116,7 @@ func mislabel(t *testing.T, s *Share, key string, data []byte) {
 }
 
 func memory(*testing.T) store {
-	return store{func(*testing.T) *Share { return OpenMemory() }, mislabel}
+	return store{func(*testing.T) *Share { return OpenMemory() }, mislabel, unlabelled, false}
 }
 
 func s3Store(t *testing.T) store {
@@ -106,7 +125,7 @@ func s3Store(t *testing.T) store {
 	return store{func(t *testing.T) *Share {
 		// Below a folder, which the root has of its own in another test.
 		return opened(t, g.URL("bucket/"+folderOf(t)), nil)
-	}, mislabel}
+	}, mislabel, unlabelled, false}
 }
 
 func folderOf(t *testing.T) string { return strings.ReplaceAll(t.Name(), "/", "-") }
@@ -116,7 +135,7 @@ func azureStore(t *testing.T) store {
 	makeContainer(t, a, "container")
 	return store{func(t *testing.T) *Share {
 		return opened(t, "azblob://container/"+folderOf(t), &Options{AzureConnection: a.ConnectionString()})
-	}, mislabel}
+	}, mislabel, unlabelled, false}
 }
 
 func makeContainer(t *testing.T, a *azuritetest.Azurite, name string) {

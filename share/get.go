@@ -67,13 +67,44 @@ func (s *Share) Remove(ctx context.Context, key string) error {
 	return s.wrap("remove", key, s.explain(ctx, err))
 }
 
-// Move gives a file another name, in the place of one that is there. If it fails in the
-// midst, the file has both names: it can be done again. In S3 a file of more than 5 GiB
-// cannot be moved.
-func (s *Share) Move(ctx context.Context, from, to string) error {
+// Duplicate gives what a file holds a second name, in the place of another file, without
+// reading it here, unless it is more than the store copies at once. In a directory both
+// share their bytes.
+func (s *Share) Duplicate(ctx context.Context, from, to string) error {
 	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
 	if err == nil && from != to {
-		if err = s.bucket.Copy(ctx, to, from, nil); err == nil {
+		err = s.duplicate(ctx, from, to)
+	}
+	return s.wrap("duplicate", from, s.explain(ctx, err))
+}
+
+func (s *Share) duplicate(ctx context.Context, from, to string) error {
+	err := s.bucket.Copy(ctx, to, from, nil)
+	if err == nil || s.maxCopy == 0 || ctx.Err() != nil {
+		return err
+	}
+	if a, askErr := s.bucket.Attributes(ctx, from); askErr != nil || a.Size <= s.maxCopy {
+		return err
+	}
+	r, err := s.open(ctx, from)
+	if err != nil {
+		return err
+	}
+	_, err = s.Put(ctx, to, r, &PutOptions{SHA256: r.File.SHA256})
+	return errors.Join(err, r.Close())
+}
+
+// Move gives a file another name, in the place of one that is there. Where that is not one
+// step, the file has both names if it fails in the midst: it can be done again. What is more
+// than the store copies at once is read and written here.
+func (s *Share) Move(ctx context.Context, from, to string) error {
+	err := errors.Join(place.CheckKey(from), place.CheckKey(to))
+	switch {
+	case err != nil || from == to:
+	case s.move != nil:
+		err = s.move(ctx, from, to)
+	default:
+		if err = s.duplicate(ctx, from, to); err == nil {
 			err = s.bucket.Delete(ctx, from)
 		}
 	}
@@ -184,6 +215,51 @@ func (s *Share) Copy(ctx context.Context, key string, w io.Writer, progress func
 	f := r.File
 	f.SHA256 = r.SHA256()
 	return f, errors.Join(err, r.Close())
+}
+
+// CopyRange writes length bytes of a file to w, from offset on, or as many as there are;
+// all if length is below zero. They are not held against the checksum, which is that of all.
+func (s *Share) CopyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (File, error) {
+	f, err := s.copyRange(ctx, key, w, offset, length)
+	if err = s.explain(ctx, err); err != nil {
+		return f, s.wrap("read", key, err)
+	}
+	return f, nil
+}
+
+func (s *Share) copyRange(ctx context.Context, key string, w io.Writer, offset, length int64) (f File, err error) {
+	if err := place.CheckKey(key); err != nil {
+		return f, err
+	}
+	a, err := s.bucket.Attributes(ctx, key)
+	if err != nil {
+		return f, err
+	}
+	if f = file(key, a); offset < 0 || offset > f.Size {
+		return f, invalid("it has %d bytes, and none from %d on", f.Size, offset)
+	}
+	if left := f.Size - offset; length < 0 || length > left {
+		length = left
+	}
+	if length == 0 {
+		return f, nil
+	}
+	r, err := s.bucket.NewRangeReader(ctx, key, offset, length, nil)
+	if err != nil {
+		return f, err
+	}
+	defer r.Close()
+	if r.Size() != f.Size || !r.ModTime().Equal(f.Modified) {
+		return f, errChanged
+	}
+	n, err := copyAll(ctx, w, r, nil, true, nil)
+	if failed, ok := errors.AsType[*readError](err); ok {
+		err = failed.err
+	}
+	if err == nil && n != length {
+		err = fmt.Errorf("%d of %d bytes come: %w", n, length, navvy.ErrCorrupt)
+	}
+	return f, err
 }
 
 // Fetch writes a file to a path of this machine, whole and durable or not at all: what is

@@ -6,7 +6,10 @@ import (
 	"testing"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
+	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/share"
+	"github.com/navvy-run/navvy/share/enginebucket"
 )
 
 // A file that is moved takes the place of another, with its checksum, and is gone from its own.
@@ -16,7 +19,13 @@ func TestMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]*share.Share{"directory": dir, "memory": share.OpenMemory()} {
+	store := memory.New()
+	eng, err := engine.Open(t.Context(), store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inEngine := share.OpenSums("engine", enginebucket.Open(eng.Files()), eng.Files().Move)
+	for name, s := range map[string]*share.Share{"directory": dir, "memory": share.OpenMemory(), "engine": inEngine} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			defer s.Close()

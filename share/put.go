@@ -30,7 +30,7 @@ var errChanged = fmt.Errorf("it has changed while it was read: %w", navvy.ErrCon
 
 // Put reads r to its end and makes what it holds the file of that key, whole or not at all:
 // when r or the store fails, the context ends or the process is killed, what was there
-// before is there still. In a directory the file is durable when Put returns.
+// before is there still. In a directory, and in the engine, the file is durable when Put returns.
 //
 // A store elsewhere wants the checksum before the bytes. If the options do not say it, an
 // io.ReadSeeker is read twice, from where it stands; all else goes through a temporary file.
@@ -69,7 +69,7 @@ func wrongSum(want, got string) error {
 
 // write puts a file whose checksum is sum, if that is not empty.
 func (s *Share) write(ctx context.Context, key string, r io.Reader, sum string, o *PutOptions) (File, error) {
-	var own *dirbucket.Writer
+	var own interface{ SHA256() string }
 	in := &incoming{ctx: ctx, r: r, progress: o.Progress, sum: sum}
 	wo := &blob.WriterOptions{
 		ContentType: "application/octet-stream", IfNotExist: o.IfAbsent,

@@ -14,6 +14,9 @@ import (
 
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
+// maxCopyS3 is what S3 copies at once; see CopyObject in its reference.
+const maxCopyS3 = 5 << 30
+
 // openS3 opens a bucket. Its options are endpoint, an http:// or https:// URL of a store
 // that is not Amazon's, region, profile, of the files that all programs for S3 read,
 // anonymous, use_path_style and disable_https. The user and password of the URL are an
@@ -49,7 +52,7 @@ func openS3(ctx context.Context, u *url.URL, _ *Options) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Share{bucket: bucket, transport: transport, whole: &Missing{"bucket", u.Host}}, nil
+	return &Share{bucket: bucket, transport: transport, whole: &Missing{"bucket", u.Host}, maxCopy: maxCopyS3}, nil
 }
 
 // s3Config reads the options that are about Amazon and its likes, and finds credentials.

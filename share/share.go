@@ -47,8 +47,12 @@ type Share struct {
 	// whole is the error if the place of all files is not there, where it is made by others:
 	// a bucket or container; nil where there is no such thing.
 	whole *Missing
+	// maxCopy is how many bytes the store copies at once; 0 if there is no bound.
+	maxCopy int64
 	// sums tells that the bucket makes checksums while it writes, and keeps them.
 	sums bool
+	// move gives a file another name in one step; nil where it takes two.
+	move func(ctx context.Context, from, to string) error
 }
 
 // opener opens what a URL names.
@@ -112,7 +116,7 @@ func (s *Share) below(folder string) error {
 	if err := place.CheckKey(folder); err != nil {
 		return err
 	}
-	s.bucket = blob.PrefixedBucket(s.bucket, folder+"/")
+	s.bucket, s.move = blob.PrefixedBucket(s.bucket, folder+"/"), nil
 	return nil
 }
 
@@ -120,6 +124,15 @@ func (s *Share) below(folder string) error {
 // for people. It is closed with the share.
 func OpenBucket(name string, b *blob.Bucket) *Share {
 	return &Share{name: name, bucket: b, temp: os.TempDir()}
+}
+
+// OpenSums is OpenBucket for a bucket that makes the checksums itself: its writers can be
+// asked for as what has the method SHA256, as those of package dirbucket, and move gives a
+// file another name in one step, in the place of one that is there.
+func OpenSums(name string, b *blob.Bucket, move func(ctx context.Context, from, to string) error) *Share {
+	s := OpenBucket(name, b)
+	s.sums, s.move = true, move
+	return s
 }
 
 // OpenMemory makes a share in memory, empty, for tests.

@@ -91,7 +91,7 @@ type LogReader interface {
 
 // Bounds of what a store is given.
 const (
-	MaxKey     = 1 << 10
+	MaxKey     = 1<<10 + 64 // a name of 1 KiB, and what an engine has before it
 	MaxValue   = 1 << 20
 	MaxLogName = 200
 	// MaxBatch is how many bytes of keys and values a batch may hold.

@@ -44,7 +44,7 @@ func newBridge(g *Gateway, api grpc.ClientConnInterface, name string, a attachme
 }
 
 // errConnecting is the trouble of a bridge that has just begun.
-var errConnecting = errors.New("it is being connected to")
+var errConnecting = errors.New(client.BrokerConnecting)
 
 func (b *bridge) trouble() string {
 	b.mu.Lock()
@@ -104,9 +104,13 @@ func (b *bridge) connect(ctx context.Context) (err error) {
 	var open []*queue.Queue
 	defer func() { err = errors.Join(err, closeAll(ctx, open)) }()
 	for i, u := range []string{b.broker.Requests, b.broker.Responses} {
-		q, err := queue.Open(ctx, u, b.gateway.drivers, &queue.Options{
+		o := &queue.Options{
 			Lease: cmp.Or(b.broker.Lease, navvy.DefaultBrokerLease), Outstanding: []int{slots, 1}[i], Logger: b.log,
-		})
+		}
+		if g := &b.gateway.opts; g.Claims != nil && queue.Enveloped(u) {
+			o.Claims, o.ClaimOver = g.Claims, g.ClaimOver
+		}
+		q, err := queue.Open(ctx, u, b.gateway.drivers, o)
 		if err != nil {
 			return err
 		}

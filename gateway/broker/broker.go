@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
 )
@@ -25,6 +26,11 @@ import (
 type Options struct {
 	// Clock tells the time as the server has it. Defaults to time.Now.
 	Clock func() time.Time
+	// Claims takes bodies that are too large for the brokers' messages, and those of more
+	// than ClaimOver bytes, of queues whose URLs ask for the envelope. It stays the
+	// caller's. Defaults to none: such bodies are refused.
+	Claims    queue.Claims
+	ClaimOver int
 	// Logger hears of brokers that cannot be reached, and of requests that fail. Defaults
 	// to one that discards.
 	Logger *slog.Logger
@@ -97,11 +103,15 @@ func (g *Gateway) Attach(name, owner string, b *navvy.Broker) {
 func (g *Gateway) Trouble(name string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := g.bridge[name]
-	if b == nil {
+	want, wanted := g.wanted[name]
+	switch b := g.bridge[name]; {
+	case !wanted:
 		return ""
+	case b == nil || b.attachment != want: // soon
+		return client.BrokerConnecting
+	default:
+		return b.trouble()
 	}
-	return b.trouble()
 }
 
 // Run answers requests by calls of the API until ctx ends. What is being answered then

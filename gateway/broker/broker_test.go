@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,7 +10,9 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/gateway/broker"
 	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
 )
 
@@ -32,8 +35,8 @@ func TestAnswers(t *testing.T) {
 	want["mine"] = strings.ToUpper(large)
 	for len(want) > 0 {
 		l := w.next(w.responses)
-		if body, ok := want[l.Correlation()]; !ok || body != string(l.Body()) {
-			t.Fatalf("an answer to %q: %.50q", l.Correlation(), l.Body())
+		if body, ok := want[l.Correlation()]; !ok || body != string(drivertest.Body(t, l)) {
+			t.Fatalf("an answer to %q: %.50q", l.Correlation(), drivertest.Body(t, l))
 		}
 		delete(want, l.Correlation())
 	}
@@ -105,11 +108,53 @@ func TestEndsInTheMidst(t *testing.T) {
 	g, _ = w.gateway()
 	g.Attach("work", "ann", &pair)
 	close(w.service.free)
-	if l := w.next(w.responses); string(l.Body()) != "WAIT-1" || l.Correlation() != "wait-1" {
-		t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "WAIT-1" || l.Correlation() != "wait-1" {
+		t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 	}
 	if n := w.service.times("wait-1"); n != 1 {
 		t.Errorf("begun %d times", n)
+	}
+}
+
+// Large requests are answered by way of a place for them; where there is none they wait for
+// somebody who has it, and are no dead letters.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve()
+	shelf := &drivertest.Shelf{}
+	o := &queue.Options{Lease: 10 * time.Second, Claims: shelf, ClaimOver: 1000}
+	enveloped := pair
+	enveloped.Requests, enveloped.Responses = pair.Requests+"?envelope=json", pair.Responses+"?envelope=json"
+	var ends [2]*queue.Queue
+	for i, u := range []string{enveloped.Requests, enveloped.Responses} {
+		q, err := queue.Open(t.Context(), u, w.drivers, o)
+		w.must(err)
+		defer func() { w.must(q.Close(context.Background())) }()
+		ends[i] = q
+	}
+	large := strings.Repeat("x", 100_000)
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "large", Body: []byte(large)}))
+	g, end := w.gateway()
+	g.Attach("work", "ann", &enveloped)
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "small", Body: []byte("small")}))
+	if l := w.next(ends[1]); l.Correlation() != "small" || w.service.times(large) != 0 { // which came later
+		t.Errorf("an answer to %s", l.Correlation())
+	}
+	end()
+	w.must(ends[0].Send(t.Context(), queue.Message{ID: "larger", Body: []byte(large + "y")}))
+	g, _ = w.gatewayWith(&broker.Options{Claims: shelf, ClaimOver: 1000})
+	g.Attach("work", "ann", &enveloped)
+	leases, err := ends[1].Receive(t.Context(), 1)
+	w.must(err)
+	if l := leases[0]; string(drivertest.Body(t, l)) != strings.ToUpper(large+"y") || l.Correlation() != "larger" || l.Claim() == "" {
+		t.Errorf("%.50q answers %s", drivertest.Body(t, l), l.Correlation())
+	}
+	w.must(leases[0].Ack(t.Context()))
+	quiet, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	if dead, err := w.open("mem://requests.dead").Receive(quiet, 1); err == nil {
+		t.Errorf("a dead letter: %s", dead[0].Reason())
 	}
 }
 
@@ -124,8 +169,8 @@ func TestSameID(t *testing.T) {
 	g, _ := w.gateway()
 	g.Attach("work", "ann", &pair)
 	for range 2 {
-		if l := w.next(w.responses); string(l.Body()) != strings.ToUpper(l.Correlation()) {
-			t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+		if l := w.next(w.responses); string(drivertest.Body(t, l)) != strings.ToUpper(l.Correlation()) {
+			t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 		}
 	}
 }
@@ -146,8 +191,8 @@ func TestServiceChanged(t *testing.T) {
 	g, _ = w.gateway()
 	g.Attach("work", "ann", &pair)
 	close(w.service.free)
-	if l := w.next(w.responses); string(l.Body()) != "WAIT-1" || l.Correlation() != "wait-1" {
-		t.Errorf("answered %q to %q", l.Body(), l.Correlation())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "WAIT-1" || l.Correlation() != "wait-1" {
+		t.Errorf("answered %q to %q", drivertest.Body(t, l), l.Correlation())
 	}
 	if n := w.service.times("wait-1"); n != 1 {
 		t.Errorf("begun %d times", n)
@@ -162,8 +207,8 @@ func TestNoService(t *testing.T) {
 	g.Attach("work", "ann", &pair)
 	w.send("early")
 	w.serve()
-	if l := w.next(w.responses); string(l.Body()) != "EARLY" {
-		t.Errorf("answered %q", l.Body())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "EARLY" {
+		t.Errorf("answered %q", drivertest.Body(t, l))
 	}
 }
 
@@ -193,12 +238,12 @@ func TestAttach(t *testing.T) {
 	w.eventually(func() bool { return g.Trouble("work") == "" })
 	w.send("two")
 	w.must(w.open(other.Requests).Send(t.Context(), queue.Message{ID: "three", Body: []byte("three")}))
-	if l := w.next(w.responses); string(l.Body()) != "THREE" {
-		t.Errorf("answered %q", l.Body())
+	if l := w.next(w.responses); string(drivertest.Body(t, l)) != "THREE" {
+		t.Errorf("answered %q", drivertest.Body(t, l))
 	}
 	g.Attach("work", "", nil)
-	if l := w.next(w.requests); string(l.Body()) != "two" {
-		t.Errorf("there was %q", l.Body())
+	if l := w.next(w.requests); string(drivertest.Body(t, l)) != "two" {
+		t.Errorf("there was %q", drivertest.Body(t, l))
 	}
 }
 

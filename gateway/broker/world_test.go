@@ -113,8 +113,11 @@ func (w *world) serve() {
 }
 
 // gateway runs a gateway that is not attached to anything, until the test or end ends it.
-func (w *world) gateway() (g *broker.Gateway, end func()) {
-	g = broker.New(w.drivers, &broker.Options{Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil))})
+func (w *world) gateway() (g *broker.Gateway, end func()) { return w.gatewayWith(&broker.Options{}) }
+
+func (w *world) gatewayWith(o *broker.Options) (g *broker.Gateway, end func()) {
+	o.Logger = slog.New(slog.NewTextHandler(w.t.Output(), nil))
+	g = broker.New(w.drivers, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
 	go func() {

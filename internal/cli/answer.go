@@ -37,6 +37,7 @@ NAVVY_RESPONSES. The variables of CloudWorker hosts (Queues__…) are read, too.
 // answerFlags are the flags of a worker without a server.
 type answerFlags struct {
 	limitFlags
+	claimsFlags
 	requests, requestsFile   string
 	responses, responsesFile string
 	service, pkg             string
@@ -57,6 +58,7 @@ func (f *answerFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.timeout, "timeout", "", "how long the service may take to answer one request (default: no bound)")
 	fs.IntVar(&f.attempts, "attempts", 5, "deliveries of a request before it goes to the dead letters")
 	fs.BoolVar(&f.mustExist, "must-exist", false, "do not make queues that are missing")
+	f.claimsFlags.add(fs)
 	completeForms(cmd)
 	f.addLimits(cmd, "Limits of each process of a service")
 }
@@ -112,6 +114,7 @@ type answering struct {
 	upTime              time.Duration
 	dir                 string       // where the service works
 	pkg                 *place.Place // what is deployed for it instead; nil: nothing
+	large               *largeBodies
 }
 
 // queuePlace says where one of the queues is.
@@ -251,7 +254,11 @@ func (a *app) smallFile(name string) (string, error) {
 }
 
 // run opens the queues and the service, and answers until soft ends.
-func (s *answering) run(soft, hard context.Context) error {
+func (s *answering) run(soft, hard context.Context) (err error) {
+	if s.large, err = s.app.openClaims(soft, &s.flags.answer.claimsFlags, s.requests.url, s.responses.url); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.large.close()) }()
 	requests, err := s.open(soft, s.requests, s.slots)
 	if err != nil {
 		return err
@@ -277,9 +284,9 @@ func (s *answering) close(queues ...*queue.Queue) error {
 }
 
 func (s *answering) open(ctx context.Context, q queuePlace, outstanding int) (*queue.Queue, error) {
-	opened, err := queue.Open(ctx, q.url, s.app.brokers(q.connection), &queue.Options{
+	opened, err := queue.Open(ctx, q.url, s.app.brokers(q.connection), s.large.use(q.url, &queue.Options{
 		Lease: q.lease, Outstanding: outstanding, MustExist: s.flags.answer.mustExist, Logger: s.log,
-	})
+	}))
 	return opened, brokerError(err)
 }
 

@@ -38,9 +38,12 @@ type attachment struct {
 
 	app     *app
 	printer *printer
+	returns *returning  // nil unless files of tasks come here
 	remote  bool        // over the network, where a job does not depend on who waits for it
 	freed   bool        // the job that goes on was resumed
 	again   bool        // it may have been submitted before, under the same key
+	rested  atomic.Bool // nothing of the job runs any more
+	bring   atomic.Bool // files of its tasks are on their way
 	begun   bool        // a server has taken the job, so that it must not be submitted again
 	wrong   atomic.Bool // the inputs are not what they should be
 	told    bool        // that it has to wait
@@ -86,6 +89,7 @@ func (a *app) attach(ctx context.Context, at *attachment) error {
 	at.going, at.over = context.WithCancel(ctx)
 	at.force, at.kill = context.WithCancel(context.WithoutCancel(ctx))
 	defer at.kill()
+	defer func() { at.returns.close() }()
 	at.hurry, at.now = context.WithCancel(at.force)
 	defer at.catchSignals()()
 	err = at.overHolders(ctx)
@@ -175,6 +179,7 @@ func (at *attachment) session(ctx context.Context, c *conn) (navvy.Status, error
 			last = st
 			bar.show(&st)
 		}
+		at.rested.Store(true)
 		return nil
 	})
 	g.Go(func() error { return at.answers(ctx, c) })
@@ -195,17 +200,11 @@ func (at *attachment) answers(ctx context.Context, c *conn) error {
 	if at.watch != nil {
 		return at.watch(ctx, c, at.id)
 	}
-	if at.printer == nil {
-		job, err := c.Get(ctx, at.id)
-		if err != nil {
-			return err
-		}
-		if at.printer, err = newPrinter(at.app, at.print, &job.Job); err != nil {
-			return err
-		}
+	if err := at.openPrinter(ctx, c); err != nil {
+		return err
 	}
 	at.printer.client = c.Client
-	err := at.printAll(ctx, c)
+	err := at.printAndBring(ctx, c)
 	if c.lost(err) {
 		return err // the next holder is told what was printed
 	}
@@ -215,7 +214,65 @@ func (at *attachment) answers(ctx context.Context, c *conn) error {
 	if err = errors.Join(err, at.printer.keep(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
+	if at.returns != nil {
+		if whole, err := at.brought(ctx, c); !whole || err != nil {
+			return err
+		}
+	}
 	return c.MarkRead(ctx, at.id)
+}
+
+// openPrinter makes what prints answers, and what brings files, once.
+func (at *attachment) openPrinter(ctx context.Context, c *conn) error {
+	if at.printer != nil {
+		return nil
+	}
+	job, err := c.Get(ctx, at.id)
+	if err != nil {
+		return err
+	}
+	if at.returns, err = at.app.newReturning(&job.Job, at.job == nil); err != nil {
+		return err
+	}
+	at.printer, err = newPrinter(at.app, at.print, &job.Job)
+	if err == nil && at.returns != nil {
+		at.printer.settled = at.returns.among
+	}
+	return err
+}
+
+// printAndBring prints answers, and brings the files that belong to them.
+func (at *attachment) printAndBring(ctx context.Context, c *conn) error {
+	if at.returns == nil {
+		return at.printAll(ctx, c)
+	}
+	at.bring.Store(true)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return at.returns.run(ctx, at.hurry, c) })
+	g.Go(func() error {
+		err := at.printAll(ctx, c)
+		if errors.Is(err, errNotHere) && at.hurry.Err() != nil {
+			return nil // the rest is for who resumes
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// onlyFiles tells whether nothing of the job goes on but that its files are copied here.
+func (at *attachment) onlyFiles() bool { return at.rested.Load() && at.bring.Load() }
+
+// brought ends with the files of a job, and tells whether all are here.
+func (at *attachment) brought(ctx context.Context, c *conn) (bool, error) {
+	if at.all {
+		if err := at.returns.absent(ctx, c); err != nil {
+			return false, err
+		}
+	}
+	if !at.returns.complete() {
+		return false, nil
+	}
+	return true, at.returns.cleanUp(ctx, c)
 }
 
 func (at *attachment) printAll(ctx context.Context, c *conn) error {
@@ -227,10 +284,30 @@ func (at *attachment) printAll(ctx context.Context, c *conn) error {
 		if err != nil {
 			return err
 		}
+		if err := at.printBatch(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printBatch prints answers that came together: each when its files are here, unless it was
+// printed before.
+func (at *attachment) printBatch(ctx context.Context, batch []client.Answer) error {
+	if at.returns == nil || at.all {
 		if err := at.printer.batch(ctx, batch); err != nil {
 			return err
 		}
-		if err := at.printer.keepSoon(ctx); err != nil {
+		return at.printer.keepSoon(ctx)
+	}
+	for i := range batch {
+		if err := at.returns.await(ctx, batch[i].Task.Index); err != nil {
+			return err
+		}
+		if err := at.printer.batch(ctx, batch[i:i+1]); err != nil {
+			return err
+		}
+		if err := at.printer.keep(ctx); err != nil { // whose files are here may change them
 			return err
 		}
 	}

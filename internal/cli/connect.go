@@ -223,11 +223,11 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
 			return openStore(ctx, at, dir, log, full, fatal)
 		},
-		OpenFiles: func(context.Context) (*share.Share, error) { return dir.OpenShare() },
+		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, a.env, py, log)
+			return newRunners(ctx, dir, j, &runnerOptions{python: py, env: a.env}, log)
 		},
-		Abilities: func() []navvy.KindAbilities { return abilities(a.env, py) },
+		Abilities: func() []navvy.KindAbilities { return abilities(&runnerOptions{python: py, env: a.env}) },
 		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
 		Brokers:   a.outerBrokers(),
 		Owner:     owner(), Version: a.version, Logger: log,

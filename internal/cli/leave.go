@@ -29,7 +29,11 @@ func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err e
 	case closeErr != nil:
 		return closeErr
 	}
-	return at.app.verdict(at.id, &st, at.interrupted())
+	err = at.app.verdict(at.id, &st, at.interrupted())
+	if at.returns != nil {
+		err = at.returns.verdict(err, at.interrupted())
+	}
+	return err
 }
 
 // close gives the connection up. A holder waits for what it does for others,
@@ -207,6 +211,9 @@ func (at *attachment) caught(s os.Signal) {
 		return
 	case c == nil:
 		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
+		return
+	case at.onlyFiles():
+		at.now() // there is nothing to hold
 		return
 	case !interrupt:
 		at.app.say("no further task starts, running ones finish; once more to end them")

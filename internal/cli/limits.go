@@ -113,7 +113,12 @@ func (o *abilitiesObject) asService(other abilitiesObject) bool {
 }
 
 func (o *abilitiesObject) same(other *abilitiesObject) bool {
-	return !o.Absent && !other.Absent && slices.Equal(o.Enforces, other.Enforces) && o.Lacks == other.Lacks
+	return !o.Absent && !other.Absent && slices.Equal(o.limits(), other.limits()) && o.Lacks == other.Lacks
+}
+
+// limits are the abilities but for one that services alone have, and that bounds nothing.
+func (o *abilitiesObject) limits() []string {
+	return slices.DeleteFunc(slices.Clone(o.Enforces), func(name string) bool { return name == string(navvy.AbilityPackage) })
 }
 
 // abilityRows say for people which limits are enforced, and why not all. A no-op
@@ -136,8 +141,8 @@ func abilityRows(host string, list []abilitiesObject) [][]string {
 			rows = append(rows, []string{a.Kind, host + a.With})
 		}
 		enforces := "none"
-		if len(a.Enforces) > 0 {
-			enforces = strings.Join(a.Enforces, ", ")
+		if limits := a.limits(); len(limits) > 0 {
+			enforces = strings.Join(limits, ", ")
 		}
 		rows = append(rows, []string{"limits", host + kind + ": " + enforces})
 		if a.Lacks != "" {

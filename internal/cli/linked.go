@@ -161,10 +161,17 @@ func (s *openedService) Close(ctx context.Context) error {
 	return errors.Join(s.Service.Close(ctx), s.processes.Close())
 }
 
+// runnerOptions are how the kinds of work are done.
+type runnerOptions struct {
+	python python
+	slots  int                 // how many attempts run at once, for services to know; 0 if that is not known
+	env    func(string) string // the environment, which says where containers run
+}
+
 // newDrivers lists the kinds of work that there are. Control groups are made in
 // the place of that name, private directories in work. Each is closed before those
 // behind it, on which it may stand.
-func newDrivers(place, work string, env func(string) string, py python, log *slog.Logger) []runnerdriver.Driver {
+func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runnerdriver.Driver {
 	commands, isolation := &templates{}, isolate.Open()
 	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
 	processes := process.NewDriver(&process.Options{
@@ -172,12 +179,12 @@ func newDrivers(place, work string, env func(string) string, py python, log *slo
 		Isolation: isolation, Work: work, Logger: log,
 	})
 	functions := function.New(&function.Options{
-		Python: py.exe, Path: py.path, Hosts: py.hosts, Look: py.look, Processes: processes, Name: place, Logger: log,
+		Python: o.python.exe, Path: o.python.path, Hosts: o.python.hosts, Look: o.python.look, Processes: processes, Name: place, Logger: log,
 	})
 	services := service.NewDriver(&service.DriverOptions{
-		Processes: processes, Name: place, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
+		Processes: processes, Name: place, Concurrency: o.slots, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
-	return []runnerdriver.Driver{functions, services, newContainers(env, commands, log), processes, noop.Driver{}}
+	return []runnerdriver.Driver{functions, services, newContainers(o.env, commands, log), processes, noop.Driver{}}
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
@@ -206,9 +213,9 @@ func newContainers(env func(string) string, commands *templates, log *slog.Logge
 const noWork = "/nonexistent/navvy"
 
 // abilities is what the runners would enforce on this machine, if they were made.
-func abilities(env func(string) string, py python) []navvy.KindAbilities {
+func abilities(o *runnerOptions) []navvy.KindAbilities {
 	var list []navvy.KindAbilities
-	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, env, py, nil) {
+	for _, d := range newDrivers("navvy-probe-"+strconv.Itoa(os.Getpid()), noWork, o, nil) {
 		caps := d.Capabilities()
 		list = append(list, caps.Abilities())
 		_ = d.Close() // nothing was started
@@ -220,12 +227,12 @@ func abilities(env func(string) string, py python) []navvy.KindAbilities {
 func noPython(exe string) error { return function.Offered(exe) }
 
 // newRunners makes the runners, and ends what a dead predecessor has left.
-func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, env func(string) string, py python, log *slog.Logger) ([]*runner.Runner, error) {
+func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, o *runnerOptions, log *slog.Logger) ([]*runner.Runner, error) {
 	place, err := groupName(dir.Path())
 	if err != nil {
 		return nil, err
 	}
-	drivers := newDrivers(place, dir.WorkDir(), env, py, log)
+	drivers := newDrivers(place, dir.WorkDir(), o, log)
 	left, err := runner.RecoverAll(ctx, journal, drivers...)
 	for i := range left {
 		// Whoever is given its task next finds it by its name.

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
-	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/internal/input"
 	"github.com/navvy-run/navvy/placeholder"
 )
@@ -170,14 +169,13 @@ func (f *mapFlags) sources(behind []input.Source) ([]input.Source, rune, error) 
 
 func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	command, behind, err := input.Split(args)
-	files := f.staging.any() || f.moved.any() || f.moved.cleanup
-	switch {
-	case err != nil:
+	if err != nil {
 		return &usageError{err}
-	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
-		return usagef("map: files go to commands alone, and not to functions and services")
-	case f.pkg != "" && f.service == "":
-		return usagef("map: --package goes with --service, and there is none")
+	}
+	if err := f.belong(command); err != nil {
+		return err
+	}
+	switch {
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.broker.given() != "":
@@ -194,6 +192,18 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 	return a.mapCommand(ctx, f, command, behind)
 }
 
+// belong refuses flags that go with another kind of work.
+func (f *mapFlags) belong(command []string) error {
+	files := f.staging.any() || f.moved.any() || f.moved.cleanup
+	switch {
+	case files && (f.fn != "" || f.broker.wanted(f.queue) || f.answered(command)):
+		return usagef("map: files go to commands alone, and not to functions and services")
+	case f.pkg != "" && f.service == "":
+		return usagef("map: --package goes with --service, and there is none")
+	}
+	return nil
+}
+
 // mapCommand runs a command once for each input.
 func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
 	sources, comma, err := f.sources(behind)
@@ -207,7 +217,7 @@ func (a *app) mapCommand(ctx context.Context, f *mapFlags, command []string, beh
 		return usagef("map: --stdin does not go with %s: a task's standard input is one text, not fields", with)
 	}
 	a.quiet = f.quiet
-	if err := f.moved.settle(f.detach); err != nil {
+	if err := f.moved.settle(); err != nil {
 		return err
 	}
 	f.staging.moved = &f.moved
@@ -250,31 +260,45 @@ func (a *app) mapMoved(ctx context.Context, f *mapFlags, job *navvy.Job, in *inp
 	if err != nil {
 		return &usageError{err}
 	}
-	err = errors.Join(a.upload(ctx, &f.moved, job.Spec.Command, files), files.Close())
-	if err != nil {
-		return errors.Join(err, a.cleanUp(ctx, &f.moved))
+	keyed := job.IdempotencyKey != "" // and not by attach, for a job that is accepted once in any case
+	err = errors.Join(a.upload(ctx, f, job, files), files.Close())
+	at := f.attachment(job, in, open)
+	defer func() { _ = at.input.Close() }() // as in mapOver
+	if err == nil {
+		err = a.attach(ctx, at)
 	}
-	err = a.mapOver(ctx, f, job, in, open)
-	var exit *exitError
-	if f.detach || errors.As(err, &exit) && exit.code == api.ExitInterrupted {
-		if exit != nil && len(f.moved.returns) > 0 {
-			a.say("what tasks leave is not copied here now; when the job has ended: navvy share get -r share://%s/%s%s .", defaultShare, returnFolder, f.moved.run)
-		}
-		return err // the job goes on, or will
+	if at.id != "" && f.detach && job.Spec.Stage.Returns() {
+		a.say("what its tasks leave is copied here by: navvy resume %s", at.id)
 	}
-	if fetchErr := a.fetchReturned(ctx, &f.moved); fetchErr != nil {
-		return errors.Join(err, fetchErr)
+	switch {
+	case at.id != "" && keyed:
+		return errors.Join(err, a.removeUnused(ctx, at.id, &job.Spec.Stage))
+	case at.id != "" || at.handed.Load() && !refused(err):
+		return err // it may have been accepted
 	}
-	return errors.Join(err, a.cleanUp(ctx, &f.moved))
+	return errors.Join(err, a.removeUploaded(ctx, &job.Spec.Stage))
 }
 
-// mapOver runs a job over its inputs, which open opens again.
-func (a *app) mapOver(ctx context.Context, f *mapFlags, job *navvy.Job, in *input.Reader, open func() (*input.Reader, error)) error {
+// refused tells whether an error says for certain that a job was not accepted.
+func refused(err error) bool {
+	_, usage := errors.AsType[*usageError](err)
+	return usage || errors.Is(err, navvy.ErrInvalid) || errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrDenied) ||
+		errors.Is(err, navvy.ErrUnsupported) || errors.Is(err, navvy.ErrExhausted) || errors.Is(err, navvy.ErrNotFound)
+}
+
+// attachment is that of a new job over its inputs, which open opens again.
+func (f *mapFlags) attachment(job *navvy.Job, in *input.Reader, open func() (*input.Reader, error)) *attachment {
 	at := &attachment{job: job, notIsolated: f.notIsolated(), input: in, print: &f.printFlags, detached: f.detach}
-	defer func() { _ = at.input.Close() }() // it was only read, and may be another one by then
 	if !in.Streaming() {
 		at.reopen = open
 	}
+	return at
+}
+
+// mapOver runs a job over its inputs.
+func (a *app) mapOver(ctx context.Context, f *mapFlags, job *navvy.Job, in *input.Reader, open func() (*input.Reader, error)) error {
+	at := f.attachment(job, in, open)
+	defer func() { _ = at.input.Close() }() // it was only read, and may be another one by then
 	return a.attach(ctx, at)
 }
 

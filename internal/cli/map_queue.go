@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net/url"
 	"os/signal"
 	"slices"
 	"strings"
@@ -31,12 +30,14 @@ type brokerFlags struct {
 	file                     string // holds the URL of --queue
 	responses, responsesFile string
 	patience                 string
+	claimsFlags
 }
 
 func (f *brokerFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.file, "queue-file", "", "a `FILE` that holds the URL of a broker's queue, for one with a password; - for standard input")
 	fs.StringVar(&f.responses, "responses", "", "with a broker's --queue: the `URL` of the queue that its workers answer to (default $NAVVY_RESPONSES)")
 	fs.StringVar(&f.responsesFile, "responses-file", "", "a `FILE` that holds that URL")
+	f.claimsFlags.add(fs)
 	fs.StringVar(&f.patience, "patience", "", "with a broker's --queue: give up when no answer comes for so long (default: never)")
 }
 
@@ -55,12 +56,12 @@ func (f *brokerFlags) given() string {
 	case f.patience != "":
 		return "--patience"
 	}
-	return ""
+	return f.claimsFlags.given()
 }
 
 // brokerGoes are the flags of map that mean something with a broker's queue.
 var brokerGoes = []string{
-	"arg-file", "as-completed", "keep-order", "null", "output", "patience", "progress", "queue", "queue-file", "quiet", "responses", "responses-file",
+	"arg-file", "as-completed", "claims", "claims-over", "keep-order", "null", "output", "patience", "progress", "queue", "queue-file", "quiet", "responses", "responses-file",
 }
 
 // checkGiven refuses flags that would be ignored.
@@ -81,7 +82,7 @@ func (f *mapFlags) checkGiven() error {
 }
 
 // mapQueue sends the inputs to a broker's queue, and prints the answers.
-func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) error {
+func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behind []input.Source) (err error) {
 	a.quiet = f.quiet
 	patience, err := f.checkBroker(command)
 	if err != nil {
@@ -108,9 +109,14 @@ func (a *app) mapQueue(ctx context.Context, f *mapFlags, command []string, behin
 	defer in.Close()
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	large, err := a.openClaims(ctx, &f.broker.claimsFlags, urls[:]...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, large.close()) }()
 	m := &queueMap{app: a, flags: f, in: in}
 	for i, url := range urls {
-		q, err := a.openBroker(ctx, url)
+		q, err := a.openBroker(ctx, url, large)
 		if err != nil {
 			return errors.Join(err, m.close())
 		}
@@ -169,8 +175,8 @@ func (f *mapFlags) brokerURLs(a *app) (urls [2]string, err error) {
 // mapWindow is how many requests may be on their way.
 const mapWindow = 2000
 
-func (a *app) openBroker(ctx context.Context, url string) (*queue.Queue, error) {
-	q, err := queue.Open(ctx, url, a.brokers(""), &queue.Options{Outstanding: mapWindow + 100})
+func (a *app) openBroker(ctx context.Context, url string, large *largeBodies) (*queue.Queue, error) {
+	q, err := queue.Open(ctx, url, a.brokers(""), large.use(url, &queue.Options{Outstanding: mapWindow + 100}))
 	return q, brokerError(err)
 }
 
@@ -227,34 +233,14 @@ func hintDead(err error, requests string) error {
 	if !ok || len(tired.Missing) == 0 {
 		return err
 	}
-	dead, secret := deadLetters(requests)
-	switch {
-	case dead == "":
+	named, secret := queue.WithoutUser(requests)
+	switch _, unknown := queue.DeadLetters(requests); {
+	case unknown != nil:
 		return withHint(err, "does a worker answer these queues? docs/brokers.md says where dead letters are")
 	case secret:
-		return withHint(err, "does a worker answer these queues? Requests that failed for good are in %s: put that with its user and password into FILE, then navvy queue recv --url-file FILE --ack=false -o jsonl prints them", dead)
+		return withHint(err, "does a worker answer these queues? navvy queue dlq --url-file FILE, with the URL of %s in FILE, shows requests that failed for good", named)
 	}
-	return withHint(err, "does a worker answer these queues? navvy queue recv '%s' --ack=false -o jsonl prints requests that failed for good", dead)
-}
-
-// deadLetters is the URL of the dead letters of a queue, without its user and password,
-// which are secret (a user of NATS may be a token); empty for brokers whose names for them
-// are not known here.
-func deadLetters(requests string) (dead string, secret bool) {
-	u, err := url.Parse(requests)
-	if err != nil {
-		return "", false
-	}
-	suffix := map[string]string{
-		"amqp": ".dead", "amqps": ".dead", "redis": ".dead", "rediss": ".dead", "nats": ".dead", "tls": ".dead",
-		"azqueue": "-dead", "azservicebus": "/$DeadLetterQueue",
-	}[u.Scheme]
-	if suffix == "" {
-		return "", false
-	}
-	secret, u.User = u.User != nil, nil
-	u.Path, u.RawPath = u.Path+suffix, ""
-	return u.String(), secret
+	return withHint(err, "does a worker answer these queues? navvy queue dlq '%s' shows requests that failed for good", named)
 }
 
 // show keeps the bar up to date.

@@ -25,23 +25,3 @@ func TestBrokerGoes(t *testing.T) {
 		}
 	}
 }
-
-func TestDeadLetters(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		url, want string
-		secret    bool
-	}{
-		{"redis://host:1/q?db=2", "redis://host:1/q.dead?db=2", false},
-		{"amqps://ann:pass@host/a%20b", "amqps://host/a%20b.dead", true},
-		{"nats://token@host/q", "nats://host/q.dead", true},
-		{"azqueue:///q?envelope=json", "azqueue:///q-dead?envelope=json", false},
-		{"azservicebus://space/q", "azservicebus://space/q/$DeadLetterQueue", false},
-		{"mem://q", "", false},
-		{"redis://host:port/q", "", false},
-	} {
-		if dead, secret := deadLetters(c.url); dead != c.want || secret != c.secret {
-			t.Errorf("%s: %s, %t", c.url, dead, secret)
-		}
-	}
-}

@@ -110,6 +110,7 @@ type jobObject struct {
 	Waiting   string      `json:"waiting,omitempty"`
 	Owner     string      `json:"owner"`
 	Command   string      `json:"command"`
+	Package   string      `json:"package,omitempty"` // of a service: NAME@VERSION
 	Read      bool        `json:"read"`
 	Accepted  time.Time   `json:"accepted"`
 	Finished  *time.Time  `json:"finished,omitempty"`
@@ -149,7 +150,7 @@ func newJobObject(j *client.Job) jobObject {
 	return jobObject{
 		ID: j.ID, Name: j.Name, Queue: queueOf(j), Priority: j.Priority, State: s.State().String(), Held: s.Held, Open: s.Open, Cut: s.Cut, Detached: j.Detached,
 		Total: c.Total(), Queued: c.Queued, Running: c.Running, Succeeded: c.Succeeded, Failed: c.Failed, Stopped: c.Stopped,
-		Why: s.Why, Waiting: s.Waiting, Owner: j.Owner, Command: commandOf(&j.Job), Read: s.Read,
+		Why: s.Why, Waiting: s.Waiting, Owner: j.Owner, Command: commandOf(&j.Job), Package: packageOf(&j.Job), Read: s.Read,
 		Accepted: j.Accepted, Finished: orNil(s.Finished), Expires: orNil(s.Expires),
 		Limits: newLimitsObject(&j.Spec.Limits), Isolate: j.Spec.Isolate, Network: j.Spec.Network,
 		Usage:  newJobUsage(s),
@@ -162,6 +163,14 @@ func orNil(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// packageOf is the package that the job's service starts in; empty if there is none.
+func packageOf(j *navvy.Job) string {
+	if j.Spec.Service == nil || j.Spec.Service.Package == nil {
+		return ""
+	}
+	return j.Spec.Service.Package.String()
 }
 
 // commandOf is what the job runs, as its user wrote it.

@@ -118,6 +118,8 @@ type printer struct {
 	seen     *roaring.Bitmap // what was printed
 	printed  *roaring.Bitmap // and what of it the server has not been told of
 	kept     time.Time
+	// settled gives those of printed answers that need not come again; all if nil.
+	settled func(*roaring.Bitmap) *roaring.Bitmap
 }
 
 // newPrinter opens what is printed to. It prints the answers of any number of
@@ -209,15 +211,22 @@ func (p *printer) keep(ctx context.Context) error {
 	if p.printed.IsEmpty() {
 		return nil
 	}
-	p.printed.RunOptimize()
-	indexes, err := p.printed.ToBytes()
+	told := p.printed
+	if p.settled != nil {
+		told = p.settled(p.printed)
+	}
+	if told.IsEmpty() {
+		return nil
+	}
+	told.RunOptimize()
+	indexes, err := told.ToBytes()
 	if err != nil {
 		return fmt.Errorf("printed: %w", err)
 	}
 	if err := p.client.Printed(ctx, p.job.ID, indexes); err != nil {
 		return err
 	}
-	p.printed, p.kept = roaring.New(), time.Now()
+	p.printed, p.kept = roaring.AndNot(p.printed, told), time.Now()
 	return nil
 }
 

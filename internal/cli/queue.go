@@ -34,7 +34,7 @@ With a server, settings are for administrators. docs/queues.md has the rest.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
+	cmd.AddCommand(newQueueSet(a, true), newQueueSet(a, false), newQueueLs(a), newQueueShow(a), newQueuePause(a), newQueueResume(a), newQueueRm(a),
 		newQueueSend(a), newQueueRecv(a), newQueuePeek(a), newQueuePurge(a), newQueueDLQ(a), newQueueRedrive(a))
 	return cmd
 }
@@ -95,8 +95,14 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 					return err
 				}
 			}
-			_, err := c.SetQueue(cmd.Context(), name, change)
-			return hintChange(err, name, &change)
+			q, err := c.SetQueue(cmd.Context(), name, change)
+			if err != nil {
+				return hintChange(err, name, &change)
+			}
+			if change.Broker != nil && q.Settings.Broker != nil {
+				return a.tellAttached(cmd.Context(), c, &q)
+			}
+			return nil
 		})
 	}
 	cmd.Flags().IntVar(&f.concurrency, "concurrency", 0, "so many tasks at once at most, of all its jobs; 0 for any number")
@@ -244,6 +250,10 @@ type queueObject struct {
 	Running int64      `json:"running"`
 	Created *time.Time `json:"created,omitempty"`
 	By      string     `json:"by,omitempty"`
+
+	Answers     int64 `json:"answers"`
+	DeadLetters int64 `json:"dead_letters"`
+	MoreLetters bool  `json:"more_letters,omitempty"` // than were counted
 }
 
 func newQueueLs(a *app) *cobra.Command {
@@ -273,12 +283,7 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 			rows = append(rows, queueRow(&q))
 			continue
 		}
-		err := out.add(queueObject{
-			Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
-			Service: newWork(q.Settings.Work), Broker: brokerOf(&q),
-			Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
-		})
-		if err != nil {
+		if err := out.add(newQueueObject(&q)); err != nil {
 			return err
 		}
 	}
@@ -289,7 +294,53 @@ func (a *app) listQueues(ctx context.Context, c *conn, f *listFlags) error {
 		a.say("no queue has settings or jobs")
 		return nil
 	}
-	return format.Table(a.out, []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING"}, rows)
+	return format.Table(a.out, queueColumns, rows)
+}
+
+// queueColumns are those of queueRow.
+var queueColumns = []string{"QUEUE", "STATE", "AT ONCE", "RATE", "DISPATCH", "SERVICE", "JOBS", "WAITING", "RUNNING", "ANSWERS", "DEAD"}
+
+// showQueue prints one queue.
+func (a *app) showQueue(ctx context.Context, c *conn, name string, f *listFlags) error {
+	for q, err := range c.Queues(ctx) {
+		if err != nil {
+			return err
+		}
+		switch {
+		case q.Name != name:
+			continue
+		case f.output != "table":
+			return f.one(a.out, newQueueObject(&q))
+		}
+		if err := format.Table(a.out, queueColumns, [][]string{queueRow(&q)}); err != nil {
+			return err
+		}
+		return a.sayAttached(&q)
+	}
+	return hintQueues(fmt.Errorf("queue %s has no settings and no jobs: %w", name, navvy.ErrNotFound))
+}
+
+// sayAttached says what the queue is attached to, and how that goes.
+func (a *app) sayAttached(q *client.Queue) error {
+	b := brokerOf(q)
+	if b == nil {
+		return nil
+	}
+	state := "its requests are answered"
+	if b.Trouble != "" {
+		state = "nothing comes from there: " + b.Trouble
+	}
+	_, err := fmt.Fprintf(a.out, "\nrequests   %s\nresponses  %s\nstate      %s\n", b.Requests, b.Responses, state)
+	return err
+}
+
+func newQueueObject(q *client.Queue) queueObject {
+	return queueObject{
+		Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
+		Service: newWork(q.Settings.Work), Broker: brokerOf(q),
+		Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
+		Answers: q.Answers, DeadLetters: q.DeadLetters, MoreLetters: q.MoreLetters,
+	}
 }
 
 func queueRow(q *client.Queue) []string {
@@ -305,8 +356,19 @@ func queueRow(q *client.Queue) []string {
 	if q.More {
 		jobs += "+"
 	}
-	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), workText(q.Settings.Work), jobs, blankZero(q.Waiting), blankZero(q.Running)}
+	return []string{q.Name, state, most, rateText(q.Settings.Rate), string(q.Settings.Dispatch), workText(q.Settings.Work), jobs, blankZero(q.Waiting), blankZero(q.Running), lettersText(q, q.Answers), lettersText(q, q.DeadLetters)}
 }
+
+// lettersText is how many letters there are, as far as they were counted.
+func lettersText(q *client.Queue, n int64) string {
+	if q.MoreLetters && n >= mostLetters {
+		return strconv.FormatInt(n, 10) + "+"
+	}
+	return blankZero(n)
+}
+
+// mostLetters is how many a server counts of each kind.
+const mostLetters = 1000
 
 // rateText writes a number of starts a second in the unit that makes it a whole number, if one does.
 func rateText(rate float64) string {

@@ -2,14 +2,17 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/internal/pause"
 )
 
 // attachFlags are those of queue create and set that attach a queue to a broker's.
@@ -105,4 +108,36 @@ func brokerOf(q *client.Queue) *brokerObject {
 		Requests: b.Requests, Responses: b.Responses, Taken: cmp.Or(b.Concurrency, navvy.DefaultBrokerConcurrency),
 		Lease: cmp.Or(b.Lease, navvy.DefaultBrokerLease).Seconds(), Owner: q.BrokerOwner, Trouble: q.BrokerTrouble,
 	}
+}
+
+const (
+	// attachTime is how long the broker may take to say whether it lets the server in.
+	attachTime  = 10 * time.Second
+	attachLooks = 100 * time.Millisecond
+)
+
+// tellAttached says how it goes with the broker's queues that a queue was just attached to.
+// Whatever comes of it, the setting stays, and the server tries again for ever.
+func (a *app) tellAttached(ctx context.Context, c *conn, q *client.Queue) error {
+	trouble := q.BrokerTrouble
+	for began := time.Now(); trouble == client.BrokerConnecting && time.Since(began) < attachTime; {
+		if err := pause.For(ctx, attachLooks); err != nil {
+			return err
+		}
+		for now, err := range c.Queues(ctx) {
+			if err != nil {
+				return err
+			}
+			if now.Name == q.Name {
+				trouble = now.BrokerTrouble
+			}
+		}
+	}
+	if trouble == "" {
+		a.say("queue %s answers the requests of %s", q.Name, q.Settings.Broker.Requests)
+		return nil
+	}
+	a.say("queue %[1]s is attached to %[2]s, but nothing comes from there: %[3]s", q.Name, q.Settings.Broker.Requests, trouble)
+	a.say("the setting is kept and the server tries again: navvy queue show %[1]s tells how it goes, navvy queue set %[1]s --requests URL --responses URL changes it, --requests none takes it away", q.Name)
+	return nil
 }

@@ -23,10 +23,14 @@ type letterbox interface {
 }
 
 // boxFlags say which queue is meant, of navvy or of a broker.
-type boxFlags struct{ file string }
+type boxFlags struct {
+	file string
+	claimsFlags
+}
 
 func (f *boxFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "url-file", "", "a `FILE` with the URL of a broker's queue, for one with a password, in place of NAME; - for standard input")
+	f.claimsFlags.add(cmd.Flags())
 }
 
 // args checks that a queue is named, and that so many further arguments are there at most; negative for any number.
@@ -57,11 +61,19 @@ func (f *boxFlags) place(a *app, args []string) (name string, rest []string, err
 }
 
 // letters calls fn with the messages of a queue, of navvy's own or of a broker's.
-func (a *app) letters(ctx context.Context, n need, name string, lease time.Duration, fn func(letterbox) error) (err error) {
+func (a *app) letters(ctx context.Context, n need, name string, lease time.Duration, f *claimsFlags, fn func(letterbox) error) (err error) {
 	if !strings.Contains(name, "://") {
+		if given := f.given(); given != "" {
+			return usagef("%s goes with the URL of a broker's queue", given)
+		}
 		return a.messages(ctx, n, name, func(m client.Messages) error { return fn(m) })
 	}
-	q, err := queue.Open(ctx, name, a.brokers(""), &queue.Options{Lease: lease, Outstanding: receiveTogether})
+	large, err := a.openClaims(ctx, f, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, large.close()) }()
+	q, err := queue.Open(ctx, name, a.brokers(""), large.use(name, &queue.Options{Lease: lease, Outstanding: receiveTogether}))
 	if err != nil {
 		return brokerError(err)
 	}
@@ -70,13 +82,14 @@ func (a *app) letters(ctx context.Context, n need, name string, lease time.Durat
 		defer cancel()
 		err = errors.Join(err, q.Close(ctx))
 	}()
-	return fn(&brokerBox{q: q, leases: map[string]*queue.Lease{}})
+	return fn(&brokerBox{q: q, together: large.together(), leases: map[string]*queue.Lease{}})
 }
 
 // brokerBox is a broker's queue.
 type brokerBox struct {
-	q      *queue.Queue
-	leases map[string]*queue.Lease // that are not acknowledged, by receipt
+	q        *queue.Queue
+	together int                     // how many messages are received at once, at most
+	leases   map[string]*queue.Lease // that are not acknowledged, by receipt
 }
 
 // Send implements letterbox.
@@ -99,20 +112,42 @@ const brokerWait = 2 * time.Second
 func (b *brokerBox) Receive(ctx context.Context, o client.ReceiveOptions) ([]client.Message, error) {
 	waiting, cancel := context.WithTimeout(ctx, max(o.Wait, brokerWait))
 	defer cancel()
-	leases, err := b.q.Receive(waiting, o.Max)
+	leases, err := b.q.Receive(waiting, min(o.Max, b.together))
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil, nil
+	} else if err != nil {
+		return nil, err
 	}
 	list := make([]client.Message, len(leases))
 	for i, l := range leases {
 		receipt := rand.Text()
 		b.leases[receipt] = l
 		list[i] = client.Message{
-			ID: l.ID(), Correlation: l.Correlation(), Body: l.Body(), Attempts: l.Attempt(),
+			ID: l.ID(), Correlation: l.Correlation(), Attempts: l.Attempt(),
 			Sent: l.Enqueued(), Reason: l.Reason(), Receipt: receipt,
 		}
+		if list[i].Body, err = l.Body(ctx); isGone(err) {
+			list[i].Missing = err.Error()
+		} else if err != nil {
+			return nil, errors.Join(err, giveBack(ctx, leases))
+		}
 	}
-	return list, err
+	return list, nil
+}
+
+// isGone tells whether nobody will ever have the body of a message again.
+func isGone(err error) bool {
+	return errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrCorrupt) || errors.Is(err, navvy.ErrInvalid)
+}
+
+// giveBack gives messages back at once, for somebody else.
+func giveBack(ctx context.Context, leases []*queue.Lease) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	for _, l := range leases {
+		err = errors.Join(err, l.Nack(ctx, 0))
+	}
+	return err
 }
 
 // Ack implements letterbox.

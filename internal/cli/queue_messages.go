@@ -68,7 +68,7 @@ NAME can be the URL of a broker's queue: then the broker has confirmed them.`,
 			if err := a.makeData(); err != nil {
 				return err
 			}
-			return a.letters(cmd.Context(), needBehind, name, 0, func(m letterbox) error {
+			return a.letters(cmd.Context(), needBehind, name, 0, &place.claimsFlags, func(m letterbox) error {
 				s := &sending{app: a, m: m, o: o, correlation: correlation, output: output, objects: objects{w: a.out, array: output == "json"}}
 				return s.run(cmd.Context(), bodies, file)
 			})
@@ -178,6 +178,7 @@ type messageObject struct {
 	Missing     string     `json:"missing,omitempty"`
 	Reason      string     `json:"reason,omitempty"`
 	Attempts    int        `json:"attempts"`
+	Leased      bool       `json:"leased,omitempty"` // of a broker's: somebody has it
 	Sent        *time.Time `json:"sent,omitempty"`
 	Answered    *time.Time `json:"answered,omitempty"`
 	Receipt     string     `json:"receipt,omitempty"`
@@ -225,7 +226,7 @@ broker has two seconds at least.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return r.runAgain(ctx, n, name)
+			return r.runAgain(ctx, n, name, &place.claimsFlags)
 		},
 	}
 	place.add(cmd)
@@ -252,10 +253,10 @@ type recving struct {
 
 // runAgain receives over as many holders of the data directory as it takes: one may leave
 // between an answer and its acknowledgement.
-func (r *recving) runAgain(ctx context.Context, n need, name string) error {
+func (r *recving) runAgain(ctx context.Context, n need, name string, f *claimsFlags) error {
 	for {
 		before := r.got
-		err := r.app.letters(ctx, n, name, r.o.Lease, func(m letterbox) error { return r.run(ctx, m) })
+		err := r.app.letters(ctx, n, name, r.o.Lease, f, func(m letterbox) error { return r.run(ctx, m) })
 		gone := errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrClosed)
 		if !gone || r.got == before || strings.Contains(name, "://") {
 			return err

@@ -37,13 +37,21 @@ func (f *sideFlags) sides() (list []client.Side) {
 }
 
 func newQueuePeek(a *app) *cobra.Command {
-	f, l, n := &sideFlags{}, &listFlags{}, 100
+	f, l, place, n := &sideFlags{}, &listFlags{}, boxFlags{}, 100
 	cmd := &cobra.Command{
 		Use: "peek [flags] NAME", Short: "look at what waits in a queue",
 		Long: `peek shows one's own messages in a queue, and changes nothing: those without an answer,
-or with --responses the answers, with --dead the dead letters.`,
-		Example: "  navvy queue peek scores\n  navvy queue peek scores --responses -o jsonl", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+or with --responses the answers, with --dead the dead letters.
+
+NAME can be the URL of a broker's queue: then it shows what waits there, whoever sent it,
+without a delivery. RabbitMQ cannot do that (docs/brokers.md).`,
+		Example: "  navvy queue peek scores\n  navvy queue peek scores --responses -o jsonl\n  navvy queue peek redis://localhost/requests",
+		Args:    place.args(0), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			name, _, err := place.place(a, args)
+			if err != nil {
+				return err
+			}
 			sides := f.sides()
 			if len(sides) == 0 {
 				sides = []client.Side{client.Requests}
@@ -51,9 +59,10 @@ or with --responses the answers, with --dead the dead letters.`,
 			if len(sides) > 1 {
 				return usagef("queue peek: give one of --requests, --responses and --dead")
 			}
-			return a.peek(cmd.Context(), args[0], sides[0], l, n)
+			return a.peek(cmd.Context(), name, sides[0], l, n)
 		},
 	}
+	place.add(cmd)
 	f.add(cmd)
 	l.add(cmd)
 	cmd.Flags().IntVarP(&n, "max", "n", n, "so many at most; 0 for all")
@@ -61,14 +70,23 @@ or with --responses the answers, with --dead the dead letters.`,
 }
 
 func newQueueDLQ(a *app) *cobra.Command {
-	l, n := &listFlags{}, 100
+	l, place, n := &listFlags{}, boxFlags{}, 100
 	cmd := &cobra.Command{
 		Use: "dlq [flags] NAME", Short: "list dead letters of a queue: messages that have failed for good",
-		Example: "  navvy queue dlq scores\n  navvy queue redrive scores", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+		Long: `dlq lists dead letters with their ids, how often they were tried, and why they failed.
+
+NAME can be the URL of a broker's queue, or that of its dead letters.`,
+		Example: "  navvy queue dlq scores\n  navvy queue redrive scores\n  navvy queue dlq amqp://localhost/requests -o jsonl",
+		Args:    place.args(0), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.peek(cmd.Context(), args[0], client.DeadLetters, l, n)
+			name, _, err := place.place(a, args)
+			if err != nil {
+				return err
+			}
+			return a.peek(cmd.Context(), name, client.DeadLetters, l, n)
 		},
 	}
+	place.add(cmd)
 	l.add(cmd)
 	cmd.Flags().IntVarP(&n, "max", "n", n, "so many at most; 0 for all")
 	return cmd
@@ -76,6 +94,9 @@ func newQueueDLQ(a *app) *cobra.Command {
 
 // peek prints what waits on one side of a queue.
 func (a *app) peek(ctx context.Context, queue string, side client.Side, f *listFlags, n int) error {
+	if isURL(queue) {
+		return a.peekBroker(ctx, queue, side, f, n)
+	}
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -104,9 +125,12 @@ func (a *app) peek(ctx context.Context, queue string, side client.Side, f *listF
 			a.say("there are no %s", side)
 			return nil
 		}
-		return format.Table(a.out, []string{"ID", "CORRELATION", "SENT", "ATTEMPTS", "SIZE", "BODY", "REASON"}, rows)
+		return format.Table(a.out, messageColumns, rows)
 	})
 }
+
+// messageColumns are those of messageRow.
+var messageColumns = []string{"ID", "CORRELATION", "SENT", "ATTEMPTS", "SIZE", "BODY", "REASON"}
 
 // shownBody is how much of a body a table shows, in characters.
 const shownBody = 40
@@ -125,19 +149,30 @@ func messageRow(m *client.Message) []string {
 }
 
 func newQueuePurge(a *app) *cobra.Command {
-	f := &sideFlags{}
+	f, place, yes := &sideFlags{}, boxFlags{}, false
 	cmd := &cobra.Command{
-		Use: "purge NAME --requests|--responses|--dead", Short: "remove what waits in a queue, for good",
+		Use: "purge NAME --requests|--responses|--dead|--yes", Short: "remove what waits in a queue, for good",
 		Long: `purge removes one's own messages from a queue, for good: with --requests those that have
 no answer, with --responses the answers, with --dead the dead letters. What is to go
 must be named. Requests go with the jobs that they were sent in: what runs of those is
-ended. Jobs of the queue that are no messages stay.`,
-		Example: "  navvy queue purge scores --dead", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+ended. Jobs of the queue that are no messages stay.
+
+NAME can be the URL of a broker's queue: then --yes removes all messages that wait there,
+whoever sent them, and --dead its dead letters. What somebody has, or gave back for
+later, stays.`,
+		Example: "  navvy queue purge scores --dead\n  navvy queue purge redis://localhost/requests --yes",
+		Args:    place.args(0), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(f.sides()) == 0 {
+			name, _, err := place.place(a, args)
+			switch {
+			case err != nil:
+				return err
+			case isURL(name):
+				return a.purgeBroker(cmd.Context(), name, f, yes)
+			case len(f.sides()) == 0:
 				return usagef("queue purge: say what is to go, with --requests, --responses or --dead")
 			}
-			return a.messages(cmd.Context(), needSteer, args[0], func(m client.Messages) error {
+			return a.messages(cmd.Context(), needSteer, name, func(m client.Messages) error {
 				for _, side := range f.sides() {
 					n, err := m.Purge(cmd.Context(), side)
 					if err != nil {
@@ -150,18 +185,32 @@ ended. Jobs of the queue that are no messages stay.`,
 		},
 	}
 	f.add(cmd)
+	place.add(cmd)
+	cmd.Flags().BoolVar(&yes, "yes", false, "of a broker's queue: yes, all that waits is to go")
 	return cmd
 }
 
 func newQueueRedrive(a *app) *cobra.Command {
-	return &cobra.Command{
+	place := boxFlags{}
+	cmd := &cobra.Command{
 		Use: "redrive NAME [ID…]", Short: "send dead letters of a queue again: those that are named, or all",
-		Example: "  navvy queue redrive scores\n  navvy queue redrive scores 7k2m9c3x8d0q/4", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeQueues,
+		Long: `redrive makes dead letters requests again. NAME can be the URL of a broker's queue, or that
+of its dead letters: each is confirmed in its queue, as it was sent, before it leaves the
+dead letters. A crash between leaves it in both.`,
+		Example: "  navvy queue redrive scores\n  navvy queue redrive scores 7k2m9c3x8d0q/4\n  navvy queue redrive redis://localhost/requests",
+		Args:    place.args(-1), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.messages(cmd.Context(), needBehind, args[0], func(m client.Messages) error {
-				n, fresh, err := m.Redrive(cmd.Context(), args[1:]...)
+			name, ids, err := place.place(a, args)
+			if err != nil {
+				return err
+			}
+			if isURL(name) {
+				return a.redriveBroker(cmd.Context(), name, ids)
+			}
+			return a.messages(cmd.Context(), needBehind, name, func(m client.Messages) error {
+				n, fresh, err := m.Redrive(cmd.Context(), ids...)
 				if errors.Is(err, navvy.ErrNotFound) {
-					return withHint(err, "navvy queue dlq %s lists the dead letters", args[0])
+					return withHint(err, "navvy queue dlq %s lists the dead letters", name)
 				} else if err != nil {
 					return err
 				}
@@ -173,4 +222,6 @@ func newQueueRedrive(a *app) *cobra.Command {
 			})
 		},
 	}
+	place.add(cmd)
+	return cmd
 }

@@ -20,8 +20,9 @@ func newResume(a *app) *cobra.Command {
 		Short: "go on with a job that was held or interrupted",
 		Long: `resume goes on with a job where it stopped: after Ctrl-C, a crash or a reboot. It
 prints the answers that were not printed yet, in order, and exits as map does.
-A job that has ended already just has its answers printed. After a kill -9 of who
-printed them, answers of its last moment may be printed once more: nothing is missing.`,
+A job that has ended already just has its answers printed. Files that map --return asked
+for come into the current directory, as far as they have not come yet. After a kill -9 of
+who printed them, answers of its last moment may be printed once more: nothing is missing.`,
 		Example: `  navvy resume 7k2
   navvy resume --all 7k2 > answers.txt
   navvy resume -d 7k2`,

@@ -130,12 +130,18 @@ var helpers = map[string]string{
 // TestScripts runs testdata/script. Each file is a documented use.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	runScripts(t, "testdata/script", func(*testscript.Env) error { return nil })
+}
+
+// runScripts runs the scripts of a directory; more adds to what each of them finds.
+func runScripts(t *testing.T, dir string, more func(*testscript.Env) error) {
+	t.Helper()
 	docs, err := filepath.Abs("../../docs")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
@@ -156,7 +162,7 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
-			return nil
+			return more(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "waitfor": waitFor, "until": until, "newest": newest, "jsonfield": jsonField, "address": address, "outside": outsideTmp,

@@ -37,6 +37,7 @@ type serverFlags struct {
 	heartbeat            string
 	slots                int // of this process; 0 for no worker in it
 	share, shareFile     string
+	claimsFlags
 }
 
 // Defaults of a server's addresses.
@@ -99,8 +100,9 @@ func (f *serverFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.http, "http", defaultHTTP, "the `ADDR` for HTTP, on loopback; or https://ADDR, which asks for certificates; empty for none")
 	fs.StringVar(&f.health, "health", "", "an `ADDR` where /healthz, /readyz and /metrics are served, and nothing else, to anybody")
 	fs.StringVar(&f.faas.Address, "faas", "", "an `ADDR` for clients of the MPCS FaaS, such as 127.0.0.1:8000: whoever reaches it runs code as this account; or https://ADDR, which asks for certificates (docs/gateways.md)")
-	fs.StringVar(&f.share, "share", "", "the `URL` of the share that keeps the files of owners (docs/share.md; default: in the data directory; NAVVY_SHARE says it, too)")
+	fs.StringVar(&f.share, "share", "", "the `URL` of the share that keeps the files of owners; engine: for the store of jobs (docs/share.md; default: in the data directory, with --store in the store; NAVVY_SHARE says it, too)")
 	fs.StringVar(&f.shareFile, "share-file", "", "a `FILE` that holds that URL, for one with a password; - for standard input")
+	f.claimsFlags.add(fs)
 	fs.StringVar(&f.keyType, "key-type", string(auth.Ed25519), "the type of keys that are made: ed25519 or p256")
 	fs.StringVar(&f.heartbeat, "heartbeat", "1s", "how often a worker says that it is there; what it runs is lost after two that are missing")
 }
@@ -233,7 +235,7 @@ func (f *serverFlags) checkHosts() error {
 
 var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*$`)
 
-func (a *app) runServer(ctx context.Context, f *serverFlags) error {
+func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	if err := f.checkAddresses(); err != nil {
 		return err
 	}
@@ -254,6 +256,12 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) error {
 	if err != nil {
 		return err
 	}
+	large, err := a.openPlace(ctx, &f.claimsFlags)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, large.close()) }()
+	cfg.Claims, cfg.ClaimOver = large.claims()
 	lock, err := takeLock(dir)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
@@ -58,14 +59,51 @@ func (a *app) shareOf(f *serverFlags, cfg *holder.Config) error {
 		at = a.env("NAVVY_SHARE")
 	}
 	if at == "" {
-		return nil // the data directory
+		if store, err := a.storeURL(); err != nil || store == "" {
+			return err // the data directory
+		}
+		cfg.OpenFiles = withStore(cfg.Dir)
+		return nil
 	}
-	open := func(ctx context.Context) (*share.Share, error) {
+	if strings.HasPrefix(at, engineShare) && at != engineShare {
+		return usagef("--share %s: want %s and nothing behind it", at, engineShare)
+	}
+	if at == engineShare {
+		cfg.OpenFiles = func(_ context.Context, eng *engine.Engine) (*share.Share, error) { return holder.EngineShare(eng), nil }
+		return nil
+	}
+	cfg.OpenFiles = func(ctx context.Context, _ *engine.Engine) (*share.Share, error) {
 		s, err := share.Open(ctx, at, &share.Options{AzureConnection: a.env("AZURE_STORAGE_CONNECTION_STRING")})
 		return s, shareHint(err)
 	}
-	cfg.OpenFiles = open
 	return nil
+}
+
+// engineShare is what stands for a URL where a server's own store keeps the files of owners.
+const engineShare = "engine:"
+
+// withStore opens the files of a server whose store is elsewhere, if nobody says where they
+// are: they are there, too, so that nothing depends on this machine's disk, unless an earlier
+// server has kept them here, and none there.
+func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Share, error) {
+	return func(ctx context.Context, eng *engine.Engine) (*share.Share, error) {
+		there := false
+		err := eng.Files().Scan(ctx, "", "", func(*engine.File) error {
+			there = true
+			return engine.ErrStop
+		})
+		if err != nil && !errors.Is(err, navvy.ErrCorrupt) { // a damaged one is one
+			return nil, err
+		}
+		here, err2 := dir.KeepsFiles()
+		if err2 != nil {
+			return nil, err2
+		}
+		if here && !there && err == nil {
+			return dir.OpenShare()
+		}
+		return holder.EngineShare(eng), nil
+	}
 }
 
 // ErrorCode tells of what kind an error is.
@@ -141,17 +179,9 @@ func (b serverFiles) NewRangeReader(ctx context.Context, key string, offset, len
 	}}
 	go func() {
 		defer close(r.done)
-		_, err := b.files.Get(ctx, key, out)
+		_, err := b.files.GetRange(ctx, key, offset, length, out)
 		_ = out.CloseWithError(err)
 	}()
-	if offset > 0 {
-		if _, err := io.CopyN(io.Discard, in, offset); err != nil {
-			return nil, errors.Join(err, r.Close())
-		}
-	}
-	if length >= 0 {
-		r.Reader = io.LimitReader(in, length)
-	}
 	return r, nil
 }
 

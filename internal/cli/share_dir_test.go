@@ -65,7 +65,7 @@ func TestSharedDirClosed(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(closed, "share"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(closed, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(closed, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openSharedDir(filepath.Join(closed, "share"), ""); (err == nil) != (os.Geteuid() == 0) {

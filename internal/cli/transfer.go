@@ -9,20 +9,18 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
-	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/input"
 	"github.com/navvy-run/navvy/placeholder"
 )
 
 // transferFlags copy files from here to tasks and back, as GNU parallel has it. They lie
-// among the files of the server on their way: transfer/RUN/… and return/RUN/TASK/….
+// among the files of the server on their way, see navvy.Stage.
 type transferFlags struct {
 	transfer bool
 	files    []string // --transferfile
@@ -30,25 +28,20 @@ type transferFlags struct {
 	returns  []string
 	trc      []string
 	cleanup  bool
-	run      string // names those of this call
+	moved    navvy.Stage // names those of this call
 }
-
-const (
-	transferFolder = "transfer/"
-	returnFolder   = "return/"
-)
 
 func (f *transferFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.transfer, "transfer", false, "each input names a file here, which its task finds under that name in its working directory")
 	fs.StringArrayVar(&f.files, "transferfile", nil, "the same for a file that is named by `PATTERN`, with placeholders; may be repeated")
 	fs.StringArrayVar(&f.base, "basefile", nil, "a `FILE` here that each task finds in its working directory; may be repeated")
-	fs.StringArrayVar(&f.returns, "return", nil, "files that a task leaves in its working directory, which come here when all have ended: `PATTERN`, with placeholders; PATTERN? if there may be none")
+	fs.StringArrayVar(&f.returns, "return", nil, "files that a task leaves in its working directory, which come here when it has ended: `PATTERN`, with placeholders; PATTERN? if there may be none")
 	fs.StringArrayVar(&f.trc, "trc", nil, "--transfer --return `PATTERN` --cleanup")
-	fs.BoolVar(&f.cleanup, "cleanup", false, "remove what was copied for this job when all have ended")
+	fs.BoolVar(&f.cleanup, "cleanup", false, "remove what was copied for this job when all tasks have succeeded")
 }
 
 // settle puts what belongs together in one place, and checks it.
-func (f *transferFlags) settle(detach bool) error {
+func (f *transferFlags) settle() error {
 	if len(f.trc) > 0 {
 		f.transfer, f.cleanup = true, true
 		f.returns = append(f.returns, f.trc...)
@@ -58,11 +51,8 @@ func (f *transferFlags) settle(detach bool) error {
 		f.files = append(f.files, "{}")
 		f.transfer = false
 	}
-	switch {
-	case !f.any() && f.cleanup:
+	if !f.any() && f.cleanup {
 		return usagef("--cleanup goes with --transfer, --transferfile, --basefile or --return")
-	case detach && (f.cleanup || len(f.returns) > 0):
-		return withHint(usagef("--return and --cleanup are done by who waits for the job, and -d waits for nothing"), "keep files in the share with --out")
 	}
 	for _, name := range f.base {
 		if strings.Contains(name, "{") {
@@ -72,7 +62,7 @@ func (f *transferFlags) settle(detach bool) error {
 			return err
 		}
 	}
-	f.run = strings.ToLower(rand.Text()[:16])
+	f.moved.Transfer = strings.ToLower(rand.Text()[:16])
 	return nil
 }
 
@@ -82,14 +72,18 @@ func (f *transferFlags) any() bool {
 
 // stage is what tasks are to find and to leave.
 func (f *transferFlags) stage(s *navvy.Stage) {
+	if !f.any() {
+		return
+	}
+	s.Transfer, s.Cleanup = f.moved.Transfer, f.cleanup
 	for _, name := range f.base {
-		s.In = append(s.In, navvy.StagedInput{From: transferFolder + f.run + "/" + path.Clean(name), To: path.Clean(name)})
+		s.In = append(s.In, navvy.StagedInput{From: s.TransferFolder() + path.Clean(name), To: path.Clean(name)})
 	}
 	for _, pattern := range f.files {
-		s.In = append(s.In, navvy.StagedInput{From: transferFolder + f.run + "/" + pattern, To: pattern})
+		s.In = append(s.In, navvy.StagedInput{From: s.TransferFolder() + pattern, To: pattern})
 	}
 	for _, pattern := range f.returns {
-		out := navvy.StagedOutput{To: returnFolder + f.run + "/{#}"}
+		out := navvy.StagedOutput{To: s.ReturnTo()}
 		out.Pattern, out.Optional = strings.CutSuffix(pattern, "?")
 		s.Out = append(s.Out, out)
 	}
@@ -109,38 +103,6 @@ func here(flag, name string) (string, error) {
 		return "", usagef("--%s: %s is no file", flag, name)
 	}
 	return clean, nil
-}
-
-// upload copies the files of all inputs to the server. Each goes once.
-func (a *app) upload(ctx context.Context, f *transferFlags, c *navvy.Command, in *input.Reader) error {
-	names := map[string]bool{}
-	for _, name := range f.base {
-		names[path.Clean(name)] = true
-	}
-	if err := f.transferred(ctx, c, in, names); err != nil {
-		return err
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	return a.with(ctx, needLook, func(conn *conn) error {
-		for name := range names {
-			if err := putHere(ctx, conn.Files(), transferFolder+f.run+"/"+name, name); err != nil {
-				return fmt.Errorf("copy %s to the server: %w", name, err)
-			}
-		}
-		return nil
-	})
-}
-
-func putHere(ctx context.Context, files client.Files, key, name string) error {
-	r, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = files.Put(ctx, key, r, client.PutFileOptions{})
-	return err
 }
 
 // transferred adds the files that the inputs name.
@@ -199,79 +161,4 @@ func (a *app) spooled() (func() io.Reader, func() error, error) {
 		return nil, nil, errors.Join(fmt.Errorf("read standard input: %w", err), file.Close())
 	}
 	return func() io.Reader { return io.NewSectionReader(file, 0, size) }, file.Close, nil
-}
-
-// fetchReturned brings here what the tasks of a job have left, in the order of the tasks;
-// it is whole or not here at all.
-func (a *app) fetchReturned(ctx context.Context, f *transferFlags) error {
-	if len(f.returns) == 0 {
-		return nil
-	}
-	root, err := os.OpenRoot(".")
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return a.with(ctx, needLook, func(c *conn) error {
-		prefix := returnFolder + f.run + "/"
-		for file, err := range c.Files().List(ctx, prefix) {
-			if err != nil {
-				return err
-			}
-			_, name, _ := strings.Cut(strings.TrimPrefix(file.Key, prefix), "/")
-			if err := fetchHere(ctx, c.Files(), root, file.Key, name); err != nil {
-				return fmt.Errorf("copy %s here: %w", name, err)
-			}
-		}
-		return nil
-	})
-}
-
-// fetchHere writes a file below this directory, whatever links there are.
-func fetchHere(ctx context.Context, files client.Files, root *os.Root, key, name string) (err error) {
-	if err := root.MkdirAll(filepath.Dir(name), 0o777); err != nil {
-		return err
-	}
-	temporary := filepath.Join(filepath.Dir(name), ".navvy-"+rand.Text()[:12])
-	w, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, root.Remove(temporary))
-		}
-	}()
-	_, err = files.Get(ctx, key, w)
-	if err == nil {
-		err = w.Sync()
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		return err
-	}
-	return root.Rename(temporary, name)
-}
-
-// cleanUp removes what was copied for a job.
-func (a *app) cleanUp(ctx context.Context, f *transferFlags) error {
-	if !f.cleanup {
-		return nil
-	}
-	return a.with(ctx, needLook, func(c *conn) error {
-		for _, prefix := range []string{transferFolder + f.run + "/", returnFolder + f.run + "/"} {
-			var keys []string
-			for file, err := range c.Files().List(ctx, prefix) {
-				if err != nil {
-					return err
-				}
-				keys = append(keys, file.Key)
-			}
-			for _, key := range keys {
-				if err := c.Files().Remove(ctx, key); err != nil && !errors.Is(err, navvy.ErrNotFound) {
-					return err
-				}
-			}
-		}
-		return nil
-	})
 }

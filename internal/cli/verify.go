@@ -22,7 +22,7 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify [flags]", Short: "check the data: every checksum, every record, every count",
 		Long: `verify reads all that navvy keeps and checks it: checksums of the store and of
-outputs, records, counts beside the results. It needs the data directory to
+outputs and files, records, counts beside the results. It needs the data directory to
 itself, changes no answer, and exits with 65 if something is wrong.`,
 		Example: "  navvy verify\n  navvy verify --data /mnt/copy -o json",
 		Args:    cobra.NoArgs,
@@ -39,14 +39,17 @@ itself, changes no answer, and exits with 65 if something is wrong.`,
 
 // verifiedObject is the outcome as -o json shows it.
 type verifiedObject struct {
-	Jobs     int64    `json:"jobs"`
-	Inputs   int64    `json:"inputs"`
-	Results  int64    `json:"results"`
-	Attempts int64    `json:"attempts"`
-	Values   int64    `json:"values"`
-	Logs     int64    `json:"logs"`
-	LogBytes int64    `json:"log_bytes"`
-	Problems []string `json:"problems"`
+	Jobs     int64 `json:"jobs"`
+	Inputs   int64 `json:"inputs"`
+	Results  int64 `json:"results"`
+	Attempts int64 `json:"attempts"`
+	Values   int64 `json:"values"`
+	Logs     int64 `json:"logs"`
+	LogBytes int64 `json:"log_bytes"`
+	// Of files that the store keeps.
+	Files     int64    `json:"files"`
+	FileBytes int64    `json:"file_bytes"`
+	Problems  []string `json:"problems"`
 }
 
 func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
@@ -93,6 +96,7 @@ func (a *app) verify(ctx context.Context, f *listFlags) (err error) {
 		return err
 	}
 	o.Jobs, o.Inputs, o.Results, o.Attempts, o.Values, o.Logs, o.LogBytes = v.Jobs, v.Inputs, v.Results, v.Attempts, v.Values, v.Logs, v.LogBytes
+	o.Files, o.FileBytes = v.Files, v.FileBytes
 	if err := a.showVerified(f, &o); err != nil {
 		return err
 	}
@@ -110,6 +114,7 @@ func (a *app) showVerified(f *listFlags, o *verifiedObject) error {
 		{"jobs", format.Count(o.Jobs)}, {"inputs", format.Count(o.Inputs)}, {"results", format.Count(o.Results)},
 		{"attempts", format.Count(o.Attempts)}, {"values", format.Count(o.Values)},
 		{"logs", fmt.Sprintf("%s, %s", format.Count(o.Logs), quantity.Size(o.LogBytes))},
+		{"files", fmt.Sprintf("%s, %s", format.Count(o.Files), quantity.Size(o.FileBytes))},
 		{"problems", format.Count(int64(len(o.Problems)))},
 	})
 }

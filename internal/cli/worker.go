@@ -88,7 +88,7 @@ elsewhere. Without --data the data directory is $XDG_STATE_HOME/navvy-worker, el
 				}
 				return a.startAnswering(cmd.Context(), f)
 			}
-			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist", "package")...); err != nil {
+			if err := onlyWith(cmd, "--requests", append(f.answer.names(), "lease", "timeout", "attempts", "must-exist", "package", "claims", "claims-over")...); err != nil {
 				return err
 			}
 			return a.startWorker(cmd.Context(), f)
@@ -213,7 +213,7 @@ func (s *workerService) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	runners, err := newRunners(soft, s.dir, journal, s.app.env, s.flags.py, s.log)
+	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env}, s.log)
 	if err == nil {
 		err = s.work(soft, hard, conn, me, runners)
 	}

@@ -6,14 +6,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/share"
+	"github.com/navvy-run/navvy/share/enginebucket"
+	"github.com/navvy-run/navvy/share/place"
 )
 
 // Names in the data directory.
@@ -46,6 +50,21 @@ func (d *Dir) OpenShare() (*share.Share, error) {
 		return nil, dirError(d.path, err)
 	}
 	return share.OpenDir(at)
+}
+
+// KeepsFiles tells whether there are files of owners in the data directory.
+func (d *Dir) KeepsFiles() (bool, error) {
+	list, err := os.ReadDir(ShareDir(d.path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, dirError(d.path, err)
+	}
+	return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != place.Own }), nil
+}
+
+// EngineShare is a share that the engine keeps, as long as its store is open.
+func EngineShare(eng *engine.Engine) *share.Share {
+	files := eng.Files()
+	return share.OpenSums("engine", enginebucket.Open(files), files.Move)
 }
 
 // OpenFiles opens the files of one owner in the data directory, past whoever holds it.

@@ -28,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/policy"
+	"github.com/navvy-run/navvy/queue"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/server"
@@ -42,9 +43,9 @@ type Config struct {
 	// OpenStore opens the store. It calls full when the disk fills up and when
 	// there is space again, and fatal when the store can be used no more.
 	OpenStore func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error)
-	// OpenFiles opens the share that keeps the files of owners, which the holder closes.
-	// Defaults to none: nothing can be staged.
-	OpenFiles func(ctx context.Context) (*share.Share, error)
+	// OpenFiles opens the share that keeps the files of owners, which the holder closes; it
+	// may be EngineShare. Defaults to none: nothing can be staged.
+	OpenFiles func(ctx context.Context, eng *engine.Engine) (*share.Share, error)
 	// Runners makes what runs tasks; nil for a holder that runs none, and serves nobody else.
 	Runners func(ctx context.Context, journal *runner.Journal) ([]*runner.Runner, error)
 	// Abilities tells what the runners enforce, without making them, for a holder
@@ -72,8 +73,11 @@ type Config struct {
 	// Brokers are the drivers of brokers whose requests a server's queues can answer, by
 	// the schemes of their URLs. Defaults to none.
 	Brokers map[string]queuedriver.Driver
-	Version string
-	Logger  *slog.Logger
+	// Claims and ClaimOver are passed on to what answers those.
+	Claims    queue.Claims
+	ClaimOver int
+	Version   string
+	Logger    *slog.Logger
 }
 
 // Holder is this process as the holder of a data directory.
@@ -219,12 +223,14 @@ func (h *Holder) newServer(ctx context.Context) (*server.Server, error) {
 		Full: func() bool { return h.full.Load() || h.mgr.OutputWaits() || h.eng.Room() != nil },
 	}
 	if h.cfg.Serving != nil && h.cfg.Brokers != nil {
-		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{Clock: h.cfg.Engine.Clock, Logger: h.cfg.Logger})
+		h.brokers = broker.New(h.cfg.Brokers, &broker.Options{
+			Clock: h.cfg.Engine.Clock, Claims: h.cfg.Claims, ClaimOver: h.cfg.ClaimOver, Logger: h.cfg.Logger,
+		})
 		o.Brokers = h.brokers
 	}
 	if h.cfg.OpenFiles != nil {
 		var err error
-		if h.files, err = h.cfg.OpenFiles(ctx); err != nil {
+		if h.files, err = h.cfg.OpenFiles(ctx, h.eng); err != nil {
 			return nil, err
 		}
 		o.Files = h.files

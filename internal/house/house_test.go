@@ -87,7 +87,7 @@ func TestLightPackages(t *testing.T) {
 func TestCloudsStayInShares(t *testing.T) {
 	t.Parallel()
 	clouds := []string{"gocloud.dev", "github.com/aws/aws-sdk-go-v2", "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"}
-	for _, pkg := range []string{"sdk", "client", "engine", "manager", "server", "worker", "runner/process", "runner/function", "runner/service"} {
+	for _, pkg := range []string{"sdk", "client", "engine", "manager", "queue", "server", "worker", "worker/answer", "gateway/broker", "runner/process", "runner/function", "runner/service"} {
 		for _, dep := range deps(t, module+"/"+pkg) {
 			if within(dep, clouds) {
 				t.Errorf("%s pulls in %s", pkg, dep)

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/navvy-run/navvy"
-	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue"
 )
 
@@ -50,7 +49,8 @@ type Asker struct {
 	mu      sync.Mutex
 	next    int64
 	waiting map[int64]*queue.Lease // answers whose turn has not come
-	seen    map[int64]bool         // of those from next on, and all of them if unordered
+	copies  map[int64][]*queue.Lease
+	seen    map[int64]bool // of those from next on, and all of them if unordered
 }
 
 // New makes an Asker. Both queues stay the caller's. The error wraps navvy.ErrUnsupported
@@ -61,7 +61,7 @@ func New(requests, responses *queue.Queue, o *Options) (*Asker, error) {
 			return nil, fmt.Errorf("queue %s: messages of this broker carry no correlation id, by which answers are found: put ?envelope=json to the URLs here and at the workers: %w", q.Name(), navvy.ErrUnsupported)
 		}
 	}
-	a := &Asker{requests: requests, responses: responses, run: rand.Text(), all: make(chan struct{}), waiting: map[int64]*queue.Lease{}, seen: map[int64]bool{}}
+	a := &Asker{requests: requests, responses: responses, run: rand.Text(), all: make(chan struct{}), waiting: map[int64]*queue.Lease{}, copies: map[int64][]*queue.Lease{}, seen: map[int64]bool{}}
 	if o != nil {
 		a.opts = *o
 	}
@@ -88,7 +88,8 @@ const sendersAtOnce = 256
 // with the cause of ctx's end. When its patience ends it gives all answers that have come,
 // in the order of their requests, and then the error is a *GaveUpError.
 func (a *Asker) Run(ctx context.Context, inputs iter.Seq2[[]byte, error], give func(index int64, answer []byte) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	outer := ctx
+	g, ctx := errgroup.WithContext(outer)
 	collecting, done := context.WithCancel(ctx)
 	defer done()
 	g.Go(func() error { return a.send(ctx, inputs) })
@@ -109,7 +110,7 @@ func (a *Asker) Run(ctx context.Context, inputs iter.Seq2[[]byte, error], give f
 	})
 	err := g.Wait()
 	if errors.Is(err, errTired) {
-		return a.giveUp(give)
+		return a.giveUp(outer, give)
 	}
 	return err
 }
@@ -174,7 +175,7 @@ func (a *Asker) checkAll() {
 func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) error {
 	var acks sync.WaitGroup
 	defer acks.Wait()
-	strangers := pause.Series{First: 10 * time.Millisecond, Longest: 2 * time.Second}
+	others := newStrangers(a.responses, &acks)
 	waiting, cancel := a.patient(ctx)
 	defer func() { cancel() }()
 	for {
@@ -182,48 +183,27 @@ func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) err
 		if err != nil {
 			return err
 		}
-		mine, crowd := false, false
+		mine := false
 		for _, l := range leases {
 			index, ok := a.index(l)
 			if !ok {
-				crowd = a.giveBack(&acks, l) || crowd
+				others.giveBack(l)
 				continue
 			}
 			mine = true
-			if err := a.take(&acks, index, l, give); err != nil {
+			if err := a.take(ctx, &acks, index, l, give); err != nil {
 				return err
 			}
 		}
 		a.checkAll()
 		if mine {
-			strangers.Reset()
 			cancel()
 			waiting, cancel = a.patient(ctx)
-		} else if crowd {
-			if err := strangers.Wait(waiting); err != nil {
-				return err
-			}
+		}
+		if err := others.rest(waiting, mine); err != nil {
+			return err
 		}
 	}
-}
-
-// longestAside is how long an answer to somebody else is out of the way at most.
-const longestAside = 10 * time.Second
-
-// giveBack gives back an answer to somebody else. One that has come often, and that nobody
-// seems to want, comes later each time, so that what lies behind it is found; where the
-// broker can do that. Else it tells that it may come again at once.
-func (a *Asker) giveBack(acks *sync.WaitGroup, l *queue.Lease) (atOnce bool) {
-	delay := time.Duration(0)
-	if n := l.Attempt(); n > 1 && a.responses.Capabilities().Delay {
-		delay = min(10*time.Millisecond<<min(n-1, 10), longestAside)
-	}
-	acks.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
-		defer cancel()
-		_ = l.Nack(ctx, delay) // else it comes again when its lease is over
-	})
-	return delay == 0
 }
 
 // index is which of this run's requests a message answers.
@@ -237,14 +217,19 @@ func (a *Asker) index(l *queue.Lease) (int64, bool) {
 }
 
 // take takes an answer, and gives what can be given by now.
-func (a *Asker) take(acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
+func (a *Asker) take(ctx context.Context, acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
+	if old := a.waiting[index]; old != nil && old.Claim() != "" && old.Claim() == l.Claim() {
+		// The same message again: whoever acknowledges it removes the body of both.
+		a.waiting[index], a.copies[index] = l, append(a.copies[index], old)
+		return nil
+	}
 	if index < a.next || a.seen[index] { // a worker died between answer and acknowledgement
 		ack(acks, l)
 		return nil
 	}
 	a.seen[index] = true
 	if a.opts.Unordered {
-		return a.give(acks, index, l, give)
+		return a.give(ctx, acks, index, l, give)
 	}
 	a.waiting[index] = l
 	for {
@@ -255,7 +240,7 @@ func (a *Asker) take(acks *sync.WaitGroup, index int64, l *queue.Lease, give fun
 		delete(a.waiting, a.next)
 		delete(a.seen, a.next)
 		a.next++
-		if err := a.give(acks, a.next-1, l, give); err != nil {
+		if err := a.give(ctx, acks, a.next-1, l, give); err != nil {
 			return err
 		}
 	}
@@ -265,11 +250,18 @@ func (a *Asker) take(acks *sync.WaitGroup, index int64, l *queue.Lease, give fun
 // last one.
 const ackTime = 10 * time.Second
 
-func (a *Asker) give(acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
-	if err := give(index, l.Body()); err != nil {
+func (a *Asker) give(ctx context.Context, acks *sync.WaitGroup, index int64, l *queue.Lease, give func(int64, []byte) error) error {
+	body, err := l.Body(ctx)
+	if err != nil {
+		return fmt.Errorf("the answer to input %d: %w", index, err)
+	}
+	if err := give(index, body); err != nil {
 		return err
 	}
-	ack(acks, l)
+	for _, l := range append(a.copies[index], l) {
+		ack(acks, l)
+	}
+	delete(a.copies, index)
 	a.answered.Add(1)
 	<-a.window
 	return nil

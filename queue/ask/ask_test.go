@@ -18,6 +18,7 @@ import (
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/ask"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
 )
 
@@ -65,7 +66,7 @@ func serve(t *testing.T, b *memqueue.Broker) (stop func()) {
 			}
 			rand.Shuffle(len(leases), func(i, j int) { leases[i], leases[j] = leases[j], leases[i] })
 			for i, l := range leases {
-				m := queue.Message{Correlation: l.ID(), Body: append([]byte("re "), l.Body()...)}
+				m := queue.Message{Correlation: l.ID(), Body: append([]byte("re "), drivertest.Body(t, l)...)}
 				twice := []queue.Message{m, m}
 				if err := out.Send(ctx, twice[:1+i%2]...); err != nil {
 					return

@@ -72,11 +72,11 @@ func (a *Asker) patient(ctx context.Context) (context.Context, context.CancelFun
 
 // giveUp gives what has come and whose turn has not, and says what is missing. Nobody sends
 // or collects any more.
-func (a *Asker) giveUp(give func(int64, []byte) error) error {
+func (a *Asker) giveUp(ctx context.Context, give func(int64, []byte) error) error {
 	var acks sync.WaitGroup
 	defer acks.Wait()
 	for _, index := range slices.Sorted(maps.Keys(a.waiting)) {
-		if err := a.give(&acks, index, a.waiting[index], give); err != nil {
+		if err := a.give(ctx, &acks, index, a.waiting[index], give); err != nil {
 			return err
 		}
 	}

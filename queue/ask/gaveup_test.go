@@ -13,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/ask"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
 )
 
@@ -43,7 +44,7 @@ func TestPatienceWithOrphans(t *testing.T) {
 			t.Errorf("gave up after %s: %v", took, err)
 		}
 		leases, err := responses.Receive(t.Context(), 10)
-		if err != nil || len(leases) != 1 || string(leases[0].Body()) != "old" {
+		if err != nil || len(leases) != 1 || string(drivertest.Body(t, leases[0])) != "old" {
 			t.Fatalf("%v, %v", leases, err)
 		}
 		if n := leases[0].Attempt(); n > 60 {
@@ -135,7 +136,7 @@ func answerSome(t *testing.T, b *memqueue.Broker, n int, some func(int) bool) er
 	slices.Reverse(all)
 	for _, l := range all {
 		var i int
-		if _, err := fmt.Sscan(string(l.Body()), &i); err != nil {
+		if _, err := fmt.Sscan(string(drivertest.Body(t, l)), &i); err != nil {
 			return err
 		}
 		if some(i) {

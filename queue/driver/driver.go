@@ -78,6 +78,8 @@ type Queue interface {
 	// Close ends the connection; deliveries that it holds go back to the queue. Calls that
 	// wait end. It is called once.
 	Close() error
+
+	Upkeep
 }
 
 // Message is what is sent.
@@ -100,6 +102,9 @@ type Delivery struct {
 	Correlation string
 	// Reason is why a message is among the dead letters, if Capabilities.Reason.
 	Reason string
+	// Tried is how often a dead letter had been delivered before it became one; 0 where
+	// nobody knows.
+	Tried int
 	// Body is the receiver's own.
 	Body []byte
 	// Attempt counts the deliveries of this message from 1, also those that ended in a
@@ -138,6 +143,10 @@ type Capabilities struct {
 	Held bool
 	// Detects: whoever acknowledges or renews a lease that is lost is told, at once.
 	Detects bool
+	// Peek is how many messages Peek shows at most; 0 where it cannot show any.
+	Peek int
+	// Waiting: Count tells those that wait from those that somebody has.
+	Waiting bool
 	// MaxBody is how long a body may be, in bytes.
 	MaxBody int
 	// MaxBatch is how many messages go together into one Send, Ack or Renew; at least 1.

@@ -41,8 +41,8 @@ func testExpiry(t *testing.T, h *Harness) {
 	if time.Now().Before(ds[0].Until) {
 		t.Error("it came again before the lease was over")
 	}
-	if string(second.Body()) != "twice" || second.ID() != ds[0].ID || h.Want.Attempts && second.Attempt() != 2 {
-		t.Errorf("message %s came again as %s, attempt %d: %q", ds[0].ID, second.ID(), second.Attempt(), second.Body())
+	if string(Body(t, second)) != "twice" || second.ID() != ds[0].ID || h.Want.Attempts && second.Attempt() != 2 {
+		t.Errorf("message %s came again as %s, attempt %d: %q", ds[0].ID, second.ID(), second.Attempt(), Body(t, second))
 	}
 	if h.Want.Detects {
 		for what, errs := range map[string][]error{"renew": c.Renew(within(t), ds), "ack": c.Ack(within(t), ds)} {
@@ -111,8 +111,8 @@ func testConnection(t *testing.T, h *Harness) {
 	defer end()
 	closeQueue(t, first)
 	again := receive(t, h.open(t, url, nil))
-	if string(again.Body()) != "left" || h.Want.Attempts && again.Attempt() != 2 {
-		t.Errorf("attempt %d: %q", again.Attempt(), again.Body())
+	if string(Body(t, again)) != "left" || h.Want.Attempts && again.Attempt() != 2 {
+		t.Errorf("attempt %d: %q", again.Attempt(), Body(t, again))
 	}
 	if h.Want.Held {
 		<-work.Done()
@@ -132,8 +132,8 @@ func testNack(t *testing.T, h *Harness) {
 		if id == "" {
 			id = l.ID()
 		}
-		if l.ID() != id || string(l.Body()) != "back" || h.Want.Attempts && l.Attempt() != i+1 {
-			t.Errorf("delivery %d: message %s, not %s, attempt %d: %q", i+1, l.ID(), id, l.Attempt(), l.Body())
+		if l.ID() != id || string(Body(t, l)) != "back" || h.Want.Attempts && l.Attempt() != i+1 {
+			t.Errorf("delivery %d: message %s, not %s, attempt %d: %q", i+1, l.ID(), id, l.Attempt(), Body(t, l))
 		}
 		if i == 2 {
 			ack(t, l)
@@ -158,8 +158,8 @@ func testDelay(t *testing.T, h *Harness) {
 	if took := time.Since(begun); took < delay-delay/10 {
 		t.Errorf("it came after %s, want %s", took, delay)
 	}
-	if string(again.Body()) != "later" || h.Want.Attempts && again.Attempt() < 2 {
-		t.Errorf("attempt %d: %q", again.Attempt(), again.Body())
+	if string(Body(t, again)) != "later" || h.Want.Attempts && again.Attempt() < 2 {
+		t.Errorf("attempt %d: %q", again.Attempt(), Body(t, again))
 	}
 	ack(t, again)
 }
@@ -174,8 +174,8 @@ func testDeadLetter(t *testing.T, h *Harness) {
 		t.Fatal(err)
 	}
 	dead := receive(t, h.open(t, h.dead(t, url), nil))
-	if string(dead.Body()) != "bad" || h.Want.Correlation && dead.ID() != "poison" {
-		t.Errorf("message %s: %q", dead.ID(), dead.Body())
+	if string(Body(t, dead)) != "bad" || h.Want.Correlation && dead.ID() != "poison" {
+		t.Errorf("message %s: %q", dead.ID(), Body(t, dead))
 	}
 	want := ""
 	if h.Want.Reason {

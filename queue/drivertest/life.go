@@ -115,8 +115,8 @@ func testMany(t *testing.T, h *Harness) {
 					return
 				}
 				for _, l := range leases {
-					if _, twice := seen.LoadOrStore(string(l.Body()), true); twice {
-						t.Errorf("%s came twice", l.Body())
+					if _, twice := seen.LoadOrStore(string(Body(t, l)), true); twice {
+						t.Errorf("%s came twice", Body(t, l))
 					}
 					ack(t, l)
 					left <- true
@@ -200,7 +200,7 @@ func receiveAll(ctx context.Context, t *testing.T, q *queue.Queue, seen chan<- s
 			return
 		}
 		for _, l := range leases {
-			seen <- string(l.Body())
+			seen <- string(Body(t, l))
 			if err := l.Ack(ctx); err != nil && !errors.Is(err, leaseLost) && ctx.Err() == nil {
 				t.Errorf("ack: %v", err)
 			}

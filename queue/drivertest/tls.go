@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy"
@@ -13,7 +14,7 @@ import (
 // RunTLS tests connections over TLS to a broker that has the certificates of c and wants
 // one of its clients; plain is the driver's scheme without TLS. base is the URL of a queue
 // of it over TLS, without options.
-func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, c *Certificates) {
+func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, c *Certificates) { //nolint:gocyclo // one life, step by step
 	t.Helper()
 	client := "&cert=" + c.Client + "&key=" + c.ClientKey
 	t.Run("Trusted", func(t *testing.T) {
@@ -30,7 +31,7 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 			t.Fatal(err)
 		}
 		leases, err := q.Receive(t.Context(), 1)
-		if err != nil || string(leases[0].Body()) != "over TLS" {
+		if err != nil || string(Body(t, leases[0])) != "over TLS" {
 			t.Fatalf("received %v: %v", leases, err)
 		}
 		if err := leases[0].Ack(t.Context()); err != nil {
@@ -55,6 +56,16 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 			t.Errorf("%v, %v", q, err)
 		}
 	})
+	t.Run("TLS where the URL has none", func(t *testing.T) {
+		_, after, _ := strings.Cut(base, "://")
+		q, err := queue.Open(t.Context(), plain+"://"+after, drivers, nil)
+		if plain == "nats" && errors.Is(err, navvy.ErrDenied) {
+			return // its servers say themselves that they want TLS, and this one wants a certificate, too
+		}
+		if !errors.Is(err, navvy.ErrInvalid) || !strings.Contains(err.Error(), "speaks TLS: write ") {
+			t.Errorf("%v, %v", q, err)
+		}
+	})
 	for name, u := range map[string]string{
 		"no such file": base + "?ca=/nowhere/ca.crt", "no certificate in it": base + "?ca=" + c.ClientKey,
 		"cert alone": base + "?cert=" + c.Client, "key of another": base + "?cert=" + c.Client + "&key=" + c.ServerKey,
@@ -65,5 +76,16 @@ func RunTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver, 
 				t.Errorf("%s: %v", u, err)
 			}
 		})
+	}
+}
+
+// RunNoTLS tests a URL over TLS of a broker that has none: the error says what to write.
+// base is the URL over TLS of a queue of it.
+func RunNoTLS(t *testing.T, base, plain string, drivers map[string]driver.Driver) {
+	t.Helper()
+	secure, _, _ := strings.Cut(base, "://")
+	q, err := queue.Open(t.Context(), base, drivers, nil)
+	if !errors.Is(err, navvy.ErrInvalid) || !strings.Contains(err.Error(), "write "+plain+":// in place of "+secure+"://") {
+		t.Errorf("%v, %v", q, err)
 	}
 }

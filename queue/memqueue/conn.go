@@ -37,7 +37,7 @@ func (c *conn) open() error {
 func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true, Detects: true,
-		MaxBody: maxBody, MaxBatch: maxBatch,
+		Peek: maxPeek, Waiting: true, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }
 
@@ -57,7 +57,7 @@ func (c *conn) Send(_ context.Context, ms []*driver.Message) []error {
 			errs[i] = fmt.Errorf("memqueue: a body of %d bytes, and the most is %d: %w", len(m.Body), maxBody, navvy.ErrInvalid)
 			continue
 		}
-		c.line.put(m, "", time.Now())
+		c.line.put(m, "", 0, time.Now())
 	}
 	return errs
 }
@@ -145,7 +145,7 @@ func (c *conn) DeadLetter(_ context.Context, d *driver.Delivery, reason string) 
 	}
 	dead.mu.Lock()
 	defer dead.mu.Unlock()
-	dead.put(&driver.Message{ID: d.ID, Correlation: d.Correlation, Body: d.Body}, reason, d.Enqueued)
+	dead.put(&driver.Message{ID: d.ID, Correlation: d.Correlation, Body: d.Body}, reason, d.Attempt, d.Enqueued)
 	return nil
 }
 

@@ -110,10 +110,10 @@ type entry struct {
 	index int       // among those that wait; -1 if it does not
 }
 
-func (l *line) put(m *driver.Message, reason string, enqueued time.Time) {
+func (l *line) put(m *driver.Message, reason string, tried int, enqueued time.Time) {
 	l.order++
 	e := &entry{order: l.order, index: -1}
-	e.Delivery = driver.Delivery{ID: m.ID, Correlation: m.Correlation, Reason: reason, Enqueued: enqueued, Body: append([]byte(nil), m.Body...)}
+	e.Delivery = driver.Delivery{ID: m.ID, Correlation: m.Correlation, Reason: reason, Tried: tried, Enqueued: enqueued, Body: append([]byte(nil), m.Body...)}
 	heap.Push(&l.ready, e)
 	l.notify()
 }

@@ -22,7 +22,7 @@ func harness(broker *memqueue.Broker) *drivertest.Harness {
 		URL:    func(testing.TB) string { return "mem://q" + strconv.FormatInt(serial.Add(1), 10) },
 		Want: driver.Capabilities{
 			Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true, Detects: true,
-			MaxBody: 64 << 20, MaxBatch: 1000,
+			Peek: 10_000, Waiting: true, MaxBody: 64 << 20, MaxBatch: 1000,
 		},
 		Own: func(testing.TB) *drivertest.Restartable {
 			own := &memqueue.Broker{}

@@ -22,8 +22,9 @@ const (
 	headerID          = nats.MsgIdHdr
 	headerCorrelation = "Correlation-Id"
 	headerReason      = "Navvy-Reason"
-	headerOriginal    = "Navvy-Id"   // of a dead letter: the message's
-	headerSent        = "Navvy-Sent" // and when it was sent
+	headerOriginal    = "Navvy-Id"    // of a dead letter: the message's
+	headerSent        = "Navvy-Sent"  // and when it was sent
+	headerTried       = "Navvy-Tried" // and how often it had been delivered
 )
 
 const (
@@ -38,7 +39,8 @@ const (
 type token struct {
 	subject string
 	place   string // in its stream: no other message ever has it
-	conn    *conn  // that it came over
+	header  nats.Header
+	conn    *conn // that it came over
 }
 
 var (
@@ -98,7 +100,7 @@ func (c *conn) trouble(_ *nats.Conn, _ *nats.Subscription, err error) {
 func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true,
-		MaxBody: c.maxBody(), MaxBatch: maxBatch,
+		Peek: maxPeek, Waiting: true, MaxBody: c.maxBody(), MaxBatch: maxBatch,
 	}
 }
 
@@ -274,6 +276,7 @@ func (c *conn) DeadLetter(ctx context.Context, d *driver.Delivery, reason string
 	t, _ := d.Token.(token)
 	m := &nats.Msg{Subject: c.name + DeadSuffix, Data: d.Body, Header: nats.Header{
 		headerID: {"dead-" + t.place}, headerOriginal: {d.ID}, headerReason: {line(reason)}, headerSent: {d.Enqueued.UTC().Format(time.RFC3339Nano)},
+		headerTried: {strconv.Itoa(d.Attempt)},
 	}}
 	if d.Correlation != "" {
 		m.Header[headerCorrelation] = []string{d.Correlation}

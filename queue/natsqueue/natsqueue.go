@@ -120,12 +120,27 @@ func (d *dialer) dial(ctx context.Context) (driver.Queue, error) {
 	}
 	var err error
 	if c.nc, err = nats.Connect(d.server, opts...); err != nil {
-		return nil, c.wrap("connect", err)
+		return nil, d.notLetIn(c.wrap("connect", err))
 	}
 	if err := d.setUp(ctx, c); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// notLetIn says who is not let in, without a password or token.
+func (d *dialer) notLetIn(err error) error {
+	if !errors.Is(err, navvy.ErrDenied) {
+		return err
+	}
+	who := "without a user: put one before the host, or a token"
+	if d.user != nil {
+		who = "with this token"
+		if _, ok := d.user.Password(); ok {
+			who = fmt.Sprintf("as user %q: there is none, or the password is wrong", d.user.Username())
+		}
+	}
+	return fmt.Errorf("%s is not let in, %s: %w", d.name, who, err)
 }
 
 // setUp finds or makes the streams, and listens for replies.

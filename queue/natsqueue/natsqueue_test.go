@@ -28,7 +28,7 @@ func harness(s *natstest.Server) *drivertest.Harness {
 		URL:    func(testing.TB) string { return queueURL(s) },
 		Want: driver.Capabilities{
 			Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true,
-			MaxBody: 1<<20 - 8<<10, MaxBatch: 1000,
+			Peek: 1000, Waiting: true, MaxBody: 1<<20 - 8<<10, MaxBatch: 1000,
 		},
 		Own: func(tb testing.TB) *drivertest.Restartable {
 			own := natstest.Start(tb, nil)

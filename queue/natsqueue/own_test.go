@@ -104,8 +104,8 @@ func TestForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := receive(t, q)
-	if string(l.Body()) != "a\x00\xff" || l.ID() != name+"-1" || l.Attempt() != 1 || time.Since(l.Enqueued()) > time.Minute {
-		t.Errorf("%q, message %s of %s, attempt %d", l.Body(), l.ID(), l.Enqueued(), l.Attempt())
+	if string(drivertest.Body(t, l)) != "a\x00\xff" || l.ID() != name+"-1" || l.Attempt() != 1 || time.Since(l.Enqueued()) > time.Minute {
+		t.Errorf("%q, message %s of %s, attempt %d", drivertest.Body(t, l), l.ID(), l.Enqueued(), l.Attempt())
 	}
 	if err := l.Ack(t.Context()); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestRefused(t *testing.T) {
 		"no password":        {"nats://" + s.Addr + "/q", navvy.ErrDenied},
 		"the wrong password": {"nats://u:" + secret + "@" + s.Addr + "/q", navvy.ErrDenied},
 		"the wrong token":    {"nats://" + secret + "@" + s.Addr + "/q", navvy.ErrDenied},
-		"no TLS":             {"tls://u:right@" + s.Addr + "/q", navvy.ErrUnavailable},
+		"no TLS":             {"tls://u:right@" + s.Addr + "/q", navvy.ErrInvalid},
 		"no JetStream":       {"nats://" + without.Addr + "/q", navvy.ErrUnavailable},
 		"a wildcard":         {"nats://" + s.Addr + "/q.*", navvy.ErrInvalid},
 		"all":                {"nats://" + s.Addr + "/q.%3E", navvy.ErrInvalid},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -163,12 +164,11 @@ func (c *conn) deliveries(ms []*nats.Msg, lease time.Duration) ([]*driver.Delive
 			errs = append(errs, err)
 			continue
 		}
-		place := fmt.Sprintf("%s-%d", meta.Stream, meta.Sequence.Stream)
-		ds = append(ds, &driver.Delivery{
-			ID: cmp.Or(m.Header.Get(headerOriginal), m.Header.Get(headerID), place), Correlation: m.Header.Get(headerCorrelation),
-			Reason: m.Header.Get(headerReason), Body: m.Data, Attempt: int(meta.NumDelivered), Enqueued: enqueued(m, meta),
-			Until: until, Token: token{subject: m.Reply, place: place, conn: c},
-		})
+		d := read(meta.Stream, meta.Sequence.Stream, m.Header, m.Data, meta.Timestamp)
+		t, _ := d.Token.(token)
+		t.subject, t.conn = m.Reply, c
+		d.Attempt, d.Until, d.Token = int(meta.NumDelivered), until, t
+		ds = append(ds, &d)
 	}
 	if len(ds) == 0 {
 		return nil, fmt.Errorf("natsqueue: %s: messages that are none of JetStream: %w", c.name, errors.Join(errs...))
@@ -176,9 +176,16 @@ func (c *conn) deliveries(ms []*nats.Msg, lease time.Duration) ([]*driver.Delive
 	return ds, nil
 }
 
-func enqueued(m *nats.Msg, meta *nats.MsgMetadata) time.Time {
-	if sent, err := time.Parse(time.RFC3339Nano, m.Header.Get(headerSent)); err == nil {
-		return sent
+// read reads a message of a stream.
+func read(stream string, seq uint64, header nats.Header, body []byte, came time.Time) driver.Delivery {
+	place := fmt.Sprintf("%s-%d", stream, seq)
+	d := driver.Delivery{
+		ID: cmp.Or(header.Get(headerOriginal), header.Get(headerID), place), Correlation: header.Get(headerCorrelation),
+		Reason: header.Get(headerReason), Body: body, Enqueued: came, Token: token{place: place, header: header},
 	}
-	return meta.Timestamp
+	if sent, err := time.Parse(time.RFC3339Nano, header.Get(headerSent)); err == nil {
+		d.Enqueued = sent
+	}
+	d.Tried, _ = strconv.Atoi(header.Get(headerTried))
+	return d
 }

@@ -14,4 +14,5 @@ func TestTLS(t *testing.T) {
 	c := drivertest.Certify(t)
 	s := natstest.Start(t, &natstest.Options{CA: c.CA, Cert: c.Server, Key: c.ServerKey})
 	drivertest.RunTLS(t, "tls://"+s.Addr+"/q", "nats", map[string]driver.Driver{"nats": natsqueue.Driver, "tls": natsqueue.Driver}, &c)
+	drivertest.RunNoTLS(t, "tls://"+natstest.Start(t, nil).Addr+"/q", "nats", map[string]driver.Driver{"tls": natsqueue.Driver})
 }

@@ -57,8 +57,8 @@ func TestPlainSender(t *testing.T) {
 	}
 	l := receive(t, q)
 	id := l.ID()
-	if string(l.Body()) != body || id == "" || l.Correlation() != "" || !l.Enqueued().IsZero() {
-		t.Errorf("body %q, id %q, correlation %q, sent %s", l.Body(), id, l.Correlation(), l.Enqueued())
+	if string(drivertest.Body(t, l)) != body || id == "" || l.Correlation() != "" || !l.Enqueued().IsZero() {
+		t.Errorf("body %q, id %q, correlation %q, sent %s", drivertest.Body(t, l), id, l.Correlation(), l.Enqueued())
 	}
 	if err := l.Nack(within(t), 0); err != nil {
 		t.Fatal(err)
@@ -169,8 +169,8 @@ func TestExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := receive(t, dead)
-	if l.Reason() != "expired" || string(l.Body()) != "x" {
-		t.Errorf("reason %q, body %q", l.Reason(), l.Body())
+	if l.Reason() != "expired" || string(drivertest.Body(t, l)) != "x" {
+		t.Errorf("reason %q, body %q", l.Reason(), drivertest.Body(t, l))
 	}
 	ack(t, l)
 	if _, err := connect(t, b).QueueDeclarePassive(name+".dead.dead", true, false, false, false, nil); err == nil {
@@ -262,7 +262,7 @@ func TestLowerBound(t *testing.T) {
 	want := map[string]bool{"a": true, "b": true}
 	for len(want) > 0 {
 		l := receive(t, q)
-		delete(want, string(l.Body()))
+		delete(want, string(drivertest.Body(t, l)))
 		ack(t, l)
 	}
 }
@@ -330,8 +330,8 @@ func TestConsumerTimeout(t *testing.T) {
 	}
 	ack(t, fresh)
 	again := receive(t, q)
-	if string(again.Body()) != "late" || again.Attempt() != 2 {
-		t.Errorf("%q, attempt %d", again.Body(), again.Attempt())
+	if string(drivertest.Body(t, again)) != "late" || again.Attempt() != 2 {
+		t.Errorf("%q, attempt %d", drivertest.Body(t, again), again.Attempt())
 	}
 	ack(t, again)
 }

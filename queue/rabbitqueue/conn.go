@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue/driver"
@@ -90,6 +91,14 @@ var errClosed = fmt.Errorf("rabbitqueue: the connection is closed: %w", navvy.Er
 
 // Close implements driver.Queue.
 func (c *conn) Close() error {
+	if wait := c.inbox.untaken(); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.ctx.Done(): // it is lost
+		}
+	}
 	c.inbox.close()
 	c.wires <- struct{}{} // who dials has been told to stop
 	var all sync.WaitGroup

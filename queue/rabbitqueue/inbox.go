@@ -16,8 +16,8 @@ const (
 	aging = time.Minute
 	// maxLanes bounds the channels of a connection; a broker allows some 2000.
 	maxLanes = 200
-	// pause is how long nobody receives before the broker is told to send nothing more.
-	pause = time.Second
+	// restAfter is how long nobody receives before the broker is told to send nothing more.
+	restAfter = time.Second
 )
 
 // inbox is what came and was not yet received. The broker sends by itself, but only as
@@ -40,6 +40,9 @@ type inbox struct {
 	failed   error // why none could be started; for one who waits
 	ended    bool
 	serial   int // of consumers
+
+	settled   int       // without a second's pause between them
+	settledAt time.Time // the last of these
 
 	idle *time.Timer // runs while nobody receives
 	last time.Time   // when somebody did
@@ -86,7 +89,7 @@ func (b *inbox) leave() {
 	b.last = time.Now()
 	if !b.runs && !b.ended && b.waiting == 0 {
 		b.runs = true
-		b.idle.Reset(pause)
+		b.idle.Reset(restAfter)
 	}
 }
 
@@ -266,13 +269,13 @@ func (b *inbox) rest() {
 	var back []*held
 	switch {
 	case b.ended || b.waiting > 0:
-	case quiet < pause:
-		b.again(pause - quiet)
+	case quiet < restAfter:
+		b.again(restAfter - quiet)
 	case b.changing:
-		b.again(pause)
+		b.again(restAfter)
 	case b.current != nil && b.current.consumer != nil:
 		b.halt()
-		b.again(pause)
+		b.again(restAfter)
 	case len(b.ready) == 0:
 	case quiet < b.c.opts.Lease/2:
 		b.again(b.c.opts.Lease/2 - quiet)
@@ -289,6 +292,33 @@ func (b *inbox) rest() {
 func (b *inbox) again(d time.Duration) {
 	b.runs = true
 	b.idle.Reset(d)
+}
+
+// Acknowledgements are not confirmed. A quorum queue takes some at once (RabbitMQ's
+// quorum_commands_soft_limit, 32); further ones wait in the broker's channel, and what waits
+// there when the connection ends is forgotten: those messages would come again.
+const (
+	takenAtOnce = 32
+	taking      = time.Second // what the broker gets to take the others, after the last one
+)
+
+// tookNow notes that deliveries were settled; mu must be held.
+func (b *inbox) tookNow(n int) {
+	now := time.Now()
+	if now.Sub(b.settledAt) > taking {
+		b.settled = 0
+	}
+	b.settled, b.settledAt = b.settled+n, now
+}
+
+// untaken is how long the broker still gets to take what was acknowledged.
+func (b *inbox) untaken() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.c.kind != quorum || b.settled <= takenAtOnce {
+		return 0
+	}
+	return taking - time.Since(b.settledAt)
 }
 
 // close ends the connection for who waits.

@@ -144,6 +144,7 @@ func (l *lane) note(ds []*held) (upTo uint64, errs []error) {
 			e.state = settled
 		}
 	}
+	b.tookNow(len(ds))
 	if b.waiting > 0 {
 		b.notify() // there is room for others
 	}

@@ -123,7 +123,7 @@ func open(ctx context.Context, a *address, o driver.Options) (driver.Queue, erro
 func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Correlation: true, Reason: true, Attempts: c.kind == quorum, Binary: true, Held: true,
-		MaxBody: maxBody, MaxBatch: maxBatch,
+		Waiting: true, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }
 

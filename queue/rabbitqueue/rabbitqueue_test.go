@@ -81,7 +81,7 @@ func harness(broker func(testing.TB) *rabbittest.Broker, options string) *driver
 		URL:    func(t testing.TB) string { return broker(t).URL(fresh()) + options },
 		Want: driver.Capabilities{
 			Correlation: true, Reason: true, Attempts: options == "", Binary: true, Held: true,
-			MaxBody: 128 << 20, MaxBatch: 1000,
+			Waiting: true, MaxBody: 128 << 20, MaxBatch: 1000,
 		},
 		Own: func(t testing.TB) *drivertest.Restartable {
 			b := own(t)

@@ -17,6 +17,7 @@ import (
 // The headers of a message that this package knows.
 const (
 	reasonHeader = "x-navvy-reason"   // why a message is among the dead letters
+	triedHeader  = "x-navvy-tried"    // and how often it had been delivered
 	deathHeader  = "x-death"          // the broker's account of the same
 	countHeader  = "x-delivery-count" // of quorum queues: how often it came before
 )
@@ -98,6 +99,9 @@ func (l *lane) delivery(raw amqp.Delivery) *held {
 	}
 	if d.ID == "" {
 		d.ID = name(&raw)
+	}
+	if n, ok := raw.Headers[triedHeader].(int64); ok {
+		d.Tried = int(n)
 	}
 	if l.b.c.kind == quorum {
 		d.Attempt = 1

@@ -288,7 +288,7 @@ func (c *conn) DeadLetter(ctx context.Context, d *driver.Delivery, reason string
 		return err
 	}
 	m := &letter{queue: c.address.queue + DeadSuffix, Publishing: again(&h.raw, d.ID)}
-	m.Headers[reasonHeader] = reason
+	m.Headers[reasonHeader], m.Headers[triedHeader] = reason, int64(d.Attempt)
 	c.publish(ctx, []*letter{m})
 	if errors.Is(m.err, navvy.ErrNotFound) && c.opts.Create {
 		if _, m.err = within(ctx, c.out, func() (bool, error) { return true, makeDead(c.out, c.address) }); m.err == nil {

@@ -24,4 +24,5 @@ func TestTLS(t *testing.T) {
 	}
 	t.Cleanup(b.Stop)
 	drivertest.RunTLS(t, "amqps://"+addr+"/q", "amqp", map[string]driver.Driver{"amqp": rabbitqueue.Driver, "amqps": rabbitqueue.Driver}, &c)
+	drivertest.RunNoTLS(t, "amqps://"+b.Addr+"/q", "amqp", map[string]driver.Driver{"amqps": rabbitqueue.Driver})
 }

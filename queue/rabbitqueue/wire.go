@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -47,7 +48,7 @@ func dial(ctx context.Context, a *address) (*wire, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, refused(err)
+		return nil, notLetIn(a, refused(err))
 	}
 	w := &wire{Connection: c, stream: s, over: make(chan struct{})}
 	w.gone, w.end = context.WithCancelCause(context.Background())
@@ -80,9 +81,27 @@ func refused(err error) error {
 		return fmt.Errorf("%w: %w", untrusted, navvy.ErrDenied)
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return fmt.Errorf("nobody speaks TLS there; is it amqp:// and not amqps://?: %w", navvy.ErrInvalid)
+		return fmt.Errorf("nobody speaks TLS there: if that is to be so, write amqp:// in place of amqps://: %w", navvy.ErrInvalid)
 	}
 	return classify(err)
+}
+
+// notLetIn says who is not let in, and where, without the password.
+func notLetIn(a *address, err error) error {
+	said, ok := errors.AsType[*amqp.Error](err)
+	switch {
+	case !ok && !errors.Is(err, navvy.ErrDenied) && !errors.Is(err, navvy.ErrNotFound):
+		return err
+	case errors.Is(err, navvy.ErrNotFound):
+		return fmt.Errorf("there is no virtual host %q: the option vhost names it, and rabbitmqctl add_vhost makes one: %w", a.vhost, err)
+	case ok && said.Code == amqp.NotAllowed, strings.Contains(err.Error(), "access to vhost"):
+		return fmt.Errorf("the user %q may not use the virtual host %q: rabbitmqctl set_permissions lets him: %w", a.user, a.vhost, err)
+	case a.user == "guest":
+		return fmt.Errorf("the user \"guest\" is refused: his password is wrong, or this is not RabbitMQ's own machine: put a user and a password before the host: %w", err)
+	case errors.Is(err, navvy.ErrDenied):
+		return fmt.Errorf("the user %q is refused: there is none, or the password is wrong: %w", a.user, err)
+	}
+	return err
 }
 
 // login is SASL's PLAIN. It also has the broker say when it refuses a password: unless the

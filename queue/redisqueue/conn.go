@@ -36,7 +36,7 @@ type conn struct {
 func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true, Detects: true,
-		MaxBody: maxBody, MaxBatch: maxBatch,
+		Peek: maxPeek, Waiting: true, MaxBody: maxBody, MaxBatch: maxBatch,
 	}
 }
 

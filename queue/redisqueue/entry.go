@@ -17,7 +17,8 @@ const (
 	fieldID          = "id"
 	fieldCorrelation = "correlation"
 	fieldReason      = "reason"
-	fieldSent        = "sent" // ms since 1970; of dead letters: when the message was sent
+	fieldSent        = "sent"        // ms since 1970; of dead letters: when the message was sent
+	fieldTried       = "navvy-tried" // of dead letters: how often the message had been delivered
 	fieldBody        = "body"
 )
 
@@ -52,6 +53,7 @@ func delivery(t token, values map[string]string, until time.Time) *driver.Delive
 	if ms, err := strconv.ParseInt(sent, 10, 64); err == nil {
 		d.Enqueued = time.UnixMilli(ms)
 	}
+	d.Tried, _ = strconv.Atoi(values[fieldTried])
 	return d
 }
 
@@ -64,7 +66,7 @@ func body(values map[string]string) []byte {
 	foreign := map[string]string{}
 	for name, value := range values {
 		switch name {
-		case fieldID, fieldCorrelation, fieldReason, fieldSent:
+		case fieldID, fieldCorrelation, fieldReason, fieldSent, fieldTried:
 		default:
 			foreign[name] = value
 		}

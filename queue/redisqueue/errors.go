@@ -1,9 +1,11 @@
 package redisqueue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,7 +20,7 @@ var answers = []struct {
 	err          error
 }{
 	{"NOAUTH", "put a user and a password into the URL", navvy.ErrDenied},
-	{"WRONGPASS", "the user or the password is wrong", navvy.ErrDenied},
+	{"WRONGPASS", "there is no such user, or the password is wrong", navvy.ErrDenied},
 	{"NOPERM", "this user may not do that", navvy.ErrDenied},
 	{"DENIED", "the server is in protected mode", navvy.ErrDenied},
 	{"OOM", "the server has used all the memory that it may", navvy.ErrExhausted},
@@ -46,6 +48,9 @@ func (c *conn) wrap(what string, err error) error {
 	for _, a := range answers {
 		if !redis.HasErrorPrefix(err, a.prefix) {
 			continue
+		}
+		if a.err == navvy.ErrDenied { //nolint:errorlint // it is of the table
+			what += ": as user " + strconv.Quote(cmp.Or(c.commands.Options().Username, "default"))
 		}
 		if a.hint != "" {
 			return fmt.Errorf("redisqueue: %s: %s: %s: %w: %w", c.keys.name, what, a.hint, err, a.err)

@@ -13,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/redisqueue/redistest"
 )
 
@@ -114,8 +115,8 @@ func TestDeadConsumer(t *testing.T) {
 			}
 			due(t, c, stream, known)
 			l := receive(t, q)
-			if took := time.Since(begun); string(l.Body()) != "x" || l.Attempt() != 2 || took < time.Second {
-				t.Errorf("attempt %d after %s: %q", l.Attempt(), took, l.Body())
+			if took := time.Since(begun); string(drivertest.Body(t, l)) != "x" || l.Attempt() != 2 || took < time.Second {
+				t.Errorf("attempt %d after %s: %q", l.Attempt(), took, drivertest.Body(t, l))
 			}
 			if err := l.Ack(t.Context()); err != nil {
 				t.Fatal(err)

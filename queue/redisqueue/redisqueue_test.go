@@ -27,7 +27,7 @@ func harness(s *redistest.Server) *drivertest.Harness {
 		URL:    func(testing.TB) string { return queueURL(s) },
 		Want: driver.Capabilities{
 			Correlation: true, Reason: true, Attempts: true, Delay: true, Binary: true, Detects: true,
-			MaxBody: 64 << 20, MaxBatch: 1000,
+			Peek: 1000, Waiting: true, MaxBody: 64 << 20, MaxBatch: 1000,
 		},
 		Own: func(tb testing.TB) *drivertest.Restartable {
 			own := redistest.Start(tb)

@@ -27,6 +27,15 @@ var nack string
 //go:embed script/dead.lua
 var dead string
 
+//go:embed script/move.lua
+var move string
+
+//go:embed script/peek.lua
+var peek string
+
+//go:embed script/count.lua
+var count string
+
 //go:embed script/leave.lua
 var leave string
 
@@ -42,7 +51,10 @@ var (
 	nackScript  = redis.NewScript(lib + nack)
 	deadScript  = redis.NewScript(lib + dead)
 	leaveScript = redis.NewScript(lib + leave)
+	moveScript  = redis.NewScript(lib + move)
+	peekScript  = redis.NewScript(lib + peek)
+	countScript = redis.NewScript(lib + count)
 
 	// scripts are loaded by each connection; who uses them sends their hash alone.
-	scripts = []*redis.Script{setupScript, takeScript, passScript, ackScript, renewScript, nackScript, deadScript, leaveScript}
+	scripts = []*redis.Script{setupScript, takeScript, passScript, ackScript, renewScript, nackScript, deadScript, leaveScript, moveScript, peekScript, countScript}
 )

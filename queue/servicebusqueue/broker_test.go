@@ -17,6 +17,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/servicebusqueue/servicebustest"
 )
@@ -84,8 +85,8 @@ func TestForeign(t *testing.T) {
 		}
 		l := receive(t, q)
 		id := l.ID()
-		if string(l.Body()) != want || id == "" || l.Attempt() != 1 {
-			t.Errorf("%+v: message %q, attempt %d: %q", sent, id, l.Attempt(), l.Body())
+		if string(drivertest.Body(t, l)) != want || id == "" || l.Attempt() != 1 {
+			t.Errorf("%+v: message %q, attempt %d: %q", sent, id, l.Attempt(), drivertest.Body(t, l))
 		}
 		if err := l.Nack(within(t), 0); err != nil {
 			t.Fatal(err)
@@ -113,8 +114,8 @@ func TestUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if l := receive(t, q); string(l.Body()) != "next" {
-		t.Errorf("received %q", l.Body())
+	if l := receive(t, q); string(drivertest.Body(t, l)) != "next" {
+		t.Errorf("received %q", drivertest.Body(t, l))
 	}
 }
 
@@ -167,8 +168,8 @@ func TestUnheard(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if l := receive(t, open(t, "azservicebus:///unheard"+servicebusqueue.DeadSuffix, b.ConnectionString(), nil)); string(l.Body()) != "dead" || l.Reason() != "unheard" {
-		t.Errorf("the dead letter is %q, for %q", l.Body(), l.Reason())
+	if l := receive(t, open(t, "azservicebus:///unheard"+servicebusqueue.DeadSuffix, b.ConnectionString(), nil)); string(drivertest.Body(t, l)) != "dead" || l.Reason() != "unheard" {
+		t.Errorf("the dead letter is %q, for %q", drivertest.Body(t, l), l.Reason())
 	}
 }
 
@@ -194,11 +195,11 @@ func TestSurvives(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if l := receive(t, q); string(l.Body()) != "nack" || l.Attempt() != 2 {
-		t.Errorf("%q came again, attempt %d", l.Body(), l.Attempt())
+	if l := receive(t, q); string(drivertest.Body(t, l)) != "nack" || l.Attempt() != 2 {
+		t.Errorf("%q came again, attempt %d", drivertest.Body(t, l), l.Attempt())
 	}
-	if l := receive(t, open(t, "azservicebus:///survives"+servicebusqueue.DeadSuffix, b.ConnectionString(), nil)); string(l.Body()) != "dead" || l.Reason() != "it survived" {
-		t.Errorf("the dead letter is %q, for %q", l.Body(), l.Reason())
+	if l := receive(t, open(t, "azservicebus:///survives"+servicebusqueue.DeadSuffix, b.ConnectionString(), nil)); string(drivertest.Body(t, l)) != "dead" || l.Reason() != "it survived" {
+		t.Errorf("the dead letter is %q, for %q", drivertest.Body(t, l), l.Reason())
 	}
 }
 
@@ -411,8 +412,8 @@ func TestNode(t *testing.T) {
 			t.Errorf("node received %q, want %q", got, bodies)
 			break
 		}
-		if l := receive(t, requests); string(l.Body()) != body || !strings.HasPrefix(l.ID(), "js-") || !strings.HasPrefix(l.Correlation(), "of-") {
-			t.Errorf("node sent %q, received message %q for %q: %q", body, l.ID(), l.Correlation(), l.Body())
+		if l := receive(t, requests); string(drivertest.Body(t, l)) != body || !strings.HasPrefix(l.ID(), "js-") || !strings.HasPrefix(l.Correlation(), "of-") {
+			t.Errorf("node sent %q, received message %q for %q: %q", body, l.ID(), l.Correlation(), drivertest.Body(t, l))
 		}
 	}
 }

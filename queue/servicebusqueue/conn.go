@@ -24,6 +24,9 @@ type conn struct {
 	sender  *azservicebus.Sender // nil for dead letters
 	maxBody int
 
+	unique chan struct{} // holds one while somebody looks at what follows
+	twice  *bool         // whether a second message of an ID is kept; nil while nobody has asked
+
 	turn    chan struct{} // held by the one who receives
 	waiting atomic.Int64  // who receives, or waits to
 	ahead   int           // how many messages may still come unasked, at most; of the turn
@@ -68,7 +71,7 @@ func (c *conn) enter(ctx context.Context, most time.Duration) (context.Context, 
 // Capabilities implements driver.Queue. Service Bus counts no deliveries of dead letters.
 func (c *conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Correlation: true, Reason: true, Attempts: !c.dead, Binary: true, Detects: true, MaxBody: c.maxBody, MaxBatch: maxBatch,
+		Correlation: true, Reason: true, Attempts: !c.dead, Binary: true, Detects: true, Peek: maxPeek, MaxBody: c.maxBody, MaxBatch: maxBatch,
 	}
 }
 

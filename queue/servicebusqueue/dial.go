@@ -20,7 +20,7 @@ import (
 
 // dial connects, and finds the queue or makes it.
 func (s *settings) dial(ctx context.Context) (driver.Queue, error) {
-	c := &conn{settings: s, turn: make(chan struct{}, 1), fetch: 1, maxBody: smallBody}
+	c := &conn{settings: s, turn: make(chan struct{}, 1), unique: make(chan struct{}, 1), fetch: 1, maxBody: smallBody}
 	c.life, c.cut = context.WithCancelCause(context.Background())
 	context.AfterFunc(c.life, c.shut)
 	err := c.connect()
@@ -126,12 +126,11 @@ func (c *conn) probe(ctx context.Context) error {
 
 // makeQueue makes the queue. One that somebody else has made meanwhile is used as it is.
 func (c *conn) makeQueue(ctx context.Context) error {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: callTimeout / 2}
-	defer transport.CloseIdleConnections()
-	client, err := c.administrator(transport)
+	client, end, err := c.administrator()
 	if err != nil {
 		return err
 	}
+	defer end()
 	lock := fmt.Sprintf("PT%dS", int(min(max(c.lease, minLock), maxLock)/time.Second))
 	dead, most := true, int32(deliveries)
 	_, err = client.CreateQueue(ctx, c.name, &admin.CreateQueueOptions{Properties: &admin.QueueProperties{
@@ -147,8 +146,10 @@ func (c *conn) makeQueue(ctx context.Context) error {
 }
 
 // administrator is a client of the namespace's management, over HTTPS. An emulator's is
-// without TLS, on its own port, or if that is the usual one on 5300.
-func (c *conn) administrator(transport *http.Transport) (*admin.Client, error) {
+// without TLS, on its own port, or if that is the usual one on 5300. The function ends its
+// connections.
+func (c *conn) administrator() (client *admin.Client, end func(), err error) {
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: callTimeout / 2}
 	var through http.RoundTripper = transport
 	if c.emulator {
 		host := c.host
@@ -163,15 +164,15 @@ func (c *conn) administrator(transport *http.Transport) (*admin.Client, error) {
 		Transport: &http.Client{Transport: through},
 	}}
 	if c.connection != "" {
-		client, err := admin.NewClientFromConnectionString(c.connection, o)
-		return client, c.failed(c.life, "make the queue", err)
+		client, err = admin.NewClientFromConnectionString(c.connection, o)
+		return client, transport.CloseIdleConnections, c.failed(c.life, "speak to the management", err)
 	}
 	credential, err := c.credential()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	client, err := admin.NewClient(c.host, credential, o)
-	return client, c.failed(c.life, "make the queue", err)
+	client, err = admin.NewClient(c.host, credential, o)
+	return client, transport.CloseIdleConnections, c.failed(c.life, "speak to the management", err)
 }
 
 // plain sends without TLS.

@@ -88,15 +88,40 @@ type token struct {
 func (c *conn) deliveries(ms []*azservicebus.ReceivedMessage) []*driver.Delivery {
 	ds := make([]*driver.Delivery, len(ms))
 	for i, m := range ms {
-		ds[i] = &driver.Delivery{
-			ID: getID(m, keyID, m.MessageID), Correlation: getID(m, keyCorrelation, value(m.CorrelationID)), Reason: reason(m), Body: body(m),
-			Attempt: c.attempt(m), Enqueued: value(m.EnqueuedTime), Until: until(m), Token: &token{message: m, from: c.receiver},
-		}
-		if ds[i].ID == "" {
-			ds[i].ID = strconv.FormatInt(value(m.SequenceNumber), 10)
-		}
+		d := c.delivery(m)
+		d.Attempt, d.Until, d.Token = c.attempt(m), until(m), &token{message: m, from: c.receiver}
+		ds[i] = &d
 	}
 	return ds
+}
+
+// delivery is what a message says of itself.
+func (c *conn) delivery(m *azservicebus.ReceivedMessage) driver.Delivery {
+	d := driver.Delivery{
+		ID: getID(m, keyID, m.MessageID), Correlation: getID(m, keyCorrelation, value(m.CorrelationID)), Reason: reason(m), Body: body(m),
+		Enqueued: value(m.EnqueuedTime),
+	}
+	if d.ID == "" {
+		d.ID = strconv.FormatInt(value(m.SequenceNumber), 10)
+	}
+	if c.dead {
+		d.Tried = delivered(m)
+		if value(m.DeadLetterReason) != tooOften { // then the last one is counted already
+			d.Tried++
+		}
+	}
+	return d
+}
+
+// tooOften is Service Bus' reason for moving what came too often to the dead letters.
+const tooOften = "MaxDeliveryCountExceeded"
+
+// delivered is how many deliveries of a message came to nothing.
+func delivered(m *azservicebus.ReceivedMessage) int {
+	if m.RawAMQPMessage != nil && m.RawAMQPMessage.Header != nil {
+		return int(m.RawAMQPMessage.Header.DeliveryCount)
+	}
+	return 0
 }
 
 // value is what p points to, or nothing.
@@ -120,10 +145,7 @@ func (c *conn) attempt(m *azservicebus.ReceivedMessage) int {
 	if c.dead {
 		return 0
 	}
-	if h := m.RawAMQPMessage.Header; h != nil {
-		return int(h.DeliveryCount) + 1
-	}
-	return 1
+	return delivered(m) + 1
 }
 
 // body is what a message carries. We send bytes; others may send text, or a value of AMQP's,

@@ -26,7 +26,7 @@ func harness(b *servicebustest.Broker) *drivertest.Harness {
 		},
 		Dead: func(url string) string { return url + servicebusqueue.DeadSuffix },
 		Want: driver.Capabilities{
-			Correlation: true, Reason: true, Attempts: true, Binary: true, Detects: true, MaxBody: 248 << 10, MaxBatch: 500,
+			Correlation: true, Reason: true, Attempts: true, Binary: true, Detects: true, Peek: 1000, MaxBody: 248 << 10, MaxBatch: 500,
 		},
 		Lease: 5 * time.Second, // the shortest that Azure has
 		Own: func(t testing.TB) *drivertest.Restartable {

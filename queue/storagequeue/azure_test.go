@@ -18,6 +18,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/queue/storagequeue/azuritetest"
 )
@@ -96,8 +97,8 @@ func TestForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := receive(t, q)
-		if string(l.Body()) != c[1] {
-			t.Errorf("%q came as %q", c[0], l.Body())
+		if string(drivertest.Body(t, l)) != c[1] {
+			t.Errorf("%q came as %q", c[0], drivertest.Body(t, l))
 		}
 		if err := l.Nack(within(t), 0); err != nil {
 			t.Fatal(err)
@@ -130,15 +131,15 @@ func TestBase64(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := receive(t, q)
-		if !bytes.Equal(l.Body(), body) {
-			t.Errorf("%d bytes came as %d others", len(body), len(l.Body()))
+		if !bytes.Equal(drivertest.Body(t, l), body) {
+			t.Errorf("%d bytes came as %d others", len(body), len(drivertest.Body(t, l)))
 		}
 		if err := l.DeadLetter(within(t), "not kept"); err != nil {
 			t.Fatal(err)
 		}
 		dead := receive(t, open(t, "azqueue:///coded-dead?encoding=base64&interval=50ms", a.ConnectionString(), nil))
-		if !bytes.Equal(dead.Body(), body) {
-			t.Errorf("%d bytes are %d others among the dead letters", len(body), len(dead.Body()))
+		if !bytes.Equal(drivertest.Body(t, dead), body) {
+			t.Errorf("%d bytes are %d others among the dead letters", len(body), len(drivertest.Body(t, dead)))
 		}
 		if err := dead.Ack(within(t)); err != nil {
 			t.Fatal(err)
@@ -195,7 +196,7 @@ func TestNode(t *testing.T) {
 	}
 	got = nil
 	for len(got) < len(sent) {
-		got = append(got, string(receive(t, requests).Body()))
+		got = append(got, string(drivertest.Body(t, receive(t, requests))))
 	}
 	same(t, "node sent", got, sent)
 }
@@ -258,8 +259,8 @@ func TestExisting(t *testing.T) {
 	if _, err := bare.EnqueueMessage(within(t), "there before", nil); err != nil {
 		t.Fatal(err)
 	}
-	if l := receive(t, open(t, "azqueue:///existing", a.ConnectionString(), nil)); string(l.Body()) != "there before" {
-		t.Errorf("received %q", l.Body())
+	if l := receive(t, open(t, "azqueue:///existing", a.ConnectionString(), nil)); string(drivertest.Body(t, l)) != "there before" {
+		t.Errorf("received %q", drivertest.Body(t, l))
 	}
 }
 

@@ -32,7 +32,7 @@ type token struct {
 	text    string // as it came: to lend a message for longer is to write it again
 	receipt string
 	deleted bool // a call to delete it was sent, and perhaps heard
-	copied  bool // it is among the dead letters
+	copied  bool // it is where it is moved to
 }
 
 var errClosed = fmt.Errorf("storagequeue: the connection is closed: %w", navvy.ErrUnavailable)
@@ -55,7 +55,7 @@ func (c *conn) enter(ctx context.Context) (context.Context, func(), error) {
 
 // Capabilities implements driver.Queue.
 func (c *conn) Capabilities() driver.Capabilities {
-	can := driver.Capabilities{Attempts: true, Delay: true, Detects: true, MaxBody: maxText, MaxBatch: maxBatch}
+	can := driver.Capabilities{Attempts: true, Delay: true, Detects: true, Peek: maxReceive, MaxBody: maxText, MaxBatch: maxBatch}
 	if c.base64 {
 		can.Binary, can.MaxBody = true, maxText/4*3
 	}

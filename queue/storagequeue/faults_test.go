@@ -16,6 +16,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/storagequeue/azuritetest"
 )
 
@@ -116,8 +117,8 @@ func TestThrottled(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := receive(t, q)
-	if string(l.Body()) != "patience" {
-		t.Errorf("received %q", l.Body())
+	if string(drivertest.Body(t, l)) != "patience" {
+		t.Errorf("received %q", drivertest.Body(t, l))
 	}
 	if err := l.Ack(within(t)); err != nil {
 		t.Error(err)

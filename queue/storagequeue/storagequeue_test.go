@@ -35,7 +35,7 @@ func harness(a *azuritetest.Azurite) *drivertest.Harness {
 		URL:    func(testing.TB) string { return newURL() },
 		Dead:   dead,
 		Want: driver.Capabilities{
-			Attempts: true, Delay: true, Detects: true, MaxBody: 64 << 10, MaxBatch: 64,
+			Attempts: true, Delay: true, Detects: true, Peek: 32, MaxBody: 64 << 10, MaxBatch: 64,
 		},
 		Lease: 2 * time.Second, // the emulator does one thing at a time, and the suite many
 		Own: func(t testing.TB) *drivertest.Restartable {

@@ -1,16 +1,22 @@
 package process_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/process"
+	"github.com/navvy-run/navvy/runner/process/isolate"
 )
 
 // stage brings a file and keeps another, and can be told to wait.
@@ -102,5 +108,87 @@ func TestStaged(t *testing.T) {
 				t.Errorf("its directory is left: %v", err)
 			}
 		})
+	}
+}
+
+// What is mounted is found in the directory: as a link, or when isolated for reading only.
+func TestMounted(t *testing.T) {
+	t.Parallel()
+	source := t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "f"), []byte("there\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	host := isolate.Open()
+	d := process.NewDriver(&process.Options{Work: t.TempDir(), Isolation: host})
+	r := runner.New(d, nil)
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	run := func(isolated bool, script string, mounts ...driver.Mount) navvy.Attempt {
+		spec := &navvy.Spec{
+			Command: &navvy.Command{Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}, Isolate: isolated,
+			Stage: navvy.Stage{Mounts: []navvy.StagedFolder{{From: "x"}}},
+		}
+		x := r.Prepare(&runner.Task{Task: driver.Task{Token: "t-" + rand.Text(), Spec: spec, Files: &stage{mounts: mounts}}})
+		return x.Do()
+	}
+	at := driver.Mount{Source: source, Path: "data/in"}
+	const keeps = "; echo x > data/own && cp data/in/f out"
+	if a := run(false, "test -L data/in && cat data/in/f"+keeps, at); a.Outcome != navvy.OutcomeSucceeded {
+		t.Errorf("not isolated: %v %s %q", a.Outcome, a.Reason, a.Message)
+	}
+	if slices.Contains(host.Abilities(), navvy.AbilityIsolate) {
+		if a := run(true, "cat data/in/f && ! touch data/in/g && ! rm -f data/in/f"+keeps, at); a.Outcome != navvy.OutcomeSucceeded {
+			t.Errorf("isolated: %v %s %q", a.Outcome, a.Reason, a.Message)
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(source, "f")); err != nil || string(text) != "there\n" {
+		t.Errorf("what was mounted went with the directory: %q, %v", text, err)
+	}
+	for _, wrong := range []driver.Mount{{Source: "here", Path: "x"}, {Source: source, Path: "../x"}, {Source: source, Path: "."}, {Source: source, Path: "/x"}} {
+		if a := run(false, "true", wrong); a.Outcome == navvy.OutcomeSucceeded {
+			t.Errorf("%+v is mounted", wrong)
+		}
+	}
+	if a := run(false, "true", at, at); a.Reason != navvy.ReasonInput {
+		t.Errorf("two at one place: %v %s %q", a.Outcome, a.Reason, a.Message)
+	}
+}
+
+// A process with a tree starts in it, and has its own directory for a home.
+func TestTree(t *testing.T) {
+	t.Parallel()
+	tree := t.TempDir()
+	if err := os.WriteFile(filepath.Join(tree, "prog"), []byte("#!/bin/sh\npwd; echo $HOME\ntouch mine 2>/dev/null && echo wrote\ntouch $HOME/x && echo kept\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	host := isolate.Open()
+	d := process.NewDriver(&process.Options{Work: t.TempDir(), Isolation: host})
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, isolated := range []bool{false, true} {
+		if isolated && !slices.Contains(host.Abilities(), navvy.AbilityIsolate) {
+			continue
+		}
+		var out bytes.Buffer
+		x, err := d.Start(t.Context(), &driver.Task{
+			Token: "tree-" + strconv.FormatBool(isolated), Tree: tree, Stdout: &out,
+			Spec: &navvy.Spec{Command: &navvy.Command{Args: []string{"./prog"}, Literal: true}, Isolate: isolated},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end, err := x.Wait(t.Context()); err != nil || end.Exit.Code != 0 {
+			t.Errorf("%+v, %v", end, err)
+		}
+		lines := strings.Split(out.String(), "\n")
+		if isolated && out.String() != "/tmp/package\n/tmp/work\nkept\n" || !isolated && (lines[0] != tree || lines[1] == tree) || !strings.Contains(out.String(), "kept") {
+			t.Errorf("isolated %v: %q", isolated, out.String())
+		}
 	}
 }

@@ -36,7 +36,7 @@ var actors = map[string]func() error{
 }
 
 // act does what a request asks for, and answers it.
-func act(ctx context.Context, body string) (string, error) {
+func act(ctx context.Context, body string) (string, error) { //nolint:gocyclo // a word each
 	if rest, ok := strings.CutPrefix(body, "begin "); ok {
 		if err := os.WriteFile("begun", []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 			return "", err
@@ -65,6 +65,15 @@ func act(ctx context.Context, body string) (string, error) {
 			}
 			<-time.After(time.Millisecond)
 		}
+	case "once": // never, and the next time at once
+		if _, err := os.Stat("once" + rest); err == nil {
+			return body, nil
+		}
+		if err := os.WriteFile("once"+rest, nil, 0o600); err != nil {
+			return "", err
+		}
+		<-ctx.Done()
+		return "", ctx.Err()
 	case "eat":
 		eaten := make([]byte, 1<<30)
 		for i := 0; i < len(eaten); i += 4096 {

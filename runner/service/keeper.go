@@ -41,6 +41,8 @@ type keeper[I instance] struct {
 	over  chan struct{} // closed when run has returned
 	err   error         // then: what did not end
 
+	gate gate // of invocations
+
 	mu      sync.Mutex
 	now     I
 	up      bool
@@ -153,16 +155,16 @@ func (k *keeper[I]) look() (now I, changed, other <-chan struct{}, err error) {
 	return k.now, k.changed, other, err
 }
 
-// get waits for an instance for the patience of an invocation, or with patient as long as it takes.
-func (k *keeper[I]) get(ctx context.Context, patient bool) (I, error) {
+// get waits for an instance for so long; for 0 as long as it takes.
+func (k *keeper[I]) get(ctx context.Context, patience time.Duration) (I, error) {
 	var timeout <-chan time.Time
 	for {
 		now, changed, other, err := k.look()
 		switch {
 		case err == nil && ctx.Err() == nil, changed == nil:
 			return now, err
-		case timeout == nil && !patient:
-			timer := time.NewTimer(k.opts.Patience)
+		case timeout == nil && patience > 0:
+			timer := time.NewTimer(patience)
 			defer timer.Stop() // it is set once
 			timeout = timer.C
 		}
@@ -180,11 +182,32 @@ func (k *keeper[I]) get(ctx context.Context, patient bool) (I, error) {
 // errGone says that an instance takes no more requests, and has not begun this one.
 var errGone = fmt.Errorf("the service is being started again: %w", navvy.ErrUnavailable)
 
-// try does something with the instance. With errGone it is done again with the next one,
-// as long as an invocation has patience.
+// aloneFor is how long a request that is tried alone waits for a service that is away: if it
+// gave up it would come back among others.
+const aloneFor = longestPause + 10*time.Second
+
+// try does something with the instance. What fails because the service died with several
+// requests at work is done once more, alone: one of them may be to blame, and the others
+// are not.
 func (k *keeper[I]) try(ctx context.Context, do func(I) error) error {
+	err := k.turn(ctx, k.opts.Patience, false, do)
+	failure, ok := errors.AsType[*Failure](err)
+	if !ok || failure.crowd < 2 {
+		return err
+	}
+	k.log.Warn("a request was beside others when the service died, and is tried once more, alone", "beside", failure.crowd-1)
+	return k.turn(ctx, max(k.opts.Patience, aloneFor), true, do)
+}
+
+// turn does something with the instance, alone or not. With errGone it is done again with
+// the next one, as long as there is patience.
+func (k *keeper[I]) turn(ctx context.Context, patience time.Duration, alone bool, do func(I) error) error {
+	if err := k.gate.enter(ctx, alone); err != nil {
+		return err
+	}
+	defer k.gate.leave()
 	for began := time.Now(); ; {
-		now, err := k.get(ctx, false)
+		now, err := k.get(ctx, patience)
 		if err != nil {
 			return err
 		}
@@ -194,7 +217,7 @@ func (k *keeper[I]) try(ctx context.Context, do func(I) error) error {
 			return nil
 		case ctx.Err() == nil && k.isClosed():
 			return errClosed
-		case !errors.Is(err, errGone), time.Since(began) >= k.opts.Patience:
+		case !errors.Is(err, errGone), time.Since(began) >= patience:
 			return err
 		}
 	}
@@ -202,7 +225,7 @@ func (k *keeper[I]) try(ctx context.Context, do func(I) error) error {
 
 // Ready is that of a Service.
 func (k *keeper[I]) Ready(ctx context.Context) error {
-	_, err := k.get(ctx, true)
+	_, err := k.get(ctx, 0)
 	return err
 }
 

@@ -387,9 +387,16 @@ func (h *lineHost) takeLocked(line []byte, now time.Time) {
 // failLocked ends the process for a line that is no answer: whoever it works for failed.
 func (h *lineHost) failLocked(err error) {
 	h.breakLocked(err)
-	for _, c := range h.flight.blame() {
+	h.blameLocked(err.Error())
+}
+
+// blameLocked fails what the process works on. Of several one is to blame, and nobody knows
+// which. mu is held.
+func (h *lineHost) blameLocked(why string) {
+	crowd := h.flight.blame()
+	for _, c := range crowd {
 		h.flight.drop(c)
-		c.err = failf("%s", err)
+		c.err = &Failure{Message: why, crowd: len(crowd)}
 		close(c.done)
 	}
 }
@@ -453,12 +460,7 @@ func (h *lineHost) abandon() {
 	defer h.mu.Unlock()
 	h.over = true
 	if h.broken == nil && !h.ending {
-		died := h.death()
-		for _, c := range h.flight.blame() {
-			h.flight.drop(c)
-			c.err = failf("%s, during the request", died)
-			close(c.done)
-		}
+		h.blameLocked(fmt.Sprintf("%s, during the request", h.death()))
 	}
 	for _, c := range h.flight.all() {
 		c.err = errGone

@@ -47,6 +47,8 @@ type link struct {
 	nobody atomic.Bool // nobody listened at its address when we tried last
 
 	mu      sync.Mutex
+	calls   int   // under way
+	crowd   int   // how many were when the first of them lost the connection; 0 while none has
 	cause   error // why it serves no more
 	sick    error // why it must not be invoked now; nil if it may be
 	changed chan struct{}
@@ -336,7 +338,7 @@ func (l *link) call(ctx context.Context, do func(ctx context.Context) error) err
 		bounded, cancel = context.WithTimeout(bounded, l.opts.Timeout)
 		defer cancel()
 	}
-	err := do(bounded)
+	err := l.counted(bounded, do)
 	if err == nil {
 		return nil
 	}
@@ -350,7 +352,38 @@ func (l *link) call(ctx context.Context, do func(ctx context.Context) error) err
 	if bounded.Err() != nil {
 		return failf("the service took longer than %s for the request", l.opts.Timeout)
 	}
-	return meaning(s, f)
+	err = meaning(s, f)
+	if cut(s, f) {
+		err = &Failure{Message: err.Error(), crowd: l.crowded()}
+	}
+	return err
+}
+
+// counted makes a call, and counts it as long as it lasts. The first one that loses the
+// connection counts the others, which all do.
+func (l *link) counted(ctx context.Context, do func(ctx context.Context) error) error {
+	l.mu.Lock()
+	l.calls++
+	l.mu.Unlock()
+	err := do(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f, ok := ctx.Value(fateKey{}).(*fate); ok && l.crowd == 0 && err != nil && cut(status.Convert(err), f) {
+		l.crowd = l.calls
+	}
+	l.calls--
+	return err
+}
+
+func (l *link) crowded() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.crowd
+}
+
+// cut tells whether the connection was lost under a call that the server may work on.
+func cut(s *status.Status, f *fate) bool {
+	return s.Code() == codes.Unavailable && f.sent && !f.answered
 }
 
 // late tells whether a service says that it had no more time: some give Go's own error back
@@ -363,7 +396,7 @@ func late(s *status.Status) bool {
 func meaning(s *status.Status, f *fate) error {
 	said := navvy.Shorten(s.Message())
 	switch code := s.Code(); {
-	case code == codes.Unavailable && f.sent && !f.answered:
+	case cut(s, f):
 		return failf("the connection to the service was lost during the request")
 	case code == codes.Unavailable && !f.answered:
 		return errGone

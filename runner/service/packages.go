@@ -149,6 +149,7 @@ func (d *Driver) openPackaged(ctx context.Context, t *driver.Task) (Service, err
 	if err != nil {
 		return nil, packageError(p, err)
 	}
+	d.log.Debug("package deployed", "package", p.String(), "of", p.Owner, "owner", t.Owner, "directory", tree.path)
 	s, err := d.openIn(ctx, t, tree.path)
 	if err != nil {
 		return nil, errors.Join(err, d.trees.give(key, tree))

@@ -59,6 +59,14 @@ func says(t testing.TB, d driver.Driver, version, owner, body, archive string, o
 	return out()
 }
 
+// holds tells of how many packages there must be in a directory.
+func holds(t testing.TB, dir string, want int) {
+	t.Helper()
+	if there, err := os.ReadDir(dir); err != nil || len(there) != want {
+		t.Errorf("there are %v, %v; want %d", there, err, want)
+	}
+}
+
 // Two versions run side by side, each from what it is; an owner's is unpacked once for a
 // service, whoever asks, and another owner has another one. They go with their services.
 func TestPackages(t *testing.T) {
@@ -90,15 +98,11 @@ func TestPackages(t *testing.T) {
 	if mine == bobs || opened.Load() != 3 {
 		t.Errorf("ann's runs in %q, and bob's in %q", mine, bobs)
 	}
-	if there, err := os.ReadDir(dir); err != nil || len(there) != 3 {
-		t.Errorf("there are %v, %v", there, err)
-	}
+	holds(t, dir, 3)
 	if err := d.Vacate(t.Context(), "bob"); err != nil {
 		t.Error(err)
 	}
-	if there, err := os.ReadDir(dir); err != nil || len(there) != 1 {
-		t.Errorf("of bob's alone there are %v, %v", there, err)
-	}
+	holds(t, dir, 1)
 	if got := says(t, d, "1", "ann", "x", one, &opened); !strings.HasPrefix(got, "one x ") || opened.Load() != 4 {
 		t.Errorf("deployed again it says %q", got)
 	}
@@ -144,9 +148,7 @@ func TestPackageTroubles(t *testing.T) {
 	} else if _, ok := errors.AsType[*driver.Away](err); !ok {
 		t.Errorf("a full disk: %v", err)
 	}
-	if there, err := os.ReadDir(dir); err != nil || len(there) != 0 {
-		t.Errorf("there are %v, %v", there, err)
-	}
+	holds(t, dir, 0)
 	var opened atomic.Int64
 	if got := says(t, d, "1", "ann", "x", whole, &opened); !strings.HasPrefix(got, "one x ") {
 		t.Errorf("after all that it says %q", got)

@@ -68,6 +68,10 @@ type Failure struct {
 	Message string
 	// Final says that it will be so each time: the request is no good for this service.
 	Final bool
+
+	// crowd is how many requests were worked on, with this one, when the service died or
+	// was ended for what it wrote; 0 if it was not.
+	crowd int
 }
 
 // Error is the message.

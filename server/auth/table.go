@@ -86,6 +86,7 @@ var table = map[string]who{
 
 	// So it is with files.
 	"/navvy.v1.Files/Put":      changers,
+	"/navvy.v1.Files/PutKnown": changers,
 	"/navvy.v1.Files/Get":      changers,
 	"/navvy.v1.Files/Stat":     changers,
 	"/navvy.v1.Files/List":     changers,

@@ -185,3 +185,46 @@ func putValueDoc(d *documenter, op operation) {
 func ifMatchDoc(_ *documenter, op operation) {
 	op.add("If-Match", "header", "Only if the value has this ETag.", object{"type": "string"})
 }
+
+const fileKeys = " A name may have slashes; what is not plain in it is percent-encoded."
+
+// fileHeadersDoc describes what comes with a file.
+func fileHeadersDoc() object {
+	return object{
+		"ETag":       header("The file's SHA-256 in hexadecimal digits, in quotes, if it is known."),
+		digestHeader: header("The same as RFC 9530 has it: sha-256=:…: with it in base 64."),
+	}
+}
+
+func listFilesDoc(d *documenter, op operation) {
+	op.answers(typeNDJSON, d.of(&navvyv1.File{}), "One file a line, without its checksum.")
+}
+
+func getFileDoc(_ *documenter, op operation) {
+	op["description"] = "The file's bytes, which are checked while they come: if they are not what was put, the answer ends early. " +
+		"Range and conditions are those of RFC 9110; a part is not checked." + fileKeys
+	op.add("Range", "header", "Only these bytes: 206.", object{"type": "string"})
+	op.add("If-None-Match", "header", "Not if it has this ETag: 304.", object{"type": "string"})
+	op.add("If-Range", "header", "All of it if it does not have this ETag.", object{"type": "string"})
+	bytes := object{"type": "string", "format": "binary"}
+	op.answers(typeBytes, bytes, "The bytes.")
+	op.responses()["200"].(object)["headers"] = fileHeadersDoc()
+	op.responses()["206"] = object{"description": "The bytes that Range asked for.", "content": content("*/*", bytes), "headers": fileHeadersDoc()}
+	op.responses()["304"] = object{"description": "It has the ETag of If-None-Match."}
+}
+
+func statFileDoc(_ *documenter, op operation) {
+	op["description"] = "What is known of a file, without its bytes." + fileKeys
+	op.responses()["200"] = object{"description": "There is such a file.", "headers": fileHeadersDoc()}
+	op.responses()["304"] = object{"description": "It has the ETag of If-None-Match."}
+}
+
+func putFileDoc(_ *documenter, op operation) {
+	op["description"] = "Put writes a file, in the place of one that is there: the bytes of the body, of any length. It appears when all of them have come, and not at all otherwise. " +
+		"precondition_failed if a condition does not hold, exhausted if there is no room for it." + fileKeys
+	op.add("owner", "query", "Whose; the caller's own if empty.", object{"type": "string"})
+	op.add("If-None-Match", "header", "*: only if there is no file.", object{"type": "string", "enum": []any{"*"}})
+	op.add(digestHeader, "header", "What it must hold: sha-256=:…: with the SHA-256 in base 64, as in RFC 9530.", object{"type": "string"})
+	op["requestBody"] = object{"required": true, "content": content("*/*", object{"type": "string", "format": "binary"})}
+	op.responses()["200"].(object)["headers"] = fileHeadersDoc()
+}

@@ -53,10 +53,12 @@ func operationOf(t *testing.T, method, path string) *openapi3.Operation {
 	return found
 }
 
-// fits tells whether a path is one of a template; the key of a value has slashes.
+// fits tells whether a path is one of a template; the key of a value or a file has slashes.
 func fits(template, path string) bool {
-	if rest, ok := strings.CutPrefix(path, "/v1/kv/"); ok && template == "/v1/kv/{key}" {
-		return rest != ""
+	for _, folder := range []string{"/v1/kv/", "/v1/files/"} {
+		if rest, ok := strings.CutPrefix(path, folder); ok && template == folder+"{key}" {
+			return rest != ""
+		}
 	}
 	a, b := strings.Split(template, "/"), strings.Split(path, "/")
 	if len(a) != len(b) {
@@ -149,11 +151,7 @@ var without = map[string]string{
 	"Workers.Work":            "for workers",
 	"Workers.WriteOutput":     "for workers",
 	"Workers.Function":        "for workers",
-	"Files.Put":               "files come in chunks, with a checksum behind them",
-	"Files.Get":               "likewise",
-	"Files.Stat":              "likewise",
-	"Files.List":              "likewise",
-	"Files.Remove":            "likewise",
+	"Files.PutKnown":          "for who has many files, and their checksums",
 	"TaskFiles.Put":           "for workers",
 	"TaskFiles.Get":           "for workers",
 	"TaskFiles.Stat":          "for workers",

@@ -172,6 +172,7 @@ var httpErrors = map[string]int{
 	"unauthenticated":        http.StatusUnauthorized,
 	"method_not_allowed":     http.StatusMethodNotAllowed,
 	"precondition_failed":    http.StatusPreconditionFailed,
+	"range_not_satisfiable":  http.StatusRequestedRangeNotSatisfiable,
 	"too_large":              http.StatusRequestEntityTooLarge,
 	"unsupported_media_type": http.StatusUnsupportedMediaType,
 }

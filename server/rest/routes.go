@@ -97,6 +97,12 @@ var routes = resolve([]route{
 	{method: http.MethodDelete, path: "/v1/kv/{key...}", call: "KV.Delete", fixed: []string{"if_version"}, serve: (*exchange).deleteValue, extra: ifMatchDoc},
 	{method: http.MethodGet, path: "/v1/watch/kv", call: "KV.Watch"},
 
+	{method: http.MethodGet, path: "/v1/files", call: "Files.List", serve: (*exchange).listFiles, extra: listFilesDoc},
+	{method: http.MethodGet, path: "/v1/files/{key...}", call: "Files.Get", fixed: []string{"offset", "length"}, serve: (*exchange).getFile, extra: getFileDoc},
+	{method: http.MethodHead, path: "/v1/files/{key...}", call: "Files.Stat", serve: (*exchange).getFile, extra: statFileDoc},
+	{method: http.MethodPut, path: "/v1/files/{key...}", call: "Files.Put", serve: (*exchange).putFile, extra: putFileDoc},
+	{method: http.MethodDelete, path: "/v1/files/{key...}", call: "Files.Remove"},
+
 	{method: http.MethodGet, path: "/v1/whoami", call: "Identity.Whoami"},
 	{method: http.MethodGet, path: "/v1/certificates", call: "Identity.Certificates"},
 	{method: http.MethodPost, path: "/v1/certificates/revoke", call: "Identity.Revoke", body: true},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/internal/holder"
@@ -27,6 +28,7 @@ import (
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/server/auth"
+	"github.com/navvy-run/navvy/share"
 )
 
 // patience bounds a call in a test, on a machine that is slow and busy.
@@ -39,7 +41,9 @@ type world struct {
 	ca     *auth.Authority
 	base   string // of the API, without a path
 	log    *lockedLog
-	closed bool // by the test itself
+	closed bool            // by the test itself
+	files  string          // the directory of the server's share
+	full   func(full bool) // tells the server whether its disk is full
 	// record registers a certificate; nil before the server serves.
 	record func(*x509.Certificate) error
 }
@@ -65,7 +69,7 @@ func (l *lockedLog) String() string {
 // newWorld starts a server, with HTTP on loopback: plain, or with certificates.
 func newWorld(t *testing.T, secure bool) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir() + "/data", log: &lockedLog{}}
+	w := &world{dir: t.TempDir() + "/data", log: &lockedLog{}, files: t.TempDir()}
 	var err error
 	if w.ca, _, err = auth.OpenAuthority(t.TempDir(), nil); err != nil {
 		t.Fatal(err)
@@ -77,7 +81,11 @@ func newWorld(t *testing.T, secure bool) *world {
 	store, work := memory.New(), t.TempDir()
 	cfg := holder.Config{
 		Dir: dir, Owner: "tester", Version: "test", Logger: slog.New(slog.NewTextHandler(w.log, nil)),
-		OpenStore: func(context.Context, func(bool), func(error)) (driver.Store, error) { return store, nil },
+		OpenStore: func(_ context.Context, full func(bool), _ func(error)) (driver.Store, error) {
+			w.full = full
+			return store, nil
+		},
+		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return share.OpenDir(w.files) },
 		Runners: func(_ context.Context, journal *runner.Journal) ([]*runner.Runner, error) {
 			return runners(work, journal)
 		},

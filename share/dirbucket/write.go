@@ -28,7 +28,7 @@ const attempts = 100
 
 // Writer writes a file, which appears under its key, whole and durable, when it is closed,
 // and not at all if the context has ended before. WriterOptions.BeforeWrite can ask for it
-// with a **Writer.
+// as what makes the checksum, with a pointer to an interface that has the method SHA256.
 type Writer struct {
 	ctx    context.Context //nolint:containedctx // the driver's contract: a writer is closed without one
 	bucket *bucket
@@ -52,7 +52,7 @@ func (b *bucket) NewTypedWriter(ctx context.Context, key, _ string, o *driver.Wr
 	}
 	if o.BeforeWrite != nil {
 		err = o.BeforeWrite(func(to any) bool {
-			p, ok := to.(**Writer)
+			p, ok := to.(*interface{ SHA256() string })
 			if ok {
 				*p = w
 			}

@@ -50,3 +50,8 @@ func CheckKey(key string) error {
 	}
 	return nil
 }
+
+// IsSHA256 tells whether a text is a SHA-256 as files have it: 64 hexadecimal digits, small.
+func IsSHA256(text string) bool {
+	return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == ""
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/servicebusqueue"
 	"github.com/navvy-run/navvy/queue/servicebusqueue/servicebustest"
 )
@@ -58,8 +59,8 @@ func TestCloudWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		var answer struct{ Stdout string }
-		if err := json.Unmarshal(leases[0].Body(), &answer); err != nil || answer.Stdout != "request "+leases[0].Correlation() {
-			t.Errorf("the answer to %s is %q: %v", leases[0].Correlation(), leases[0].Body(), err)
+		if err := json.Unmarshal(drivertest.Body(t, leases[0]), &answer); err != nil || answer.Stdout != "request "+leases[0].Correlation() {
+			t.Errorf("the answer to %s is %q: %v", leases[0].Correlation(), drivertest.Body(t, leases[0]), err)
 		}
 		if err := leases[0].Ack(ctx); err != nil {
 			t.Fatal(err)

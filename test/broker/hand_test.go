@@ -12,8 +12,15 @@ import (
 // run runs navvy to its end, and gives what it printed, what it said, and its exit code.
 func run(t *testing.T, stdin string, args ...string) (out, said string, code int) {
 	t.Helper()
+	return runWith(t, nil, stdin, args...)
+}
+
+// runWith is run with more variables.
+func runWith(t *testing.T, env []string, stdin string, args ...string) (out, said string, code int) {
+	t.Helper()
 	cmd := exec.Command(navvy, args...)
 	var stdout, stderr strings.Builder
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = t.TempDir(), strings.NewReader(stdin), &stdout, &stderr
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
@@ -72,7 +79,8 @@ func TestByHandBad(t *testing.T) {
 		{[]string{"send", "redis://127.0.0.1:1/q", "x"}, 69, "refused"},
 		{[]string{"send", "--url-file", file, "x"}, 69, "refused"},
 		{[]string{"send", "redis://127.0.0.1:1/q", "x", "--priority", "1"}, 69, "refused"},
-		{[]string{"peek", "redis://127.0.0.1/q"}, 2, "the URL of a broker's"},
+		{[]string{"peek", "redis://127.0.0.1:1/q"}, 69, "refused"},
+		{[]string{"purge", "redis://127.0.0.1:1/q"}, 2, "give --yes"},
 		{[]string{"recv"}, 2, "arg"},
 	} {
 		out, said, code := run(t, "", append([]string{"queue"}, c.args...)...)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy/queue"
+	"github.com/navvy-run/navvy/queue/drivertest"
 )
 
 // A map by hand whose answers do not all come, and find the answer to somebody else there,
@@ -28,7 +29,7 @@ func TestByHandPatience(t *testing.T) {
 	if lines := slices.Collect(strings.Lines(printed)); code != 69 || len(lines) != 2 || !strings.Contains(lines[0], `"re a"`) || !strings.Contains(lines[1], `"re c"`) {
 		t.Errorf("map: exit code %d, %q", code, printed)
 	}
-	for _, want := range []string{"2 of 3 requests are answered, not input 2", "navvy queue recv '" + in + ".dead' --ack=false -o jsonl"} {
+	for _, want := range []string{"2 of 3 requests are answered, not input 2", "navvy queue dlq '" + in + "' shows requests"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is not in %q", want, said)
 		}
@@ -59,8 +60,8 @@ func answerAllBut(t *testing.T, b *broker, but string, n int) error {
 		}
 		for _, l := range leases {
 			n--
-			if string(l.Body()) != but {
-				if err := queues[1].Send(ctx, queue.Message{Correlation: l.ID(), Body: append([]byte("re "), l.Body()...)}); err != nil {
+			if string(drivertest.Body(t, l)) != but {
+				if err := queues[1].Send(ctx, queue.Message{Correlation: l.ID(), Body: append([]byte("re "), drivertest.Body(t, l)...)}); err != nil {
 					return err
 				}
 			}

@@ -177,7 +177,7 @@ func (p *proof) collect(ctx context.Context, q *queue.Queue) error {
 			return errors.Join(err, acks.Wait())
 		}
 		for _, l := range leases {
-			if err := p.take(l); err != nil {
+			if err := p.take(ctx, l); err != nil {
 				return errors.Join(err, acks.Wait())
 			}
 			acks.Go(func() error { return l.Ack(ctx) })
@@ -186,14 +186,18 @@ func (p *proof) collect(ctx context.Context, q *queue.Queue) error {
 }
 
 // take counts a response. One that was delivered before is not another one.
-func (p *proof) take(l *queue.Lease) error {
+func (p *proof) take(ctx context.Context, l *queue.Lease) error {
 	if p.seen[l.ID()] {
 		return nil
 	}
 	p.seen[l.ID()] = true
 	number, ok := strings.CutPrefix(l.Correlation(), "id-")
-	if i, err := strconv.Atoi(number); !ok || err != nil || i < 0 || i >= p.n || string(l.Body()) != "request "+number {
-		return fmt.Errorf("a response to %q, which is %q", l.Correlation(), l.Body())
+	body, err := l.Body(ctx)
+	if err != nil {
+		return err
+	}
+	if i, err := strconv.Atoi(number); !ok || err != nil || i < 0 || i >= p.n || string(body) != "request "+number {
+		return fmt.Errorf("a response to %q, which is %q", l.Correlation(), body)
 	}
 	p.responses[l.Correlation()]++
 	if p.responses[l.Correlation()] > 1 {

@@ -79,6 +79,7 @@ var actions = []action{
 	{"register", 4, (*sim).register},
 	{"acknowledge", 6, (*sim).acknowledge},
 	{"change a value", 4, (*sim).changeValue},
+	{"change a file", 4, (*sim).changeFile},
 }
 
 // draw gives each action the weight that it has in this simulation.

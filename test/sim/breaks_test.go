@@ -96,6 +96,9 @@ func TestBrokenPromises(t *testing.T) {
 		{ruleCut, "nobody notes that inputs are still coming", breaks{change: loses('n')}},
 		{ruleRegistry, "what is registered is not stored", breaks{change: loses('g')}},
 		{ruleValues, "values are not stored", breaks{change: loses('v')}},
+		{ruleFiles, "names of files are not stored", breaks{change: loses('f')}},
+		{ruleFiles, "the logs of files are not synced", breaks{lies: func(file string) bool { return strings.Contains(file, "/logs/files/") }}},
+		{ruleFiles, "nobody notes that a file is begun", breaks{change: loses('d')}},
 		{ruleLetters, "answered messages are not noted", breaks{change: loses('w')}},
 		{ruleTables, "ended jobs are not noted for expiry", breaks{change: loses('e')}},
 		{ruleCalls, "a write fails without a reason", breaks{fail: func(writes int) error {

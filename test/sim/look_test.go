@@ -16,7 +16,7 @@ func (s *sim) look() {
 			return
 		}
 	}
-	if !s.lookAtRegistry() || !s.lookAtValues() {
+	if !s.lookAtRegistry() || !s.lookAtValues() || !s.lookAtFiles() {
 		return
 	}
 	s.lookAtTables()

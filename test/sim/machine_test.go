@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -36,6 +37,8 @@ type machine interface {
 	full() bool
 	// logs names the jobs that have logs; ok is false if nobody can tell.
 	logs() (jobs []string, ok bool)
+	// fileLogs counts the logs of files; ok is false if nobody can tell.
+	fileLogs() (n int, ok bool)
 }
 
 // trouble is what can go wrong at a write.
@@ -104,7 +107,19 @@ func (p *pebbleMachine) fill(left int64) { p.disk.fill(left) }
 func (p *pebbleMachine) free()           { p.disk.free() }
 func (p *pebbleMachine) full() bool      { return p.isFull.Load() }
 
-func (p *pebbleMachine) logs() ([]string, bool) { return p.disk.list("/store/logs"), true }
+func (p *pebbleMachine) logs() ([]string, bool) {
+	return slices.DeleteFunc(p.disk.list("/store/logs"), func(name string) bool { return name == "files" }), true
+}
+
+func (p *pebbleMachine) fileLogs() (int, bool) {
+	n := 0
+	for _, epoch := range p.disk.list("/store/logs/files") {
+		for _, part := range p.disk.list("/store/logs/files/" + epoch) {
+			n += len(p.disk.list("/store/logs/files/" + epoch + "/" + part))
+		}
+	}
+	return n, true
+}
 
 var _ vfs.FS = (*mount)(nil)
 
@@ -152,6 +167,7 @@ func (m *memoryMachine) fill(int64)             {}
 func (m *memoryMachine) free()                  {}
 func (m *memoryMachine) full() bool             { return false }
 func (m *memoryMachine) logs() ([]string, bool) { return nil, false }
+func (m *memoryMachine) fileLogs() (int, bool)  { return 0, false }
 
 // cutStore is a store that dies at a certain write: before it, or after it and
 // before anybody hears of it.

@@ -31,6 +31,7 @@ const (
 	ruleSound    rule = "navvy verify finds nothing"
 	ruleRegistry rule = "what was registered stays, all or nothing, and conditions hold"
 	ruleValues   rule = "what was put stays with its version, and conditions hold"
+	ruleFiles    rule = "a file appears whole and stays, conditions hold, and nothing is left of what is gone"
 	ruleLetters  rule = "an answered message waits until it is acknowledged, and no longer"
 	ruleCalls    rule = "a call fails only for a reason"
 )
@@ -47,6 +48,7 @@ func (v *violation) Error() string { return string(v.rule) + ": " + v.what }
 type model struct {
 	registered registered
 	values     values
+	files      files
 	jobs       []*job
 	refs       map[manager.Ref]*run // every attempt that was ever given out
 }

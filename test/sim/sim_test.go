@@ -303,6 +303,7 @@ func (s *sim) forget() {
 		sub.died()
 	}
 	s.subs, s.readers = nil, nil
+	s.model.files.begun = nil
 	for _, j := range s.model.jobs {
 		j.leave = nil
 		// Whether all tasks of an open job were answered shows itself.

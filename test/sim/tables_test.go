@@ -46,7 +46,7 @@ func (s *sim) jobsInTables() (map[byte]map[navvy.JobID]bool, error) {
 		table := key[0]
 		id := ""
 		switch table {
-		case 'm', 'g', 'v', 'u':
+		case 'm', 'g', 'v', 'u', 'f', 'b', 'd':
 			return nil
 		case 'l', 'o', 'e':
 			id = string(key[len(key)-idLength:])

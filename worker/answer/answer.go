@@ -178,13 +178,18 @@ func take(ctx context.Context, slots chan struct{}) (n int, err error) {
 func (w *Worker) handle(working context.Context, l *queue.Lease) {
 	attempt := w.failures.attempt(l)
 	log := w.opts.Logger.With("request", l.ID(), "attempt", attempt)
-	if attempt > w.opts.Attempts {
+	ctx, stop := l.Context(working)
+	defer stop()
+	body, unread := l.Body(ctx)
+	strange := isStrange(unread)
+	if attempt > w.opts.Attempts && !strange {
 		w.bury(working, log, l, fmt.Sprintf("it was delivered %d times and never answered", attempt-1))
 		return
 	}
-	ctx, stop := l.Context(working)
-	defer stop()
-	body, err := w.work(ctx, log, l, attempt)
+	err := unread
+	if err == nil {
+		body, err = w.work(ctx, log, &Request{ID: l.ID(), Attempt: attempt, Body: body})
+	}
 	if err == nil {
 		err = w.respond(ctx, l, body)
 	}
@@ -196,6 +201,8 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 		w.giveBack(log, l)
 	case err == nil:
 		w.acknowledge(ctx, log, l)
+	case strange:
+		w.refuse(ctx, log, l, err)
 	case attempt >= w.opts.Attempts || errors.Is(err, navvy.ErrInvalid):
 		w.bury(ctx, log, l, err.Error())
 	default:
@@ -204,10 +211,10 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 }
 
 // work has the service work on a request; one that is away is waited for.
-func (w *Worker) work(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int) ([]byte, error) {
+func (w *Worker) work(ctx context.Context, log *slog.Logger, r *Request) ([]byte, error) {
 	tries := pause.Series{First: 100 * time.Millisecond, Longest: 10 * time.Second}
 	for {
-		body, err := w.invoke(ctx, &Request{ID: l.ID(), Attempt: attempt, Body: l.Body()})
+		body, err := w.invoke(ctx, r)
 		if !errors.Is(err, navvy.ErrUnavailable) || ctx.Err() != nil {
 			return body, err
 		}
@@ -274,13 +281,30 @@ func (w *Worker) giveBack(log *slog.Logger, l *queue.Lease) {
 // settleTime is how long a request may take to be given back when the worker ends.
 const settleTime = 10 * time.Second
 
+// isStrange tells whether it is this worker that cannot have the body of a request: another
+// one, or this one when it is started otherwise, may.
+func isStrange(err error) bool {
+	return errors.Is(err, navvy.ErrUnsupported) || errors.Is(err, navvy.ErrDenied)
+}
+
+// refuse gives a request back for somebody else, and is in no hurry to see it again: it is
+// no dead letter because of this worker, however often it comes.
+func (w *Worker) refuse(ctx context.Context, log *slog.Logger, l *queue.Lease, why error) {
+	log.Error("a request cannot be read here, and is left to others", "error", why, "after", w.opts.LongestBackoff)
+	w.later(ctx, log, l, w.opts.LongestBackoff)
+}
+
 // fail gives a request back for a later try.
 func (w *Worker) fail(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int, why error) {
-	w.failed.Add(1)
 	pause := w.backoff(attempt)
 	log.Warn("a request failed and is tried again", "error", why, "after", pause)
+	w.later(ctx, log, l, pause)
+}
+
+func (w *Worker) later(ctx context.Context, log *slog.Logger, l *queue.Lease, pause time.Duration) {
+	w.failed.Add(1)
 	if err := l.Nack(ctx, pause); err != nil {
-		log.Warn("a failed request could not be given back: it comes again when its lease is over", "error", err)
+		log.Warn("a request could not be given back: it comes again when its lease is over", "error", err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/drivertest"
 	"github.com/navvy-run/navvy/queue/memqueue"
 	"github.com/navvy-run/navvy/worker/answer"
 )
@@ -128,7 +129,7 @@ func (w *world) silent(q *queue.Queue) {
 	ctx, cancel := context.WithTimeout(w.Context(), time.Hour)
 	defer cancel()
 	if leases, err := q.Receive(ctx, 1); err == nil {
-		w.Errorf("%s: %q", q.Name(), leases[0].Body())
+		w.Errorf("%s: %q", q.Name(), drivertest.Body(w, leases[0]))
 	}
 }
 
@@ -146,10 +147,10 @@ func TestAnswers(t *testing.T) {
 		seen := map[string]bool{}
 		for range n {
 			l := w.hear(w.responses)
-			if want := "id-" + strings.ToLower(string(l.Body())); l.Correlation() != want {
-				w.Errorf("the answer %q is to %q", l.Body(), l.Correlation())
+			if want := "id-" + strings.ToLower(string(drivertest.Body(w, l))); l.Correlation() != want {
+				w.Errorf("the answer %q is to %q", drivertest.Body(w, l), l.Correlation())
 			}
-			seen[string(l.Body())] = true
+			seen[string(drivertest.Body(w, l))] = true
 		}
 		if len(seen) != n {
 			w.Errorf("%d answers", len(seen))
@@ -209,8 +210,8 @@ func TestPoison(t *testing.T) {
 		w.ask("bad")
 		dead := w.open("requests.dead", nil)
 		l := w.hear(dead)
-		if string(l.Body()) != "bad" || l.Reason() != "no good, 4" || l.ID() != "id-bad" {
-			w.Errorf("%s: %q, since %s", l.ID(), l.Body(), l.Reason())
+		if string(drivertest.Body(w, l)) != "bad" || l.Reason() != "no good, 4" || l.ID() != "id-bad" {
+			w.Errorf("%s: %q, since %s", l.ID(), drivertest.Body(w, l), l.Reason())
 		}
 		for i := 1; i < len(at); i++ {
 			if want := time.Second << (i - 1); at[i].Sub(at[i-1]) < want {
@@ -252,7 +253,7 @@ func TestDeadAtOnce(t *testing.T) {
 		reasons := map[string]string{}
 		for range 2 {
 			l := w.hear(dead)
-			reasons[string(l.Body())] = l.Reason()
+			reasons[string(drivertest.Body(w, l))] = l.Reason()
 		}
 		if !strings.Contains(reasons["killer"], "delivered 2 times") || !strings.Contains(reasons["nonsense"], "what is that") {
 			w.Errorf("%q", reasons)
@@ -275,8 +276,8 @@ func TestAway(t *testing.T) {
 			return fmt.Append(nil, r.Attempt), nil
 		}, nil, 10*time.Second)
 		w.ask("x")
-		if l := w.hear(w.responses); string(l.Body()) != "1" {
-			w.Errorf("it was answered at attempt %s", l.Body())
+		if l := w.hear(w.responses); string(drivertest.Body(w, l)) != "1" {
+			w.Errorf("it was answered at attempt %s", drivertest.Body(w, l))
 		}
 		r.stop()
 	})
@@ -331,7 +332,7 @@ func TestDrain(t *testing.T) {
 		seen := map[string]bool{}
 		for range 2 {
 			l := w.hear(w.requests)
-			seen[string(l.Body())] = true
+			seen[string(drivertest.Body(w, l))] = true
 		}
 		if !seen["slow"] || !seen["late"] || time.Since(told) > time.Second {
 			w.Errorf("%v came back after %s", seen, time.Since(told))
@@ -384,8 +385,8 @@ func TestBrokerAway(t *testing.T) {
 		}
 		for len(missing) > 0 {
 			l := w.hear(w.responses)
-			if l.Correlation() != "id-"+string(l.Body()) {
-				w.Errorf("the answer %q is to %q", l.Body(), l.Correlation())
+			if l.Correlation() != "id-"+string(drivertest.Body(w, l)) {
+				w.Errorf("the answer %q is to %q", drivertest.Body(w, l), l.Correlation())
 			}
 			delete(missing, l.Correlation())
 		}

@@ -325,20 +325,134 @@ func (x *FilesPutResponse) GetFile() *File {
 	return nil
 }
 
-// FilesGetRequest asks for a file.
+// FilesPutKnownRequest says what a file is to hold.
+type FilesPutKnownRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose; the caller's own if empty.
+	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The file's name.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Its SHA-256 in hexadecimal digits.
+	Sha256        string `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilesPutKnownRequest) Reset() {
+	*x = FilesPutKnownRequest{}
+	mi := &file_navvy_v1_files_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilesPutKnownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilesPutKnownRequest) ProtoMessage() {}
+
+func (x *FilesPutKnownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilesPutKnownRequest.ProtoReflect.Descriptor instead.
+func (*FilesPutKnownRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FilesPutKnownRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *FilesPutKnownRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *FilesPutKnownRequest) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+// FilesPutKnownResponse says that the file is there.
+type FilesPutKnownResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is known of it.
+	File          *File `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilesPutKnownResponse) Reset() {
+	*x = FilesPutKnownResponse{}
+	mi := &file_navvy_v1_files_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilesPutKnownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilesPutKnownResponse) ProtoMessage() {}
+
+func (x *FilesPutKnownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_files_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilesPutKnownResponse.ProtoReflect.Descriptor instead.
+func (*FilesPutKnownResponse) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FilesPutKnownResponse) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// FilesGetRequest asks for a file, or a part of it, which is not held against the checksum.
 type FilesGetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whose; the caller's own if empty.
 	Owner string `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
 	// Its name.
-	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// From this byte on. INVALID_ARGUMENT if it has not so many.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// At most so many bytes; all that there are if unset.
+	Length        *int64 `protobuf:"varint,4,opt,name=length,proto3,oneof" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FilesGetRequest) Reset() {
 	*x = FilesGetRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[5]
+	mi := &file_navvy_v1_files_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +464,7 @@ func (x *FilesGetRequest) String() string {
 func (*FilesGetRequest) ProtoMessage() {}
 
 func (x *FilesGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[5]
+	mi := &file_navvy_v1_files_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +477,7 @@ func (x *FilesGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesGetRequest.ProtoReflect.Descriptor instead.
 func (*FilesGetRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FilesGetRequest) GetOwner() string {
@@ -380,6 +494,20 @@ func (x *FilesGetRequest) GetKey() string {
 	return ""
 }
 
+func (x *FilesGetRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *FilesGetRequest) GetLength() int64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
+}
+
 // FilesGetResponse is a part of a file.
 type FilesGetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -393,7 +521,7 @@ type FilesGetResponse struct {
 
 func (x *FilesGetResponse) Reset() {
 	*x = FilesGetResponse{}
-	mi := &file_navvy_v1_files_proto_msgTypes[6]
+	mi := &file_navvy_v1_files_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +533,7 @@ func (x *FilesGetResponse) String() string {
 func (*FilesGetResponse) ProtoMessage() {}
 
 func (x *FilesGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[6]
+	mi := &file_navvy_v1_files_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +546,7 @@ func (x *FilesGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesGetResponse.ProtoReflect.Descriptor instead.
 func (*FilesGetResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FilesGetResponse) GetFile() *File {
@@ -448,7 +576,7 @@ type FilesStatRequest struct {
 
 func (x *FilesStatRequest) Reset() {
 	*x = FilesStatRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[7]
+	mi := &file_navvy_v1_files_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +588,7 @@ func (x *FilesStatRequest) String() string {
 func (*FilesStatRequest) ProtoMessage() {}
 
 func (x *FilesStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[7]
+	mi := &file_navvy_v1_files_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +601,7 @@ func (x *FilesStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesStatRequest.ProtoReflect.Descriptor instead.
 func (*FilesStatRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FilesStatRequest) GetOwner() string {
@@ -501,7 +629,7 @@ type FilesStatResponse struct {
 
 func (x *FilesStatResponse) Reset() {
 	*x = FilesStatResponse{}
-	mi := &file_navvy_v1_files_proto_msgTypes[8]
+	mi := &file_navvy_v1_files_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +641,7 @@ func (x *FilesStatResponse) String() string {
 func (*FilesStatResponse) ProtoMessage() {}
 
 func (x *FilesStatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[8]
+	mi := &file_navvy_v1_files_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +654,7 @@ func (x *FilesStatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesStatResponse.ProtoReflect.Descriptor instead.
 func (*FilesStatResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FilesStatResponse) GetFile() *File {
@@ -549,7 +677,7 @@ type FilesListRequest struct {
 
 func (x *FilesListRequest) Reset() {
 	*x = FilesListRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[9]
+	mi := &file_navvy_v1_files_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +689,7 @@ func (x *FilesListRequest) String() string {
 func (*FilesListRequest) ProtoMessage() {}
 
 func (x *FilesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[9]
+	mi := &file_navvy_v1_files_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +702,7 @@ func (x *FilesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesListRequest.ProtoReflect.Descriptor instead.
 func (*FilesListRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FilesListRequest) GetOwner() string {
@@ -602,7 +730,7 @@ type FilesListResponse struct {
 
 func (x *FilesListResponse) Reset() {
 	*x = FilesListResponse{}
-	mi := &file_navvy_v1_files_proto_msgTypes[10]
+	mi := &file_navvy_v1_files_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +742,7 @@ func (x *FilesListResponse) String() string {
 func (*FilesListResponse) ProtoMessage() {}
 
 func (x *FilesListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[10]
+	mi := &file_navvy_v1_files_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +755,7 @@ func (x *FilesListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesListResponse.ProtoReflect.Descriptor instead.
 func (*FilesListResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FilesListResponse) GetFiles() []*File {
@@ -650,7 +778,7 @@ type FilesRemoveRequest struct {
 
 func (x *FilesRemoveRequest) Reset() {
 	*x = FilesRemoveRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[11]
+	mi := &file_navvy_v1_files_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +790,7 @@ func (x *FilesRemoveRequest) String() string {
 func (*FilesRemoveRequest) ProtoMessage() {}
 
 func (x *FilesRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[11]
+	mi := &file_navvy_v1_files_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +803,7 @@ func (x *FilesRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesRemoveRequest.ProtoReflect.Descriptor instead.
 func (*FilesRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FilesRemoveRequest) GetOwner() string {
@@ -701,7 +829,7 @@ type FilesRemoveResponse struct {
 
 func (x *FilesRemoveResponse) Reset() {
 	*x = FilesRemoveResponse{}
-	mi := &file_navvy_v1_files_proto_msgTypes[12]
+	mi := &file_navvy_v1_files_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +841,7 @@ func (x *FilesRemoveResponse) String() string {
 func (*FilesRemoveResponse) ProtoMessage() {}
 
 func (x *FilesRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[12]
+	mi := &file_navvy_v1_files_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +854,7 @@ func (x *FilesRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesRemoveResponse.ProtoReflect.Descriptor instead.
 func (*FilesRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{14}
 }
 
 // TaskFilesPutRequest is a part of a file that an attempt has made.
@@ -742,7 +870,7 @@ type TaskFilesPutRequest struct {
 
 func (x *TaskFilesPutRequest) Reset() {
 	*x = TaskFilesPutRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[13]
+	mi := &file_navvy_v1_files_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +882,7 @@ func (x *TaskFilesPutRequest) String() string {
 func (*TaskFilesPutRequest) ProtoMessage() {}
 
 func (x *TaskFilesPutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[13]
+	mi := &file_navvy_v1_files_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +895,7 @@ func (x *TaskFilesPutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesPutRequest.ProtoReflect.Descriptor instead.
 func (*TaskFilesPutRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TaskFilesPutRequest) GetAttempt() *AttemptRef {
@@ -793,7 +921,7 @@ type TaskFilesPutResponse struct {
 
 func (x *TaskFilesPutResponse) Reset() {
 	*x = TaskFilesPutResponse{}
-	mi := &file_navvy_v1_files_proto_msgTypes[14]
+	mi := &file_navvy_v1_files_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +933,7 @@ func (x *TaskFilesPutResponse) String() string {
 func (*TaskFilesPutResponse) ProtoMessage() {}
 
 func (x *TaskFilesPutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[14]
+	mi := &file_navvy_v1_files_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +946,7 @@ func (x *TaskFilesPutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesPutResponse.ProtoReflect.Descriptor instead.
 func (*TaskFilesPutResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{16}
 }
 
 // TaskFilesGetRequest is an attempt that asks for a file.
@@ -834,7 +962,7 @@ type TaskFilesGetRequest struct {
 
 func (x *TaskFilesGetRequest) Reset() {
 	*x = TaskFilesGetRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[15]
+	mi := &file_navvy_v1_files_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +974,7 @@ func (x *TaskFilesGetRequest) String() string {
 func (*TaskFilesGetRequest) ProtoMessage() {}
 
 func (x *TaskFilesGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[15]
+	mi := &file_navvy_v1_files_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +987,7 @@ func (x *TaskFilesGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesGetRequest.ProtoReflect.Descriptor instead.
 func (*TaskFilesGetRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TaskFilesGetRequest) GetAttempt() *AttemptRef {
@@ -889,7 +1017,7 @@ type TaskFilesStatRequest struct {
 
 func (x *TaskFilesStatRequest) Reset() {
 	*x = TaskFilesStatRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[16]
+	mi := &file_navvy_v1_files_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1029,7 @@ func (x *TaskFilesStatRequest) String() string {
 func (*TaskFilesStatRequest) ProtoMessage() {}
 
 func (x *TaskFilesStatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[16]
+	mi := &file_navvy_v1_files_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1042,7 @@ func (x *TaskFilesStatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesStatRequest.ProtoReflect.Descriptor instead.
 func (*TaskFilesStatRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TaskFilesStatRequest) GetAttempt() *AttemptRef {
@@ -944,7 +1072,7 @@ type TaskFilesListRequest struct {
 
 func (x *TaskFilesListRequest) Reset() {
 	*x = TaskFilesListRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[17]
+	mi := &file_navvy_v1_files_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1084,7 @@ func (x *TaskFilesListRequest) String() string {
 func (*TaskFilesListRequest) ProtoMessage() {}
 
 func (x *TaskFilesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[17]
+	mi := &file_navvy_v1_files_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1097,7 @@ func (x *TaskFilesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesListRequest.ProtoReflect.Descriptor instead.
 func (*TaskFilesListRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TaskFilesListRequest) GetAttempt() *AttemptRef {
@@ -997,7 +1125,7 @@ type TaskFilesGetPackageRequest struct {
 
 func (x *TaskFilesGetPackageRequest) Reset() {
 	*x = TaskFilesGetPackageRequest{}
-	mi := &file_navvy_v1_files_proto_msgTypes[18]
+	mi := &file_navvy_v1_files_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1137,7 @@ func (x *TaskFilesGetPackageRequest) String() string {
 func (*TaskFilesGetPackageRequest) ProtoMessage() {}
 
 func (x *TaskFilesGetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_files_proto_msgTypes[18]
+	mi := &file_navvy_v1_files_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1150,7 @@ func (x *TaskFilesGetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFilesGetPackageRequest.ProtoReflect.Descriptor instead.
 func (*TaskFilesGetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_files_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_files_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TaskFilesGetPackageRequest) GetAttempt() *AttemptRef {
@@ -1054,10 +1182,19 @@ const file_navvy_v1_files_proto_rawDesc = "" +
 	"\vFilesPutEnd\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\"6\n" +
 	"\x10FilesPutResponse\x12\"\n" +
-	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\"9\n" +
+	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\"V\n" +
+	"\x14FilesPutKnownRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\tR\x06sha256\";\n" +
+	"\x15FilesPutKnownResponse\x12\"\n" +
+	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\"y\n" +
 	"\x0fFilesGetRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"L\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x1b\n" +
+	"\x06length\x18\x04 \x01(\x03H\x00R\x06length\x88\x01\x01B\t\n" +
+	"\a_length\"L\n" +
 	"\x10FilesGetResponse\x12\"\n" +
 	"\x04file\x18\x01 \x01(\v2\x0e.navvy.v1.FileR\x04file\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\fR\x05chunk\":\n" +
@@ -1089,9 +1226,10 @@ const file_navvy_v1_files_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12.\n" +
 	"\x04call\x18\x02 \x01(\v2\x1a.navvy.v1.FilesListRequestR\x04call\"L\n" +
 	"\x1aTaskFilesGetPackageRequest\x12.\n" +
-	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt2\xd2\x02\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt2\x9f\x03\n" +
 	"\x05Files\x12>\n" +
-	"\x03Put\x12\x19.navvy.v1.FilesPutRequest\x1a\x1a.navvy.v1.FilesPutResponse(\x01\x12>\n" +
+	"\x03Put\x12\x19.navvy.v1.FilesPutRequest\x1a\x1a.navvy.v1.FilesPutResponse(\x01\x12K\n" +
+	"\bPutKnown\x12\x1e.navvy.v1.FilesPutKnownRequest\x1a\x1f.navvy.v1.FilesPutKnownResponse\x12>\n" +
 	"\x03Get\x12\x19.navvy.v1.FilesGetRequest\x1a\x1a.navvy.v1.FilesGetResponse0\x01\x12?\n" +
 	"\x04Stat\x12\x1a.navvy.v1.FilesStatRequest\x1a\x1b.navvy.v1.FilesStatResponse\x12A\n" +
 	"\x04List\x12\x1a.navvy.v1.FilesListRequest\x1a\x1b.navvy.v1.FilesListResponse0\x01\x12E\n" +
@@ -1116,72 +1254,77 @@ func file_navvy_v1_files_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_files_proto_rawDescData
 }
 
-var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_navvy_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_navvy_v1_files_proto_goTypes = []any{
 	(*File)(nil),                       // 0: navvy.v1.File
 	(*FilesPutRequest)(nil),            // 1: navvy.v1.FilesPutRequest
 	(*FilesPutHeader)(nil),             // 2: navvy.v1.FilesPutHeader
 	(*FilesPutEnd)(nil),                // 3: navvy.v1.FilesPutEnd
 	(*FilesPutResponse)(nil),           // 4: navvy.v1.FilesPutResponse
-	(*FilesGetRequest)(nil),            // 5: navvy.v1.FilesGetRequest
-	(*FilesGetResponse)(nil),           // 6: navvy.v1.FilesGetResponse
-	(*FilesStatRequest)(nil),           // 7: navvy.v1.FilesStatRequest
-	(*FilesStatResponse)(nil),          // 8: navvy.v1.FilesStatResponse
-	(*FilesListRequest)(nil),           // 9: navvy.v1.FilesListRequest
-	(*FilesListResponse)(nil),          // 10: navvy.v1.FilesListResponse
-	(*FilesRemoveRequest)(nil),         // 11: navvy.v1.FilesRemoveRequest
-	(*FilesRemoveResponse)(nil),        // 12: navvy.v1.FilesRemoveResponse
-	(*TaskFilesPutRequest)(nil),        // 13: navvy.v1.TaskFilesPutRequest
-	(*TaskFilesPutResponse)(nil),       // 14: navvy.v1.TaskFilesPutResponse
-	(*TaskFilesGetRequest)(nil),        // 15: navvy.v1.TaskFilesGetRequest
-	(*TaskFilesStatRequest)(nil),       // 16: navvy.v1.TaskFilesStatRequest
-	(*TaskFilesListRequest)(nil),       // 17: navvy.v1.TaskFilesListRequest
-	(*TaskFilesGetPackageRequest)(nil), // 18: navvy.v1.TaskFilesGetPackageRequest
-	(*timestamppb.Timestamp)(nil),      // 19: google.protobuf.Timestamp
-	(*AttemptRef)(nil),                 // 20: navvy.v1.AttemptRef
+	(*FilesPutKnownRequest)(nil),       // 5: navvy.v1.FilesPutKnownRequest
+	(*FilesPutKnownResponse)(nil),      // 6: navvy.v1.FilesPutKnownResponse
+	(*FilesGetRequest)(nil),            // 7: navvy.v1.FilesGetRequest
+	(*FilesGetResponse)(nil),           // 8: navvy.v1.FilesGetResponse
+	(*FilesStatRequest)(nil),           // 9: navvy.v1.FilesStatRequest
+	(*FilesStatResponse)(nil),          // 10: navvy.v1.FilesStatResponse
+	(*FilesListRequest)(nil),           // 11: navvy.v1.FilesListRequest
+	(*FilesListResponse)(nil),          // 12: navvy.v1.FilesListResponse
+	(*FilesRemoveRequest)(nil),         // 13: navvy.v1.FilesRemoveRequest
+	(*FilesRemoveResponse)(nil),        // 14: navvy.v1.FilesRemoveResponse
+	(*TaskFilesPutRequest)(nil),        // 15: navvy.v1.TaskFilesPutRequest
+	(*TaskFilesPutResponse)(nil),       // 16: navvy.v1.TaskFilesPutResponse
+	(*TaskFilesGetRequest)(nil),        // 17: navvy.v1.TaskFilesGetRequest
+	(*TaskFilesStatRequest)(nil),       // 18: navvy.v1.TaskFilesStatRequest
+	(*TaskFilesListRequest)(nil),       // 19: navvy.v1.TaskFilesListRequest
+	(*TaskFilesGetPackageRequest)(nil), // 20: navvy.v1.TaskFilesGetPackageRequest
+	(*timestamppb.Timestamp)(nil),      // 21: google.protobuf.Timestamp
+	(*AttemptRef)(nil),                 // 22: navvy.v1.AttemptRef
 }
 var file_navvy_v1_files_proto_depIdxs = []int32{
-	19, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
+	21, // 0: navvy.v1.File.changed:type_name -> google.protobuf.Timestamp
 	2,  // 1: navvy.v1.FilesPutRequest.header:type_name -> navvy.v1.FilesPutHeader
 	3,  // 2: navvy.v1.FilesPutRequest.end:type_name -> navvy.v1.FilesPutEnd
 	0,  // 3: navvy.v1.FilesPutResponse.file:type_name -> navvy.v1.File
-	0,  // 4: navvy.v1.FilesGetResponse.file:type_name -> navvy.v1.File
-	0,  // 5: navvy.v1.FilesStatResponse.file:type_name -> navvy.v1.File
-	0,  // 6: navvy.v1.FilesListResponse.files:type_name -> navvy.v1.File
-	20, // 7: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 8: navvy.v1.TaskFilesPutRequest.part:type_name -> navvy.v1.FilesPutRequest
-	20, // 9: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
-	5,  // 10: navvy.v1.TaskFilesGetRequest.call:type_name -> navvy.v1.FilesGetRequest
-	20, // 11: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
-	7,  // 12: navvy.v1.TaskFilesStatRequest.call:type_name -> navvy.v1.FilesStatRequest
-	20, // 13: navvy.v1.TaskFilesListRequest.attempt:type_name -> navvy.v1.AttemptRef
-	9,  // 14: navvy.v1.TaskFilesListRequest.call:type_name -> navvy.v1.FilesListRequest
-	20, // 15: navvy.v1.TaskFilesGetPackageRequest.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 16: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
-	5,  // 17: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
-	7,  // 18: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
-	9,  // 19: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
-	11, // 20: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
-	13, // 21: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
-	15, // 22: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
-	16, // 23: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
-	17, // 24: navvy.v1.TaskFiles.List:input_type -> navvy.v1.TaskFilesListRequest
-	18, // 25: navvy.v1.TaskFiles.GetPackage:input_type -> navvy.v1.TaskFilesGetPackageRequest
-	4,  // 26: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
-	6,  // 27: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
-	8,  // 28: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
-	10, // 29: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
-	12, // 30: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
-	14, // 31: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
-	6,  // 32: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
-	8,  // 33: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
-	10, // 34: navvy.v1.TaskFiles.List:output_type -> navvy.v1.FilesListResponse
-	6,  // 35: navvy.v1.TaskFiles.GetPackage:output_type -> navvy.v1.FilesGetResponse
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	0,  // 4: navvy.v1.FilesPutKnownResponse.file:type_name -> navvy.v1.File
+	0,  // 5: navvy.v1.FilesGetResponse.file:type_name -> navvy.v1.File
+	0,  // 6: navvy.v1.FilesStatResponse.file:type_name -> navvy.v1.File
+	0,  // 7: navvy.v1.FilesListResponse.files:type_name -> navvy.v1.File
+	22, // 8: navvy.v1.TaskFilesPutRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 9: navvy.v1.TaskFilesPutRequest.part:type_name -> navvy.v1.FilesPutRequest
+	22, // 10: navvy.v1.TaskFilesGetRequest.attempt:type_name -> navvy.v1.AttemptRef
+	7,  // 11: navvy.v1.TaskFilesGetRequest.call:type_name -> navvy.v1.FilesGetRequest
+	22, // 12: navvy.v1.TaskFilesStatRequest.attempt:type_name -> navvy.v1.AttemptRef
+	9,  // 13: navvy.v1.TaskFilesStatRequest.call:type_name -> navvy.v1.FilesStatRequest
+	22, // 14: navvy.v1.TaskFilesListRequest.attempt:type_name -> navvy.v1.AttemptRef
+	11, // 15: navvy.v1.TaskFilesListRequest.call:type_name -> navvy.v1.FilesListRequest
+	22, // 16: navvy.v1.TaskFilesGetPackageRequest.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 17: navvy.v1.Files.Put:input_type -> navvy.v1.FilesPutRequest
+	5,  // 18: navvy.v1.Files.PutKnown:input_type -> navvy.v1.FilesPutKnownRequest
+	7,  // 19: navvy.v1.Files.Get:input_type -> navvy.v1.FilesGetRequest
+	9,  // 20: navvy.v1.Files.Stat:input_type -> navvy.v1.FilesStatRequest
+	11, // 21: navvy.v1.Files.List:input_type -> navvy.v1.FilesListRequest
+	13, // 22: navvy.v1.Files.Remove:input_type -> navvy.v1.FilesRemoveRequest
+	15, // 23: navvy.v1.TaskFiles.Put:input_type -> navvy.v1.TaskFilesPutRequest
+	17, // 24: navvy.v1.TaskFiles.Get:input_type -> navvy.v1.TaskFilesGetRequest
+	18, // 25: navvy.v1.TaskFiles.Stat:input_type -> navvy.v1.TaskFilesStatRequest
+	19, // 26: navvy.v1.TaskFiles.List:input_type -> navvy.v1.TaskFilesListRequest
+	20, // 27: navvy.v1.TaskFiles.GetPackage:input_type -> navvy.v1.TaskFilesGetPackageRequest
+	4,  // 28: navvy.v1.Files.Put:output_type -> navvy.v1.FilesPutResponse
+	6,  // 29: navvy.v1.Files.PutKnown:output_type -> navvy.v1.FilesPutKnownResponse
+	8,  // 30: navvy.v1.Files.Get:output_type -> navvy.v1.FilesGetResponse
+	10, // 31: navvy.v1.Files.Stat:output_type -> navvy.v1.FilesStatResponse
+	12, // 32: navvy.v1.Files.List:output_type -> navvy.v1.FilesListResponse
+	14, // 33: navvy.v1.Files.Remove:output_type -> navvy.v1.FilesRemoveResponse
+	16, // 34: navvy.v1.TaskFiles.Put:output_type -> navvy.v1.TaskFilesPutResponse
+	8,  // 35: navvy.v1.TaskFiles.Get:output_type -> navvy.v1.FilesGetResponse
+	10, // 36: navvy.v1.TaskFiles.Stat:output_type -> navvy.v1.FilesStatResponse
+	12, // 37: navvy.v1.TaskFiles.List:output_type -> navvy.v1.FilesListResponse
+	8,  // 38: navvy.v1.TaskFiles.GetPackage:output_type -> navvy.v1.FilesGetResponse
+	28, // [28:39] is the sub-list for method output_type
+	17, // [17:28] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_files_proto_init() }
@@ -1190,13 +1333,14 @@ func file_navvy_v1_files_proto_init() {
 		return
 	}
 	file_navvy_v1_workers_proto_init()
+	file_navvy_v1_files_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_files_proto_rawDesc), len(file_navvy_v1_files_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -19,11 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Files_Put_FullMethodName    = "/navvy.v1.Files/Put"
-	Files_Get_FullMethodName    = "/navvy.v1.Files/Get"
-	Files_Stat_FullMethodName   = "/navvy.v1.Files/Stat"
-	Files_List_FullMethodName   = "/navvy.v1.Files/List"
-	Files_Remove_FullMethodName = "/navvy.v1.Files/Remove"
+	Files_Put_FullMethodName      = "/navvy.v1.Files/Put"
+	Files_PutKnown_FullMethodName = "/navvy.v1.Files/PutKnown"
+	Files_Get_FullMethodName      = "/navvy.v1.Files/Get"
+	Files_Stat_FullMethodName     = "/navvy.v1.Files/Stat"
+	Files_List_FullMethodName     = "/navvy.v1.Files/List"
+	Files_Remove_FullMethodName   = "/navvy.v1.Files/Remove"
 )
 
 // FilesClient is the client API for Files service.
@@ -38,6 +39,9 @@ type FilesClient interface {
 	// Put writes a file, in the place of one that is there. RESOURCE_EXHAUSTED if there is
 	// no room for it, DATA_LOSS if what came is not what was sent.
 	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[FilesPutRequest, FilesPutResponse], error)
+	// PutKnown writes a file, as Put does, that holds what another file of the same owner
+	// holds already, so that it need not be sent; NOT_FOUND if none is known to.
+	PutKnown(ctx context.Context, in *FilesPutKnownRequest, opts ...grpc.CallOption) (*FilesPutKnownResponse, error)
 	// Get gives a file; NOT_FOUND if there is none. DATA_LOSS at its end if it is not what
 	// was put.
 	Get(ctx context.Context, in *FilesGetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesGetResponse], error)
@@ -69,6 +73,16 @@ func (c *filesClient) Put(ctx context.Context, opts ...grpc.CallOption) (grpc.Cl
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Files_PutClient = grpc.ClientStreamingClient[FilesPutRequest, FilesPutResponse]
+
+func (c *filesClient) PutKnown(ctx context.Context, in *FilesPutKnownRequest, opts ...grpc.CallOption) (*FilesPutKnownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FilesPutKnownResponse)
+	err := c.cc.Invoke(ctx, Files_PutKnown_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *filesClient) Get(ctx context.Context, in *FilesGetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FilesGetResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -140,6 +154,9 @@ type FilesServer interface {
 	// Put writes a file, in the place of one that is there. RESOURCE_EXHAUSTED if there is
 	// no room for it, DATA_LOSS if what came is not what was sent.
 	Put(grpc.ClientStreamingServer[FilesPutRequest, FilesPutResponse]) error
+	// PutKnown writes a file, as Put does, that holds what another file of the same owner
+	// holds already, so that it need not be sent; NOT_FOUND if none is known to.
+	PutKnown(context.Context, *FilesPutKnownRequest) (*FilesPutKnownResponse, error)
 	// Get gives a file; NOT_FOUND if there is none. DATA_LOSS at its end if it is not what
 	// was put.
 	Get(*FilesGetRequest, grpc.ServerStreamingServer[FilesGetResponse]) error
@@ -161,6 +178,9 @@ type UnimplementedFilesServer struct{}
 
 func (UnimplementedFilesServer) Put(grpc.ClientStreamingServer[FilesPutRequest, FilesPutResponse]) error {
 	return status.Error(codes.Unimplemented, "method Put not implemented")
+}
+func (UnimplementedFilesServer) PutKnown(context.Context, *FilesPutKnownRequest) (*FilesPutKnownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutKnown not implemented")
 }
 func (UnimplementedFilesServer) Get(*FilesGetRequest, grpc.ServerStreamingServer[FilesGetResponse]) error {
 	return status.Error(codes.Unimplemented, "method Get not implemented")
@@ -201,6 +221,24 @@ func _Files_Put_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Files_PutServer = grpc.ClientStreamingServer[FilesPutRequest, FilesPutResponse]
+
+func _Files_PutKnown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FilesPutKnownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FilesServer).PutKnown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Files_PutKnown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FilesServer).PutKnown(ctx, req.(*FilesPutKnownRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _Files_Get_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(FilesGetRequest)
@@ -267,6 +305,10 @@ var Files_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "navvy.v1.Files",
 	HandlerType: (*FilesServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PutKnown",
+			Handler:    _Files_PutKnown_Handler,
+		},
 		{
 			MethodName: "Stat",
 			Handler:    _Files_Stat_Handler,

@@ -226,7 +226,13 @@ type Queue struct {
 	// Tasks of these jobs without an attempt.
 	Waiting int64 `protobuf:"varint,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Tasks of these jobs with an attempt.
-	Running       int64 `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	Running int64 `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	// Answers to messages that nobody has acknowledged, counted up to 1000.
+	Answers int64 `protobuf:"varint,9,opt,name=answers,proto3" json:"answers,omitempty"`
+	// Messages that have failed for good, counted up to 1000.
+	DeadLetters int64 `protobuf:"varint,10,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// There are more answers, or more dead letters, than that.
+	MoreLetters   bool `protobuf:"varint,11,opt,name=more_letters,json=moreLetters,proto3" json:"more_letters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +321,27 @@ func (x *Queue) GetRunning() int64 {
 		return x.Running
 	}
 	return 0
+}
+
+func (x *Queue) GetAnswers() int64 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+func (x *Queue) GetDeadLetters() int64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *Queue) GetMoreLetters() bool {
+	if x != nil {
+		return x.MoreLetters
+	}
+	return false
 }
 
 // QueuesListRequest asks for queues.
@@ -716,7 +743,7 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\vconcurrency\x18\x03 \x01(\x05R\vconcurrency\x12/\n" +
 	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x14\n" +
 	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x18\n" +
-	"\atrouble\x18\x06 \x01(\tR\atrouble\"\xf2\x01\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\"\xd2\x02\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\bsettings\x18\x02 \x01(\v2\x17.navvy.v1.QueueSettingsR\bsettings\x124\n" +
@@ -725,7 +752,11 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\x04jobs\x18\x05 \x01(\x03R\x04jobs\x12\x12\n" +
 	"\x04more\x18\x06 \x01(\bR\x04more\x12\x18\n" +
 	"\awaiting\x18\a \x01(\x03R\awaiting\x12\x18\n" +
-	"\arunning\x18\b \x01(\x03R\arunning\")\n" +
+	"\arunning\x18\b \x01(\x03R\arunning\x12\x18\n" +
+	"\aanswers\x18\t \x01(\x03R\aanswers\x12!\n" +
+	"\fdead_letters\x18\n" +
+	" \x01(\x03R\vdeadLetters\x12!\n" +
+	"\fmore_letters\x18\v \x01(\bR\vmoreLetters\")\n" +
 	"\x11QueuesListRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\"Q\n" +
 	"\x12QueuesListResponse\x12'\n" +

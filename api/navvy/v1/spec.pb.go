@@ -446,8 +446,14 @@ type Stage struct {
 	In []*StagedInput `protobuf:"bytes,1,rep,name=in,proto3" json:"in,omitempty"`
 	// After it has succeeded. Others see them once the attempt is its task's result.
 	Out []*StagedOutput `protobuf:"bytes,2,rep,name=out,proto3" json:"out,omitempty"`
+	// Names what is copied for the job by whoever waits for it: files under transfer/NAME/
+	// before it begins, and those that tasks leave under return/NAME/ and their number, from
+	// 1, to wherever it is waited for. Lower-case letters and digits; empty if nothing is.
+	Transfer string `protobuf:"bytes,3,opt,name=transfer,proto3" json:"transfer,omitempty"`
+	// Both folders go once all tasks have succeeded and all was copied; who waits does it.
+	Cleanup bool `protobuf:"varint,4,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
 	// Folders, before it starts.
-	Mounts        []*StagedFolder `protobuf:"bytes,3,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	Mounts        []*StagedFolder `protobuf:"bytes,5,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +500,20 @@ func (x *Stage) GetOut() []*StagedOutput {
 		return x.Out
 	}
 	return nil
+}
+
+func (x *Stage) GetTransfer() string {
+	if x != nil {
+		return x.Transfer
+	}
+	return ""
+}
+
+func (x *Stage) GetCleanup() bool {
+	if x != nil {
+		return x.Cleanup
+	}
+	return false
 }
 
 func (x *Stage) GetMounts() []*StagedFolder {
@@ -2610,11 +2630,13 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x06\n" +
 	"\x04kindB\n" +
 	"\n" +
-	"\b_isolate\"\x88\x01\n" +
+	"\b_isolate\"\xbe\x01\n" +
 	"\x05Stage\x12%\n" +
 	"\x02in\x18\x01 \x03(\v2\x15.navvy.v1.StagedInputR\x02in\x12(\n" +
-	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\x12.\n" +
-	"\x06mounts\x18\x03 \x03(\v2\x16.navvy.v1.StagedFolderR\x06mounts\"2\n" +
+	"\x03out\x18\x02 \x03(\v2\x16.navvy.v1.StagedOutputR\x03out\x12\x1a\n" +
+	"\btransfer\x18\x03 \x01(\tR\btransfer\x12\x18\n" +
+	"\acleanup\x18\x04 \x01(\bR\acleanup\x12.\n" +
+	"\x06mounts\x18\x05 \x03(\v2\x16.navvy.v1.StagedFolderR\x06mounts\"2\n" +
 	"\fStagedFolder\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\"1\n" +

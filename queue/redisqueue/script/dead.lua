@@ -6,10 +6,10 @@ if not owned(redis.call('ZSCORE', held, id), id, tonumber(ARGV[3])) then
 end
 local entry = redis.call('XRANGE', stream, id, id)[1]
 if entry then
-	local fields = {'reason', ARGV[1]}
-	local has = {reason = true}
+	local fields = {'reason', ARGV[1], 'navvy-tried', ARGV[3]}
+	local has = {}
 	for i = 1, #entry[2], 2 do
-		if entry[2][i] ~= 'reason' then
+		if entry[2][i] ~= 'reason' and entry[2][i] ~= 'navvy-tried' then
 			has[entry[2][i]] = true
 			fields[#fields + 1] = entry[2][i]
 			fields[#fields + 1] = entry[2][i + 1]

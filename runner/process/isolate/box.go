@@ -82,22 +82,29 @@ func (b *Box) validate() error {
 		return fmt.Errorf("isolate: a private directory, a user, a socket, a tree, directories to see or a host name need isolation: %w", navvy.ErrInvalid)
 	case b.Private && b.Dir != "":
 		return fmt.Errorf("isolate: working directory %s and a private one: %w", b.Dir, navvy.ErrInvalid)
-	case relative(b.Dir):
-		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
-	case relative(b.Socket):
-		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
-	case len(b.Mounts) > 0 && !b.Private || slices.ContainsFunc(b.Mounts, func(m Mount) bool { return !m.valid() }):
-		return fmt.Errorf("isolate: mounts %q: want absolute directories, and paths in a private one: %w", b.Mounts, navvy.ErrInvalid)
-	case relative(b.Tree):
-		return fmt.Errorf("isolate: the tree %q is not absolute: %w", b.Tree, navvy.ErrInvalid)
-	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
-		return fmt.Errorf("isolate: directories %q to see: want absolute ones: %w", b.See, navvy.ErrInvalid)
 	case b.UID < 0 || int64(b.UID) >= 1<<32-1:
 		return fmt.Errorf("isolate: there is no user %d: %w", b.UID, navvy.ErrInvalid)
 	case len(b.Hostname) > maxHostname:
 		return fmt.Errorf("isolate: host name %q is longer than %d bytes: %w", b.Hostname, maxHostname, navvy.ErrInvalid)
 	case strings.ContainsRune(b.Dir+b.Program+b.Hostname+b.Socket+b.Tree, 0):
 		return fmt.Errorf("isolate: a zero byte in %q: %w", []string{b.Dir, b.Program, b.Hostname, b.Socket, b.Tree}, navvy.ErrInvalid)
+	}
+	return b.validatePaths()
+}
+
+// validatePaths is validate for what must be absolute.
+func (b *Box) validatePaths() error {
+	switch {
+	case relative(b.Dir):
+		return fmt.Errorf("isolate: working directory %q is not absolute: %w", b.Dir, navvy.ErrInvalid)
+	case relative(b.Socket):
+		return fmt.Errorf("isolate: the socket %q is not absolute: %w", b.Socket, navvy.ErrInvalid)
+	case relative(b.Tree):
+		return fmt.Errorf("isolate: the tree %q is not absolute: %w", b.Tree, navvy.ErrInvalid)
+	case slices.ContainsFunc(b.See, func(dir string) bool { return !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) }):
+		return fmt.Errorf("isolate: directories %q to see: want absolute ones: %w", b.See, navvy.ErrInvalid)
+	case len(b.Mounts) > 0 && !b.Private || slices.ContainsFunc(b.Mounts, func(m Mount) bool { return !m.valid() }):
+		return fmt.Errorf("isolate: mounts %q: want absolute directories, and paths in a private one: %w", b.Mounts, navvy.ErrInvalid)
 	}
 	return nil
 }

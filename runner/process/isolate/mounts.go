@@ -119,18 +119,9 @@ func (h *Host) hide() []boot.Call {
 
 // keep lists what the user named in hidden directories, and what navvy puts there.
 func (h *Host) keep(b *Box) ([]kept, error) {
-	keep := h.seen(b)
-	if (b.Private || b.Tree != "") && !h.hides(filepath.Dir(WorkDir)) {
-		return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
-	}
-	if b.Tree != "" {
-		keep = append(keep, kept{name: "package", source: b.Tree, target: TreeDir, sealed: true})
-	}
-	if b.Private {
-		keep = append(keep, kept{name: "private directory", source: ".", target: WorkDir})
-	}
-	for _, m := range b.Mounts {
-		keep = append(keep, kept{name: "mount " + m.Path, source: m.Source, target: WorkDir + "/" + m.Path, sealed: true})
+	keep, err := h.own(b)
+	if err != nil {
+		return nil, err
 	}
 	if b.Dir != "" {
 		if real, err := filepath.EvalSymlinks(b.Dir); err == nil && h.below(real) {
@@ -153,6 +144,24 @@ func (h *Host) keep(b *Box) ([]kept, error) {
 		if h.below(path) && !slices.ContainsFunc(keep, func(k kept) bool { return within(path, k.target) }) {
 			keep = append(keep, kept{name: "program " + b.Program, source: real, target: path, file: true})
 		}
+	}
+	return keep, nil
+}
+
+// own lists the directories that it is to see, and those that are its own.
+func (h *Host) own(b *Box) ([]kept, error) {
+	keep := h.seen(b)
+	if (b.Private || b.Tree != "") && !h.hides(filepath.Dir(WorkDir)) {
+		return nil, fmt.Errorf("isolate: this host has no %s to put a private directory in: %w", filepath.Dir(WorkDir), navvy.ErrUnsupported)
+	}
+	if b.Tree != "" {
+		keep = append(keep, kept{name: "package", source: b.Tree, target: TreeDir, sealed: true})
+	}
+	if b.Private {
+		keep = append(keep, kept{name: "private directory", source: ".", target: WorkDir})
+	}
+	for _, m := range b.Mounts {
+		keep = append(keep, kept{name: "mount " + m.Path, source: m.Source, target: WorkDir + "/" + m.Path, sealed: true})
 	}
 	return keep, nil
 }

@@ -27,14 +27,14 @@ function sections(raw) {
 }
 
 // lend is a locked message as it is delivered: the sender's, with what the broker adds.
+// One that is only shown has no lock.
 function lend(m, until, token) {
   const parts = sections(m.payload), old = decode(m.payload);
   const head = rhea.message.encode({
     durable: true, delivery_count: m.count, body: nothing,
     message_annotations: Object.assign({}, old.message_annotations, {
       'x-opt-sequence-number': types.wrap_long(m.seq), 'x-opt-enqueued-time': types.wrap_timestamp(m.time),
-      'x-opt-locked-until': types.wrap_timestamp(until), 'x-opt-lock-token': types.wrap_uuid(token),
-    }),
+    }, token && { 'x-opt-locked-until': types.wrap_timestamp(until), 'x-opt-lock-token': types.wrap_uuid(token) }),
   });
   const rest = parts.filter(p => p.code >= 0x73 && !(m.death && p.code === 0x74));
   const list = [head, ...rest.map(p => p.bytes)];
@@ -163,7 +163,7 @@ class Front {
     }
     const queue = this.broker.find(receiver.address);
     const list = delivery.format === BATCH ? sections(message).filter(p => p.code === 0x75).map(p => Buffer.from(types.unwrap(p.value))) : [message];
-    for (const payload of list) this.broker.put(queue, payload);
+    for (const payload of list) this.broker.put(queue, payload, decode(payload).message_id);
     delivery.update(true, rhea.message.accepted().described());
   }
 
@@ -209,9 +209,17 @@ class Front {
         if (locks.includes(undefined)) return gone();
         for (const { message } of locks) this.dispose(message, m.body);
         return reply(200, 'OK', {});
-      case 'com.microsoft:peek-message': return reply(204, 'No messages.', {});
+      case 'com.microsoft:peek-message': return this.peek(m, receiver, reply);
       default: return reply(501, 'The stand-in does not know this operation.', {});
     }
+  }
+
+  // peek shows messages in their order, whoever has them.
+  peek(m, receiver, reply) {
+    const queue = this.broker.find(receiver.address.replace('/$management', ''));
+    const list = this.broker.list(queue, Number(m.body['from-sequence-number'])).slice(0, m.body['message-count']);
+    if (!list.length) return reply(204, 'No messages.', {});
+    reply(200, 'OK', types.wrap_map({ messages: types.wrap_list(list.map(one => types.wrap_map({ message: types.wrap_binary(lend(one)) }))) }));
   }
 
   dispose(message, body) {

@@ -62,12 +62,22 @@ class Broker {
 
   add(name, settings) {
     const key = name.toLowerCase();
-    this.queues.set(key, { key, name, settings, ready: [], dead: key + DEAD });
+    this.queues.set(key, { key, name, settings, ready: [], seen: new Set(), dead: key + DEAD });
     this.queues.set(key + DEAD, { key: key + DEAD, name: name + DEAD, settings, ready: [] });
   }
 
-  // put takes a message in for good.
-  put(queue, payload) {
+  // list are the messages of a queue from a number on, in their order.
+  list(queue, from) {
+    return [...this.messages.values()].filter(m => m.queue === queue.key && m.seq >= from).sort((a, b) => a.seq - b.seq);
+  }
+
+  // put takes a message in for good; where duplicates are detected a second one of an ID is
+  // forgotten, however late.
+  put(queue, payload, id) {
+    if (queue.settings.unique) {
+      if (queue.seen.has(id)) return;
+      queue.seen.add(id);
+    }
     const m = { seq: ++this.last, queue: queue.key, time: Date.now(), count: 0, payload };
     this.write({ op: 'put', seq: m.seq, queue: m.queue, time: m.time, payload: payload.toString('base64') });
     this.insert(m);

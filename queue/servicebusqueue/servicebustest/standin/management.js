@@ -16,11 +16,15 @@ const element = (xml, name) => (new RegExp('<' + name + '>([^<]*)</' + name + '>
 
 const failure = (status, detail) => ({ status, xml: '<Error><Code>' + status + '</Code><Detail>' + detail + '</Detail></Error>' });
 
-function entry(queue) {
+function entry(broker, queue) {
+  const counts = { Active: broker.list(queue, 0).length, DeadLetter: broker.list(broker.find(queue.dead), 0).length, Scheduled: 0, TransferDeadLetter: 0, Transfer: 0 };
+  const date = new Date(0).toISOString();
   return '<entry xmlns="http://www.w3.org/2005/Atom"><title type="text">' + queue.name + '</title><content type="application/xml">' +
     '<QueueDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect">' +
     '<LockDuration>PT' + queue.settings.lock / 1000 + 'S</LockDuration><MaxDeliveryCount>' + queue.settings.deliveries + '</MaxDeliveryCount>' +
-    '<Status>Active</Status></QueueDescription></content></entry>';
+    '<RequiresDuplicateDetection>' + !!queue.settings.unique + '</RequiresDuplicateDetection><Status>Active</Status>' +
+    '<CountDetails>' + Object.entries(counts).map(([name, n]) => '<' + name + 'MessageCount>' + n + '</' + name + 'MessageCount>').join('') + '</CountDetails>' +
+    ['CreatedAt', 'UpdatedAt', 'AccessedAt'].map(name => '<' + name + '>' + date + '</' + name + '>').join('') + '</QueueDescription></content></entry>';
 }
 
 function create(broker, name, xml) {
@@ -28,11 +32,12 @@ function create(broker, name, xml) {
   const settings = {
     lock: milliseconds(element(xml, 'LockDuration') || 'PT1M'),
     deliveries: +(element(xml, 'MaxDeliveryCount') || 10),
+    unique: element(xml, 'RequiresDuplicateDetection') === 'true',
   };
   if (!(settings.lock >= 5000 && settings.lock <= FIVE_MINUTES)) return failure(400, 'LockDuration is out of range.');
   if (!(settings.deliveries >= 1 && settings.deliveries <= 2000)) return failure(400, 'MaxDeliveryCount is out of range.');
   broker.create(name, settings);
-  return { status: 201, xml: entry(broker.find(name)) };
+  return { status: 201, xml: entry(broker, broker.find(name)) };
 }
 
 function answer(broker, faults, request, body) {
@@ -46,7 +51,7 @@ function answer(broker, faults, request, body) {
   if (!who.rights.includes('Manage')) return failure(401, 'Manage,EntityRead claims required for this operation.');
   if (request.method === 'PUT') return create(broker, name, body);
   const queue = broker.find(name);
-  return queue ? { status: 200, xml: entry(queue) } : failure(404, 'No such queue.');
+  return queue ? { status: 200, xml: entry(broker, queue) } : failure(404, 'No such queue.');
 }
 
 // serve gives a server that connections are handed to.

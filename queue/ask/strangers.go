@@ -1,0 +1,111 @@
+package ask
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
+	"github.com/navvy-run/navvy/queue"
+)
+
+const (
+	// longestAside is how long an answer to somebody else is out of the way at most.
+	longestAside = 10 * time.Second
+	// Between two rounds through nothing but answers to others.
+	firstRest   = 10 * time.Millisecond
+	longestRest = 2 * time.Second
+	// moveTime is how long it may take to put one behind the others: what is cut off may be
+	// there twice.
+	moveTime = time.Minute
+	// mostKnown bounds what is remembered of a round.
+	mostKnown = 1 << 20
+)
+
+// strangers are answers to other runs, in the same queue. They must not hide ours. Where the
+// broker can wait with a message, those that have come often come later each time. Where it
+// cannot, one that is given back comes at once, before all others: there it is put behind
+// them. A round is over when one comes again that was put there in it: whoever finds
+// nothing but strangers in a round rests, longer each time and no shorter than the round
+// took, so that two runs do not keep the broker busy with each other's answers.
+type strangers struct {
+	q     *queue.Queue
+	acks  *sync.WaitGroup
+	delay bool        // the broker can wait
+	stuck atomic.Bool // nothing can be put behind the others: we may not send there
+
+	seed  maphash.Seed
+	known map[uint64]bool // of this round
+	begun time.Time       // of the round
+	again bool            // some came that have to come at once, or for the second time
+	rests pause.Series
+}
+
+func newStrangers(q *queue.Queue, acks *sync.WaitGroup) *strangers {
+	return &strangers{
+		q: q, acks: acks, delay: q.Capabilities().Delay, seed: maphash.MakeSeed(), known: map[uint64]bool{}, begun: time.Now(),
+		rests: pause.Series{First: firstRest, Longest: longestRest},
+	}
+}
+
+// giveBack gives back an answer to somebody else.
+func (s *strangers) giveBack(l *queue.Lease) {
+	if s.delay || s.stuck.Load() {
+		s.later(l)
+		return
+	}
+	id := maphash.String(s.seed, l.Correlation()+"\x00"+l.ID())
+	if s.known[id] || len(s.known) >= mostKnown {
+		s.again = true
+		clear(s.known)
+	}
+	s.known[id] = true
+	s.acks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+		defer cancel()
+		err := l.Behind(ctx) // else it is given back
+		if errors.Is(err, navvy.ErrDenied) || errors.Is(err, navvy.ErrUnsupported) || errors.Is(err, navvy.ErrInvalid) {
+			s.stuck.Store(true)
+		}
+	})
+}
+
+// later gives one back to come later, if it came before and the broker can wait; else it may
+// come again at once.
+func (s *strangers) later(l *queue.Lease) {
+	delay := time.Duration(0)
+	if n := l.Attempt(); n > 1 && s.delay {
+		delay = min(firstRest<<min(n-1, 10), longestAside)
+	}
+	s.again = s.again || delay == 0
+	s.acks.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
+		defer cancel()
+		_ = l.Nack(ctx, delay) // else it comes again when its lease is over
+	})
+}
+
+// rest is called after each time that something was received, of ours or not. It waits if
+// there is nothing to do but to look at the same ones again.
+func (s *strangers) rest(ctx context.Context, mine bool) error {
+	if mine {
+		s.rests.Reset()
+	}
+	if !s.again {
+		return nil
+	}
+	s.again = false
+	took := time.Since(s.begun)
+	defer func() { s.begun = time.Now() }()
+	if mine {
+		return nil
+	}
+	if err := s.rests.Wait(ctx); err != nil || s.delay || s.stuck.Load() {
+		return err
+	}
+	return pause.For(ctx, min(took, longestRest))
+}
