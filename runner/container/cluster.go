@@ -41,7 +41,7 @@ const (
 	queriesAtOnce    = 1000
 )
 
-// dialTimeout bounds a call that is no stream.
+// callTimeout bounds a call that is no stream.
 const callTimeout = 30 * time.Second
 
 // connect makes the clients of a cluster; nothing is sent yet. kubeconfig is a file, or

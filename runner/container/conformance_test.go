@@ -2,32 +2,27 @@ package container_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/container"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/driver/drivertest"
+	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { kubetest.Main(m) }
 
-// image has a shell.
-const image = "local.test/busybox:1"
-
-// open returns a driver on the cluster of tests.
-func open(tb testing.TB, o container.Options) *container.Driver {
+// open returns a driver on the cluster of tests, as its administrator unless the options
+// say otherwise.
+func open(tb testing.TB, namespace string, o container.Options) *container.Driver {
 	tb.Helper()
-	o.Kubeconfig = os.Getenv("NAVVY_TEST_KUBECONFIG")
 	if o.Kubeconfig == "" {
-		tb.Skip("no cluster")
+		o.Kubeconfig = kubetest.Open(tb).Admin().Kubeconfig
 	}
-	o.Namespace = "default"
+	o.Namespace = namespace
 	o.Render = func(t *driver.Task) ([]string, error) {
 		c := &t.Spec.Container.Command
 		if c.Shell {
@@ -47,16 +42,20 @@ func open(tb testing.TB, o container.Options) *container.Driver {
 func shell(script string) *navvy.Spec {
 	return &navvy.Spec{
 		Grace:     30 * time.Second,
-		Container: &navvy.Container{Image: image, Command: navvy.Command{Args: []string{script}, Shell: true}},
+		Container: &navvy.Container{Image: kubetest.Image, Command: navvy.Command{Args: []string{script}, Shell: true}},
 	}
 }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	drivertest.Run(t, func(testing.TB) drivertest.Harness {
+	cluster := kubetest.Open(t)
+	drivertest.Run(t, func(t testing.TB) drivertest.Harness {
+		namespace := cluster.Namespace(t)
 		return drivertest.Harness{
-			Open: func(tb testing.TB) driver.Driver { return open(tb, container.Options{ImagePatience: time.Second}) },
-			Spec: specOf, OneStream: true, Many: 20, Patience: 3 * time.Minute,
+			Open: func(tb testing.TB) driver.Driver {
+				return open(tb, namespace, container.Options{ImagePatience: time.Second})
+			},
+			Spec: specOf, OneStream: true, Many: 20, Patience: kubetest.Patience,
 		}
 	})
 }
@@ -99,7 +98,7 @@ func specOf(w drivertest.Work) (*navvy.Spec, bool) {
 	}
 	switch {
 	case w.Hang:
-		script.WriteString("while :; do sleep 0.1; done\n")
+		script.WriteString("sleep 1000000 &\nwait\n")
 	case w.Signal != 0: // what is the first in its container ignores what it sends to itself
 		fmt.Fprintf(&script, "sh -c 'kill -%d $$'\nexit $?\n", w.Signal)
 	}

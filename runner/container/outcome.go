@@ -23,36 +23,126 @@ func refused(reason navvy.Reason, format string, args ...any) *verdict {
 	return &verdict{end: driver.End{Refusal: &driver.Refusal{Reason: reason, Message: navvy.Shorten(fmt.Sprintf(format, args...))}}}
 }
 
-// patience says how long an attempt may wait for what it needs.
-type patience struct {
-	image   time.Duration // for an image that cannot be pulled, or be made a container of
-	pending time.Duration // for a node; 0: for ever
+// view is what is known of an attempt beside its Job and pod.
+type view struct {
+	image   time.Duration // how long it may wait for an image or a container that cannot be had
+	pending time.Duration // how long it may wait for a node; 0: for ever
+	stopped bool          // we have deleted it
+	gone    bool          // its pod is not there any more; what is given is the last that was seen of it
+	failing time.Time     // since when its container cannot be made; zero if it can
+	now     time.Time
 }
+
+// lostAfter is how long after the end of its grace a pod that the cluster ends may take to
+// say that it has. Then its node is lost.
+const lostAfter = 30 * time.Second
 
 // judge tells how an attempt ended from what the cluster says of its Job and pod, either of
 // which may be nil; nil if it has not ended. again is how long that stays so if nothing
 // changes; 0 if for ever.
-func judge(job *batchv1.Job, pod *corev1.Pod, p patience, now time.Time) (v *verdict, again time.Duration) {
-	if pod != nil {
-		if v := disrupted(pod); v != nil {
-			return v, 0
-		}
-		if s := status(pod); s != nil && s.State.Terminated != nil {
-			return exited(s.State.Terminated), 0
-		}
-		if pod.Status.Phase == corev1.PodFailed {
-			return refused(navvy.ReasonStart, "its pod failed: %s", words(pod.Status.Reason, pod.Status.Message)), 0
-		}
-	}
-	if job != nil {
-		if v := failed(job); v != nil {
-			return v, 0
-		}
-	}
+func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.Duration) {
 	if pod == nil {
-		return nil, 0
+		return without(job), 0
 	}
-	return waiting(pod, p, now)
+	t := terminated(pod)
+	switch {
+	case t != nil && w.stopped && t.Reason == reasonUnknown:
+		return refused(navvy.ReasonStopped, "stopped"), 0 // before its container was there
+	case t != nil && (w.stopped || byItself(pod, t)):
+		return exited(t), 0
+	case w.stopped:
+		return nil, 0 // its pod is on its way out, as we asked
+	}
+	if v := ended(job, pod); v != nil {
+		if t != nil || w.gone || over(pod) {
+			return v, 0
+		}
+		if v.away == "" {
+			return nil, 0
+		}
+		left := requested(pod).Add(grace(pod) + lostAfter).Sub(w.now)
+		if left <= 0 {
+			return v, 0
+		}
+		return nil, left
+	}
+	switch {
+	case t != nil:
+		return exited(t), 0
+	case pod.Status.Phase == corev1.PodFailed:
+		return refused(navvy.ReasonStart, "its pod failed: %s", words(pod.Status.Reason, pod.Status.Message)), 0
+	case w.gone:
+		return without(job), 0
+	}
+	return waiting(pod, w)
+}
+
+// over tells whether nothing of a pod runs any more.
+func over(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded
+}
+
+// ended tells why the cluster, or somebody in it, ends a pod; nil if nobody does.
+func ended(job *batchv1.Job, pod *corev1.Pod) *verdict {
+	if job != nil && late(job, pod) {
+		return refused(navvy.ReasonTimeout, "ran longer than %ds", *job.Spec.ActiveDeadlineSeconds)
+	}
+	if v := disrupted(pod); v != nil {
+		return v
+	}
+	if pod.DeletionTimestamp != nil {
+		return refused(navvy.ReasonDeleted, "somebody else deleted its Job or its pod %s", pod.Name)
+	}
+	return nil
+}
+
+// late tells whether the Job's deadline is what ends its pod. The Job says so, perhaps after
+// the pod does: that one was deleted at the deadline or later.
+func late(job *batchv1.Job, pod *corev1.Pod) bool {
+	if job.Spec.ActiveDeadlineSeconds == nil {
+		return false
+	}
+	for _, c := range job.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobFailed || c.Type == batchv1.JobFailureTarget) {
+			return c.Reason == batchv1.JobReasonDeadlineExceeded
+		}
+	}
+	if pod.DeletionTimestamp == nil || job.Status.StartTime == nil {
+		return false
+	}
+	deadline := job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)
+	return !requested(pod).Before(deadline)
+}
+
+// requested is when the cluster began to end a pod; zero if it does not.
+func requested(pod *corev1.Pod) time.Time {
+	var at time.Time
+	if d := pod.DeletionTimestamp; d != nil {
+		at = d.Add(-grace(pod))
+	}
+	if c := disruption(pod); c != nil && (at.IsZero() || c.LastTransitionTime.Time.Before(at)) {
+		at = c.LastTransitionTime.Time
+	}
+	return at
+}
+
+// grace is how long a pod that is deleted has.
+func grace(pod *corev1.Pod) time.Duration {
+	if g := pod.DeletionGracePeriodSeconds; g != nil {
+		return time.Duration(*g) * time.Second
+	}
+	return 0
+}
+
+// byItself tells whether a container ended before anybody ended it. What is asked to end may
+// end with any code, 0 among them. The times are of several clocks, in seconds.
+func byItself(pod *corev1.Pod, t *corev1.ContainerStateTerminated) bool {
+	at := requested(pod)
+	if at.IsZero() {
+		return t.Reason != reasonUnknown
+	}
+	const killed, asked = codeStart + 9, codeStart + 15
+	return t.ExitCode != killed && t.ExitCode != asked && t.FinishedAt.Time.Before(at)
 }
 
 // status is that of the main container; nil if there is none yet.
@@ -71,11 +161,16 @@ func started(pod *corev1.Pod) bool {
 	return s != nil && (s.State.Running != nil || s.State.Terminated != nil && s.State.Terminated.ContainerID != "")
 }
 
-// terminated tells whether the main container has ended.
-func terminated(pod *corev1.Pod) bool {
-	s := status(pod)
-	return s != nil && s.State.Terminated != nil
+// terminated is how the main container has ended; nil if it has not.
+func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	if s := status(pod); s != nil {
+		return s.State.Terminated
+	}
+	return nil
 }
+
+// reasonUnknown is what a node says of a container of which it knows nothing any more.
+const reasonUnknown = "ContainerStatusUnknown"
 
 // The exit codes of container runtimes for a program that cannot be started.
 const (
@@ -101,7 +196,7 @@ func exited(t *corev1.ContainerStateTerminated) *verdict {
 			reason = navvy.ReasonPermission
 		}
 		return refused(reason, "its container cannot be started: %s", words(t.Reason, t.Message))
-	case "ContainerStatusUnknown":
+	case reasonUnknown:
 		return &verdict{away: "its node was lost: " + words(t.Reason, t.Message)}
 	}
 	return &verdict{end: driver.End{Exit: exit(t)}}
@@ -119,15 +214,20 @@ func exit(t *corev1.ContainerStateTerminated) navvy.Exit {
 	}
 }
 
-// disrupted tells whether the cluster has ended a pod for reasons of its own.
-func disrupted(pod *corev1.Pod) *verdict {
-	if terminatedByItself(pod) {
-		return nil
-	}
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
-			return &verdict{away: "the cluster ended its pod: " + words(c.Reason, c.Message)}
+// disruption is the condition that says that the cluster ends a pod for reasons of its own.
+func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			return c
 		}
+	}
+	return nil
+}
+
+// disrupted tells whether the cluster ends a pod for reasons of its own.
+func disrupted(pod *corev1.Pod) *verdict {
+	if c := disruption(pod); c != nil {
+		return &verdict{away: "the cluster ended its pod: " + words(c.Reason, c.Message)}
 	}
 	switch pod.Status.Reason {
 	case "Evicted":
@@ -139,15 +239,11 @@ func disrupted(pod *corev1.Pod) *verdict {
 	return nil
 }
 
-// terminatedByItself tells whether the main container had succeeded before anything else
-// became of its pod.
-func terminatedByItself(pod *corev1.Pod) bool {
-	s := status(pod)
-	return s != nil && s.State.Terminated != nil && s.State.Terminated.ExitCode == 0 && s.State.Terminated.Reason == "Completed"
-}
-
-// failed tells why a Job has failed whose pod says nothing.
-func failed(job *batchv1.Job) *verdict {
+// without tells why a Job has ended whose pod is not there.
+func without(job *batchv1.Job) *verdict {
+	if job == nil {
+		return nil
+	}
 	for _, c := range job.Status.Conditions {
 		if c.Status != corev1.ConditionTrue {
 			continue
@@ -165,55 +261,66 @@ func failed(job *batchv1.Job) *verdict {
 }
 
 // waiting tells how long a pod may go on to wait for what it waits for.
-func waiting(pod *corev1.Pod, p patience, now time.Time) (*verdict, time.Duration) {
-	if s := status(pod); s != nil && s.State.Waiting != nil {
-		return stuck(s.State.Waiting, pod, p, now)
-	}
-	for _, c := range pod.Status.Conditions {
-		if c.Type != corev1.PodScheduled || c.Status != corev1.ConditionFalse || c.Reason != corev1.PodReasonUnschedulable {
-			continue
+func waiting(pod *corev1.Pod, w *view) (*verdict, time.Duration) {
+	if reason, message := stuck(pod); reason != "" {
+		since := w.failing
+		if since.IsZero() {
+			since = w.now
 		}
-		if p.pending == 0 {
-			return nil, 0
-		}
-		left := pod.CreationTimestamp.Add(p.pending).Sub(now)
-		if left > 0 {
+		if left := since.Add(w.image).Sub(w.now); left > 0 && !hopeless(pod) {
 			return nil, left
 		}
-		return refused(navvy.ReasonPending, "no node had room for it within %s: %s", p.pending, c.Message), 0
+		return refused(reason, "%s", message), 0
 	}
-	return nil, 0
+	c := unscheduled(pod)
+	if c == nil || w.pending == 0 {
+		return nil, 0
+	}
+	if left := pod.CreationTimestamp.Add(w.pending).Sub(w.now); left > 0 {
+		return nil, left
+	}
+	return refused(navvy.ReasonPending, "no node had room for it within %s: %s", w.pending, c.Message), 0
 }
 
-// stuck tells whether a container that waits will ever run.
-func stuck(w *corev1.ContainerStateWaiting, pod *corev1.Pod, p patience, now time.Time) (*verdict, time.Duration) {
-	switch w.Reason {
-	case "InvalidImageName", "ErrImageNeverPull":
-		return refused(navvy.ReasonImage, "image %s: %s", status(pod).Image, words(w.Reason, w.Message)), 0
-	case "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed":
-		left := scheduled(pod).Add(p.image).Sub(now)
-		if left > 0 {
-			return nil, left
+// unscheduled is the condition that says that no node has room for a pod.
+func unscheduled(pod *corev1.Pod) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		c := &pod.Status.Conditions[i]
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return c
 		}
-		return refused(navvy.ReasonImage, "image %s: %s", status(pod).Image, words(w.Reason, w.Message)), 0
-	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
-		left := scheduled(pod).Add(p.image).Sub(now)
-		if left > 0 {
-			return nil, left
-		}
-		return refused(navvy.ReasonStart, "its container cannot be made: %s", words(w.Reason, w.Message)), 0
 	}
-	return nil, 0
+	return nil
 }
 
-// scheduled is when a pod was given to a node.
-func scheduled(pod *corev1.Pod) time.Time {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue {
-			return c.LastTransitionTime.Time
+// stuck tells why the container of a pod cannot be made, as it seems; no reason if it can.
+// Containers that come before the main one may be stuck, too.
+func stuck(pod *corev1.Pod) (navvy.Reason, string) {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			w := list[i].State.Waiting
+			if w == nil {
+				continue
+			}
+			switch w.Reason {
+			case "InvalidImageName", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed":
+				return navvy.ReasonImage, fmt.Sprintf("image %s: %s", list[i].Image, words(w.Reason, w.Message))
+			case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
+				return navvy.ReasonStart, "its container cannot be made: " + words(w.Reason, w.Message)
+			}
 		}
 	}
-	return pod.CreationTimestamp.Time
+	return "", ""
+}
+
+// hopeless tells whether waiting cannot mend what a pod is stuck in.
+func hopeless(pod *corev1.Pod) bool {
+	for i := range pod.Status.ContainerStatuses {
+		if w := pod.Status.ContainerStatuses[i].State.Waiting; w != nil && (w.Reason == "InvalidImageName" || w.Reason == "ErrImageNeverPull") {
+			return true
+		}
+	}
+	return false
 }
 
 // whyWaiting says in words what a pod waits for; empty if for nothing.
@@ -224,10 +331,8 @@ func whyWaiting(pod *corev1.Pod) string {
 	if s := status(pod); s != nil && s.State.Waiting != nil {
 		return words(s.State.Waiting.Reason, s.State.Waiting.Message)
 	}
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return words(c.Reason, c.Message)
-		}
+	if c := unscheduled(pod); c != nil {
+		return words(c.Reason, c.Message)
 	}
 	return ""
 }

@@ -141,7 +141,11 @@ type attempt struct {
 	patience       time.Duration
 }
 
-var tasks atomic.Int64
+// Tasks of a run have ids of their own: some kinds find by it what an earlier one has left.
+var (
+	tasks atomic.Int64
+	job   = navvy.NewJobID()
+)
 
 // newAttempt prepares an attempt at some work; the test is skipped if the driver has none such.
 func newAttempt(t *testing.T, h Harness, w Work) *attempt {
@@ -153,7 +157,7 @@ func newAttempt(t *testing.T, h Harness, w Work) *attempt {
 	index := tasks.Add(1)
 	a := &attempt{stdout: newSink(), stderr: newSink(), patience: h.Patience}
 	a.task = driver.Task{
-		ID:      navvy.TaskID{Job: "0123456789ab", Index: index},
+		ID:      navvy.TaskID{Job: job, Index: index},
 		Attempt: navvy.AttemptID{Number: 1, Epoch: 1},
 		Token:   fmt.Sprintf("suite-%d-%d", time.Now().UnixNano(), index),
 		Slot:    1, Spec: spec, Stdout: a.stdout, Stderr: a.stderr,

@@ -1,0 +1,238 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// Wait implements driver.Execution.
+func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
+	changed, stop := a.driver.watch.follow(a.name)
+	defer stop()
+	w := &waiter{attempt: a, begun: time.Now()}
+	defer w.close()
+	for {
+		v, again := w.look(ctx)
+		if v != nil {
+			return w.conclude(ctx, v)
+		}
+		var timer <-chan time.Time
+		if again > 0 {
+			timer = time.After(again)
+		}
+		select {
+		case <-changed:
+		case <-timer:
+		case <-a.left:
+			return driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "another attempt has its Job " + a.name}}, nil
+		case <-ctx.Done():
+			return driver.End{}, ctx.Err()
+		case <-a.driver.ctx.Done():
+			return driver.End{}, fmt.Errorf("container: closed: %w", navvy.ErrUnavailable)
+		}
+	}
+}
+
+// waiter waits for the end of an attempt, and copies its log.
+type waiter struct {
+	*attempt
+	begun   time.Time
+	seen    bool        // the Job is known to the watch
+	pod     *corev1.Pod // the last that was seen
+	killed  bool        // the pod was told to end at once
+	failing time.Time   // since when its container cannot be made
+
+	cancel context.CancelFunc // of the log; nil before it begins
+	ended  chan struct{}      // closed when the container has ended
+	copied chan error         // how copying the log ended
+	hasEnd bool
+}
+
+// look looks at the Job once more.
+func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
+	job, pod := w.attempt.look()
+	if job == nil && !w.seen && pod == nil {
+		return w.unseen(ctx)
+	}
+	w.seen = true
+	if job == nil && pod == nil {
+		return w.gone(), 0
+	}
+	view := w.view(pod)
+	if pod == nil {
+		pod = w.pod
+	} else {
+		w.pod = pod
+		w.follow(ctx, pod)
+	}
+	return judge(job, pod, view)
+}
+
+// view gathers what judge wants to know.
+func (w *waiter) view(pod *corev1.Pod) *view {
+	v := &view{
+		image: w.driver.opts.ImagePatience, pending: w.task.Spec.Container.Pending,
+		stopped: w.wasStopped(), gone: pod == nil && w.pod != nil, now: time.Now(),
+	}
+	if pod != nil {
+		if reason, _ := stuck(pod); reason == "" {
+			w.failing = time.Time{}
+		} else if w.failing.IsZero() {
+			w.failing = v.now
+		}
+	}
+	v.failing = w.failing
+	return v
+}
+
+// follow does what the state of a pod calls for.
+func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
+	if started(pod) && w.cancel == nil {
+		w.copyLog(ctx, pod.Name)
+	}
+	if terminated(pod) != nil && w.cancel != nil && !w.hasEnd {
+		w.hasEnd = true
+		close(w.ended)
+	}
+	w.mu.Lock()
+	late := w.forced && !w.killed
+	w.mu.Unlock()
+	if !late || terminated(pod) != nil {
+		return
+	}
+	if g := pod.DeletionGracePeriodSeconds; g != nil && *g <= atOnce {
+		return
+	}
+	if err := w.kill(ctx, pod); err != nil {
+		w.driver.log.Warn("a pod is not killed", "pod", pod.Name, "err", err)
+		return
+	}
+	w.killed = true
+}
+
+// behind is how long the watch may be behind before the server is asked.
+const behind = 5 * time.Second
+
+// unseen is for a Job that the watch does not know. It may be behind; or a Job that was
+// deleted at once was there between two of its looks.
+func (w *waiter) unseen(ctx context.Context) (*verdict, time.Duration) {
+	if left := behind - time.Since(w.begun); left > 0 {
+		return nil, left
+	}
+	w.begun = time.Now()
+	job, err := w.driver.get(ctx, w.name)
+	if apierrors.IsNotFound(err) || err == nil && job.UID != w.uid {
+		return w.gone(), 0
+	}
+	return nil, behind
+}
+
+func (w *waiter) wasStopped() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stopped
+}
+
+// gone is how an attempt ended whose Job is not there any more.
+func (w *waiter) gone() *verdict {
+	if w.wasStopped() {
+		return refused(navvy.ReasonStopped, "stopped")
+	}
+	if w.pod != nil {
+		if v := ended(nil, w.pod); v != nil {
+			return v
+		}
+	}
+	return refused(navvy.ReasonDeleted, "somebody else deleted its Job %s", w.name)
+}
+
+// copyLog begins to copy the log.
+func (w *waiter) copyLog(ctx context.Context, pod string) {
+	ctx, w.cancel = context.WithCancel(ctx)
+	w.ended, w.copied = make(chan struct{}), make(chan error, 1)
+	f := &follower{to: w.task.Stdout}
+	go func() {
+		w.copied <- f.follow(ctx, func(ctx context.Context, since time.Time, follow bool) (io.ReadCloser, error) {
+			body, err := w.driver.cluster.log(ctx, pod, mainContainer, since, follow)
+			if apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("%w: %w", errNoLog, err)
+			}
+			return body, err
+		}, w.ended)
+		close(w.copied)
+	}()
+}
+
+// close ends the copying of the log.
+func (w *waiter) close() {
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
+// restPatience bounds the wait for the rest of a log that no result needs: its node may be lost.
+const restPatience = 10 * time.Second
+
+// rest waits for the rest of the log. What is a result needs all of it.
+func (w *waiter) rest(ctx context.Context, needed bool) error {
+	if w.cancel == nil {
+		return nil
+	}
+	if !w.hasEnd {
+		w.hasEnd = true
+		close(w.ended)
+	}
+	var enough <-chan time.Time
+	if !needed {
+		enough = time.After(restPatience)
+	}
+	select {
+	case err := <-w.copied:
+		if needed && err != nil && ctx.Err() == nil {
+			return fmt.Errorf("container: the log of pod %s: %w", w.pod.Name, err)
+		}
+	case <-enough:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// conclude ends an attempt once its log is there.
+func (w *waiter) conclude(ctx context.Context, v *verdict) (driver.End, error) {
+	err := w.rest(ctx, v.end.Refusal == nil && v.away == "" && !w.wasStopped())
+	switch {
+	case ctx.Err() != nil:
+		return driver.End{}, ctx.Err()
+	case err != nil:
+		return driver.End{}, w.lose(ctx, err)
+	}
+	if v.away != "" {
+		return driver.End{}, w.lose(ctx, &driver.Away{Message: navvy.Shorten(v.away)})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forced && v.end.Refusal == nil && v.end.Exit == (navvy.Exit{}) {
+		// It was given a second, and used it to leave with a good word.
+		return driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "stopped"}}, nil
+	}
+	return v.end, nil
+}
+
+// lose removes a Job that has come to nothing, so that the next attempt at its task, whose
+// name is the same, makes another. A pod on a lost node must not keep it.
+func (w *waiter) lose(ctx context.Context, why error) error {
+	if err := w.remove(ctx, metav1.DeletePropagationBackground); err != nil && !errors.Is(err, errOthers) {
+		return errors.Join(why, err)
+	}
+	return why
+}

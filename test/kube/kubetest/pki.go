@@ -1,0 +1,131 @@
+package kubetest
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// authority is the cluster's own, made anew for each.
+type authority struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// Where the programs of a cluster listen, in its own network.
+const (
+	nodeIP    = "198.18.0.1" // of a range that is for such things; a node's may not be loopback
+	nodeName  = "node0"
+	apiserver = "127.0.0.1:6443"
+	serviceIP = "10.0.0.1"
+)
+
+// newAuthority makes all certificates and keys.
+func newAuthority(dir string) (*authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	a := &authority{dir: dir, key: key, cert: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubetest"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.write("ca.crt", "CERTIFICATE", der); err != nil {
+		return nil, err
+	}
+	for _, user := range []struct{ name, group string }{
+		{"kube-apiserver", "system:masters"}, {nodeUser, "system:nodes"},
+		{"system:kube-controller-manager", ""}, {"system:kube-scheduler", ""}, {"kwok", "system:masters"},
+	} {
+		if err := a.issue(user.name, user.group); err != nil {
+			return nil, err
+		}
+		if err := a.kubeconfig(user.name, "https://"+apiserver); err != nil {
+			return nil, err
+		}
+	}
+	return a, a.signer("accounts.key")
+}
+
+const nodeUser = "system:node:" + nodeName
+
+func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
+
+func (a *authority) write(name, kind string, der []byte) error {
+	return os.WriteFile(a.path(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+}
+
+// signer makes the key that signs the tokens of service accounts.
+func (a *authority) signer(name string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return a.write(name, "EC PRIVATE KEY", der)
+}
+
+// issue makes key and certificate of a user, who may serve on any of the cluster's addresses.
+func (a *authority) issue(user, group string) error {
+	if err := a.signer(user + ".key"); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(a.path(user + ".key"))
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return err
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		return err
+	}
+	cert := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: user},
+		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost", nodeName, "kubernetes.default.svc"},
+		IPAddresses: []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(nodeIP), net.ParseIP(serviceIP)},
+	}
+	if group != "" {
+		cert.Subject.Organization = []string{group}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, key.Public(), a.key)
+	if err != nil {
+		return err
+	}
+	return a.write(user+".crt", "CERTIFICATE", der)
+}
+
+// kubeconfig writes the configuration with which a user calls the API at a URL.
+func (a *authority) kubeconfig(user, url string) error {
+	text := fmt.Sprintf(`apiVersion: v1
+kind: Config
+clusters: [{name: test, cluster: {server: %q, certificate-authority: %q}}]
+users: [{name: me, user: {client-certificate: %q, client-key: %q}}]
+contexts: [{name: test, context: {cluster: test, user: me}}]
+current-context: test
+`, url, a.path("ca.crt"), a.path(user+".crt"), a.path(user+".key"))
+	return os.WriteFile(a.path(user+".kubeconfig"), []byte(text), 0o600)
+}
