@@ -105,6 +105,7 @@ func (p *parser) role(role Role) func(*yaml.Node) error {
 			r.isolate = Isolation(word)
 			return err
 		}}
+		keys["images"] = p.images(r)
 		for name, section := range sections {
 			keys[name] = func(n *yaml.Node) error { return p.mapping(n, name, section) }
 		}

@@ -35,6 +35,7 @@ type rules struct {
 	defaults, ceilings navvy.Spec // as far as fields and ulimits go
 	network            string     // by default
 	isolate            Isolation  // of jobs that come over the network
+	images             []string   // that containers may be of, with * in them; nil: any
 	require            struct {
 		isolate bool
 		network string
@@ -104,6 +105,9 @@ func (p *Policy) Apply(role Role, s *navvy.Spec) error {
 		}
 	}
 	if err := p.boundUlimits(role, s); err != nil {
+		return err
+	}
+	if err := p.allowImage(role, s); err != nil {
 		return err
 	}
 	s.Isolate = s.Isolate || r.require.isolate && s.Container == nil // a container is set apart by its cluster
