@@ -99,7 +99,7 @@ func (s *scene) run() {
 
 func (s *scene) submit(j navvy.Job, inputs int) navvy.JobID {
 	s.Helper()
-	j.Owner, j.Spec = "ann", navvy.Spec{Noop: &navvy.Noop{}}
+	j.Owner, j.Spec.Noop = "ann", &navvy.Noop{}
 	sub, id, err := s.mgr.Submit(s.ctx, j, false)
 	s.must(err)
 	for i := range inputs {

@@ -78,6 +78,39 @@ func TestRetriedIsNotTakenUp(t *testing.T) {
 	})
 }
 
+// What an assignment says of the attempts before it is the same for whoever gets the task
+// until an attempt has ended: a lost one, and a new manager, change nothing.
+func TestAssignedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, opts := returning(t)
+		id := s.submit(navvy.Job{Detached: true, Spec: navvy.Spec{Retry: navvy.Retry{Max: 1, Backoff: 1, BackoffMax: 1}}}, 1)
+		task := navvy.TaskID{Job: id}
+		given := func(round, failed uint32) navvy.AttemptID {
+			t.Helper()
+			time.Sleep(time.Minute) //nolint:forbidigo // inside a synctest bubble
+			_, err := s.mgr.Tick(s.ctx)
+			s.must(err)
+			list := s.next()
+			if len(list) != 1 || list[0].Round != round || list[0].Failed != failed {
+				t.Fatalf("assigned %+v, want round %d, %d failed", list, round, failed)
+			}
+			return list[0].Attempt
+		}
+		s.fail(task, given(0, 0), navvy.OutcomeLost)
+		s.fail(task, given(0, 0), navvy.OutcomeFailed)
+		s.fail(task, given(0, 1), navvy.OutcomeLost)
+		eng, err := engine.Open(s.ctx, s.store, nil)
+		s.must(err)
+		s.back(manager.New(eng, opts))
+		s.fail(task, given(0, 1), navvy.OutcomeFailed)
+		if n, _, err := s.mgr.Retry(s.ctx, id, engine.RetrySelection{Failed: true}); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+		given(1, 0)
+	})
+}
+
 // A worker that has nothing to lose may be silent for several leases; then it gets no
 // task before it says something. One that has an attempt gets none when that is lost.
 func TestSilence(t *testing.T) {
