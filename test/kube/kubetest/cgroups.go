@@ -33,7 +33,7 @@ func hierarchies() ([]string, error) {
 	}
 	var list []string
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup" && filepath.Dir(f[1]) == cgroups {
+		if f := strings.Fields(line); len(f) > 2 && strings.HasPrefix(f[2], "cgroup") && filepath.Dir(f[1]) == cgroups {
 			list = append(list, f[1])
 		}
 	}

@@ -24,8 +24,9 @@ type authority struct {
 
 // Where the programs of a cluster listen, in its own network.
 const (
-	nodeIP    = "198.18.0.1" // of a range that is for such things; a node's may not be loopback
-	nodeName  = "node0"
+	nodeIP = "198.18.0.1" // of a range that is for such things; a node's may not be loopback
+	// Node is the name of the real node.
+	Node      = "node0"
 	apiserver = "127.0.0.1:6443"
 	serviceIP = "10.0.0.1"
 )
@@ -62,7 +63,7 @@ func newAuthority(dir string) (*authority, error) {
 	return a, a.signer("accounts.key")
 }
 
-const nodeUser = "system:node:" + nodeName
+const nodeUser = "system:node:" + Node
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
@@ -105,7 +106,7 @@ func (a *authority) issue(user, group string) error {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: user},
 		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"localhost", nodeName, "kubernetes.default.svc"},
+		DNSNames:    []string{"localhost", Node, "kubernetes.default.svc"},
 		IPAddresses: []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(nodeIP), net.ParseIP(serviceIP)},
 	}
 	if group != "" {
