@@ -146,13 +146,19 @@ func TestRights(t *testing.T) {
 		}
 	}
 	<-ws.done
-	calls = cluster.Calls(t, user)
+	compare(t, cluster.Calls(t, user), rights)
+}
+
+// compare checks that calls use all rights, and no others.
+func compare(t *testing.T, calls map[string]int, rights map[string][]string) {
+	t.Helper()
 	allowed := map[string]bool{}
 	for resource, verbs := range rights {
 		_, name, _ := strings.Cut(resource, "/")
 		for _, verb := range verbs {
 			allowed[verb+" "+name] = true
-			if calls[verb+" "+name] == 0 {
+			// A server before Kubernetes 1.32 sends no lists in watches, and is asked for them.
+			if calls[verb+" "+name] == 0 && verb != "list" {
 				t.Errorf("nobody uses the right to %s %s", verb, name)
 			}
 		}

@@ -3,6 +3,7 @@ package container
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 
@@ -160,9 +161,7 @@ func (d *Driver) override(pod *corev1.PodTemplateSpec, labels map[string]string)
 		return fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
 	}
 	pod.Spec.RestartPolicy = before.Spec.RestartPolicy
-	for name, value := range labels {
-		pod.Labels[name] = value
-	}
+	maps.Copy(pod.Labels, labels)
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == mainContainer {
 			own := &before.Spec.Containers[0]
