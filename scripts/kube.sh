@@ -20,7 +20,10 @@ flags="-s -w -X $at.gitVersion=$version -X $at.gitMajor=${numbers%%.*} -X $at.gi
 
 # sum tells what a program is built of: NAME.
 sum() {
-	(cd "$1" && cat ./*.go go.mod go.sum 2>/dev/null && echo "$flags") | sha256sum
+	{
+		find "$1" -maxdepth 1 -name '*.go' -o -maxdepth 1 -name 'go.*' | sort | xargs cat
+		echo "$flags"
+	} | sha256sum
 }
 
 # there tells whether a program is built of what is here: NAME.
@@ -44,7 +47,7 @@ debian() {
 		command -v "${p%:*}" >/dev/null || missing+=("${p#*:}")
 	done
 	# The images are of a busybox that needs no libraries.
-	if command -v busybox >/dev/null && grep -q ld-linux "$(command -v busybox)"; then
+	if command -v busybox >/dev/null && ldd "$(command -v busybox)" >/dev/null 2>&1; then
 		missing+=(busybox-static)
 	fi
 	[[ ${#missing[@]} -gt 0 ]] || return 0

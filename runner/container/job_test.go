@@ -74,6 +74,14 @@ spec:
 	if pod.Labels["team"] != "blue" || pod.Labels[labelManagedBy] != managedBy {
 		t.Errorf("the labels are %v", pod.Labels)
 	}
+	if _, err := parseTemplate([]byte("spec: {nodeSelecter: {a: b}}")); !errors.Is(err, navvy.ErrInvalid) {
+		t.Errorf("an unknown field is %v", err)
+	}
+}
+
+func TestContainer(t *testing.T) {
+	t.Parallel()
+	c := new(Driver).container(taskNamed("x"), nil)
 	for _, list := range []string{c.Resources.Limits.Cpu().String(), c.Resources.Requests.Cpu().String()} {
 		if list != "1500m" {
 			t.Errorf("%s processors", list)
@@ -88,8 +96,5 @@ spec:
 	}
 	if env["A"] != "1" || env["B"] != "$$(A)" || env["NAVVY_TASK"] != "3" {
 		t.Errorf("the environment is %v", env)
-	}
-	if _, err := parseTemplate([]byte("spec: {nodeSelecter: {a: b}}")); !errors.Is(err, navvy.ErrInvalid) {
-		t.Errorf("an unknown field is %v", err)
 	}
 }
