@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -119,14 +120,19 @@ func (a *authority) issue(user, group string) error {
 	return a.write(user+".crt", "CERTIFICATE", der)
 }
 
-// kubeconfig writes the configuration with which a user calls the API at a URL.
+// kubeconfig writes the configuration with which a user calls the API at a URL. It holds the
+// key itself: client-go watches files for ever.
 func (a *authority) kubeconfig(user, url string) error {
-	text := fmt.Sprintf(`apiVersion: v1
-kind: Config
-clusters: [{name: test, cluster: {server: %q, certificate-authority: %q}}]
-users: [{name: me, user: {client-certificate: %q, client-key: %q}}]
-contexts: [{name: test, context: {cluster: test, user: me}}]
-current-context: test
-`, url, a.path("ca.crt"), a.path(user+".crt"), a.path(user+".key"))
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: test, cluster: {server: %q, certificate-authority: %q}}]\n", url, a.path("ca.crt"))
+	var data [2]string
+	for i, name := range []string{user + ".crt", user + ".key"} {
+		b, err := os.ReadFile(a.path(name))
+		if err != nil {
+			return err
+		}
+		data[i] = base64.StdEncoding.EncodeToString(b)
+	}
+	text += fmt.Sprintf("users: [{name: me, user: {client-certificate-data: %s, client-key-data: %s}}]\n", data[0], data[1])
+	text += "contexts: [{name: test, context: {cluster: test, user: me}}]\ncurrent-context: test\n"
 	return os.WriteFile(a.path(user+".kubeconfig"), []byte(text), 0o600)
 }
