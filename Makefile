@@ -9,7 +9,7 @@ VM_PKG ?= ./runner/process/...
 VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-python test-vm check bench lint generate schema fuzz
+.PHONY: help build test test-python test-vm test-kube check bench lint generate schema fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-python: build ## the tests of sdk/python
 
 test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HOSTS, VM_ARGS)
 	NAVVY_VM_PACKAGES='$(VM_PKG)' NAVVY_VM_HOSTS='$(VM_HOSTS)' scripts/test-vm.sh -- $(VM_ARGS)
+
+test-kube: ## the tests of containers, on a Kubernetes of our own (scripts/kube.sh install); root
+	CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./runner/container
 
 check: ## exactly what CI runs
 	scripts/check.sh

@@ -17,7 +17,7 @@ type Container struct {
 	Entrypoint []string
 	// Command is what follows the entry point, with placeholders as in a Command; no
 	// Args for what the image says and, unless it is Literal, the input behind it. With Shell
-	// the line is run by /bin/sh of the image. Stdin is not there. Dir is the working directory in the image;
+	// it is one line, which an empty Entrypoint gives to /bin/sh of the image. Stdin is not there. Dir is the working directory in the image;
 	// empty for the image's own. Env is added to the image's.
 	Command Command
 	// Pending is how long it may wait for a node that has room. Zero means for ever.

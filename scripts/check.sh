@@ -5,7 +5,7 @@
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
 # QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, for
-# Azurite and versitygw, and for what the stand-in of Service Bus runs on.
+# Azurite and versitygw, for what the stand-in of Service Bus runs on, and for Kubernetes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -137,8 +137,19 @@ redis() {
 	debian redis-server
 }
 
+# kubernetes is what the tests of runner/container make a cluster of; without it they skip on
+# a laptop, and fail in CI. The first build takes minutes, later ones look whether it is
+# still the same.
+kubernetes() {
+	[[ -n ${CI:-} ]] || return 0
+	scripts/kube.sh install
+}
+
+# race leaves what needs a cluster to test-kube: it wants the machine for itself.
 race() {
-	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 20m ./...
+	local packages
+	mapfile -t packages < <(go list ./... | grep -v '/runner/container$')
+	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 20m "${packages[@]}"
 }
 
 limits() {
@@ -181,8 +192,10 @@ step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis
+step 'Kubernetes' kubernetes
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
+step 'containers on a Kubernetes of our own, with the race detector' make test-kube
 step 'process limits in a virtual machine (cgroup v2, v1, hybrid)' limits
 step 'crash harness, fresh seeds, 90 s each' harness
 step 'fuzz targets, 3000 inputs each' scripts/fuzz.sh 3000x

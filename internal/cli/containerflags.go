@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,11 +62,8 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, remote bool) (e
 	if k.entrypoint != "" {
 		to.Entrypoint = []string{k.entrypoint}
 	}
-	if c.Shell {
-		to.Entrypoint = slices.Concat(to.Entrypoint, []string{"-c"})
-		if k.entrypoint == "" {
-			to.Entrypoint = []string{"/bin/sh", "-c"}
-		}
+	if c.Shell && k.entrypoint != "" {
+		to.Entrypoint = append(to.Entrypoint, "-c")
 	}
 	job.Spec.Container = to
 	if err := job.Spec.Validate(); err != nil {

@@ -195,7 +195,7 @@ func commandOf(j *navvy.Job) string {
 func imageText(c *navvy.Container) string {
 	words := append([]string{c.Image}, c.Entrypoint...)
 	if c.Command.Shell {
-		return wordsText(append(words, "sh", "-c")) + " " + placeholder.Quote(c.Command.Args[0])
+		return wordsText(words) + " " + placeholder.Quote(c.Command.Args[0])
 	}
 	return wordsText(append(words, c.Command.Args...))
 }

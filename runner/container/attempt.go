@@ -69,9 +69,11 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	case errors.Is(err, errOthers):
 		a.part()
 		return nil
-	case err != nil:
+	case errors.Is(err, errGone) && pod != nil && !force:
+		return a.end(ctx, pod, nil) // somebody may have deleted the Job and left the pod
+	case err != nil && !errors.Is(err, errGone):
 		return err
-	case force && pod != nil:
+	case pod != nil && force:
 		return a.kill(ctx, pod)
 	}
 	return nil // a pod that the watch does not know yet is killed by Wait
@@ -87,8 +89,11 @@ func (a *attempt) part() {
 	}
 }
 
-// errOthers says that another attempt has the Job.
-var errOthers = errors.New("container: another attempt has its Job")
+// What has become of a Job that is to be removed: another attempt has it, or it is not there.
+var (
+	errOthers = errors.New("container: another attempt has its Job")
+	errGone   = errors.New("container: its Job is gone")
+)
 
 // remove deletes the Job if it is the attempt's. What the watch says is believed only as far
 // as the server confirms it: whoever takes a Job over changes it, and then it is not deleted.
@@ -99,30 +104,23 @@ func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) er
 			var err error
 			job, err = a.driver.get(ctx, a.name)
 			switch {
-			case apierrors.IsNotFound(err):
-				return nil
+			case apierrors.IsNotFound(err), err == nil && job.UID != a.uid:
+				return errGone
 			case err != nil:
 				return err
-			case job.UID != a.uid:
-				return nil
 			case job.Annotations[annotationAttempt] != a.task.Token:
 				return errOthers
 			}
 		}
 		err := a.driver.delete(ctx, job, how)
-		if !apierrors.IsConflict(err) {
-			return ignoreGone(err)
+		switch {
+		case apierrors.IsNotFound(err):
+			return errGone
+		case !apierrors.IsConflict(err):
+			return err
 		}
 		job = nil // it has changed
 	}
-}
-
-// ignoreGone is err, unless it says that what was to be deleted is gone.
-func ignoreGone(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
 }
 
 // atOnce is the shortest grace, in seconds: 0 would forget a pod before its node has ended it.
@@ -130,15 +128,20 @@ const atOnce = 1
 
 // kill deletes a pod without grace.
 func (a *attempt) kill(ctx context.Context, pod *corev1.Pod) error {
+	return a.end(ctx, pod, new(int64(atOnce)))
+}
+
+// end deletes a pod, with its own grace if none is given.
+func (a *attempt) end(ctx context.Context, pod *corev1.Pod, grace *int64) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := a.driver.cluster.pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: new(int64(atOnce)), Preconditions: &metav1.Preconditions{UID: &pod.UID},
+		GracePeriodSeconds: grace, Preconditions: &metav1.Preconditions{UID: &pod.UID},
 	})
-	if apierrors.IsConflict(err) {
-		return nil // another pod of that name
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // or another one of that name
 	}
-	return ignoreGone(err)
+	return err
 }
 
 // delete deletes a Job as it was seen; the error is a conflict if it has changed since.

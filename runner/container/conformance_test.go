@@ -23,13 +23,7 @@ func open(tb testing.TB, namespace string, o container.Options) *container.Drive
 		o.Kubeconfig = kubetest.Open(tb).Admin().Kubeconfig
 	}
 	o.Namespace = namespace
-	o.Render = func(t *driver.Task) ([]string, error) {
-		c := &t.Spec.Container.Command
-		if c.Shell {
-			return []string{"/bin/sh", "-c", c.Args[0]}, nil
-		}
-		return c.Args, nil
-	}
+	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
 	d, err := container.New(&o)
 	if err != nil {
 		tb.Fatal(err)

@@ -273,6 +273,17 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	return d.attempt(t, job), nil
 }
 
+// Why tells what the attempt with a token waits for before it runs, in the cluster's words;
+// empty if for nothing that is known. It asks nobody.
+func (d *Driver) Why(token string) string {
+	job := d.watch.ofToken(token)
+	if job == nil {
+		return ""
+	}
+	_, pod := d.watch.look(d.cluster.namespace, job.Name)
+	return whyWaiting(pod)
+}
+
 // Settle says that the result of an attempt is kept: its Job may go, some time later.
 func (d *Driver) Settle(ctx context.Context, token string) error {
 	if err := d.ready(ctx); err != nil {

@@ -3,6 +3,7 @@ package container
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 
@@ -63,9 +64,13 @@ func seconds(s float64) int64 { return max(1, int64(math.Ceil(s))) }
 // container makes the container itself.
 func (d *Driver) container(t *driver.Task, argv []string) corev1.Container {
 	c := t.Spec.Container
+	entrypoint := c.Entrypoint
+	if c.Command.Shell && len(entrypoint) == 0 {
+		entrypoint = []string{"/bin/sh", "-c"}
+	}
 	return corev1.Container{
 		Name: mainContainer, Image: c.Image, ImagePullPolicy: corev1.PullIfNotPresent,
-		Command: c.Entrypoint, Args: argv, WorkingDir: c.Command.Dir,
+		Command: entrypoint, Args: argv, WorkingDir: c.Command.Dir,
 		Env: environment(t), Resources: resources(t.Spec),
 		// What it says at its end is in its log.
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
@@ -160,9 +165,7 @@ func (d *Driver) override(pod *corev1.PodTemplateSpec, labels map[string]string)
 		return fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
 	}
 	pod.Spec.RestartPolicy = before.Spec.RestartPolicy
-	for name, value := range labels {
-		pod.Labels[name] = value
-	}
+	maps.Copy(pod.Labels, labels)
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == mainContainer {
 			own := &before.Spec.Containers[0]

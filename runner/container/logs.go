@@ -18,11 +18,12 @@ type follower struct {
 	to      io.Writer
 	dropped bool // nobody wants the rest
 
-	// Where we are: in the line number lines of those of the time at, of which length bytes
-	// have come. Times may be the same for several lines.
-	at     time.Time
-	lines  int
-	length int
+	// Where we are: behind so many lines of those at or after base, a whole second, in the order
+	// of the log, and so many bytes into the next. Times may be the same for several lines, and
+	// those of both streams of a program may be out of order by a little. last is the latest.
+	base, last time.Time
+	lines      int
+	length     int
 }
 
 // open opens the log with the lines of that time and later.
@@ -95,7 +96,7 @@ var errNoLog = errors.New("its log is gone")
 
 // stream copies one stream and returns how many bytes of it were new.
 func (f *follower) stream(ctx context.Context, open openLog, follow bool) (int64, error) {
-	body, err := open(ctx, f.at, follow)
+	body, err := open(ctx, f.base, follow)
 	if err != nil {
 		return 0, err
 	}
@@ -106,64 +107,60 @@ func (f *follower) stream(ctx context.Context, open openLog, follow bool) (int64
 // Lines of logs begin with a time of RFC 3339 and a space.
 const longestTime = 40
 
-// copy copies the lines of a stream that have not come before.
-func (f *follower) copy(r io.Reader) (int64, error) {
+// copy copies the lines of a stream that have not come before, and returns how many bytes of
+// them are new.
+func (f *follower) copy(r io.Reader) (copied int64, err error) {
 	in := bufio.NewReaderSize(r, 32<<10)
-	var (
-		copied int64
-		skip   = f.lines  // whole lines of the time f.at that have come
-		within = f.length // bytes of the line behind them that have come
-		since  = f.at
-	)
-	f.lines, f.length = 0, 0
+	skip, fresh := f.lines, false
 	for {
 		at, err := lineTime(in)
-		if errors.Is(err, io.EOF) {
-			f.restore(since, skip, within)
-			return copied, nil
-		}
 		if err != nil {
-			f.restore(since, skip, within)
-			return copied, err
+			return copied, ignoreEOF(err)
 		}
-		switch {
-		case at.Before(since):
-			_, err = f.line(in, -1)
-		case at.Equal(since) && skip > 0:
-			_, err = f.line(in, -1)
-			if skip--; err == nil {
-				f.at, f.lines = at, f.lines+1
+		if !fresh && (at.Before(f.base) || skip > 0 && !at.After(f.last)) {
+			if !at.Before(f.base) {
+				skip--
 			}
-		default:
-			if !at.Equal(f.at) {
-				f.at, f.lines = at, 0
+			if _, err := f.line(in, nil); err != nil {
+				return copied, ignoreEOF(err)
 			}
-			drop := 0
-			if at.Equal(since) {
-				drop = within
-			}
-			within = 0
-			var n int64
-			n, err = f.line(in, drop)
-			copied += n
-			if err == nil {
-				f.lines, f.length = f.lines+1, 0
-			}
+			continue
 		}
+		if fresh || at.After(f.last) {
+			f.length = 0 // not the line that we were in
+		}
+		fresh = true
+		n, err := f.next(in, at)
+		copied += n
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return copied, nil
-			}
-			return copied, err
+			return copied, ignoreEOF(err)
 		}
 	}
 }
 
-// restore goes back to where we were, if the stream has ended before it came there.
-func (f *follower) restore(since time.Time, skip, within int) {
-	if f.at.Equal(since) {
-		f.lines, f.length = f.lines+skip, max(f.length, within)
+// next copies the line of that time, from where we are in it.
+func (f *follower) next(in *bufio.Reader, at time.Time) (copied int64, err error) {
+	if second := at.Truncate(time.Second); second.After(f.base) {
+		f.base, f.lines = second, 0
 	}
+	if at.After(f.last) {
+		f.last = at
+	}
+	copied, err = f.line(in, &f.length)
+	if at.Before(f.base) || err == nil {
+		f.length = 0
+	}
+	if err == nil && !at.Before(f.base) {
+		f.lines++
+	}
+	return copied, err
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // lineTime reads the time that a line begins with.
@@ -190,15 +187,16 @@ func lineTime(in *bufio.Reader) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("log: a line begins with %q and no time", bytes.TrimRight(text[:], "\x00"))
 }
 
-// line copies the rest of a line, less its first drop bytes; nothing if drop is negative.
-// io.EOF says that it has no end yet.
-func (f *follower) line(in *bufio.Reader, drop int) (copied int64, err error) {
+// line copies the rest of a line, less the bytes of it that have come, which it counts on; or
+// nothing if have is nil. io.EOF says that it has no end yet.
+func (f *follower) line(in *bufio.Reader, have *int) (copied int64, err error) {
+	read := 0
 	for {
 		piece, err := in.ReadSlice('\n')
-		if drop >= 0 {
-			f.length += len(piece)
-			fresh := piece[min(drop, len(piece)):]
-			drop -= len(piece) - len(fresh)
+		if have != nil {
+			fresh := piece[min(max(*have-read, 0), len(piece)):]
+			read += len(piece)
+			*have = max(*have, read)
 			copied += int64(len(fresh))
 			f.write(fresh)
 		}

@@ -54,17 +54,7 @@ func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.D
 		return nil, 0 // its pod is on its way out, as we asked
 	}
 	if v := ended(job, pod); v != nil {
-		if t != nil || w.gone || over(pod) {
-			return v, 0
-		}
-		if v.away == "" {
-			return nil, 0
-		}
-		left := requested(pod).Add(grace(pod) + lostAfter).Sub(w.now)
-		if left <= 0 {
-			return v, 0
-		}
-		return nil, left
+		return leaving(v, pod, t != nil || w.gone || over(pod), w.now)
 	}
 	switch {
 	case t != nil:
@@ -75,6 +65,21 @@ func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.D
 		return without(job), 0
 	}
 	return waiting(pod, w)
+}
+
+// leaving is what comes of a pod that somebody ends, once nothing of it runs; or once its node
+// has been silent for so long that it is lost.
+func leaving(v *verdict, pod *corev1.Pod, over bool, now time.Time) (*verdict, time.Duration) {
+	if over {
+		return v, 0
+	}
+	if v.away == "" {
+		return nil, 0
+	}
+	if left := requested(pod).Add(grace(pod) + lostAfter).Sub(now); left > 0 {
+		return nil, left
+	}
+	return v, 0
 }
 
 // over tells whether nothing of a pod runs any more.

@@ -61,18 +61,22 @@ type waiter struct {
 // look looks at the Job once more.
 func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	job, pod := w.attempt.look()
-	if job == nil && !w.seen && pod == nil {
-		return w.unseen(ctx)
+	if pod != nil {
+		w.pod = pod
+	} else if last := w.driver.watch.lastPod(w.name, w.uid); last != nil {
+		w.pod = last
 	}
-	w.seen = true
-	if job == nil && pod == nil {
+	switch {
+	case job == nil && pod == nil && w.pod == nil && !w.seen:
+		return w.unseen(ctx)
+	case job == nil && pod == nil:
 		return w.gone(), 0
 	}
+	w.seen = true
 	view := w.view(pod)
 	if pod == nil {
 		pod = w.pod
 	} else {
-		w.pod = pod
 		w.follow(ctx, pod)
 	}
 	return judge(job, pod, view)
@@ -143,15 +147,15 @@ func (w *waiter) wasStopped() bool {
 	return w.stopped
 }
 
-// gone is how an attempt ended whose Job is not there any more.
+// gone is how an attempt ended whose Job is not there any more, nor its pod.
 func (w *waiter) gone() *verdict {
-	if w.wasStopped() {
-		return refused(navvy.ReasonStopped, "stopped")
-	}
 	if w.pod != nil {
-		if v := ended(nil, w.pod); v != nil {
+		if v, _ := judge(nil, w.pod, w.view(nil)); v != nil {
 			return v
 		}
+	}
+	if w.wasStopped() {
+		return refused(navvy.ReasonStopped, "stopped")
 	}
 	return refused(navvy.ReasonDeleted, "somebody else deleted its Job %s", w.name)
 }
@@ -231,7 +235,7 @@ func (w *waiter) conclude(ctx context.Context, v *verdict) (driver.End, error) {
 // lose removes a Job that has come to nothing, so that the next attempt at its task, whose
 // name is the same, makes another. A pod on a lost node must not keep it.
 func (w *waiter) lose(ctx context.Context, why error) error {
-	if err := w.remove(ctx, metav1.DeletePropagationBackground); err != nil && !errors.Is(err, errOthers) {
+	if err := w.remove(ctx, metav1.DeletePropagationBackground); err != nil && !errors.Is(err, errOthers) && !errors.Is(err, errGone) {
 		return errors.Join(why, err)
 	}
 	return why

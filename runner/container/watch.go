@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/tools/cache"
@@ -24,6 +25,7 @@ type watcher struct {
 
 	mu      sync.Mutex
 	waiting map[string]map[chan struct{}]bool // by name of the Job: who is told of changes
+	last    map[string]*corev1.Pod            // by name of the Job, while somebody waits: its pod as it was when it went
 }
 
 // The indexes of what is kept.
@@ -34,7 +36,7 @@ const (
 
 func newWatcher(c *cluster, instance string) (*watcher, error) {
 	selector := labels.SelectorFromSet(labels.Set{labelManagedBy: managedBy, labelInstance: instance}).String()
-	w := &watcher{waiting: map[string]map[chan struct{}]bool{}}
+	w := &watcher{waiting: map[string]map[chan struct{}]bool{}, last: map[string]*corev1.Pod{}}
 	w.jobs = informer(c.jobs, &batchv1.Job{}, selector, cache.Indexers{byToken: tokenOf})
 	w.pods = informer(c.pods, &corev1.Pod{}, selector, cache.Indexers{byJob: jobOf})
 	for informer, name := range map[cache.SharedIndexInformer]func(metav1.Object) string{
@@ -43,7 +45,7 @@ func newWatcher(c *cluster, instance string) (*watcher, error) {
 	} {
 		tell := func(o any) { w.changed(name, o) }
 		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: tell, UpdateFunc: func(_, o any) { tell(o) }, DeleteFunc: tell,
+			AddFunc: tell, UpdateFunc: func(_, o any) { tell(o) }, DeleteFunc: func(o any) { w.deleted(o); tell(o) },
 		})
 		if err == nil {
 			err = informer.SetTransform(slim)
@@ -108,6 +110,34 @@ func (w *watcher) synced(ctx context.Context) error {
 	return fmt.Errorf("kubernetes: the cluster has not told of its Jobs: %w", navvy.ErrUnavailable)
 }
 
+// deleted keeps a pod that went for whoever waits for its end, and might look too late.
+func (w *watcher) deleted(o any) {
+	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = gone.Obj
+	}
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if name := pod.Labels[jobNameLabel]; w.waiting[name] != nil {
+		w.last[name] = pod
+	}
+}
+
+// lastPod is the last pod that went of the Job of a name and uid while somebody waited for it;
+// nil if none did.
+func (w *watcher) lastPod(name string, uid types.UID) *corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pod := w.last[name]
+	if pod == nil || metav1.GetControllerOf(pod) == nil || metav1.GetControllerOf(pod).UID != uid {
+		return nil
+	}
+	return pod
+}
+
 // changed tells those who wait for a Job.
 func (w *watcher) changed(name func(metav1.Object) string, o any) {
 	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
@@ -142,6 +172,7 @@ func (w *watcher) follow(name string) (changed <-chan struct{}, stop func()) {
 		defer w.mu.Unlock()
 		if delete(w.waiting[name], c); len(w.waiting[name]) == 0 {
 			delete(w.waiting, name)
+			delete(w.last, name)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func testMany(t *testing.T, h Harness) {
 	var all, begun sync.WaitGroup
 	begun.Add(h.Many)
 	for i := range h.Many {
-		work := Work{Stdout: strconv.Itoa(i), Hang: true, OnStop: i%3 + 1}
+		work := Work{Stdout: strconv.Itoa(i) + "\n", Hang: true, OnStop: i%3 + 1}
 		if _, ok := h.Spec(work); !ok {
 			work = Work{}
 		}

@@ -75,18 +75,23 @@ func (a *API) close() { a.client.CloseIdleConnections() }
 func (c *Cluster) Admin() *API { return c.admin }
 
 // Do calls the API: method and path, with an object in YAML or JSON, or nothing; its answer is
-// decoded into v, unless that is nil.
+// decoded into v, unless that is nil. A patch is a list of operations, or what is to be merged.
 func (a *API) Do(ctx context.Context, method, path, object string, v any) error {
-	body, err := yaml.YAMLToJSON([]byte(object))
-	if err != nil {
-		return err
+	var body []byte
+	if object != "" {
+		var err error
+		if body, err = yaml.YAMLToJSON([]byte(object)); err != nil {
+			return err
+		}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, a.url+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if method == http.MethodPatch {
+	if method == http.MethodPatch && bytes.HasPrefix(body, []byte("[")) {
+		request.Header.Set("Content-Type", "application/json-patch+json")
+	} else if method == http.MethodPatch {
 		request.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	answer, err := a.client.Do(request)
@@ -155,7 +160,7 @@ func (c *Cluster) nodeReady(ctx context.Context) error {
 		}
 	}
 	for {
-		err := c.admin.Do(ctx, http.MethodGet, "/api/v1/nodes/"+nodeName, "", &node)
+		err := c.admin.Do(ctx, http.MethodGet, "/api/v1/nodes/"+Node, "", &node)
 		for _, condition := range node.Status.Conditions {
 			if condition.Type == "Ready" && condition.Status == "True" {
 				return nil

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func hierarchies() ([]string, error) {
 	}
 	var list []string
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup" && filepath.Dir(f[1]) == cgroups {
+		if f := strings.Fields(line); len(f) > 2 && strings.HasPrefix(f[2], "cgroup") && filepath.Dir(f[1]) == cgroups {
 			list = append(list, f[1])
 		}
 	}
@@ -130,9 +131,9 @@ func removeTree(group string) error {
 		return nil
 	})
 	var first error
-	for i := len(dirs) - 1; i >= 0; i-- {
-		if err := unix.Rmdir(dirs[i]); err != nil && !errors.Is(err, unix.ENOENT) && first == nil {
-			first = fmt.Errorf("remove %s: %w", dirs[i], err)
+	for _, dir := range slices.Backward(dirs) {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) && first == nil {
+			first = fmt.Errorf("remove %s: %w", dir, err)
 		}
 	}
 	return first

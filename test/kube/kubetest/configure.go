@@ -41,8 +41,7 @@ disabled_plugins = ["io.containerd.internal.v1.restart"]
         SystemdCgroup = false
 `
 
-// kubeletConfig evicts nothing for want of room on this machine, and rotates logs early, so
-// that tests see it.
+// kubeletConfig evicts nothing for want of room on this machine. Logs are rotated as everywhere.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: ` + nodeIP + `
@@ -51,8 +50,8 @@ readOnlyPort: 0
 healthzPort: 10248
 authentication: {anonymous: {enabled: false}, webhook: {enabled: false}, x509: {clientCAFile: "@DIR@/ca.crt"}}
 authorization: {mode: AlwaysAllow}
-tlsCertFile: "@DIR@/system:node:` + nodeName + `.crt"
-tlsPrivateKeyFile: "@DIR@/system:node:` + nodeName + `.key"
+tlsCertFile: "@DIR@/system:node:` + Node + `.crt"
+tlsPrivateKeyFile: "@DIR@/system:node:` + Node + `.key"
 containerRuntimeEndpoint: unix://` + containerdSocket + `
 cgroupDriver: cgroupfs
 cgroupRoot: /@CGROUP@
@@ -69,8 +68,6 @@ registerNode: true
 maxPods: 110
 evictionHard: {memory.available: 1Mi, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%}
 imageGCHighThresholdPercent: 100
-containerLogMaxSize: 5Mi
-containerLogMonitorInterval: 3s
 nodeStatusUpdateFrequency: 5s
 `
 
@@ -145,7 +142,7 @@ func parts(dir, kubebox string) []part {
 			"--kube-api-qps=1000", "--kube-api-burst=2000"), ""},
 		{"containerd", []string{"containerd", "--config", at("containerd.toml")}, containerdSocket},
 		{"ctr", []string{"ctr", "-a", containerdSocket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", at("images.tar")}, ends},
-		{"kubelet", of("kubelet", "--config="+at("kubelet.yaml"), client(nodeUser), "--hostname-override="+nodeName,
+		{"kubelet", of("kubelet", "--config="+at("kubelet.yaml"), client(nodeUser), "--hostname-override="+Node,
 			"--node-ip="+nodeIP, "--root-dir="+at("kubelet"), "--cert-dir="+at("kubelet-pki")), "http://127.0.0.1:10248/healthz"},
 	}
 }

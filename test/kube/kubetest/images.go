@@ -88,7 +88,7 @@ func busyboxLayer() ([]byte, error) {
 	if err := add(w, &tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0:root:/:/bin/sh\n")); err != nil {
 		return nil, err
 	}
-	for _, name := range strings.Fields(string(list)) {
+	for name := range strings.FieldsSeq(string(list)) {
 		if name == "busybox" {
 			continue
 		}

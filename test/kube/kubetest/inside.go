@@ -268,7 +268,7 @@ func environment() []string {
 }
 
 func lookPath(name string) (string, error) {
-	for _, dir := range strings.Split("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ":") {
+	for dir := range strings.SplitSeq("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ":") {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
@@ -317,8 +317,15 @@ func (f *first) stop(name string) error {
 	return nil
 }
 
-// end kills all that the cluster is, and removes its control groups.
+// end kills all that the cluster is, and removes its control groups and its directory.
 func (f *first) end() error {
 	_ = unix.Kill(-1, unix.SIGKILL) // all of this namespace but this process
-	return removeGroups(cgroupName(f.dir))
+	err := removeGroups(cgroupName(f.dir))
+	text, _ := os.ReadFile("/proc/self/mounts")
+	for line := range strings.Lines(string(text)) {
+		if at := strings.Fields(line)[1]; strings.HasPrefix(at, f.dir+"/") {
+			_ = unix.Unmount(at, unix.MNT_DETACH) // those below go with it
+		}
+	}
+	return errors.Join(err, os.RemoveAll(f.dir))
 }

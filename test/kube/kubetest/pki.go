@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -24,8 +25,9 @@ type authority struct {
 
 // Where the programs of a cluster listen, in its own network.
 const (
-	nodeIP    = "198.18.0.1" // of a range that is for such things; a node's may not be loopback
-	nodeName  = "node0"
+	nodeIP = "198.18.0.1" // of a range that is for such things; a node's may not be loopback
+	// Node is the name of the real node.
+	Node      = "node0"
 	apiserver = "127.0.0.1:6443"
 	serviceIP = "10.0.0.1"
 )
@@ -62,7 +64,7 @@ func newAuthority(dir string) (*authority, error) {
 	return a, a.signer("accounts.key")
 }
 
-const nodeUser = "system:node:" + nodeName
+const nodeUser = "system:node:" + Node
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
@@ -105,7 +107,7 @@ func (a *authority) issue(user, group string) error {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: user},
 		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"localhost", nodeName, "kubernetes.default.svc"},
+		DNSNames:    []string{"localhost", Node, "kubernetes.default.svc"},
 		IPAddresses: []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(nodeIP), net.ParseIP(serviceIP)},
 	}
 	if group != "" {
@@ -118,14 +120,19 @@ func (a *authority) issue(user, group string) error {
 	return a.write(user+".crt", "CERTIFICATE", der)
 }
 
-// kubeconfig writes the configuration with which a user calls the API at a URL.
+// kubeconfig writes the configuration with which a user calls the API at a URL. It holds the
+// key itself: client-go watches files for ever.
 func (a *authority) kubeconfig(user, url string) error {
-	text := fmt.Sprintf(`apiVersion: v1
-kind: Config
-clusters: [{name: test, cluster: {server: %q, certificate-authority: %q}}]
-users: [{name: me, user: {client-certificate: %q, client-key: %q}}]
-contexts: [{name: test, context: {cluster: test, user: me}}]
-current-context: test
-`, url, a.path("ca.crt"), a.path(user+".crt"), a.path(user+".key"))
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: test, cluster: {server: %q, certificate-authority: %q}}]\n", url, a.path("ca.crt"))
+	var data [2]string
+	for i, name := range []string{user + ".crt", user + ".key"} {
+		b, err := os.ReadFile(a.path(name))
+		if err != nil {
+			return err
+		}
+		data[i] = base64.StdEncoding.EncodeToString(b)
+	}
+	text += fmt.Sprintf("users: [{name: me, user: {client-certificate-data: %s, client-key-data: %s}}]\n", data[0], data[1])
+	text += "contexts: [{name: test, context: {cluster: test, user: me}}]\ncurrent-context: test\n"
 	return os.WriteFile(a.path(user+".kubeconfig"), []byte(text), 0o600)
 }

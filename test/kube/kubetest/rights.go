@@ -1,0 +1,32 @@
+package kubetest
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// Grant gives a user rights in a namespace: verbs by GROUP/RESOURCE, as in "batch/jobs" or
+// "/pods/log".
+func (c *Cluster) Grant(t testing.TB, namespace, user string, rights map[string][]string) {
+	t.Helper()
+	var rules strings.Builder
+	for what, verbs := range rights {
+		group, resource, _ := strings.Cut(what, "/")
+		fmt.Fprintf(&rules, "- {apiGroups: [%q], resources: [%q], verbs: [%s]}\n", group, resource, `"`+strings.Join(verbs, `", "`)+`"`)
+	}
+	const rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/"
+	c.admin.Must(t, http.MethodPost, rbac+namespace+"/roles", "metadata: {name: "+user+"}\nrules:\n"+rules.String(), nil)
+	c.admin.Must(t, http.MethodPost, rbac+namespace+"/rolebindings", `
+metadata: {name: `+user+`}
+subjects: [{kind: User, name: `+user+`, apiGroup: rbac.authorization.k8s.io}]
+roleRef: {kind: Role, name: `+user+`, apiGroup: rbac.authorization.k8s.io}
+`, nil)
+}
+
+// User makes a user without rights of its own and returns its kubeconfig.
+func (c *Cluster) User(t testing.TB, name string) string {
+	t.Helper()
+	return c.Through(t, c.proxy, name, "").Kubeconfig
+}
