@@ -37,6 +37,14 @@ func (f *claimsFlags) given() string {
 	return ""
 }
 
+// unused refuses the flags with a queue that is not a broker's.
+func (f *claimsFlags) unused() error {
+	if given := f.given(); given != "" {
+		return usagef("%s goes with the URL of a broker's queue", given)
+	}
+	return nil
+}
+
 // largeBodies is an open place for large bodies; nil for none.
 type largeBodies struct {
 	place *claims.Place
