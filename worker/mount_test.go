@@ -119,3 +119,36 @@ func TestMounts(t *testing.T) {
 		t.Error("a folder with nothing in it is mounted")
 	}
 }
+
+// Folders in one another, and files in them, are refused wherever the task runs: what they
+// would be depends on that. Beside one another they are found.
+func TestMountsApart(t *testing.T) {
+	t.Parallel()
+	find := func(_, folder string) (string, error) { return "/share/" + folder, nil }
+	for _, o := range []Options{{}, {ShareFolder: find}, {ShareFolder: find, SingleOwner: "ann"}} {
+		for _, c := range []struct {
+			mounts []navvy.StagedFolder
+			in     []navvy.StagedInput
+			fine   bool
+		}{
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "d/e"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/e/f"}, {From: "b", To: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "./d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "{}/e"}, {From: "c", To: "x"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}}, in: []navvy.StagedInput{{From: "f", To: "d/f"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}}, in: []navvy.StagedInput{{From: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/{}"}}, in: []navvy.StagedInput{{From: "f", To: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "{}"}}, in: []navvy.StagedInput{{From: "x/f"}}},
+			{mounts: []navvy.StagedFolder{{From: "a"}, {From: "a/b", To: "b"}, {From: "a", To: "ab"}}, in: []navvy.StagedInput{{From: "a.b"}, {From: "a/c", To: "c/a"}}, fine: true},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/e"}, {From: "b", To: "d/f"}}, in: []navvy.StagedInput{{From: "g", To: "d/g"}}, fine: true},
+		} {
+			spec := mounting(c.mounts...)
+			spec.Stage.In = c.in
+			_, err := stagerAt(t, &listing{files: 1}, o, spec).Mounts(t.Context())
+			refusal, ok := errors.AsType[*driver.Refusal](err)
+			if c.fine && err != nil || !c.fine && (!ok || refusal.Reason != navvy.ReasonInput) {
+				t.Errorf("%+v: %v", spec.Stage, err)
+			}
+		}
+	}
+}
