@@ -122,12 +122,33 @@ func (s *stager) share(ctx context.Context, f *folder) (dir string, err error) {
 	if len(files) == 0 {
 		return "", s.missing(f)
 	}
-	dir, err = find(s.job.Owner, strings.TrimSuffix(f.prefix(), "/"))
-	if err != nil {
+	dir, err = find(s.worker.shareID(), s.job.Owner, strings.TrimSuffix(f.prefix(), "/"))
+	if errors.Is(err, navvy.ErrConflict) {
+		s.worker.doubt(err)
+		return "", nil
+	} else if err != nil {
 		s.worker.log.Warn("a folder is not where this worker has the share, and is copied", "folder", f.String(), "owner", s.job.Owner, "error", err)
 		return "", nil
 	}
 	return dir, nil
+}
+
+// shareID is what the server says that its share is known by.
+func (w *Worker) shareID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.share
+}
+
+// doubt says, once in a session, that this worker has another share than the server.
+func (w *Worker) doubt(err error) {
+	w.mu.Lock()
+	said := w.doubted
+	w.doubted = true
+	w.mu.Unlock()
+	if !said {
+		w.log.Warn("this worker does not have the server's share, and copies what tasks are to find", "error", err)
+	}
 }
 
 func (s *stager) missing(f *folder) error {
