@@ -15,6 +15,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
 	"github.com/navvy-run/navvy/worker"
@@ -88,7 +89,10 @@ const engineShare = "engine:"
 func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Share, error) {
 	return func(ctx context.Context, eng *engine.Engine) (*share.Share, error) {
 		there := false
-		err := eng.Files().Scan(ctx, "", "", func(*engine.File) error {
+		err := eng.Files().Scan(ctx, "", "", func(f *engine.File) error {
+			if f.Name == server.ShareIDFile {
+				return nil
+			}
 			there = true
 			return engine.ErrStop
 		})

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	memorystore "github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/server"
 )
 
 // With a store elsewhere the files of owners are there, unless they are here already, and
@@ -36,6 +38,10 @@ func TestFilesWithStore(t *testing.T) {
 	}{
 		{func() error { return nil }, "engine"},
 		{func() error { return os.MkdirAll(filepath.Join(here, ".navvy", "tmp"), 0o700) }, "engine"},
+		{func() error { // which every server writes, and which is no owner's
+			_, err := holder.EngineShare(eng).Put(t.Context(), server.ShareIDFile, strings.NewReader("x"), nil)
+			return errors.Join(err, os.WriteFile(filepath.Join(here, server.ShareIDFile), nil, 0o600))
+		}, "engine"},
 		{func() error { return os.MkdirAll(filepath.Join(here, "files", "ann"), 0o700) }, here},
 		{func() error {
 			s := holder.EngineShare(eng)
