@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -84,7 +85,8 @@ const engineShare = "engine:"
 
 // withStore opens the files of a server whose store is elsewhere, if nobody says where they
 // are: they are there, too, so that nothing depends on this machine's disk, unless an earlier
-// server has kept them here, and none there.
+// server has kept them here, and none there. Where both places have some, either choice would
+// hide what jobs in the queue wait for: it is left to who starts the server.
 func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Share, error) {
 	return func(ctx context.Context, eng *engine.Engine) (*share.Share, error) {
 		there := false
@@ -99,11 +101,22 @@ func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Sh
 		if err2 != nil {
 			return nil, err2
 		}
-		if here && !there && err == nil {
+		there = there || err != nil
+		switch {
+		case here && there:
+			return nil, inBoth(holder.ShareDir(dir.Path()))
+		case here:
 			return dir.OpenShare()
 		}
 		return holder.EngineShare(eng), nil
 	}
+}
+
+// inBoth says that files of owners are in a directory and in the store.
+func inBoth(path string) error {
+	at := &url.URL{Scheme: "file", Path: path}
+	return withHint(fmt.Errorf("there are files of owners in %s and in the store; those of one place only would be seen: %w", path, navvy.ErrConflict),
+		"say which: --share %s for those in the store, or --share %s; docs/share.md says how to move the others, and that directory away", engineShare, at)
 }
 
 // ErrorCode tells of what kind an error is.

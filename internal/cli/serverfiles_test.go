@@ -1,18 +1,20 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine"
 	memorystore "github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/internal/holder"
 )
 
-// With a store elsewhere the files of owners are there, unless they are here already, and
-// what comes here later does not hide those that are there.
+// With a store elsewhere the files of owners are there, unless they are here already; where
+// both places have some nothing starts, and nothing is hidden.
 func TestFilesWithStore(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
@@ -41,12 +43,20 @@ func TestFilesWithStore(t *testing.T) {
 			s := holder.EngineShare(eng)
 			_, err := s.Put(t.Context(), "files/ann/a", strings.NewReader("x"), nil)
 			return err
-		}, "engine"},
+		}, ""},
+		{func() error { return os.Rename(here, here+".old") }, "engine"},
 	} {
 		if err := step.before(); err != nil {
 			t.Fatal(err)
 		}
 		s, err := withStore(dir)(t.Context(), eng)
+		if step.want == "" {
+			hint, _ := errors.AsType[*hintError](err)
+			if !errors.Is(err, navvy.ErrConflict) || !strings.Contains(err.Error(), here) || hint == nil || !strings.Contains(hint.hint, "--share engine: ") || !strings.Contains(hint.hint, "--share file://"+here+";") {
+				t.Errorf("with files in both: %v", err)
+			}
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
