@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -102,14 +103,43 @@ func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Sh
 			return nil, err2
 		}
 		there = there || err != nil
-		switch {
-		case here && there:
-			return nil, inBoth(holder.ShareDir(dir.Path()))
-		case here:
+		at := holder.ShareDir(dir.Path())
+		if here && there {
+			return nil, inBoth(at)
+		}
+		if err := keepAt(ctx, eng.Registry(), at, here, there); err != nil {
+			return nil, err
+		}
+		if here {
 			return dir.OpenShare()
 		}
 		return holder.EngineShare(eng), nil
 	}
+}
+
+// keepAt has the store remember that the directory at keeps files of owners, if it does, so
+// that a server on another machine does not take them for none, and forget what is over.
+func keepAt(ctx context.Context, reg engine.Registry, at string, here, there bool) error {
+	const name = "directory"
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	at += " on " + host
+	entry, err := reg.Get(ctx, engine.KindFilesAt, name)
+	known := string(entry.Value)
+	switch {
+	case err != nil && !errors.Is(err, navvy.ErrNotFound):
+		return err
+	case here && known != at:
+		return reg.Set(ctx, engine.KindFilesAt, name, []byte(at), nil)
+	case here || known == "":
+		return nil
+	case !there && known != at:
+		return withHint(fmt.Errorf("the server's last start left files of owners in %s, which are not here; jobs may wait for them: %w", known, navvy.ErrConflict),
+			"start it there; or with --share %s until there are files in the store, or --share URL, and those are not seen before they are moved (docs/share.md)", engineShare)
+	}
+	return reg.Delete(ctx, engine.KindFilesAt, name)
 }
 
 // inBoth says that files of owners are in a directory and in the store.
