@@ -64,6 +64,26 @@ func (a *app) openClaims(ctx context.Context, f *claimsFlags, urls ...string) (*
 	return a.openPlace(ctx, f)
 }
 
+// serverPlace is openPlace for a server. Its own files are no place for it: it would open
+// them before it holds its data directory, and who else is at the queue does not reach them.
+func (a *app) serverPlace(ctx context.Context, f *claimsFlags) (*largeBodies, error) {
+	at, given := f.place, "--claims"
+	if at == "" {
+		at, given = a.env(claimsVariable), claimsVariable
+	}
+	if p, err := place.Parse(at); err == nil && p.URL == "" && p.Name == defaultShare {
+		file, err := a.loadShares()
+		if err == nil && file.Shares[defaultShare].URL == "" {
+			err = withHint(usagef("%s %s: the files of owners are no place for large bodies, which all at the queue have to reach", given, at),
+				"give them a place of their own, such as s3://BUCKET/FOLDER or file:///DIR, or share://NAME/FOLDER after navvy share add NAME URL")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a.openPlace(ctx, f)
+}
+
 // openPlace opens the place that is given, for whatever queues; nil if there is none.
 func (a *app) openPlace(ctx context.Context, f *claimsFlags) (*largeBodies, error) {
 	at := cmp.Or(f.place, a.env(claimsVariable))

@@ -237,7 +237,10 @@ func (a *app) redriveBroker(ctx context.Context, url string, ids []string) error
 		if q != nil {
 			err = r.run(ctx)
 		}
-		a.say("%d dead letters are sent again", len(r.done))
+		a.say("%d dead letters are sent again", r.n)
+		if r.stopped {
+			a.say("there may be more: they cannot be counted, and an id came twice; call it again for the rest")
+		}
 		if missing := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return r.done[id] }); err == nil && len(missing) > 0 {
 			err = withHint(fmt.Errorf("%s has no dead letter %s: %w", redacted(url), missing[0], navvy.ErrNotFound), "navvy queue dlq lists the dead letters")
 		}
@@ -248,9 +251,12 @@ func (a *app) redriveBroker(ctx context.Context, url string, ids []string) error
 // redriving is a call of queue redrive.
 type redriving struct {
 	q    *queue.Queue
-	ids  []string // empty for all
-	done map[string]bool
-	held []*queue.Lease // not to be sent, given back at the end
+	ids  []string        // empty for all
+	n    int             // that are sent
+	done map[string]bool // their ids; several messages may have one
+	held []*queue.Lease  // not to be sent, given back at the end
+	// stopped says that all were asked for, and that it ended at an id that it had sent.
+	stopped bool
 }
 
 func (r *redriving) run(ctx context.Context) error {
@@ -261,24 +267,31 @@ func (r *redriving) run(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (count.Waiting <= 0 || seen < count.Waiting) && len(r.held) < redriveHeld; seen++ {
+	counted := count.Waiting > 0
+	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (!counted || seen < count.Waiting) && len(r.held) < redriveHeld; seen++ {
 		l, err := next(ctx, r.q)
 		switch {
 		case l == nil || err != nil:
 			return err
-		case r.done[l.ID()]: // it has failed again already
-			r.held = append(r.held, l)
-			return nil
-		case len(r.ids) > 0 && !slices.Contains(r.ids, l.ID()):
+		case !r.wants(l.ID()):
 			r.held = append(r.held, l)
 			continue
+		case !counted && r.done[l.ID()]: // it may have failed again already
+			r.held, r.stopped = append(r.held, l), true
+			return nil
 		}
 		if err := l.Redrive(ctx); err != nil {
 			return err
 		}
+		r.n++
 		r.done[l.ID()] = true
 	}
 	return nil
+}
+
+// wants tells whether a dead letter of this id is to be sent: of those that are named one each.
+func (r *redriving) wants(id string) bool {
+	return len(r.ids) == 0 || slices.Contains(r.ids, id) && !r.done[id]
 }
 
 func (r *redriving) giveBack(ctx context.Context) {
