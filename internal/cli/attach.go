@@ -292,7 +292,7 @@ func (at *attachment) printAll(ctx context.Context, c *conn) error {
 }
 
 // printBatch prints answers that came together: each when its files are here, unless it was
-// printed before.
+// printed before. One whose files cannot be here is for who resumes.
 func (at *attachment) printBatch(ctx context.Context, batch []client.Answer) error {
 	if at.returns == nil || at.all {
 		if err := at.printer.batch(ctx, batch); err != nil {
@@ -301,8 +301,12 @@ func (at *attachment) printBatch(ctx context.Context, batch []client.Answer) err
 		return at.printer.keepSoon(ctx)
 	}
 	for i := range batch {
-		if err := at.returns.await(ctx, batch[i].Task.Index); err != nil {
+		here, err := at.returns.await(ctx, batch[i].Task.Index)
+		if err != nil {
 			return err
+		}
+		if !here {
+			continue // it comes with resume
 		}
 		if err := at.printer.batch(ctx, batch[i:i+1]); err != nil {
 			return err
