@@ -37,10 +37,14 @@ type Submission struct {
 // has used its idempotency key before. If the owner has another job for which files are
 // copied under the same name (see navvy.Stage), it is ErrConflict.
 func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	s, id, err := e.Begin(ctx, job, stream)
+	if err != nil {
+		return nil, id, err // an earlier one with its key needs no room
+	}
 	if err := e.Room(); err != nil {
 		return nil, "", err
 	}
-	return e.Begin(ctx, job, stream)
+	return s, id, nil
 }
 
 // Begin is Submit without a look at the disk, which SealAll and Seal take as well: for
