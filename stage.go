@@ -14,7 +14,9 @@ type Stage struct {
 	Out []StagedOutput
 	// Transfer names what whoever waits for the job copies for it: files of theirs under
 	// TransferFolder before it begins, and what tasks leave under ReturnFolder to them. It is
-	// of up to 64 lower-case letters and digits. Empty if nothing is copied.
+	// of up to 64 lower-case letters and digits. No two jobs of an owner have the same one,
+	// until what was copied for the first is gone with it: that is ErrConflict. Empty if
+	// nothing is copied.
 	Transfer string
 	// Cleanup says that both folders are removed by whoever waits for the job, once all tasks
 	// have succeeded and all that they left was copied.

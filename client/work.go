@@ -72,6 +72,9 @@ type Welcome struct {
 	Lease     time.Duration // how long a lease lasts without a heartbeat; 0 if as long as the session
 	Heartbeat time.Duration // how often to say Alive; 0 for never
 	Idle      time.Duration // how often, while the worker has no attempt
+	// Share is what the file share-id at the top of the server's share holds; empty if the
+	// server does not say.
+	Share string
 }
 
 // AttemptRef names an attempt wherever it is.
@@ -163,7 +166,8 @@ func (w *Workers) Work(ctx context.Context, info WorkerInfo) (*Session, error) {
 	welcome := m.GetWelcome()
 	return &Session{stream: stream, Welcome: Welcome{
 		Name: welcome.GetName(), Lease: welcome.GetLease().AsDuration(), Heartbeat: welcome.GetHeartbeat().AsDuration(),
-		Idle: max(welcome.GetHeartbeat().AsDuration(), welcome.GetIdleHeartbeat().AsDuration()),
+		Share: welcome.GetShare(),
+		Idle:  max(welcome.GetHeartbeat().AsDuration(), welcome.GetIdleHeartbeat().AsDuration()),
 	}}, nil
 }
 

@@ -217,14 +217,23 @@ func TestACutStreamIsHeld(t *testing.T) {
 
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	e := open(t, newStore(t))
+	store := &smallDisk{Store: newStore(t)}
+	store.free.Store(1 << 40)
+	e := open(t, store)
 	job := noop
 	job.IdempotencyKey = "once"
 	first := submit(t, e, job, 1)
-	_, id, err := e.Submit(t.Context(), job, false)
-	if !errors.Is(err, navvy.ErrExists) || id != first.ID {
-		t.Fatalf("got %s, %v, want %s and ErrExists", id, err, first.ID)
+	for _, free := range []uint64{1 << 40, 0} { // who asks for the first job takes no room
+		store.free.Store(free)
+		_, id, err := e.Submit(t.Context(), job, false)
+		if !errors.Is(err, navvy.ErrExists) || id != first.ID {
+			t.Fatalf("%d bytes are free: got %s, %v, want %s and ErrExists", free, id, err, first.ID)
+		}
 	}
+	if _, id, err := e.Submit(t.Context(), noop, false); !errors.Is(err, navvy.ErrExhausted) || id != "" {
+		t.Fatalf("another job on a full disk: %q, %v", id, err)
+	}
+	store.free.Store(1 << 40)
 	job.Owner = "bob"
 	if _, _, err := e.Submit(t.Context(), job, false); err != nil {
 		t.Fatalf("another owner's key: %v", err)

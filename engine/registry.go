@@ -38,6 +38,8 @@ const (
 
 	KindFileSum  Kind = "file-sum"  // by hashes of owner, content and name: a file's name
 	KindFileName Kind = "file-name" // by hashes of owner and name: a file's content
+
+	KindFilesAt Kind = "files-at" // "directory": the data directory that keeps the files of owners
 )
 
 // Entry is a registered thing.

@@ -34,12 +34,17 @@ type Submission struct {
 // Unless stream is set, nothing of the job is visible before Seal.
 // It returns ErrInvalid for a job that makes no sense, ErrExhausted if the disk
 // is nearly full, and ErrExists, together with the first job's id, if its owner
-// has used its idempotency key before.
+// has used its idempotency key before. If the owner has another job for which files are
+// copied under the same name (see navvy.Stage), it is ErrConflict.
 func (e *Engine) Submit(ctx context.Context, job navvy.Job, stream bool) (*Submission, navvy.JobID, error) {
+	s, id, err := e.Begin(ctx, job, stream)
+	if err != nil {
+		return nil, id, err // an earlier one with its key needs no room
+	}
 	if err := e.Room(); err != nil {
 		return nil, "", err
 	}
-	return e.Begin(ctx, job, stream)
+	return s, id, nil
 }
 
 // Begin is Submit without a look at the disk, which SealAll and Seal take as well: for
@@ -52,6 +57,7 @@ func (e *Engine) Begin(ctx context.Context, job navvy.Job, stream bool) (*Submis
 	if err := job.Validate(); err != nil {
 		return nil, "", err
 	}
+	taken := e.transferFree(ctx, &job) // before the key is looked up: one step takes both
 	if job.IdempotencyKey != "" {
 		id, err := e.First(ctx, job.Owner, job.IdempotencyKey)
 		if err == nil {
@@ -59,6 +65,9 @@ func (e *Engine) Begin(ctx context.Context, job navvy.Job, stream bool) (*Submis
 		} else if !errors.Is(err, navvy.ErrNotFound) {
 			return nil, "", err
 		}
+	}
+	if taken != nil {
+		return nil, "", taken
 	}
 	record := encodeJob(&job)
 	if size := len(record); size > driver.MaxValue {
@@ -273,14 +282,17 @@ func (s *Submission) edit(t *tx) (*State, error) {
 		}
 		return state, err
 	}
-	if key := s.job.IdempotencyKey; key != "" {
-		k := idempotencyKey(s.job.Owner, key)
-		if _, taken := t.keys[string(k)]; taken {
-			return nil, fmt.Errorf("idempotency key %q: %w", key, navvy.ErrConflict)
-		}
-		t.keys[string(k)] = struct{}{}
-		t.batch.IfAbsent(k)
-		t.put(k, []byte(id))
+	key := idempotencyKey(s.job.Owner, s.job.IdempotencyKey)
+	if _, taken := t.keys[string(key)]; taken {
+		return nil, fmt.Errorf("idempotency key %q: %w", s.job.IdempotencyKey, navvy.ErrConflict)
+	}
+	if err := t.takeTransfer(s.e, s.job); err != nil {
+		return nil, err
+	}
+	if s.job.IdempotencyKey != "" {
+		t.keys[string(key)] = struct{}{}
+		t.batch.IfAbsent(key)
+		t.put(key, []byte(id))
 	}
 	t.put(jobKey(tableJob, id), s.record)
 	t.put(lineKey(s.job), nil)

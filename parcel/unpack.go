@@ -2,7 +2,6 @@ package parcel
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bufio"
 	"bytes"
 	"compress/gzip"
@@ -107,6 +106,13 @@ func (u *unpacker) read(archive *os.File) error {
 	if _, err := archive.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	info, err := archive.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() > u.options.MaxBytes+overhead {
+		return fmt.Errorf("the archive has %d bytes, and what is in it may have %d: %w", info.Size(), u.options.MaxBytes, navvy.ErrInvalid)
+	}
 	buffered := bufio.NewReader(archive)
 	first, err := buffered.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -115,7 +121,7 @@ func (u *unpacker) read(archive *os.File) error {
 	in := &source{ctx: u.ctx, r: buffered, left: u.options.MaxBytes + overhead}
 	switch {
 	case bytes.HasPrefix(first, []byte("PK\x03\x04")), bytes.HasPrefix(first, []byte("PK\x05\x06")):
-		return u.zip(archive)
+		return u.zip(archive, info.Size())
 	case bytes.HasPrefix(first, []byte("\x1f\x8b")):
 		plain, err := gzip.NewReader(buffered)
 		if err != nil {
@@ -160,49 +166,6 @@ func (u *unpacker) tar(r *tar.Reader) error {
 			return err
 		}
 	}
-}
-
-func (u *unpacker) zip(archive *os.File) error {
-	info, err := archive.Stat()
-	if err != nil {
-		return err
-	}
-	r, err := zip.NewReader(archive, info.Size())
-	if err != nil {
-		return damaged("", err)
-	}
-	for _, f := range r.File {
-		if err := u.zipped(f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// zipped makes what stands under one name of a zip archive.
-func (u *unpacker) zipped(f *zip.File) error {
-	mode := f.Mode()
-	if mode.IsDir() {
-		return u.dir(f.Name)
-	}
-	const encrypted = 0x1
-	if f.Flags&encrypted != 0 || !mode.IsRegular() && mode.Type() != fs.ModeSymlink {
-		return bad(f.Name, "it is encrypted, or neither a file, nor a directory, nor a link")
-	}
-	r, err := f.Open()
-	if err != nil {
-		return damaged(f.Name, err)
-	}
-	defer r.Close()
-	in := &source{ctx: u.ctx, r: r, left: u.options.MaxBytes + overhead}
-	if mode.IsRegular() {
-		return u.file(f.Name, mode&0o111 != 0, in)
-	}
-	target, err := io.ReadAll(io.LimitReader(in, maxName+1))
-	if err != nil {
-		return damaged(f.Name, err)
-	}
-	return u.link(f.Name, string(target))
 }
 
 // enter counts an entry, and makes the directories above it.

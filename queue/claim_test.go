@@ -317,6 +317,30 @@ func TestClaimHeld(t *testing.T) {
 	})
 }
 
+// A connection that is lost when it is closed has not ended well, and the body stays; that
+// is no error of who closes.
+func TestClaimLostAtTheEnd(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			shelf := &drivertest.Shelf{}
+			f := &faults{held: true}
+			if lost {
+				f.closed = errAway
+			}
+			left := map[bool]int{true: 1}[lost]
+			shelved(t, f, shelf, func(t *testing.T, q *queue.Queue) {
+				sendLong(t, q)
+				if err := one(t, q).Ack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := q.Close(t.Context()); err != nil || len(shelf.Names()) != left {
+					t.Errorf("%v; bodies: %q, want %d", err, shelf.Names(), left)
+				}
+			})
+		})
+	}
+}
+
 // What does not go without a place or an envelope says so, and what would help.
 func TestClaimsRefused(t *testing.T) {
 	f := &faults{}

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type faults struct {
 	acked   func()                           // before it acknowledges
 	send    func([]*driver.Message) []error  // before it sends
 	renew   func([]*driver.Delivery) []error // instead of it; nil to do it
+	closed  error                            // what it says when it is closed
 	dials   atomic.Int32
 	renewed atomic.Int32
 }
@@ -78,6 +80,8 @@ func (q *faulty) Ack(ctx context.Context, ds []*driver.Delivery) []error {
 	}
 	return q.Queue.Ack(ctx, ds)
 }
+
+func (q *faulty) Close() error { return errors.Join(q.Queue.Close(), q.closed) }
 
 func (q *faulty) Renew(ctx context.Context, ds []*driver.Delivery) []error {
 	q.renewed.Add(1)

@@ -208,6 +208,9 @@ func (l *link) close() error {
 		close(c.over)
 	}
 	l.work.Wait()
+	if errors.Is(err, navvy.ErrUnavailable) {
+		return nil // it is closed, and who settled over it was told what the broker confirmed
+	}
 	return err
 }
 

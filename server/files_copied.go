@@ -78,5 +78,5 @@ func (s *Server) dropEntry(ctx context.Context, entry *engine.Entry) error {
 			s.forgetFile(ctx, c.Owner, name)
 		}
 	}
-	return s.eng.Registry().Delete(ctx, engine.KindCopied, entry.Name)
+	return c.Forget(ctx, s.eng.Registry(), navvy.JobID(entry.Name))
 }

@@ -154,3 +154,42 @@ func TestPackageOfQueue(t *testing.T) {
 		t.Errorf("a file of that name is ann's own: %q, %v", got.String(), err)
 	}
 }
+
+// A job that is submitted once more under its idempotency key is the first one, whatever has
+// become of its package; what names another package is another job.
+func TestPackageOfRepeatedJob(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, auth.Ed25519, false)
+	ann, bob := w.as(t, "ann", auth.RoleUser), w.as(t, "bob", auth.RoleUser)
+	sum := putPackage(t, ann, "hers")
+	submit := func(c *client.Client, change func(*navvy.Package)) (navvy.JobID, error) {
+		return trySubmit(t.Context(), c, navvy.Job{Detached: true, IdempotencyKey: "k", Spec: navvy.Spec{Service: withPackage(change)}})
+	}
+	first, err := submit(ann, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(what string) {
+		for _, change := range []func(*navvy.Package){nil, func(p *navvy.Package) { p.SHA256 = sum }, func(p *navvy.Package) { p.Owner = "ann" }} {
+			if id, err := submit(ann, change); err != nil || id != first {
+				t.Errorf("%s: job %s, %v, want %s", what, id, err, first)
+			}
+		}
+	}
+	same("it is there")
+	putPackage(t, ann, "another")
+	same("it has become another")
+	if err := ann.Files().Remove(t.Context(), ocr.File()); err != nil {
+		t.Fatal(err)
+	}
+	same("it was removed")
+	if id, err := submit(ann, func(p *navvy.Package) { p.SHA256 = strings.Repeat("0", 64) }); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("with other bytes: job %s, %v", id, err)
+	}
+	if id, err := submit(ann, func(p *navvy.Package) { p.Version = "1.3" }); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("another version: job %s, %v", id, err)
+	}
+	if id, err := submit(bob, nil); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("of somebody else: job %s, %v", id, err)
+	}
+}

@@ -36,6 +36,7 @@ type Server struct {
 	registering sync.RWMutex
 	known       functionCache
 	publishing  publishing
+	sharing     sharing
 
 	desk *desk
 }

@@ -47,6 +47,9 @@ func (s *workers) work(stream workStream) error {
 		welcome.Lease, welcome.Heartbeat = durationpb.New(lease), durationpb.New(lease/beatsInLease)
 		welcome.IdleHeartbeat = durationpb.New(s.mgr.Silence() / beatsInLease)
 	}
+	if hello.GetReturns() { // others are in this process, and have no share of their own
+		welcome.Share = s.shareID(stream.Context())
+	}
 	if err := stream.Send(&navvyv1.WorkResponse{Welcome: welcome}); err != nil {
 		return err
 	}

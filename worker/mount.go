@@ -42,23 +42,15 @@ func (f *folder) String() string { return "share://default/" + strings.TrimSuffi
 // Mounts implements driver.Stager: folders that this worker has in the share itself. The
 // others are copied by Bring.
 func (s *stager) Mounts(ctx context.Context) ([]driver.Mount, error) {
+	folders, err := s.renderFolders()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.apart(folders); err != nil {
+		return nil, err
+	}
 	var list []driver.Mount
-	s.folders = nil
-	for _, m := range s.spec.Stage.Mounts {
-		f := &folder{}
-		var err error
-		if f.from, err = s.render(m.From, false); err != nil {
-			return nil, err
-		}
-		f.to = f.from
-		if m.To != "" {
-			if f.to, err = s.render(m.To, false); err != nil {
-				return nil, err
-			}
-		}
-		if f.to == "." {
-			return nil, badPath("%q is the working directory itself with this input", m.To)
-		}
+	for _, f := range folders {
 		dir, err := s.share(ctx, f)
 		if err != nil {
 			return nil, err
@@ -66,9 +58,52 @@ func (s *stager) Mounts(ctx context.Context) ([]driver.Mount, error) {
 		if f.mounted = dir != ""; f.mounted {
 			list = append(list, driver.Mount{Source: dir, Path: f.to})
 		}
-		s.folders = append(s.folders, f)
 	}
+	s.folders = folders
 	return list, nil
+}
+
+// renderFolders gives the folders that the task is to find.
+func (s *stager) renderFolders() ([]*folder, error) {
+	folders := make([]*folder, len(s.spec.Stage.Mounts))
+	for i, m := range s.spec.Stage.Mounts {
+		f := &folder{}
+		var err error
+		if f.from, f.to, err = s.renderBoth(m.From, m.To); err != nil {
+			return nil, err
+		}
+		folders[i] = f
+	}
+	return folders, nil
+}
+
+// apart refuses folders in one another, and files in them: what that means would be another
+// thing where a folder is a copy, a link, or a mount.
+func (s *stager) apart(folders []*folder) error {
+	for i, f := range folders {
+		for _, o := range folders[:i] {
+			if within(f.to, o.to) || within(o.to, f.to) {
+				return badPath("the task is to find the folders %s at %q and %s at %q: one cannot be in the other, or both the same", o, o.to, f, f.to)
+			}
+		}
+	}
+	for _, in := range s.spec.Stage.In {
+		_, to, err := s.renderBoth(in.From, in.To)
+		if err != nil {
+			return err
+		}
+		for _, f := range folders {
+			if within(to, f.to) || within(f.to, to) {
+				return badPath("the task is to find a file at %q, and the folder %s at %q: nothing else can be put into a folder, or in its place", to, f, f.to)
+			}
+		}
+	}
+	return nil
+}
+
+// within tells whether a path is a folder's or below it.
+func within(name, folder string) bool {
+	return name == folder || strings.HasPrefix(name, folder+"/")
 }
 
 // share tells where a folder is in the share itself; empty if this worker cannot show it.
@@ -87,12 +122,33 @@ func (s *stager) share(ctx context.Context, f *folder) (dir string, err error) {
 	if len(files) == 0 {
 		return "", s.missing(f)
 	}
-	dir, err = find(s.job.Owner, strings.TrimSuffix(f.prefix(), "/"))
-	if err != nil {
+	dir, err = find(s.worker.shareID(), s.job.Owner, strings.TrimSuffix(f.prefix(), "/"))
+	if errors.Is(err, navvy.ErrConflict) {
+		s.worker.doubt(err)
+		return "", nil
+	} else if err != nil {
 		s.worker.log.Warn("a folder is not where this worker has the share, and is copied", "folder", f.String(), "owner", s.job.Owner, "error", err)
 		return "", nil
 	}
 	return dir, nil
+}
+
+// shareID is what the server says that its share is known by.
+func (w *Worker) shareID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.share
+}
+
+// doubt says, once in a session, that this worker has another share than the server.
+func (w *Worker) doubt(err error) {
+	w.mu.Lock()
+	said := w.doubted
+	w.doubted = true
+	w.mu.Unlock()
+	if !said {
+		w.log.Warn("this worker does not have the server's share, and copies what tasks are to find", "error", err)
+	}
 }
 
 func (s *stager) missing(f *folder) error {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func TestMountBounds(t *testing.T) {
 // tasks that could look around there, and are not its one owner's, have copies.
 func TestMounts(t *testing.T) {
 	t.Parallel()
-	find := func(owner, folder string) (string, error) {
+	find := func(_, owner, folder string) (string, error) {
 		if owner != "ann" || folder == "elsewhere" {
 			return "", errors.New("it is not here")
 		}
@@ -117,5 +118,71 @@ func TestMounts(t *testing.T) {
 	s = stagerAt(t, &listing{files: 1}, Options{ShareFolder: find}, mounting(navvy.StagedFolder{From: "none"}))
 	if _, err := s.Mounts(t.Context()); err == nil {
 		t.Error("a folder with nothing in it is mounted")
+	}
+}
+
+// Folders in one another, and files in them, are refused wherever the task runs: what they
+// would be depends on that. Beside one another they are found.
+func TestMountsApart(t *testing.T) {
+	t.Parallel()
+	find := func(_, _, folder string) (string, error) { return "/share/" + folder, nil }
+	for _, o := range []Options{{}, {ShareFolder: find}, {ShareFolder: find, SingleOwner: "ann"}} {
+		for _, c := range []struct {
+			mounts []navvy.StagedFolder
+			in     []navvy.StagedInput
+			fine   bool
+		}{
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "d/e"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/e/f"}, {From: "b", To: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "./d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}, {From: "b", To: "{}/e"}, {From: "c", To: "x"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}}, in: []navvy.StagedInput{{From: "f", To: "d/f"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d"}}, in: []navvy.StagedInput{{From: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/{}"}}, in: []navvy.StagedInput{{From: "f", To: "d"}}},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "{}"}}, in: []navvy.StagedInput{{From: "x/f"}}},
+			{mounts: []navvy.StagedFolder{{From: "a"}, {From: "a/b", To: "b"}, {From: "a", To: "ab"}}, in: []navvy.StagedInput{{From: "a.b"}, {From: "a/c", To: "c/a"}}, fine: true},
+			{mounts: []navvy.StagedFolder{{From: "a", To: "d/e"}, {From: "b", To: "d/f"}}, in: []navvy.StagedInput{{From: "g", To: "d/g"}}, fine: true},
+		} {
+			spec := mounting(c.mounts...)
+			spec.Stage.In = c.in
+			_, err := stagerAt(t, &listing{files: 1}, o, spec).Mounts(t.Context())
+			refusal, ok := errors.AsType[*driver.Refusal](err)
+			if c.fine && err != nil || !c.fine && (!ok || refusal.Reason != navvy.ReasonInput) {
+				t.Errorf("%+v: %v", spec.Stage, err)
+			}
+		}
+	}
+}
+
+// A worker that has another share than the server's copies, and says so once in a session.
+func TestMountsOfAnotherShare(t *testing.T) {
+	t.Parallel()
+	find := func(id, _, folder string) (string, error) {
+		if id != "its id" {
+			return "", fmt.Errorf("another share: %w", navvy.ErrConflict)
+		}
+		return "/share/" + folder, nil
+	}
+	s := stagerAt(t, &listing{files: 1}, Options{ShareFolder: find}, mounting(navvy.StagedFolder{From: "a"}, navvy.StagedFolder{From: "b"}))
+	var log bytes.Buffer
+	s.worker.log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, c := range []struct {
+		id           string
+		mounts, said int
+	}{{"its id", 2, 0}, {"", 0, 1}, {"another", 0, 2}, {"its id", 2, 2}} {
+		s.worker.changed = make(chan struct{})
+		s.worker.setLink(&link{t.Context(), c.id})
+		for range 3 {
+			mounts, err := s.Mounts(t.Context())
+			if err != nil || len(mounts) != c.mounts {
+				t.Errorf("%q: %+v, %v", c.id, mounts, err)
+			}
+		}
+		if said := strings.Count(log.String(), "does not have the server's share"); said != c.said {
+			t.Errorf("%q: %d lines, want %d", c.id, said, c.said)
+		}
+	}
+	if s.folders[0].to != "a" || !s.folders[0].mounted {
+		t.Errorf("%+v", s.folders[0])
 	}
 }

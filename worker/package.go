@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +42,7 @@ func (s *stager) openPackage(ctx context.Context, p *navvy.Package) (*os.File, e
 		return nil, err
 	}
 	if cache == nil {
-		return fetched(ctx, get)
+		return fetched(ctx, p, get)
 	}
 	at, release, err := cache.Get(ctx, s.job.Owner, p.SHA256, -1, get)
 	if err != nil {
@@ -50,15 +52,20 @@ func (s *stager) openPackage(ctx context.Context, p *navvy.Package) (*os.File, e
 	return os.Open(at)
 }
 
-// fetched is what get writes, as a file without a name.
-func fetched(ctx context.Context, get func(context.Context, io.Writer) error) (*os.File, error) {
+// fetched is what get writes, as a file without a name. ErrCorrupt if it is not the
+// package: its file may have been replaced since the server looked at it.
+func fetched(ctx context.Context, p *navvy.Package, get func(context.Context, io.Writer) error) (*os.File, error) {
 	f, err := os.CreateTemp("", "navvy-package-")
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.New()
 	err = os.Remove(f.Name())
 	if err == nil {
-		err = get(ctx, f)
+		err = get(ctx, io.MultiWriter(f, sum))
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); err == nil && got != p.SHA256 {
+		err = fmt.Errorf("what came has SHA-256 %s, and not %s: %w", got, p.SHA256, navvy.ErrCorrupt)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("fetch: %w", err), f.Close())

@@ -12,7 +12,8 @@ import (
 
 // link is a session as long as it lasts.
 type link struct {
-	ctx context.Context //nolint:containedctx // it is the session's life, which uploads share
+	ctx   context.Context //nolint:containedctx // it is the session's life, which uploads share
+	share string          // see client.Welcome
 }
 
 // errDrained ends the last session.
@@ -28,7 +29,7 @@ func (w *Worker) serve(ctx context.Context) error {
 		return err
 	}
 	w.log.Info("connected to the server", "worker", session.Name)
-	w.setLink(&link{ctx})
+	w.setLink(&link{ctx, session.Share})
 	defer w.unlink()
 	p := newPulse(session.Lease)
 	if w.opts.Dir == "" {
@@ -46,7 +47,7 @@ func (w *Worker) serve(ctx context.Context) error {
 func (w *Worker) setLink(l *link) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.link = l
+	w.link, w.share, w.doubted = l, l.share, false
 	close(w.changed)
 	w.changed = make(chan struct{})
 	if w.opts.Dir == "" {

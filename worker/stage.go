@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,6 +123,22 @@ func (s *stager) render(text string, pattern bool) (string, error) {
 	return clean, nil
 }
 
+// renderBoth gives the name of what is staged among the owner's files, and its path in the
+// working directory, which is the same if none is given.
+func (s *stager) renderBoth(from, to string) (name, at string, err error) {
+	if name, err = s.render(from, false); err != nil {
+		return "", "", err
+	}
+	at = name
+	if to != "" {
+		at, err = s.render(to, false)
+	}
+	if err == nil && at == "." {
+		err = badPath("%q is the working directory itself with this input", cmp.Or(to, from))
+	}
+	return name, at, err
+}
+
 // Bring implements driver.Stager.
 func (s *stager) Bring(ctx context.Context, dir string) error {
 	root, err := os.OpenRoot(dir)
@@ -132,18 +150,9 @@ func (s *stager) Bring(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, in := range s.spec.Stage.In {
-		from, err := s.render(in.From, false)
+		from, to, err := s.renderBoth(in.From, in.To)
 		if err != nil {
 			return err
-		}
-		to := from
-		if in.To != "" {
-			if to, err = s.render(in.To, false); err != nil {
-				return err
-			}
-		}
-		if to == "." {
-			return badPath("%q is the working directory itself with this input", in.To)
 		}
 		if err := s.bring(ctx, root, from, to); err != nil {
 			return err
@@ -283,6 +292,10 @@ func (s *stager) Keep(ctx context.Context, dir string) error {
 		return err
 	}
 	defer root.Close()
+	folders, err := s.renderFolders()
+	if err != nil {
+		return err
+	}
 	kept := map[string]bool{}
 	for _, out := range s.spec.Stage.Out {
 		pattern, err := s.render(out.Pattern, true)
@@ -295,7 +308,7 @@ func (s *stager) Keep(ctx context.Context, dir string) error {
 				return err
 			}
 		}
-		names, err := match(root, pattern)
+		names, err := match(root, pattern, folders)
 		if err != nil {
 			return err
 		}
@@ -317,24 +330,36 @@ func (s *stager) Keep(ctx context.Context, dir string) error {
 }
 
 // match gives the files that a pattern means: those that it matches, and all that is in
-// folders that it matches. No link leads out of the directory.
-func match(root *os.Root, pattern string) ([]string, error) {
+// folders that it matches, but nothing of those that the attempt was to find. No link leads
+// out of the directory.
+func match(root *os.Root, pattern string, found []*folder) ([]string, error) {
+	given := func(name string) bool {
+		return slices.ContainsFunc(found, func(f *folder) bool { return within(name, f.to) })
+	}
 	matches, err := fs.Glob(root.FS(), pattern)
 	if err != nil {
 		return nil, badPath("the pattern %q: %v", pattern, err)
 	}
 	var names []string
 	for _, name := range matches {
+		if given(name) {
+			continue
+		}
 		info, err := root.Stat(name)
 		if err != nil || !info.IsDir() {
 			names = append(names, name) // keep says what is wrong with it
 			continue
 		}
 		err = fs.WalkDir(root.FS(), name, func(name string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
+			switch {
+			case err != nil:
+				return err
+			case given(name) && d.IsDir():
+				return fs.SkipDir
+			case d.Type().IsRegular(): // and no link to a folder
 				names = append(names, name)
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, badPath("the folder %q cannot be read: %v", name, err)

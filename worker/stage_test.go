@@ -71,7 +71,7 @@ func TestStagedMatch(t *testing.T) {
 		"[ab].csv": {"a.csv", "b.csv"}, "out": {"out/1", "out/deep/2"}, "o*/d*": {"out/deep/2"}, "none*": nil,
 		"folder/*": nil, "loop/c.txt": {"loop/c.txt"},
 	} {
-		if got, err := match(root, pattern); err != nil || !slices.Equal(got, want) {
+		if got, err := match(root, pattern, nil); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v, want %q", pattern, got, err, want)
 		}
 	}
@@ -81,5 +81,45 @@ func TestStagedMatch(t *testing.T) {
 	}
 	if _, err := create(root, "folder/new"); err == nil {
 		t.Error("a file is made through a link that leads out")
+	}
+}
+
+// What the task was to find is nothing that it leaves, be it a copy or a link.
+func TestStagedMatchWithoutMounts(t *testing.T) {
+	t.Parallel()
+	shared := t.TempDir()
+	folders := []*folder{{to: "data"}, {to: "out/ref"}}
+	for _, linked := range []bool{false, true} {
+		dir := t.TempDir()
+		err := errors.Join(os.Mkdir(filepath.Join(dir, "out"), 0o700), os.WriteFile(filepath.Join(shared, "x"), nil, 0o600))
+		for _, f := range folders {
+			at := filepath.Join(dir, f.to)
+			if linked {
+				err = errors.Join(err, os.Symlink(shared, at))
+			} else {
+				err = errors.Join(err, os.Mkdir(at, 0o700), os.WriteFile(filepath.Join(at, "x"), nil, 0o600))
+			}
+		}
+		for _, name := range []string{"data.csv", "out/a", "out/z"} {
+			err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for pattern, want := range map[string][]string{
+			"data": nil, "data/*": nil, "data/x": nil, "out/ref/x": nil, "*/*/x": nil,
+			"*": {"data.csv", "out/a", "out/z"}, "out": {"out/a", "out/z"}, "out/*": {"out/a", "out/z"}, "d*": {"data.csv"},
+		} {
+			if got, err := match(root, pattern, folders); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s, linked %v: %q, %v, want %q", pattern, linked, got, err, want)
+			}
+		}
+		if err := root.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -39,6 +39,8 @@ type Worker struct {
 	ready     chan struct{}                   // there are reports, or slots are free
 	link      *link                           // the session
 	changed   chan struct{}                   // closed when link changes
+	share     string                          // that of the last session, see client.Welcome
+	doubted   bool                            // it was said in this session that ours is another
 	draining  bool
 	sentAway  bool          // the server has asked it to drain
 	drained   chan struct{} // closed when it is draining and nothing is left
@@ -74,9 +76,11 @@ type Options struct {
 	// they come again for each task.
 	OpenCache func(dir string) (Cache, error)
 	// ShareFolder tells where this host has a folder of an owner's files, empty for all of
-	// them, in the server's share itself; an error if it has not. Tasks of SingleOwner, and
-	// isolated ones, are shown it in place of a copy. Defaults to none: all are copied.
-	ShareFolder func(owner, folder string) (dir string, err error)
+	// them, in the server's share itself, which is the one with that id (client.Welcome); an
+	// error if it has not, which wraps navvy.ErrConflict if it has another share. Tasks of
+	// SingleOwner, and isolated ones, are shown it in place of a copy. Defaults to none: all
+	// are copied.
+	ShareFolder func(id, owner, folder string) (dir string, err error)
 	// TaskSocket is the path of the socket on which tasks reach the key-value store of
 	// their owner, in a directory that is closed to others. Defaults to none.
 	TaskSocket string

@@ -158,6 +158,32 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// A request whose body is gone has been delivered often: it is a dead letter, and is not
+// tried for ever.
+func TestBodyGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve()
+	shelf := &drivertest.Shelf{}
+	enveloped := pair
+	enveloped.Requests, enveloped.Responses = pair.Requests+"?envelope=json", pair.Responses+"?envelope=json"
+	q, err := queue.Open(t.Context(), enveloped.Requests, w.drivers, &queue.Options{Claims: shelf, ClaimOver: 1000})
+	w.must(err)
+	defer func() { w.must(q.Close(context.Background())) }()
+	w.must(q.Send(t.Context(), queue.Message{ID: "large", Body: make([]byte, 10_000)}))
+	w.must(shelf.Remove(t.Context(), shelf.Names()[0]))
+	for range 4 { // so that the test need not wait between deliveries
+		leases, err := q.Receive(t.Context(), 1)
+		w.must(err)
+		w.must(leases[0].Nack(t.Context(), 0))
+	}
+	g, _ := w.gatewayWith(&broker.Options{Claims: shelf, ClaimOver: 1000})
+	g.Attach("work", "ann", &enveloped)
+	if l := w.next(w.open("mem://requests.dead")); !strings.Contains(l.Reason(), "is not in a shelf any more") {
+		t.Errorf("a dead letter: %s", l.Reason())
+	}
+}
+
 // Two requests with one id are two requests.
 func TestSameID(t *testing.T) {
 	t.Parallel()

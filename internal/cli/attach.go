@@ -52,6 +52,8 @@ type attachment struct {
 	signals atomic.Int32
 	last    atomic.Int32            // the number of the last signal
 	handed  atomic.Bool             // inputs were sent to whoever is to accept the job
+	lost    bool                    // and the connection broke, so that it may have been accepted
+	waived  atomic.Bool             // a signal does not wait for it to be accepted any more
 	known   chan struct{}           // closed when the job has an id
 	cancel  context.CancelCauseFunc // ends the attachment as a whole
 	feeding context.Context         //nolint:containedctx // ends when no more inputs are to be read
@@ -128,6 +130,7 @@ func (at *attachment) overHolders(ctx context.Context) error {
 			return at.leave(ctx, c, status, err)
 		}
 		at.conn.Store(nil)
+		at.lost = at.lost || at.handed.Load()
 		at.app.logger().Debug("the holder is gone, look for another one", "error", err)
 		if err := c.close(ctx); err != nil {
 			return err
@@ -292,7 +295,7 @@ func (at *attachment) printAll(ctx context.Context, c *conn) error {
 }
 
 // printBatch prints answers that came together: each when its files are here, unless it was
-// printed before.
+// printed before. One whose files cannot be here is for who resumes.
 func (at *attachment) printBatch(ctx context.Context, batch []client.Answer) error {
 	if at.returns == nil || at.all {
 		if err := at.printer.batch(ctx, batch); err != nil {
@@ -301,8 +304,12 @@ func (at *attachment) printBatch(ctx context.Context, batch []client.Answer) err
 		return at.printer.keepSoon(ctx)
 	}
 	for i := range batch {
-		if err := at.returns.await(ctx, batch[i].Task.Index); err != nil {
+		here, err := at.returns.await(ctx, batch[i].Task.Index)
+		if err != nil {
 			return err
+		}
+		if !here {
+			continue // it comes with resume
 		}
 		if err := at.printer.batch(ctx, batch[i:i+1]); err != nil {
 			return err

@@ -37,6 +37,14 @@ func (f *claimsFlags) given() string {
 	return ""
 }
 
+// unused refuses the flags with a queue that is not a broker's.
+func (f *claimsFlags) unused() error {
+	if given := f.given(); given != "" {
+		return usagef("%s goes with the URL of a broker's queue", given)
+	}
+	return nil
+}
+
 // largeBodies is an open place for large bodies; nil for none.
 type largeBodies struct {
 	place *claims.Place
@@ -52,6 +60,26 @@ func (a *app) openClaims(ctx context.Context, f *claimsFlags, urls ...string) (*
 	}
 	if !enveloped {
 		return nil, nil
+	}
+	return a.openPlace(ctx, f)
+}
+
+// serverPlace is openPlace for a server. Its own files are no place for it: it would open
+// them before it holds its data directory, and who else is at the queue does not reach them.
+func (a *app) serverPlace(ctx context.Context, f *claimsFlags) (*largeBodies, error) {
+	at, given := f.place, "--claims"
+	if at == "" {
+		at, given = a.env(claimsVariable), claimsVariable
+	}
+	if p, err := place.Parse(at); err == nil && p.URL == "" && p.Name == defaultShare {
+		file, err := a.loadShares()
+		if err == nil && file.Shares[defaultShare].URL == "" {
+			err = withHint(usagef("%s %s: the files of owners are no place for large bodies, which all at the queue have to reach", given, at),
+				"give them a place of their own, such as s3://BUCKET/FOLDER or file:///DIR, or share://NAME/FOLDER after navvy share add NAME URL")
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return a.openPlace(ctx, f)
 }

@@ -160,7 +160,7 @@ const acceptTime = time.Second
 
 // caughtEarly acts on a signal before the job has an id.
 func (at *attachment) caughtEarly(s os.Signal, n int32) {
-	if n == 1 && at.handed.Load() {
+	if n == 1 && at.handed.Load() && !at.waived.Load() {
 		go at.whenKnown(s)
 		return
 	}
@@ -175,7 +175,7 @@ func (at *attachment) whenKnown(s os.Signal) {
 	case <-at.known:
 	case <-at.going.Done():
 	case <-timer.C:
-		at.handed.Store(false) // it is waited for no longer
+		at.waived.Store(true)
 	}
 	if at.signals.CompareAndSwap(1, 0) || at.signals.CompareAndSwap(2, 0) {
 		at.caught(s)

@@ -273,10 +273,19 @@ func (a *app) mapMoved(ctx context.Context, f *mapFlags, job *navvy.Job, in *inp
 	switch {
 	case at.id != "" && keyed:
 		return errors.Join(err, a.removeUnused(ctx, at.id, &job.Spec.Stage))
-	case at.id != "" || at.handed.Load() && !refused(err):
-		return err // it may have been accepted
+	case at.id != "":
+		return err
+	case at.inDoubt(err):
+		a.say("the job may have been accepted, so what was copied for it stays, in share://default/%s; see navvy ls", job.Spec.Stage.TransferFolder())
+		return err
 	}
 	return errors.Join(err, a.removeUploaded(ctx, &job.Spec.Stage))
+}
+
+// inDoubt tells whether a job whose id did not come may have been accepted all the same. An
+// error tells of the last time that it was submitted, and not of one before.
+func (at *attachment) inDoubt(err error) bool {
+	return at.handed.Load() && (at.lost || !refused(err))
 }
 
 // refused tells whether an error says for certain that a job was not accepted.

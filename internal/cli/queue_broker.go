@@ -23,14 +23,10 @@ type letterbox interface {
 }
 
 // boxFlags say which queue is meant, of navvy or of a broker.
-type boxFlags struct {
-	file string
-	claimsFlags
-}
+type boxFlags struct{ file string }
 
 func (f *boxFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.file, "url-file", "", "a `FILE` with the URL of a broker's queue, for one with a password, in place of NAME; - for standard input")
-	f.claimsFlags.add(cmd.Flags())
 }
 
 // args checks that a queue is named, and that so many further arguments are there at most; negative for any number.
@@ -62,9 +58,9 @@ func (f *boxFlags) place(a *app, args []string) (name string, rest []string, err
 
 // letters calls fn with the messages of a queue, of navvy's own or of a broker's.
 func (a *app) letters(ctx context.Context, n need, name string, lease time.Duration, f *claimsFlags, fn func(letterbox) error) (err error) {
-	if !strings.Contains(name, "://") {
-		if given := f.given(); given != "" {
-			return usagef("%s goes with the URL of a broker's queue", given)
+	if !isURL(name) {
+		if err := f.unused(); err != nil {
+			return err
 		}
 		return a.messages(ctx, n, name, func(m client.Messages) error { return fn(m) })
 	}

@@ -39,6 +39,7 @@ func newQueueSend(a *app) *cobra.Command {
 	var o client.SendOptions
 	var file, correlation, output string
 	var place boxFlags
+	var claims claimsFlags
 	priority := 0
 	cmd := &cobra.Command{
 		Use: "send [flags] NAME [BODY…]", Short: "send messages to the service of a queue, or to a broker's queue",
@@ -68,13 +69,14 @@ NAME can be the URL of a broker's queue: then the broker has confirmed them.`,
 			if err := a.makeData(); err != nil {
 				return err
 			}
-			return a.letters(cmd.Context(), needBehind, name, 0, &place.claimsFlags, func(m letterbox) error {
+			return a.letters(cmd.Context(), needBehind, name, 0, &claims, func(m letterbox) error {
 				s := &sending{app: a, m: m, o: o, correlation: correlation, output: output, objects: objects{w: a.out, array: output == "json"}}
 				return s.run(cmd.Context(), bodies, file)
 			})
 		},
 	}
 	place.add(cmd)
+	claims.add(cmd.Flags())
 	cmd.Flags().StringVarP(&file, "arg-file", "a", "", "a message is a line of this `FILE`; - for standard input")
 	cmd.Flags().StringVar(&correlation, "correlation", "", "the correlation `ID` of the messages, which their answers carry")
 	cmd.Flags().IntVar(&priority, "priority", 0, "higher ones are served first")
@@ -198,7 +200,7 @@ func newMessageObject(m *client.Message) messageObject {
 }
 
 func newQueueRecv(a *app) *cobra.Command {
-	r, place := &recving{app: a}, boxFlags{}
+	r, place, claims := &recving{app: a}, boxFlags{}, claimsFlags{}
 	cmd := &cobra.Command{
 		Use: "recv [flags] NAME", Short: "receive answers of a queue's service, or messages of a broker's queue",
 		Long: `recv prints answers to messages that were sent to a queue, one a line, and acknowledges
@@ -226,10 +228,11 @@ broker has two seconds at least.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return r.runAgain(ctx, n, name, &place.claimsFlags)
+			return r.runAgain(ctx, n, name, &claims)
 		},
 	}
 	place.add(cmd)
+	claims.add(cmd.Flags())
 	cmd.Flags().IntVarP(&r.n, "max", "n", 1, "so many answers at most; 0 for all that there are")
 	cmd.Flags().StringVar(&r.wait, "wait", "", "how long to wait for the first answer, at most 5m (default: not at all)")
 	cmd.Flags().StringVar(&r.lease, "lease", "", "how long nobody else receives them (default 1m)")

@@ -21,8 +21,9 @@ import (
 func isURL(name string) bool { return strings.Contains(name, "://") }
 
 // upkeep calls fn with a broker's queue, which must be there: to look after one makes none.
-func (a *app) upkeep(ctx context.Context, url string, outstanding int, fn func(*queue.Queue) error) (err error) {
-	q, err := queue.Open(ctx, url, a.brokers(""), &queue.Options{MustExist: true, Outstanding: outstanding})
+func (a *app) upkeep(ctx context.Context, url string, o queue.Options, fn func(*queue.Queue) error) (err error) {
+	o.MustExist = true
+	q, err := queue.Open(ctx, url, a.brokers(""), &o)
 	if errors.Is(err, navvy.ErrNotFound) {
 		return withHint(err, "navvy queue send, a worker or navvy map --queue make it")
 	} else if err != nil {
@@ -38,14 +39,14 @@ func (a *app) upkeep(ctx context.Context, url string, outstanding int, fn func(*
 
 // deadUpkeep is upkeep of the dead letters of a queue; of a queue that has none yet it
 // calls fn with nil.
-func (a *app) deadUpkeep(ctx context.Context, url string, outstanding int, fn func(*queue.Queue) error) error {
+func (a *app) deadUpkeep(ctx context.Context, url string, o queue.Options, fn func(*queue.Queue) error) error {
 	dead, err := queue.DeadLetters(url)
 	if err != nil {
 		return brokerError(err)
 	}
-	err = a.upkeep(ctx, dead, outstanding, fn)
+	err = a.upkeep(ctx, dead, o, fn)
 	if errors.Is(err, navvy.ErrNotFound) {
-		return a.upkeep(ctx, url, 1, func(*queue.Queue) error { return fn(nil) }) // which must be there
+		return a.upkeep(ctx, url, o, func(*queue.Queue) error { return fn(nil) }) // which must be there
 	}
 	return err
 }
@@ -60,7 +61,7 @@ func (a *app) peekBroker(ctx context.Context, url string, side client.Side, f *l
 	case client.Responses:
 		return usagef("queue peek: a broker's queue has no answers of its own: give the URL of the queue that they are sent to")
 	case client.DeadLetters:
-		return a.deadUpkeep(ctx, url, 1, func(q *queue.Queue) error {
+		return a.deadUpkeep(ctx, url, queue.Options{Outstanding: 1}, func(q *queue.Queue) error {
 			if q == nil {
 				return a.printSeen(nil, side, f)
 			}
@@ -68,7 +69,7 @@ func (a *app) peekBroker(ctx context.Context, url string, side client.Side, f *l
 			return errors.Join(err, a.printSeen(list, side, f))
 		})
 	}
-	return a.upkeep(ctx, url, 1, func(q *queue.Queue) error {
+	return a.upkeep(ctx, url, queue.Options{Outstanding: 1}, func(q *queue.Queue) error {
 		if q.Capabilities().Peek == 0 {
 			return withHint(usagef("queue peek: RabbitMQ shows a message only by delivering it, which counts as an attempt: it is not done to messages that are to be worked on"),
 				"navvy queue show tells how many wait; navvy queue recv --ack=false delivers some and gives them back; dead letters are shown by navvy queue dlq")
@@ -163,17 +164,25 @@ func (a *app) printSeen(list []queue.Seen, side client.Side, f *listFlags) error
 // purgeTogether is how many messages are taken off at once.
 const purgeTogether = 1000
 
-// purgeBroker removes what waits in a broker's queue, or its dead letters.
-func (a *app) purgeBroker(ctx context.Context, url string, f *sideFlags, yes bool) error {
+// purgeBroker removes what waits in a broker's queue, or its dead letters, and what bodies
+// they have at the place that is given.
+func (a *app) purgeBroker(ctx context.Context, url string, f *sideFlags, at *claimsFlags, yes bool) (err error) {
 	switch {
 	case f.requests || f.responses:
 		return usagef("queue purge: a broker's queue is one: give its URL and --yes, or --dead for its dead letters")
-	case f.dead:
-		return a.deadUpkeep(ctx, url, purgeTogether, func(q *queue.Queue) error { return a.purgeQueue(ctx, q, "dead letters") })
-	case !yes:
+	case !f.dead && !yes:
 		return usagef("queue purge: what waits in %s would be gone for good: give --yes; or --dead, and its dead letters go", redacted(url))
 	}
-	return a.upkeep(ctx, url, purgeTogether, func(q *queue.Queue) error { return a.purgeQueue(ctx, q, "messages") })
+	large, err := a.openClaims(ctx, at, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, large.close()) }()
+	o := large.use(url, &queue.Options{Outstanding: purgeTogether})
+	if f.dead {
+		return a.deadUpkeep(ctx, url, *o, func(q *queue.Queue) error { return a.purgeQueue(ctx, q, "dead letters") })
+	}
+	return a.upkeep(ctx, url, *o, func(q *queue.Queue) error { return a.purgeQueue(ctx, q, "messages") })
 }
 
 func (a *app) purgeQueue(ctx context.Context, q *queue.Queue, what string) error {
@@ -222,13 +231,16 @@ const redriveHeld = 10_000
 // redriveBroker sends dead letters of a broker's queue home: those that are named, or all
 // that are there now.
 func (a *app) redriveBroker(ctx context.Context, url string, ids []string) error {
-	return a.deadUpkeep(ctx, url, redriveHeld, func(q *queue.Queue) error {
+	return a.deadUpkeep(ctx, url, queue.Options{Outstanding: redriveHeld}, func(q *queue.Queue) error {
 		r := &redriving{q: q, ids: ids, done: map[string]bool{}}
 		var err error
 		if q != nil {
 			err = r.run(ctx)
 		}
-		a.say("%d dead letters are sent again", len(r.done))
+		a.say("%d dead letters are sent again", r.n)
+		if r.stopped {
+			a.say("there may be more: they cannot be counted, and an id came twice; call it again for the rest")
+		}
 		if missing := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return r.done[id] }); err == nil && len(missing) > 0 {
 			err = withHint(fmt.Errorf("%s has no dead letter %s: %w", redacted(url), missing[0], navvy.ErrNotFound), "navvy queue dlq lists the dead letters")
 		}
@@ -239,9 +251,12 @@ func (a *app) redriveBroker(ctx context.Context, url string, ids []string) error
 // redriving is a call of queue redrive.
 type redriving struct {
 	q    *queue.Queue
-	ids  []string // empty for all
-	done map[string]bool
-	held []*queue.Lease // not to be sent, given back at the end
+	ids  []string        // empty for all
+	n    int             // that are sent
+	done map[string]bool // their ids; several messages may have one
+	held []*queue.Lease  // not to be sent, given back at the end
+	// stopped says that all were asked for, and that it ended at an id that it had sent.
+	stopped bool
 }
 
 func (r *redriving) run(ctx context.Context) error {
@@ -252,24 +267,31 @@ func (r *redriving) run(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (count.Waiting <= 0 || seen < count.Waiting) && len(r.held) < redriveHeld; seen++ {
+	counted := count.Waiting > 0
+	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (!counted || seen < count.Waiting) && len(r.held) < redriveHeld; seen++ {
 		l, err := next(ctx, r.q)
 		switch {
 		case l == nil || err != nil:
 			return err
-		case r.done[l.ID()]: // it has failed again already
-			r.held = append(r.held, l)
-			return nil
-		case len(r.ids) > 0 && !slices.Contains(r.ids, l.ID()):
+		case !r.wants(l.ID()):
 			r.held = append(r.held, l)
 			continue
+		case !counted && r.done[l.ID()]: // it may have failed again already
+			r.held, r.stopped = append(r.held, l), true
+			return nil
 		}
 		if err := l.Redrive(ctx); err != nil {
 			return err
 		}
+		r.n++
 		r.done[l.ID()] = true
 	}
 	return nil
+}
+
+// wants tells whether a dead letter of this id is to be sent: of those that are named one each.
+func (r *redriving) wants(id string) bool {
+	return len(r.ids) == 0 || slices.Contains(r.ids, id) && !r.done[id]
 }
 
 func (r *redriving) giveBack(ctx context.Context) {
@@ -322,7 +344,7 @@ many somebody has, and how many dead letters there are, as far as the broker tel
 }
 
 func (a *app) showBroker(ctx context.Context, url string, f *listFlags) error {
-	return a.upkeep(ctx, url, 1, func(q *queue.Queue) error {
+	return a.upkeep(ctx, url, queue.Options{Outstanding: 1}, func(q *queue.Queue) error {
 		n, err := q.Count(ctx)
 		if errors.Is(err, navvy.ErrDenied) {
 			return withHint(err, "these credentials may use the queue, and not count what is in it")

@@ -149,7 +149,7 @@ func messageRow(m *client.Message) []string {
 }
 
 func newQueuePurge(a *app) *cobra.Command {
-	f, place, yes := &sideFlags{}, boxFlags{}, false
+	f, place, claims, yes := &sideFlags{}, boxFlags{}, &claimsFlags{}, false
 	cmd := &cobra.Command{
 		Use: "purge NAME --requests|--responses|--dead|--yes", Short: "remove what waits in a queue, for good",
 		Long: `purge removes one's own messages from a queue, for good: with --requests those that have
@@ -159,7 +159,7 @@ ended. Jobs of the queue that are no messages stay.
 
 NAME can be the URL of a broker's queue: then --yes removes all messages that wait there,
 whoever sent them, and --dead its dead letters. What somebody has, or gave back for
-later, stays.`,
+later, stays. With --claims their large bodies go, too; without they stay where they are.`,
 		Example: "  navvy queue purge scores --dead\n  navvy queue purge redis://localhost/requests --yes",
 		Args:    place.args(0), ValidArgsFunction: a.completeQueues,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -168,7 +168,9 @@ later, stays.`,
 			case err != nil:
 				return err
 			case isURL(name):
-				return a.purgeBroker(cmd.Context(), name, f, yes)
+				return a.purgeBroker(cmd.Context(), name, f, claims, yes)
+			case claims.given() != "":
+				return claims.unused()
 			case len(f.sides()) == 0:
 				return usagef("queue purge: say what is to go, with --requests, --responses or --dead")
 			}
@@ -186,6 +188,7 @@ later, stays.`,
 	}
 	f.add(cmd)
 	place.add(cmd)
+	cmd.Flags().StringVar(&claims.place, "claims", "", "of a broker's queue with ?envelope=json in the URL: remove the bodies, too, that messages have at this `PLACE`, a folder such as share://NAME/FOLDER or s3://BUCKET/FOLDER (default $"+claimsVariable+")")
 	cmd.Flags().BoolVar(&yes, "yes", false, "of a broker's queue: yes, all that waits is to go")
 	return cmd
 }

@@ -322,22 +322,29 @@ func (r *returning) settled(index int64) (done bool, changed <-chan struct{}) {
 // errNotHere says that the files of an answer are not waited for any longer.
 var errNotHere = fmt.Errorf("what its tasks left is not all here: %w", navvy.ErrUnavailable)
 
-// await waits until the files of a task are here, or cannot be.
-func (r *returning) await(ctx context.Context, index int64) error {
+// await waits until the files of a task are here, or cannot be, and tells which.
+func (r *returning) await(ctx context.Context, index int64) (here bool, err error) {
 	for {
 		done, changed := r.settled(index)
 		switch {
 		case done:
-			return nil
+			return r.isHere(index), nil
 		case changed == nil:
-			return errNotHere
+			return false, errNotHere
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		case <-changed:
 		}
 	}
+}
+
+// isHere tells whether all files of a task are.
+func (r *returning) isHere(index int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.here.Contains(uint32(index))
 }
 
 // among gives those of the tasks whose files are here.

@@ -256,7 +256,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	large, err := a.openPlace(ctx, &f.claimsFlags)
+	large, err := a.serverPlace(ctx, &f.claimsFlags)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"os"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -15,6 +17,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/server"
 	"github.com/navvy-run/navvy/share"
 	"github.com/navvy-run/navvy/share/dirbucket"
 	"github.com/navvy-run/navvy/worker"
@@ -84,11 +87,15 @@ const engineShare = "engine:"
 
 // withStore opens the files of a server whose store is elsewhere, if nobody says where they
 // are: they are there, too, so that nothing depends on this machine's disk, unless an earlier
-// server has kept them here, and none there.
+// server has kept them here, and none there. Where both places have some, either choice would
+// hide what jobs in the queue wait for: it is left to who starts the server.
 func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Share, error) {
 	return func(ctx context.Context, eng *engine.Engine) (*share.Share, error) {
 		there := false
-		err := eng.Files().Scan(ctx, "", "", func(*engine.File) error {
+		err := eng.Files().Scan(ctx, "", "", func(f *engine.File) error {
+			if f.Name == server.ShareIDFile {
+				return nil
+			}
 			there = true
 			return engine.ErrStop
 		})
@@ -99,11 +106,51 @@ func withStore(dir *holder.Dir) func(context.Context, *engine.Engine) (*share.Sh
 		if err2 != nil {
 			return nil, err2
 		}
-		if here && !there && err == nil {
+		there = there || err != nil
+		at := holder.ShareDir(dir.Path())
+		if here && there {
+			return nil, inBoth(at)
+		}
+		if err := keepAt(ctx, eng.Registry(), at, here, there); err != nil {
+			return nil, err
+		}
+		if here {
 			return dir.OpenShare()
 		}
 		return holder.EngineShare(eng), nil
 	}
+}
+
+// keepAt has the store remember that the directory at keeps files of owners, if it does, so
+// that a server on another machine does not take them for none, and forget what is over.
+func keepAt(ctx context.Context, reg engine.Registry, at string, here, there bool) error {
+	const name = "directory"
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	at += " on " + host
+	entry, err := reg.Get(ctx, engine.KindFilesAt, name)
+	known := string(entry.Value)
+	switch {
+	case err != nil && !errors.Is(err, navvy.ErrNotFound):
+		return err
+	case here && known != at:
+		return reg.Set(ctx, engine.KindFilesAt, name, []byte(at), nil)
+	case here || known == "":
+		return nil
+	case !there && known != at:
+		return withHint(fmt.Errorf("the server's last start left files of owners in %s, which are not here; jobs may wait for them: %w", known, navvy.ErrConflict),
+			"start it there; or with --share %s until there are files in the store, or --share URL, and those are not seen before they are moved (docs/share.md)", engineShare)
+	}
+	return reg.Delete(ctx, engine.KindFilesAt, name)
+}
+
+// inBoth says that files of owners are in a directory and in the store.
+func inBoth(path string) error {
+	at := &url.URL{Scheme: "file", Path: path}
+	return withHint(fmt.Errorf("there are files of owners in %s and in the store; those of one place only would be seen: %w", path, navvy.ErrConflict),
+		"say which: --share %s for those in the store, or --share %s; docs/share.md says how to move the others, and that directory away", engineShare, at)
 }
 
 // ErrorCode tells of what kind an error is.

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -54,9 +57,9 @@ func openSharedDir(dir, singleOwner string) (sharedDir, error) {
 	}
 }
 
-// folder gives the directory of a folder of an owner. No symbolic link is followed on the
-// way there, and nothing that leads out of the owner's.
-func (d sharedDir) folder(owner, folder string) (string, error) {
+// folder gives the directory of a folder of an owner, if this is the share of that id. No
+// symbolic link is followed on the way there, and nothing that leads out of the owner's.
+func (d sharedDir) folder(id, owner, folder string) (string, error) {
 	name := server.OwnerFolder(owner)
 	if folder != "" {
 		if !fs.ValidPath(folder) {
@@ -69,6 +72,9 @@ func (d sharedDir) folder(owner, folder string) (string, error) {
 		return "", fmt.Errorf("--share-dir %s: %w", string(d), err)
 	}
 	defer unix.Close(top) //nolint:errcheck // it was only looked at
+	if err := d.check(top, id); err != nil {
+		return "", err
+	}
 	fd, err := unix.Openat2(top, name, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 	})
@@ -78,8 +84,30 @@ func (d sharedDir) folder(owner, folder string) (string, error) {
 	return filepath.Join(string(d), filepath.FromSlash(name)), unix.Close(fd)
 }
 
+// check finds out whether a directory, which is open, is the share of that id. It may have
+// been once, or have another one's files, so that nothing else tells it from what is.
+func (d sharedDir) check(top int, id string) error {
+	if id == "" {
+		return fmt.Errorf("--share-dir %s: the server does not say by what its share is known: %w", string(d), navvy.ErrConflict)
+	}
+	fd, err := unix.Openat2(top, server.ShareIDFile, &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return fmt.Errorf("--share-dir %s: this is not the server's share: its file %s: %w: %w", string(d), server.ShareIDFile, err, navvy.ErrConflict)
+	}
+	f := os.NewFile(uintptr(fd), server.ShareIDFile)
+	defer f.Close()
+	if text, err := io.ReadAll(io.LimitReader(f, maxShareID)); err != nil || strings.TrimSpace(string(text)) != id {
+		return fmt.Errorf("--share-dir %s: this is not the server's share, or a copy of it: its file %s holds something else: %w", string(d), server.ShareIDFile, errors.Join(err, navvy.ErrConflict))
+	}
+	return nil
+}
+
+const maxShareID = 200 // bytes of its file
+
 // finder is what a worker asks; nil if it has no share.
-func (d sharedDir) finder() func(owner, folder string) (string, error) {
+func (d sharedDir) finder() func(id, owner, folder string) (string, error) {
 	if d == "" {
 		return nil
 	}

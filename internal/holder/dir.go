@@ -58,7 +58,7 @@ func (d *Dir) KeepsFiles() (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, dirError(d.path, err)
 	}
-	return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != place.Own }), nil
+	return slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() != place.Own && e.Name() != server.ShareIDFile }), nil
 }
 
 // EngineShare is a share that the engine keeps, as long as its store is open.

@@ -76,7 +76,9 @@ type Queue interface {
 	DeadLetter(ctx context.Context, d *Delivery, reason string) error
 
 	// Close ends the connection; deliveries that it holds go back to the queue. Calls that
-	// wait end. It is called once.
+	// wait end. It is called once. If leases are of the connection (Capabilities.Held) an
+	// error says that the broker may not have had all acknowledgements; one that wraps
+	// navvy.ErrUnavailable that the connection was lost before, or at the end.
 	Close() error
 
 	Upkeep

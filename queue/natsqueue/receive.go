@@ -155,7 +155,9 @@ func (p *pull) leave(closed <-chan struct{}) []*nats.Msg {
 
 // deliveries makes them of the client's messages.
 func (c *conn) deliveries(ms []*nats.Msg, lease time.Duration) ([]*driver.Delivery, error) {
-	until := time.Now().Add(lease)
+	// The server does not say when a lease began, and what comes may have been under way, or
+	// waited here, for a while: it is taken to have begun earlier rather than later.
+	until := time.Now().Add(lease - min(lease/10, time.Second))
 	ds := make([]*driver.Delivery, 0, len(ms))
 	var errs []error
 	for _, m := range ms {

@@ -89,7 +89,8 @@ func (c *conn) lost() error { return context.Cause(c.ctx) }
 // errClosed is what ends with Close.
 var errClosed = fmt.Errorf("rabbitqueue: the connection is closed: %w", navvy.ErrUnavailable)
 
-// Close implements driver.Queue.
+// Close implements driver.Queue. An error says that acknowledgements may be lost: of the
+// connection that messages are published over nothing is left to be known.
 func (c *conn) Close() error {
 	if wait := c.inbox.untaken(); wait > 0 {
 		timer := time.NewTimer(wait)
@@ -102,13 +103,21 @@ func (c *conn) Close() error {
 	c.inbox.close()
 	c.wires <- struct{}{} // who dials has been told to stop
 	var all sync.WaitGroup
+	var err error
 	for _, w := range c.all {
-		all.Go(w.close)
+		all.Go(func() {
+			if ended := w.close(); w == c.inbox.in {
+				err = ended
+			}
+		})
 	}
 	all.Wait()
 	<-c.wires
 	c.work.Wait()
-	return nil
+	if lost := c.lost(); !errors.Is(lost, errClosed) {
+		return lost
+	}
+	return err
 }
 
 // fault wraps what went wrong on a channel of a wire.

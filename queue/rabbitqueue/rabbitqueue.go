@@ -113,7 +113,7 @@ func open(ctx context.Context, a *address, o driver.Options) (driver.Queue, erro
 	}
 	kind, err := within(ctx, w, func() (string, error) { return find(w, a, o.Create) })
 	if err != nil {
-		w.close()
+		_ = w.close() // what went wrong before counts
 		return nil, fmt.Errorf("rabbitqueue: queue %s: %w", a.queue, err)
 	}
 	return newConn(a, o, w, kind), nil

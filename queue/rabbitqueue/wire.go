@@ -134,11 +134,16 @@ func (w *wire) watch(closed <-chan *amqp.Error) {
 // lost is why the connection ended; nil while it has not.
 func (w *wire) lost() error { return context.Cause(w.gone) }
 
-// close ends the connection. A broker that does not answer is not waited for long.
-func (w *wire) close() {
-	_ = w.CloseDeadline(time.Now().Add(closingFor)) // whatever goes wrong, it is closed
+// close ends the connection, which is closed whatever goes wrong. A broker that does not
+// answer is not waited for long; without an error it has read all that was written.
+func (w *wire) close() error {
+	err := w.CloseDeadline(time.Now().Add(closingFor))
 	_ = w.stream.Close()
 	<-w.over
+	if err != nil {
+		return fmt.Errorf("rabbitqueue: the broker has not confirmed the end of the connection: %w: %w", err, navvy.ErrUnavailable)
+	}
+	return nil
 }
 
 // within calls the broker, which answers sooner or later, or ends with the connection; who

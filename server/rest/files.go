@@ -74,8 +74,9 @@ func (e *exchange) fileHeaders(f *client.File) {
 	}
 }
 
-// getFile answers with a file's bytes, or with parts of them, or, to HEAD, with what is
-// known of it: what net/http knows of ranges and conditions holds.
+// getFile answers with a file's bytes, or with a part of them, or, to HEAD, with what is
+// known of it: what net/http knows of ranges and conditions holds. It copies here what is one
+// part, so that nothing of it reads the content after it has returned.
 func (e *exchange) getFile() error {
 	files, key, err := e.file()
 	if err != nil {
@@ -89,7 +90,7 @@ func (e *exchange) getFile() error {
 	e.w.Header().Set("Content-Type", typeBytes)
 	content := &fileContent{ctx: e.ctx, files: files, file: f}
 	w := &contentWriter{exchange: e}
-	http.ServeContent(w, e.r, "", f.Changed, content)
+	http.ServeContent(w, oneRange(e.r), "", f.Changed, content)
 	content.close()
 	switch {
 	case w.refused == http.StatusRequestedRangeNotSatisfiable:
@@ -98,6 +99,19 @@ func (e *exchange) getFile() error {
 		return &httpError{w.refused, "precondition_failed", "the file is another one than the conditions want"}
 	}
 	return content.err
+}
+
+// oneRange is a request without its Range if that asks for several parts, as RFC 9110 allows:
+// each part, of however few bytes, would open the file anew, and net/http reads them in a
+// goroutine that may outlive ServeContent.
+func oneRange(r *http.Request) *http.Request {
+	if !strings.Contains(r.Header.Get("Range"), ",") {
+		return r
+	}
+	one := *r
+	one.Header = r.Header.Clone()
+	one.Header.Del("Range")
+	return &one
 }
 
 // contentWriter writes what net/http makes of a file, less its own errors.

@@ -69,6 +69,12 @@ func (l *lockedLog) String() string {
 // newWorld starts a server, with HTTP on loopback: plain, or with certificates.
 func newWorld(t *testing.T, secure bool) *world {
 	t.Helper()
+	return newWorldWith(t, secure, func(*holder.Config) {})
+}
+
+// newWorldWith is newWorld with other settings.
+func newWorldWith(t *testing.T, secure bool, change func(*holder.Config)) *world {
+	t.Helper()
 	w := &world{dir: t.TempDir() + "/data", log: &lockedLog{}, files: t.TempDir()}
 	var err error
 	if w.ca, _, err = auth.OpenAuthority(t.TempDir(), nil); err != nil {
@@ -106,6 +112,7 @@ func newWorld(t *testing.T, secure bool) *world {
 		},
 		Certificate: auth.Fixed(w.cert(t, auth.Subject{Name: "server", Server: true, Hosts: []string{"127.0.0.1"}})),
 	}
+	change(&cfg)
 	lock, _, err := dir.TryLock()
 	if err != nil {
 		t.Fatal(err)

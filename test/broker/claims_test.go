@@ -158,6 +158,24 @@ func TestClaimGone(t *testing.T) {
 	}
 }
 
+// What is purged leaves its bodies behind, unless their place is named.
+func TestClaimsPurged(t *testing.T) {
+	t.Parallel()
+	for left, place := range []bool{true, false} {
+		h := newHand(t)
+		args := []string{"queue", "purge", h.at, "--yes"}
+		if place {
+			args = append(args, h.there[:2]...)
+		}
+		if _, said, code := run(t, "", args...); code != 0 || !strings.Contains(said, "2 messages are removed") {
+			t.Errorf("%v: exit code %d, %s", args, code, said)
+		}
+		if names := bodies(t, h.dir); len(names) != left {
+			t.Errorf("%v: bodies %q, want %d", args, names, left)
+		}
+	}
+}
+
 // The variable names a place, with a password if need be, and what is said keeps it.
 func TestClaimsVariable(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,9 @@ type Options struct {
 	// Attempts is how many deliveries a request has, whatever ended them, before it goes to
 	// the dead letters. Defaults to 5.
 	Attempts int
+	// BodyAttempts is how many deliveries a request has at most whose body cannot be had,
+	// since it is gone or damaged, or its place fails (queue.Lease.Body). Defaults to 5.
+	BodyAttempts int
 	// Backoff is the pause after the first failure; it doubles with each, up to
 	// LongestBackoff. Default to 1 s and 5 min.
 	Backoff, LongestBackoff time.Duration
@@ -64,6 +67,9 @@ func (o *Options) filled() Options {
 	}
 	if f.Attempts <= 0 {
 		f.Attempts = 5
+	}
+	if f.BodyAttempts <= 0 {
+		f.BodyAttempts = 5
 	}
 	if f.Backoff <= 0 {
 		f.Backoff = time.Second
@@ -203,6 +209,8 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 		w.acknowledge(ctx, log, l)
 	case strange:
 		w.refuse(ctx, log, l, err)
+	case unread != nil && attempt >= w.opts.BodyAttempts:
+		w.bury(ctx, log, l, err.Error())
 	case attempt >= w.opts.Attempts || errors.Is(err, navvy.ErrInvalid):
 		w.bury(ctx, log, l, err.Error())
 	default:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,8 +36,13 @@ func (w *world) openLarge(name string, shelf *drivertest.Shelf) *queue.Queue {
 // startLarge starts a worker that has that shelf; nil for none.
 func (w *world) startLarge(s answer.Service, shelf *drivertest.Shelf) *running {
 	w.Helper()
+	return w.startLargeWith(s, shelf, &answer.Options{})
+}
+
+func (w *world) startLargeWith(s answer.Service, shelf *drivertest.Shelf, o *answer.Options) *running {
+	w.Helper()
 	requests, responses := w.openLarge("requests", shelf), w.openLarge("responses", shelf)
-	o := &answer.Options{Logger: slog.New(slog.NewTextHandler(w.Output(), nil))}
+	o.Logger = slog.New(slog.NewTextHandler(w.Output(), nil))
 	r := &running{Worker: answer.New(requests, responses, s, o), w: w, queues: []*queue.Queue{requests, responses}, ended: make(chan error, 1)}
 	soft, endSoft := context.WithCancel(context.Background())
 	hard, endHard := context.WithCancel(context.Background())
@@ -153,6 +159,23 @@ func TestBodyGone(t *testing.T) {
 		}
 		if err := dead.Close(context.Background()); err != nil {
 			w.Error(err)
+		}
+	})
+}
+
+// However often a request may fail, a body that is gone is tried a few times only.
+func TestBodyGoneForEver(t *testing.T) {
+	shelf := &drivertest.Shelf{}
+	inLargeWorld(t, shelf, func(w *world, requests, _ *queue.Queue) {
+		w.askLarge(requests)
+		if err := shelf.Remove(w.Context(), shelf.Names()[0]); err != nil {
+			w.Fatal(err)
+		}
+		r := w.startLargeWith(upper, shelf, &answer.Options{Attempts: math.MaxInt32})
+		time.Sleep(time.Hour) //nolint:forbidigo // inside a synctest bubble
+		r.stop()
+		if n := r.Stats(); n.Dead != 1 || n.Failed != 4 {
+			w.Errorf("%+v", n)
 		}
 	})
 }

@@ -601,6 +601,9 @@ type Welcome struct {
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// How often it is to say so while it has no attempt; unset: as often as otherwise.
 	IdleHeartbeat *durationpb.Duration `protobuf:"bytes,4,opt,name=idle_heartbeat,json=idleHeartbeat,proto3" json:"idle_heartbeat,omitempty"`
+	// What the file share-id at the top of the server's share holds, by which a worker knows
+	// that share; empty if the server keeps no files, or could not write it.
+	Share         string `protobuf:"bytes,5,opt,name=share,proto3" json:"share,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -661,6 +664,13 @@ func (x *Welcome) GetIdleHeartbeat() *durationpb.Duration {
 		return x.IdleHeartbeat
 	}
 	return nil
+}
+
+func (x *Welcome) GetShare() string {
+	if x != nil {
+		return x.Share
+	}
+	return ""
 }
 
 // WorkJob is what a worker must know of a job.
@@ -1112,12 +1122,13 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x05stops\x18\x04 \x03(\v2\x15.navvy.v1.StopAttemptR\x05stops\x12*\n" +
 	"\x05watch\x18\x05 \x03(\v2\x14.navvy.v1.AttemptRefR\x05watch\x12+\n" +
 	"\asettled\x18\x06 \x03(\v2\x11.navvy.v1.SettledR\asettled\x12\x14\n" +
-	"\x05drain\x18\a \x01(\bR\x05drain\"\xc9\x01\n" +
+	"\x05drain\x18\a \x01(\bR\x05drain\"\xdf\x01\n" +
 	"\aWelcome\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x127\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12@\n" +
-	"\x0eidle_heartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ridleHeartbeat\"\x82\x01\n" +
+	"\x0eidle_heartbeat\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ridleHeartbeat\x12\x14\n" +
+	"\x05share\x18\x05 \x01(\tR\x05share\"\x82\x01\n" +
 	"\aWorkJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x04spec\x18\x02 \x01(\v2\x0e.navvy.v1.SpecR\x04spec\x12-\n" +
