@@ -52,6 +52,8 @@ type waiter struct {
 	killed  bool        // the pod was told to end at once
 	failing time.Time   // since when its container cannot be made
 
+	vanished time.Time // when Job and pod were found missing
+
 	cancel context.CancelFunc // of the log; nil before it begins
 	ended  chan struct{}      // closed when the container has ended
 	copied chan error         // how copying the log ended
@@ -61,12 +63,15 @@ type waiter struct {
 // look looks at the Job once more.
 func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	job, pod := w.attempt.look()
+	last := w.driver.watch.lastPod(w.name, w.uid)
 	if pod != nil {
 		w.pod = pod
-	} else if last := w.driver.watch.lastPod(w.name, w.uid); last != nil {
+	} else if last != nil {
 		w.pod = last
 	}
 	switch {
+	case job == nil && pod == nil && last == nil && w.pod != nil && w.untold():
+		return nil, behind // we have yet to hear how it was when it went
 	case job == nil && pod == nil && w.pod == nil && !w.seen:
 		return w.unseen(ctx)
 	case job == nil && pod == nil:
@@ -139,6 +144,15 @@ func (w *waiter) unseen(ctx context.Context) (*verdict, time.Duration) {
 		return w.gone(), 0
 	}
 	return nil, behind
+}
+
+// untold tells whether a pod that is missing is so since a moment ago: the watch removes what it
+// keeps before it tells.
+func (w *waiter) untold() bool {
+	if w.vanished.IsZero() {
+		w.vanished = time.Now()
+	}
+	return time.Since(w.vanished) < behind
 }
 
 func (w *waiter) wasStopped() bool {
