@@ -106,6 +106,7 @@ func TestFilesRefused(t *testing.T) {
 		{"f", "Content-Range: bytes 0-3/10"},
 		{"f", `If-Match: "x"`},
 		{"f", "If-None-Match: x"},
+		{"f", "If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT"},
 		{"f?size=3", ""},
 		{"a%2F..%2Fb", ""},
 		{"%2Fetc", ""},
@@ -117,6 +118,9 @@ func TestFilesRefused(t *testing.T) {
 			headers = nil
 		}
 		ann.do(http.MethodPut, "/v1/files/"+c.path, "text", headers...).fails(http.StatusBadRequest, "invalid")
+	}
+	for _, header := range []string{`If-Match: "x"`, "If-None-Match: *", "If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT"} {
+		ann.do(http.MethodDelete, "/v1/files/f", "", header).fails(http.StatusBadRequest, "invalid")
 	}
 	w.full(true)
 	ann.do(http.MethodPut, "/v1/files/f", "text").fails(http.StatusInsufficientStorage, "exhausted")
