@@ -289,8 +289,11 @@ func (e *exchange) putFile() error {
 	if errors.Is(err, navvy.ErrCorrupt) && o.SHA256 != "" {
 		return invalid("what came is not what %s says", digestHeader)
 	}
-	if err != nil {
+	if o.IfAbsent && errors.Is(err, navvy.ErrExists) {
 		return condition(err)
+	}
+	if err != nil {
+		return err
 	}
 	e.fileHeaders(&f)
 	e.answer(http.StatusOK, typeJSON, marshal(&navvyv1.FilesPutResponse{File: &navvyv1.File{
