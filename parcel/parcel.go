@@ -16,10 +16,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/navvy-run/navvy"
 )
@@ -110,7 +109,7 @@ func checkThere(root *os.Root, name, target string) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOTDIR):
 		return bad(name, "the link to %.200q leads to nothing that is in the archive", target)
 	}
 	return err
