@@ -15,7 +15,8 @@ import (
 
 // Pack writes a directory to w as an archive. The error wraps navvy.ErrInvalid, and names
 // the file, if there is something in it that an archive cannot hold: a pipe, a device, a
-// link that leads out of it, a name that is no UTF-8, or more than the options say.
+// link that leads out of it or to nothing in it, a name that is no UTF-8, or more than the
+// options say.
 func Pack(ctx context.Context, w io.Writer, dir string, o *Options) (Contents, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -70,6 +71,9 @@ func (p *packer) add(name string, d fs.DirEntry, err error) error {
 		}
 		h.Linkname = strings.TrimSuffix(h.Linkname, "/")
 		if err := checkLink(name, h.Linkname); err != nil {
+			return err
+		}
+		if err := checkThere(p.root, name, h.Linkname); err != nil {
 			return err
 		}
 		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777

@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -99,6 +100,19 @@ func checkLink(name, target string) error {
 		return bad(name, "the link to %.200q leads out of the archive", target)
 	}
 	return nil
+}
+
+// checkThere refuses a link that leads to nothing in the directory, or, with others, round
+// in circles. Where it leads is known to be inside, see checkLink.
+func checkThere(root *os.Root, name, target string) error {
+	_, err := root.Stat(name)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOTDIR):
+		return bad(name, "the link to %.200q leads to nothing that is in the archive", target)
+	}
+	return err
 }
 
 // Remove removes a directory that was unpacked, also one that nobody may write to. That

@@ -143,6 +143,8 @@ func TestPackRefuses(t *testing.T) {
 		"empty":        func(string) error { return nil },
 		"too large":    func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), make([]byte, 11), 0o600) },
 		"too many":     func(dir string) error { return os.MkdirAll(filepath.Join(dir, "x/1/2/3"), 0o700) },
+		"dangling":     func(dir string) error { return os.Symlink("nothing", filepath.Join(dir, "x")) },
+		"to itself":    func(dir string) error { return os.Symlink("x", filepath.Join(dir, "x")) },
 		"there and up": func(dir string) error { return os.Symlink("a/../../x", filepath.Join(dir, "x")) },
 	} {
 		dir := t.TempDir()
@@ -238,6 +240,10 @@ func TestHostile(t *testing.T) {
 		"link out":              tarOf(t, link("evil", "../x")),
 		"link absolute":         tarOf(t, link("evil", "/etc/passwd")),
 		"link nowhere":          tarOf(t, &tar.Header{Name: "evil", Typeflag: tar.TypeSymlink}),
+		"link to nothing":       tarOf(t, link("evil", "x")),
+		"link to itself":        tarOf(t, link("evil", "./evil")),
+		"links round":           tarOf(t, link("evil", "evil2"), link("evil2", "evil")),
+		"link through a file":   tarOf(t, file("f"), link("evil", "f/x")),
 		"link within and out":   tarOf(t, dir("d/e"), link("d/e/up", "../.."), link("evil", "d/e/up/../x")),
 		"through a link":        tarOf(t, dir("d"), link("evil", "d"), file("evil/x")),
 		"over a link":           tarOf(t, dir("d"), link("evil", "d/x"), file("evil")),
@@ -249,6 +255,7 @@ func TestHostile(t *testing.T) {
 		"too large":             tarOf(t, file("evil"+strings.Repeat("x", 60))),
 		"zip out":               zipOf(t, map[string]fs.FileMode{"../evil": 0o644}, ""),
 		"zip link":              zipOf(t, map[string]fs.FileMode{"evil": 0o777 | fs.ModeSymlink}, "../x"),
+		"zip link to nothing":   zipOf(t, map[string]fs.FileMode{"evil": 0o777 | fs.ModeSymlink}, "x"),
 		"zip device":            zipOf(t, map[string]fs.FileMode{"evil": 0o644 | fs.ModeDevice}, ""),
 		"zip too large":         zipOf(t, map[string]fs.FileMode{"evil": 0o644}, strings.Repeat("x", 1<<20)),
 	} {

@@ -64,7 +64,8 @@ type unpacker struct {
 	options  Options
 	contents Contents
 	made     map[string]kind
-	dirs     []string // of made
+	dirs     []string    // of made
+	links    [][2]string // of made, with what they lead to
 }
 
 // damaged says that an archive is not whole, or none. What the operating system says of
@@ -293,6 +294,7 @@ func (u *unpacker) link(name, target string) error {
 	if err != nil {
 		return err
 	}
+	u.links = append(u.links, [2]string{name, target})
 	return u.root.Symlink(target, name)
 }
 
@@ -314,8 +316,14 @@ func (u *unpacker) again(name, earlier string) error {
 	return u.file(name, info.Mode()&0o111 != 0, &source{ctx: u.ctx, r: f, left: u.options.MaxBytes + overhead})
 }
 
-// finish makes directories what they are to be, when all is in them.
+// finish sees where links lead, and makes directories what they are to be, when all is in
+// them.
 func (u *unpacker) finish() error {
+	for _, l := range u.links {
+		if err := checkThere(u.root, l[0], l[1]); err != nil {
+			return err
+		}
+	}
 	mode := fs.FileMode(0o555)
 	if u.options.Writable {
 		mode = 0o755

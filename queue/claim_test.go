@@ -250,10 +250,24 @@ func TestClaimForged(t *testing.T) {
 			{`{"navvy":1,"id":"a","body":"x","claim":{"name":"0123456789abcdef","size":0,"sha256":"` + sum + `"}}`, navvy.ErrInvalid},
 			{`{"navvy":2,"id":"a","sent":"2026-01-02T03:04:05Z","other":"x"}`, navvy.ErrUnsupported},
 			{`{"navvy":1,"id":"a","claim":{"name":"0123456789abcdef","size":0,"sha256":"` + strings.ToUpper(sum) + `"}}`, errNamed},
-			{`{"navvy":2,"id":"a"}`, nil},
-			{`{"navvy":1,"id":"a"}`, nil},
-			{`{"navvy":1,"id":"a","claim":null}`, nil},
-			{`{"navvy":1,"id":"a","claim":"x"}`, nil},
+			{`{"navvy":2,"id":"a"}`, navvy.ErrUnsupported},
+			{`{"navvy":2,"id":"a","body":"hi"}`, navvy.ErrUnsupported},
+			{`{"navvy":2,"id":"a","sent":7,"body":{"of":"another kind"}}`, navvy.ErrUnsupported},
+			{`{"navvy":1.5,"id":"a","body":"hi"}`, navvy.ErrUnsupported},
+			{`{"navvy":1,"id":"a"}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","claim":null}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","claim":"x"}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","bytes":"!!"}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","bytes":"eA==","body":"x"}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","body":7}`, navvy.ErrInvalid},
+			{`{"navvy":1,"id":"a","sent":"today","body":"x"}`, navvy.ErrInvalid},
+			// Others have objects with such names, too.
+			{`{"navvy":1,"body":"x"}`, nil},
+			{`{"navvy":1,"id":"","body":"x"}`, nil},
+			{`{"navvy":1,"id":7,"body":"x"}`, nil},
+			{`{"navvy":0,"id":"a","body":"x"}`, nil},
+			{`{"navvy":"1","id":"a","body":"x"}`, nil},
+			{`{"id":"a","body":"x"}`, nil},
 		} {
 			if err := plain.Send(t.Context(), queue.Message{Body: []byte(c.text)}); err != nil {
 				t.Fatal(err)

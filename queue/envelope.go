@@ -68,29 +68,45 @@ func wrap(m *driver.Message, c *claim) []byte {
 // somebody who knows nothing of envelopes, and is as it is. What has one that cannot be
 // read has no body.
 func (l *Lease) unwrap() {
-	var e envelope
-	if json.Unmarshal(l.d.Body, &e) != nil || !e.whole() {
+	var head struct {
+		Version float64 `json:"navvy"`
+		ID      string  `json:"id"`
+	}
+	if json.Unmarshal(l.d.Body, &head) != nil || head.Version < envelopeVersion || head.ID == "" {
+		return // no envelope
+	}
+	l.id, l.body = head.ID, nil
+	if head.Version != envelopeVersion { // the rest is for those who know it
+		l.broken = fmt.Errorf("it is in an envelope of version %v, and this navvy reads %d: %w", head.Version, envelopeVersion, navvy.ErrUnsupported)
 		return
 	}
-	l.id, l.correlation, l.enqueued, l.body = e.ID, e.Correlation, e.Sent, e.Bytes
+	var e envelope
+	if err := json.Unmarshal(l.d.Body, &e); err != nil {
+		l.broken = fmt.Errorf("its envelope cannot be read: %w: %w", err, navvy.ErrInvalid)
+		return
+	}
+	l.correlation, l.enqueued = e.Correlation, e.Sent
 	switch {
-	case e.Version != envelopeVersion:
-		l.body, l.broken = nil, fmt.Errorf("it is in an envelope of version %d, and this navvy reads %d: %w", e.Version, envelopeVersion, navvy.ErrUnsupported)
-	case e.Claim != nil && (e.Body != nil || e.Bytes != nil):
-		l.body, l.broken = nil, fmt.Errorf("there is one, and a claim: %w", navvy.ErrInvalid)
+	case e.parts() != 1:
+		l.broken = fmt.Errorf("its envelope has %d of body, bytes and claim, and has to have one: %w", e.parts(), navvy.ErrInvalid)
 	case e.Claim != nil:
 		l.claim, l.broken = e.Claim, e.Claim.check()
 	case e.Body != nil:
 		l.body = []byte(*e.Body)
+	default:
+		l.body = e.Bytes
 	}
 }
 
-// whole tells whether this is an envelope at all.
-func (e *envelope) whole() bool {
-	if e.Version > envelopeVersion {
-		return e.ID != "" && !e.Sent.IsZero() // the rest is for those who know it
+// parts is in how many ways there is a body.
+func (e *envelope) parts() int {
+	n := 0
+	for _, there := range []bool{e.Body != nil, e.Bytes != nil, e.Claim != nil} {
+		if there {
+			n++
+		}
 	}
-	return e.Version == envelopeVersion && (e.Claim != nil || (e.Body == nil) != (e.Bytes == nil))
+	return n
 }
 
 // isText tells whether a body can travel as text that XML carries: valid UTF-8 without the

@@ -98,7 +98,7 @@ func (l *Lease) Reason() string { return l.d.Reason }
 // Errors wrap navvy.ErrUnsupported if no place is given, or the body was put into another
 // one, or the envelope is of a newer navvy; ErrNotFound if it is not there any more, as of a
 // second copy of a message that was acknowledged; ErrCorrupt if it is not what was sent;
-// ErrInvalid if the claim makes no sense. The lease can be settled whatever the error.
+// ErrInvalid if the envelope or the claim makes no sense. The lease can be settled whatever the error.
 func (l *Lease) Body(ctx context.Context) ([]byte, error) {
 	body, err := l.body, l.broken
 	if l.claim != nil && err == nil {

@@ -126,11 +126,11 @@ func fromFile(f *place.File, name string) *navvyv1.File {
 }
 
 // noFile makes an error one about the file as its owner calls it.
-func noFile(name string, err error) error {
+func (s *Server) noFile(verb, name string, err error) error {
 	if errors.Is(err, navvy.ErrNotFound) {
 		return fmt.Errorf("there is no file %q: %w", name, navvy.ErrNotFound)
 	}
-	return err
+	return s.tellFile(verb, name, err)
 }
 
 // Put implements the call of that name.
@@ -180,6 +180,7 @@ type incomingFile struct {
 	hash   hash.Hash
 	n      int64 // since free space was asked for
 	over   bool
+	err    error // that has ended the reading
 }
 
 // put writes the file.
@@ -190,7 +191,10 @@ func (in *incomingFile) put(ctx context.Context, st FileStore, key string, h *na
 	}
 	f, err := st.Put(ctx, key, in, &place.PutOptions{SHA256: h.GetSha256(), IfAbsent: h.GetIfAbsent()})
 	if err != nil {
-		return f, fmt.Errorf("put file %q: %w", h.GetKey(), err)
+		if in.err != nil { // not the store's
+			return f, fmt.Errorf("put file %q: %w", h.GetKey(), in.err)
+		}
+		return f, in.server.tellFile("put", h.GetKey(), err)
 	}
 	return f, nil
 }
@@ -212,8 +216,8 @@ func (in *incomingFile) Read(p []byte) (int, error) {
 		if in.over {
 			return 0, io.EOF
 		}
-		if err := in.next(); err != nil {
-			return 0, err
+		if in.err = in.next(); in.err != nil {
+			return 0, in.err
 		}
 	}
 	n := copy(p, in.rest)
@@ -279,7 +283,7 @@ func (s *Server) sendFile(stream grpc.ServerStreamingServer[navvyv1.FilesGetResp
 		f, err = s.opts.Files.CopyRange(stream.Context(), key, chunkWriter{stream}, req.GetOffset(), length)
 	}
 	if err != nil {
-		return noFile(name, err)
+		return s.noFile("get", name, err)
 	}
 	return stream.Send(&navvyv1.FilesGetResponse{File: fromFile(&f, name)})
 }
@@ -318,7 +322,7 @@ func (s *Server) statFile(ctx context.Context, owner, name string) (*navvyv1.Fil
 	}
 	f, err := s.opts.Files.Stat(ctx, key)
 	if err != nil {
-		return nil, noFile(name, err)
+		return nil, s.noFile("get", name, err)
 	}
 	return &navvyv1.FilesStatResponse{File: fromFile(&f, name)}, nil
 }
@@ -345,7 +349,7 @@ func (s *Server) sendList(stream grpc.ServerStreamingServer[navvyv1.FilesListRes
 	m := &navvyv1.FilesListResponse{}
 	for f, err := range s.opts.Files.List(stream.Context(), folder+prefix) {
 		if err != nil {
-			return err
+			return s.tellFile("list", prefix, err)
 		}
 		f.SHA256 = ""
 		m.Files = append(m.Files, fromFile(&f, strings.TrimPrefix(f.Key, folder)))
@@ -370,7 +374,7 @@ func (s *files) Remove(ctx context.Context, req *navvyv1.FilesRemoveRequest) (*n
 	}
 	key, err := fileKey(owner, req.GetKey())
 	if err == nil {
-		err = noFile(req.GetKey(), st.Remove(ctx, key))
+		err = s.noFile("remove", req.GetKey(), st.Remove(ctx, key))
 	}
 	if err == nil {
 		s.forgetFile(ctx, owner, req.GetKey())

@@ -109,7 +109,7 @@ func (s *Server) fail(err error) error {
 	}
 	return api.ToWire(err, func(err error) string {
 		id := rand.Text()[:8]
-		s.opts.Logger.Error("internal error", "request", id, "error", err)
+		s.opts.Logger.Error("internal error", "request", id, "error", whole(err))
 		return "internal error, see request " + id + " in navvy's log: " + err.Error()
 	})
 }

@@ -32,7 +32,7 @@ func (a *app) messages(ctx context.Context, n need, queue string, fn func(client
 const (
 	sendTogether      = 1000
 	sendTogetherBytes = 1 << 20
-	maxSentLine       = 16 << 20
+	maxSentLine       = 16 << 20 // bytes, with its end
 )
 
 func newQueueSend(a *app) *cobra.Command {
@@ -118,17 +118,26 @@ func (s *sending) run(ctx context.Context, bodies []string, file string) (err er
 		defer f.Close()
 		from = f
 	}
+	return errors.Join(s.lines(ctx, from), s.flush(ctx))
+}
+
+// lines takes the lines of a file, which are messages.
+func (s *sending) lines(ctx context.Context, from io.Reader) error {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, maxSentLine)
-	for lines.Scan() {
+	n := 1
+	for ; lines.Scan(); n++ {
 		if err := s.add(ctx, append([]byte{}, lines.Bytes()...)); err != nil {
 			return err
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return errors.Join(s.flush(ctx), fmt.Errorf("read messages: %w", err))
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return usagef("line %d: a message that is a line has less than %d MiB; those before it are sent", n, maxSentLine>>20)
+	case err != nil:
+		return fmt.Errorf("read messages: %w", err)
 	}
-	return s.flush(ctx)
+	return nil
 }
 
 // add takes one message, and sends when there are many.

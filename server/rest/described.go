@@ -204,6 +204,7 @@ func getFileDoc(_ *documenter, op operation) {
 	op["description"] = "The file's bytes, which are checked while they come: if they are not what was put, the answer ends early. " +
 		"Range and conditions are those of RFC 9110; a part is not checked." + fileKeys
 	op.add("Range", "header", "Only these bytes: 206.", object{"type": "string"})
+	op.add("If-Match", "header", "Only if it has this ETag: 412 otherwise.", object{"type": "string"})
 	op.add("If-None-Match", "header", "Not if it has this ETag: 304.", object{"type": "string"})
 	op.add("If-Range", "header", "All of it if it does not have this ETag.", object{"type": "string"})
 	bytes := object{"type": "string", "format": "binary"}
@@ -215,16 +216,22 @@ func getFileDoc(_ *documenter, op operation) {
 
 func statFileDoc(_ *documenter, op operation) {
 	op["description"] = "What is known of a file, without its bytes." + fileKeys
+	op.add("If-Match", "header", "Only if it has this ETag: 412 otherwise.", object{"type": "string"})
+	op.add("If-None-Match", "header", "Not if it has this ETag: 304.", object{"type": "string"})
 	op.responses()["200"] = object{"description": "There is such a file.", "headers": fileHeadersDoc()}
 	op.responses()["304"] = object{"description": "It has the ETag of If-None-Match."}
 }
 
 func putFileDoc(_ *documenter, op operation) {
 	op["description"] = "Put writes a file, in the place of one that is there: the bytes of the body, of any length. It appears when all of them have come, and not at all otherwise. " +
-		"precondition_failed if a condition does not hold, exhausted if there is no room for it." + fileKeys
+		"precondition_failed if If-None-Match does not hold, conflict if a folder has the name, or a file that of a folder above it, exhausted if there is no room for it, invalid with another condition." + fileKeys
 	op.add("owner", "query", "Whose; the caller's own if empty.", object{"type": "string"})
 	op.add("If-None-Match", "header", "*: only if there is no file.", object{"type": "string", "enum": []any{"*"}})
 	op.add(digestHeader, "header", "What it must hold: sha-256=:…: with the SHA-256 in base 64, as in RFC 9530.", object{"type": "string"})
 	op["requestBody"] = object{"required": true, "content": content("*/*", object{"type": "string", "format": "binary"})}
 	op.responses()["200"].(object)["headers"] = fileHeadersDoc()
+}
+
+func removeFileDoc(_ *documenter, op operation) {
+	op["description"] = "Remove takes a file away; not_found if there is none, invalid with a condition, such as If-Match, and then the file stays." + fileKeys
 }

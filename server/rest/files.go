@@ -246,6 +246,25 @@ func (l *lagging) flush() error {
 	return err
 }
 
+// unconditional refuses the conditions that a change of a file cannot have: to leave one out
+// would be to change what the caller wants to keep. want says what is offered.
+func (e *exchange) unconditional(want string) error {
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if header := e.r.Header.Get(name); header != "" {
+			return invalid("%s %.100s: %s", name, header, want)
+		}
+	}
+	return nil
+}
+
+// removeFile removes a file, on no condition.
+func (e *exchange) removeFile() error {
+	if err := e.unconditional("a file is removed without a condition"); err != nil {
+		return err
+	}
+	return e.usual()
+}
+
 // putFile writes a file: the bytes of the body, of any length, whole or not at all.
 func (e *exchange) putFile() error {
 	files, key, err := e.file()
@@ -256,22 +275,25 @@ func (e *exchange) putFile() error {
 	if o.SHA256, err = parseDigest(e.r.Header.Get(digestHeader)); err != nil {
 		return err
 	}
-	switch header := e.r.Header.Get("If-None-Match"); {
-	case e.r.Header.Get("Content-Range") != "":
-		return invalid("Content-Range: a file is put as a whole")
-	case e.r.Header.Get("If-Match") != "":
-		return invalid("If-Match: want If-None-Match: *, for no file, or no condition")
-	case header == "*":
+	if header := e.r.Header["If-None-Match"]; len(header) == 1 && header[0] == "*" {
 		o.IfAbsent = true
-	case header != "":
-		return invalid("If-None-Match %s: want *, for no file", header)
+		e.r.Header.Del("If-None-Match")
+	}
+	if err := e.unconditional("a file is put with If-None-Match: *, for no file, or without a condition"); err != nil {
+		return err
+	}
+	if e.r.Header.Get("Content-Range") != "" {
+		return invalid("Content-Range: a file is put as a whole")
 	}
 	f, err := files.Put(e.ctx, key, bodyReader{e}, o)
 	if errors.Is(err, navvy.ErrCorrupt) && o.SHA256 != "" {
 		return invalid("what came is not what %s says", digestHeader)
 	}
-	if err != nil {
+	if o.IfAbsent && errors.Is(err, navvy.ErrExists) {
 		return condition(err)
+	}
+	if err != nil {
+		return err
 	}
 	e.fileHeaders(&f)
 	e.answer(http.StatusOK, typeJSON, marshal(&navvyv1.FilesPutResponse{File: &navvyv1.File{

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,7 @@ func TestFilesRefused(t *testing.T) {
 		{"f", "Content-Range: bytes 0-3/10"},
 		{"f", `If-Match: "x"`},
 		{"f", "If-None-Match: x"},
+		{"f", "If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT"},
 		{"f?size=3", ""},
 		{"a%2F..%2Fb", ""},
 		{"%2Fetc", ""},
@@ -117,6 +119,9 @@ func TestFilesRefused(t *testing.T) {
 			headers = nil
 		}
 		ann.do(http.MethodPut, "/v1/files/"+c.path, "text", headers...).fails(http.StatusBadRequest, "invalid")
+	}
+	for _, header := range []string{`If-Match: "x"`, "If-None-Match: *", "If-Unmodified-Since: Mon, 02 Jan 2006 15:04:05 GMT"} {
+		ann.do(http.MethodDelete, "/v1/files/f", "", header).fails(http.StatusBadRequest, "invalid")
 	}
 	w.full(true)
 	ann.do(http.MethodPut, "/v1/files/f", "text").fails(http.StatusInsufficientStorage, "exhausted")
@@ -344,5 +349,46 @@ func TestFileDamaged(t *testing.T) {
 	n, err := io.Copy(io.Discard, resp.Body)
 	if _ = resp.Body.Close(); err == nil || n >= int64(len(text)) {
 		t.Errorf("%d of %d bytes came, %v", n, len(text), err)
+	}
+}
+
+// What is wrong with a name is told under that name, and not where the server keeps it.
+func TestFilesTellNoPaths(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	ann := w.as(t, "ann", auth.RoleUser)
+	ann.do(http.MethodPut, "/v1/files/in/numbers", "text").want(http.StatusOK)
+	if err := os.Symlink("numbers", filepath.Join(w.files, "files", "ann", "in", "link")); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := digestOf("other")
+	for _, c := range []struct {
+		method, name, header string
+		status               int
+		code                 string
+	}{
+		{http.MethodPut, "in/numbers", "If-None-Match: *", http.StatusPreconditionFailed, "precondition_failed"},
+		{http.MethodPut, "in/numbers/sub", "", http.StatusConflict, "conflict"},
+		{http.MethodPut, "in/numbers/sub", "If-None-Match: *", http.StatusConflict, "conflict"},
+		{http.MethodPut, "in", "", http.StatusConflict, "conflict"},
+		{http.MethodPut, "in", "If-None-Match: *", http.StatusConflict, "conflict"},
+		{http.MethodGet, "in/link", "", http.StatusNotImplemented, "unsupported"},
+		{http.MethodDelete, "in/link", "", http.StatusNotImplemented, "unsupported"},
+		{http.MethodPut, "in/numbers", "Repr-Digest: " + other, http.StatusBadRequest, "invalid"},
+		{http.MethodGet, "in", "", http.StatusNotFound, "not_found"},
+	} {
+		var headers []string
+		if c.header != "" {
+			headers = append(headers, c.header)
+		}
+		body := ""
+		if c.method == http.MethodPut {
+			body = "text"
+		}
+		told := ann.do(c.method, "/v1/files/"+c.name, body, headers...).fails(c.status, c.code)
+		if strings.Contains(told, w.files) || strings.Contains(told, ".navvy") || strings.Contains(told, "files/ann") || strings.Contains(told, strconv.Itoa(os.Getpid())) ||
+			!strings.Contains(told, strconv.Quote(c.name)) && c.code != "invalid" {
+			t.Errorf("%s %s tells %s", c.method, c.name, told)
+		}
 	}
 }

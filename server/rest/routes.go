@@ -101,7 +101,7 @@ var routes = resolve([]route{
 	{method: http.MethodGet, path: "/v1/files/{key...}", call: "Files.Get", fixed: []string{"offset", "length"}, serve: (*exchange).getFile, extra: getFileDoc},
 	{method: http.MethodHead, path: "/v1/files/{key...}", call: "Files.Stat", serve: (*exchange).getFile, extra: statFileDoc},
 	{method: http.MethodPut, path: "/v1/files/{key...}", call: "Files.Put", serve: (*exchange).putFile, extra: putFileDoc},
-	{method: http.MethodDelete, path: "/v1/files/{key...}", call: "Files.Remove"},
+	{method: http.MethodDelete, path: "/v1/files/{key...}", call: "Files.Remove", serve: (*exchange).removeFile, extra: removeFileDoc},
 
 	{method: http.MethodGet, path: "/v1/whoami", call: "Identity.Whoami"},
 	{method: http.MethodGet, path: "/v1/certificates", call: "Identity.Certificates"},

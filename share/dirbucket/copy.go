@@ -15,8 +15,8 @@ import (
 // Copy gives what a file holds a second name, in the place of another file: files are never
 // changed, so that both can be the same one.
 func (b *bucket) Copy(ctx context.Context, to, from string, o *driver.CopyOptions) error {
-	if own(to) {
-		return &fs.PathError{Op: "create", Path: to, Err: fs.ErrPermission}
+	if err := b.writable(to); err != nil {
+		return err
 	}
 	if o.BeforeCopy != nil {
 		if err := o.BeforeCopy(b.As); err != nil {

@@ -119,6 +119,9 @@ func (b *bucket) regular(key string) (fs.FileInfo, error) {
 	if own(key) {
 		return nil, &fs.PathError{Op: "open", Path: key, Err: fs.ErrNotExist}
 	}
+	if err := b.straight(filepath.Dir(key)); err != nil {
+		return nil, err
+	}
 	info, err := b.root.Lstat(key)
 	switch {
 	case err != nil:
@@ -129,6 +132,35 @@ func (b *bucket) regular(key string) (fs.FileInfo, error) {
 		return nil, &fs.PathError{Op: "open", Path: key, Err: errLink}
 	}
 	return info, nil
+}
+
+// straight refuses folders that are reached through a symbolic link: who puts one there
+// gives away what lies elsewhere in the directory, also what belongs to another owner. That
+// there is no such folder is no error.
+func (b *bucket) straight(dir string) error {
+	for i := 0; i <= len(dir); i++ {
+		if i == 0 || i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		info, err := b.root.Lstat(dir[:i])
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+			return nil // whoever uses it is told
+		case err != nil:
+			return err
+		case info.Mode()&fs.ModeSymlink != 0:
+			return &fs.PathError{Op: "open", Path: dir[:i], Err: errLink}
+		}
+	}
+	return nil
+}
+
+// writable refuses keys under which nobody may write.
+func (b *bucket) writable(key string) error {
+	if own(key) {
+		return &fs.PathError{Op: "create", Path: key, Err: fs.ErrPermission}
+	}
+	return b.straight(filepath.Dir(key))
 }
 
 // own tells whether a key is that of the bucket's own files.

@@ -283,6 +283,40 @@ func TestRanges(t *testing.T) {
 	}
 }
 
+// Nothing is listed, read, written or removed through a folder that is a symbolic link.
+func TestLinkedFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := open(t, dir)
+	for _, key := range []string{"alice/own", "bob/in/secret"} {
+		if err := b.WriteAll(t.Context(), key, []byte(key), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../bob", filepath.Join(dir, "alice", "tobob")); err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{"alice/tobob", "alice/tobob/", "alice/tobob/in/", "alice/tobob/in/s"} {
+		if list, _, err := b.ListPage(t.Context(), blob.FirstPageToken, 10, &blob.ListOptions{Prefix: prefix}); err != nil || len(list) != 0 {
+			t.Errorf("below %s: %v, %v", prefix, list, err)
+		}
+	}
+	const through = "alice/tobob/in/secret"
+	_, readErr := b.ReadAll(t.Context(), through)
+	_, statErr := b.Attributes(t.Context(), through)
+	for name, err := range map[string]error{
+		"read": readErr, "stat": statErr, "write": b.WriteAll(t.Context(), through, nil, nil), "new": b.WriteAll(t.Context(), "alice/tobob/new", nil, nil),
+		"from": b.Copy(t.Context(), "alice/copy", through, nil), "to": b.Copy(t.Context(), "alice/tobob/copy", "alice/own", nil), "delete": b.Delete(t.Context(), through),
+	} {
+		if !errors.Is(err, navvy.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got, err := b.ReadAll(t.Context(), "bob/in/secret"); string(got) != "bob/in/secret" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // What is read as a checksum is written as it was.
 func FuzzParseSum(f *testing.F) {
 	f.Add(fmt.Sprintf(sumFormat, strings.Repeat("0a", 32), 12))

@@ -35,6 +35,11 @@ func (b *bucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*driver.
 	if i := strings.LastIndexByte(o.Prefix, '/'); i >= 0 {
 		dir, base = o.Prefix[:i], o.Prefix[:i+1]
 	}
+	if err := b.straight(dir); errors.Is(err, errLink) {
+		return &w.page, nil
+	} else if err != nil {
+		return nil, err
+	}
 	if info, err := b.root.Lstat(dir); err != nil && b.ErrorCode(err) != notFound {
 		return nil, err
 	} else if err != nil || !info.IsDir() {

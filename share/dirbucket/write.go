@@ -42,11 +42,11 @@ type Writer struct {
 
 // NewTypedWriter begins a file.
 func (b *bucket) NewTypedWriter(ctx context.Context, key, _ string, o *driver.WriterOptions) (driver.Writer, error) {
-	if own(key) {
-		return nil, &fs.PathError{Op: "create", Path: key, Err: fs.ErrPermission}
+	err := b.writable(key)
+	if err != nil {
+		return nil, err
 	}
 	w := &Writer{ctx: ctx, bucket: b, key: key, absent: o.IfNotExist, hash: sha256.New()}
-	var err error
 	if w.file, w.name, err = b.temporary(); err != nil {
 		return nil, err
 	}
