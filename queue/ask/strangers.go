@@ -22,6 +22,9 @@ const (
 	// moveTime is how long it may take to put one behind the others: what is cut off may be
 	// there twice.
 	moveTime = time.Minute
+	// movesAtOnce is how many are on their way behind the others at once: so many a crash
+	// leaves there twice.
+	movesAtOnce = 32
 	// mostKnown bounds what is remembered of a round.
 	mostKnown = 1 << 20
 )
@@ -37,6 +40,7 @@ type strangers struct {
 	acks  *sync.WaitGroup
 	delay bool        // the broker can wait
 	stuck atomic.Bool // nothing can be put behind the others: we may not send there
+	moves chan struct{}
 
 	seed  maphash.Seed
 	known map[uint64]bool // of this round
@@ -47,14 +51,21 @@ type strangers struct {
 
 func newStrangers(q *queue.Queue, acks *sync.WaitGroup) *strangers {
 	return &strangers{
-		q: q, acks: acks, delay: q.Capabilities().Delay, seed: maphash.MakeSeed(), known: map[uint64]bool{}, begun: time.Now(),
+		q: q, acks: acks, delay: q.Capabilities().Delay, moves: make(chan struct{}, movesAtOnce), seed: maphash.MakeSeed(), known: map[uint64]bool{}, begun: time.Now(),
 		rests: pause.Series{First: firstRest, Longest: longestRest},
 	}
 }
 
-// giveBack gives back an answer to somebody else.
-func (s *strangers) giveBack(l *queue.Lease) {
+// giveBack gives back an answer to somebody else. It waits while many are on their way,
+// unless ctx ends.
+func (s *strangers) giveBack(ctx context.Context, l *queue.Lease) {
 	if s.delay || s.stuck.Load() {
+		s.later(l)
+		return
+	}
+	select {
+	case s.moves <- struct{}{}:
+	case <-ctx.Done():
 		s.later(l)
 		return
 	}
@@ -65,6 +76,7 @@ func (s *strangers) giveBack(l *queue.Lease) {
 	}
 	s.known[id] = true
 	s.acks.Go(func() {
+		defer func() { <-s.moves }()
 		ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 		defer cancel()
 		err := l.Behind(ctx) // else it is given back
