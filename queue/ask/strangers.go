@@ -30,7 +30,8 @@ const (
 )
 
 // strangers are answers to other runs, in the same queue. They must not hide ours. Where the
-// broker can wait with a message, those that have come often come later each time. Where it
+// broker can wait with a message, those that have come before come later each time; one that
+// is new is no reason to rest, since there may be many of them before ours. Where it
 // cannot, one that is given back comes at once, before all others: there it is put behind
 // them. A round is over when one comes again that was put there in it: whoever finds
 // nothing but strangers in a round rests, longer each time and no shorter than the round
@@ -45,7 +46,7 @@ type strangers struct {
 	seed  maphash.Seed
 	known map[uint64]bool // of this round
 	begun time.Time       // of the round
-	again bool            // some came that have to come at once, or for the second time
+	again bool            // some came that come at once each time, or for the second time
 	rests pause.Series
 }
 
@@ -87,13 +88,15 @@ func (s *strangers) giveBack(ctx context.Context, l *queue.Lease) {
 }
 
 // later gives one back to come later, if it came before and the broker can wait; else it may
-// come again at once.
+// come again at once, and where the broker can wait that once only.
 func (s *strangers) later(l *queue.Lease) {
 	delay := time.Duration(0)
-	if n := l.Attempt(); n > 1 && s.delay {
+	switch n := l.Attempt(); {
+	case s.delay && n > 1:
 		delay = min(firstRest<<min(n-1, 10), longestAside)
+	case !s.delay || n == 0: // it comes so each time
+		s.again = true
 	}
-	s.again = s.again || delay == 0
 	s.acks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
 		defer cancel()

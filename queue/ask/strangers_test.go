@@ -210,3 +210,49 @@ func TestFewMovesAtOnce(t *testing.T) {
 		closeAll(t, in, out)
 	})
 }
+
+// Where the broker can wait, thousands of answers that nobody has seen yet are passed
+// without a rest, and stay as they were.
+func TestBehindFreshStrangers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b memqueue.Broker
+		in, out := open(t, &b, "in"), open(t, &b, "out")
+		const n = 6000
+		crowd(t, out, n)
+		stop := serve(t, &b)
+		a, err := ask.New(in, out, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := a.Run(t.Context(), numbers(500), func(int64, []byte) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		// No time passes but that of rests, and of answers that are to come later.
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it rested for %s", took)
+		}
+		stop()
+		left := map[string]bool{}
+		for len(left) < n {
+			leases, err := out.Receive(t.Context(), 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range leases {
+				body, err := l.Body(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if l.Correlation() == fmt.Sprintf("OTHER.%s", body) && l.ID() == "old-"+string(body) {
+					left[l.ID()] = true
+				}
+				if err := l.Ack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		closeAll(t, in, out)
+	})
+}
