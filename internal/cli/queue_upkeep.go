@@ -241,6 +241,9 @@ func (a *app) redriveBroker(ctx context.Context, url string, ids []string) error
 		if r.stopped {
 			a.say("there may be more: they cannot be counted, and an id came twice; call it again for the rest")
 		}
+		if err == nil && r.left > 0 {
+			err = withHint(fmt.Errorf("%s has %d more dead letters, which did not come: %w", redacted(url), r.left, navvy.ErrUnavailable), "somebody has them, or gave them back for later: call it again")
+		}
 		if missing := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return r.done[id] }); err == nil && len(missing) > 0 {
 			err = withHint(fmt.Errorf("%s has no dead letter %s: %w", redacted(url), missing[0], navvy.ErrNotFound), "navvy queue dlq lists the dead letters")
 		}
@@ -257,26 +260,26 @@ type redriving struct {
 	held []*queue.Lease  // not to be sent, given back at the end
 	// stopped says that all were asked for, and that it ended at an id that it had sent.
 	stopped bool
+	left    int64 // of all that were asked for, those that did not come
 }
 
 func (r *redriving) run(ctx context.Context) error {
 	defer r.giveBack(ctx)
-	count, err := r.q.Count(ctx)
-	if errors.Is(err, navvy.ErrDenied) { // who may receive may not always count
-		count.Waiting = 0
-	} else if err != nil {
+	there, err := r.count(ctx)
+	if err != nil {
 		return err
 	}
-	counted := count.Waiting > 0
-	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (!counted || seen < count.Waiting) && len(r.held) < redriveHeld; seen++ {
+	for seen := int64(0); (len(r.ids) == 0 || len(r.done) < len(r.ids)) && (there == 0 || seen < there) && len(r.held) < redriveHeld; seen++ {
 		l, err := next(ctx, r.q)
 		switch {
-		case l == nil || err != nil:
+		case err != nil:
 			return err
+		case l == nil:
+			return r.ended(ctx, there)
 		case !r.wants(l.ID()):
 			r.held = append(r.held, l)
 			continue
-		case !counted && r.done[l.ID()]: // it may have failed again already
+		case there == 0 && r.done[l.ID()]: // it may have failed again already
 			r.held, r.stopped = append(r.held, l), true
 			return nil
 		}
@@ -287,6 +290,27 @@ func (r *redriving) run(ctx context.Context) error {
 		r.done[l.ID()] = true
 	}
 	return nil
+}
+
+// count is how many dead letters there are, also those that somebody has or gave back, as
+// far as the broker tells; 0 if nobody knows.
+func (r *redriving) count(ctx context.Context) (int64, error) {
+	n, err := r.q.Count(ctx)
+	if errors.Is(err, navvy.ErrDenied) { // who may receive may not always count
+		return 0, nil
+	}
+	return max(n.Waiting, 0) + max(n.Leased, 0), err
+}
+
+// ended finds out how many are left when no more come, of those that were there. What has
+// gone meanwhile went elsewhere, and what is there beyond them came later.
+func (r *redriving) ended(ctx context.Context, there int64) error {
+	if len(r.ids) > 0 {
+		return nil
+	}
+	now, err := r.count(ctx)
+	r.left = max(min(now, there-int64(r.n)), 0)
+	return err
 }
 
 // wants tells whether a dead letter of this id is to be sent: of those that are named one each.

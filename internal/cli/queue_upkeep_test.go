@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/queue"
@@ -116,5 +117,30 @@ func TestRedriveFailingAgain(t *testing.T) {
 	<-ended
 	if err != nil || r.n != 3 || len(r.done) != 3 {
 		t.Errorf("%d are sent, %v, %v; want 3 and each", r.n, r.done, err)
+	}
+}
+
+// What somebody has does not come, and is told; what is gone by the end is not.
+func TestRedriveLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		settle bool
+		want   int64
+	}{"held": {want: 1}, "acknowledged": {settle: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dead, _ := makeDead(t, false, []string{"a", "b", "c"})
+			leases, err := dead.Receive(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.settle { // once the others are sent
+				defer time.AfterFunc(brokerWait/2, func() { _ = leases[0].Ack(context.WithoutCancel(t.Context())) }).Stop()
+			}
+			r := &redriving{q: dead, done: map[string]bool{}}
+			if err := r.run(t.Context()); err != nil || r.n != 2 || r.left != c.want {
+				t.Errorf("%d are sent and %d left, %v; want 2 and %d", r.n, r.left, err, c.want)
+			}
+		})
 	}
 }

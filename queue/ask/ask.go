@@ -187,7 +187,7 @@ func (a *Asker) collect(ctx context.Context, give func(int64, []byte) error) err
 		for _, l := range leases {
 			index, ok := a.index(l)
 			if !ok {
-				others.giveBack(l)
+				others.giveBack(waiting, l)
 				continue
 			}
 			mine = true

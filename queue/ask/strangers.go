@@ -22,12 +22,16 @@ const (
 	// moveTime is how long it may take to put one behind the others: what is cut off may be
 	// there twice.
 	moveTime = time.Minute
+	// movesAtOnce is how many are on their way behind the others at once: so many a crash
+	// leaves there twice.
+	movesAtOnce = 32
 	// mostKnown bounds what is remembered of a round.
 	mostKnown = 1 << 20
 )
 
 // strangers are answers to other runs, in the same queue. They must not hide ours. Where the
-// broker can wait with a message, those that have come often come later each time. Where it
+// broker can wait with a message, those that have come before come later each time; one that
+// is new is no reason to rest, since there may be many of them before ours. Where it
 // cannot, one that is given back comes at once, before all others: there it is put behind
 // them. A round is over when one comes again that was put there in it: whoever finds
 // nothing but strangers in a round rests, longer each time and no shorter than the round
@@ -37,24 +41,32 @@ type strangers struct {
 	acks  *sync.WaitGroup
 	delay bool        // the broker can wait
 	stuck atomic.Bool // nothing can be put behind the others: we may not send there
+	moves chan struct{}
 
 	seed  maphash.Seed
 	known map[uint64]bool // of this round
 	begun time.Time       // of the round
-	again bool            // some came that have to come at once, or for the second time
+	again bool            // some came that come at once each time, or for the second time
 	rests pause.Series
 }
 
 func newStrangers(q *queue.Queue, acks *sync.WaitGroup) *strangers {
 	return &strangers{
-		q: q, acks: acks, delay: q.Capabilities().Delay, seed: maphash.MakeSeed(), known: map[uint64]bool{}, begun: time.Now(),
+		q: q, acks: acks, delay: q.Capabilities().Delay, moves: make(chan struct{}, movesAtOnce), seed: maphash.MakeSeed(), known: map[uint64]bool{}, begun: time.Now(),
 		rests: pause.Series{First: firstRest, Longest: longestRest},
 	}
 }
 
-// giveBack gives back an answer to somebody else.
-func (s *strangers) giveBack(l *queue.Lease) {
+// giveBack gives back an answer to somebody else. It waits while many are on their way,
+// unless ctx ends.
+func (s *strangers) giveBack(ctx context.Context, l *queue.Lease) {
 	if s.delay || s.stuck.Load() {
+		s.later(l)
+		return
+	}
+	select {
+	case s.moves <- struct{}{}:
+	case <-ctx.Done():
 		s.later(l)
 		return
 	}
@@ -65,6 +77,7 @@ func (s *strangers) giveBack(l *queue.Lease) {
 	}
 	s.known[id] = true
 	s.acks.Go(func() {
+		defer func() { <-s.moves }()
 		ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 		defer cancel()
 		err := l.Behind(ctx) // else it is given back
@@ -75,13 +88,15 @@ func (s *strangers) giveBack(l *queue.Lease) {
 }
 
 // later gives one back to come later, if it came before and the broker can wait; else it may
-// come again at once.
+// come again at once, and where the broker can wait that once only.
 func (s *strangers) later(l *queue.Lease) {
 	delay := time.Duration(0)
-	if n := l.Attempt(); n > 1 && s.delay {
+	switch n := l.Attempt(); {
+	case s.delay && n > 1:
 		delay = min(firstRest<<min(n-1, 10), longestAside)
+	case !s.delay || n == 0: // it comes so each time
+		s.again = true
 	}
-	s.again = s.again || delay == 0
 	s.acks.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
 		defer cancel()

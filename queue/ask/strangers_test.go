@@ -21,7 +21,10 @@ import (
 type eager struct {
 	memqueue.Broker
 	moves atomic.Int64
-	fail  error // of moves
+	fail  error         // of moves
+	slow  time.Duration // each of them
+	now   atomic.Int64  // how many are on their way
+	most  atomic.Int64  // at once
 }
 
 func (e *eager) driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
@@ -45,6 +48,11 @@ func (q *eagerQueue) Capabilities() driver.Capabilities {
 
 func (q *eagerQueue) Move(ctx context.Context, d *driver.Delivery, to driver.Place) error {
 	q.moves.Add(1)
+	defer q.now.Add(-1)
+	now := q.now.Add(1)
+	for most := q.most.Load(); now > most && !q.most.CompareAndSwap(most, now); most = q.most.Load() {
+	}
+	time.Sleep(q.slow) //nolint:forbidigo // in a synctest bubble
 	if q.fail != nil {
 		return q.fail
 	}
@@ -168,6 +176,82 @@ func TestStrangersStay(t *testing.T) {
 		stop()
 		if b.moves.Load() > 20 {
 			t.Errorf("%d moves were tried", b.moves.Load())
+		}
+		closeAll(t, in, out)
+	})
+}
+
+// A crash leaves twice what is on its way: of many that is never much, also at the end of
+// the patience, and the end waits for no more than that.
+func TestFewMovesAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n, patience = 1000, 10 * time.Second
+		b := eager{slow: time.Second}
+		in, out := b.open(t, "in"), b.open(t, "out")
+		crowd(t, out, n)
+		a, err := ask.New(in, out, &ask.Options{Patience: patience})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := a.Run(t.Context(), numbers(1), func(int64, []byte) error { return nil }); !errors.Is(err, navvy.ErrUnavailable) {
+			t.Errorf("the run ended with %v", err)
+		}
+		if took := time.Since(begun); took > patience+2*b.slow {
+			t.Errorf("it ended after %s", took)
+		}
+		if most := b.most.Load(); most != 32 {
+			t.Errorf("%d moves at once", most)
+		}
+		if count, err := out.Count(t.Context()); err != nil || count.Waiting+count.Leased != n {
+			t.Errorf("%+v, %v", count, err)
+		}
+		closeAll(t, in, out)
+	})
+}
+
+// Where the broker can wait, thousands of answers that nobody has seen yet are passed
+// without a rest, and stay as they were.
+func TestBehindFreshStrangers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var b memqueue.Broker
+		in, out := open(t, &b, "in"), open(t, &b, "out")
+		const n = 6000
+		crowd(t, out, n)
+		stop := serve(t, &b)
+		a, err := ask.New(in, out, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if err := a.Run(t.Context(), numbers(500), func(int64, []byte) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		// No time passes but that of rests, and of answers that are to come later.
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it rested for %s", took)
+		}
+		stop()
+		left := map[string]bool{}
+		for len(left) < n {
+			leases, err := out.Receive(t.Context(), 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range leases {
+				body, err := l.Body(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if l.Correlation() == fmt.Sprintf("OTHER.%s", body) && l.ID() == "old-"+string(body) {
+					left[l.ID()] = true
+				}
+				if err := l.Ack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		closeAll(t, in, out)
 	})

@@ -98,7 +98,11 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("settings: %v", o)
 	}
 	admin.do(http.MethodDelete, queue, "").want(http.StatusOK)
-	list := admin.do(http.MethodGet, "/v1/workers", "").want(http.StatusOK)["workers"].([]any)
+	var list []any
+	eventually(t, "the worker is there", func() bool {
+		list, _ = admin.do(http.MethodGet, "/v1/workers", "").want(http.StatusOK)["workers"].([]any)
+		return len(list) > 0
+	})
 	name := list[0].(map[string]any)["status"].(map[string]any)["name"].(string)
 	if o := admin.do(http.MethodGet, "/v1/workers/"+name, "").want(http.StatusOK); o["state"] != "ready" {
 		t.Errorf("worker: %v", o)

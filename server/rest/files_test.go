@@ -321,11 +321,15 @@ func TestFileBrokenOff(t *testing.T) {
 	if list := ann.do(http.MethodGet, "/v1/files", "").lines(); len(list) != 1 {
 		t.Errorf("%v", list)
 	}
-	_ = filepath.WalkDir(w.files+"/.navvy/tmp", func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() {
-			t.Errorf("%s is left", path)
-		}
-		return nil
+	eventually(t, "what was broken off is removed", func() bool {
+		left := 0
+		_ = filepath.WalkDir(w.files+"/.navvy/tmp", func(_ string, e fs.DirEntry, err error) error {
+			if err == nil && e.Type().IsRegular() {
+				left++
+			}
+			return nil
+		})
+		return left == 0
 	})
 }
 

@@ -326,3 +326,16 @@ func (c *caller) submit(args []string, inputs ...string) (id string) {
 	o := c.do(http.MethodPost, "/v1/jobs", string(body)).want(http.StatusCreated)
 	return o["id"].(string)
 }
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	over := time.After(patience)
+	for !so() {
+		select {
+		case <-over:
+			t.Fatalf("in vain is waited for that %s", what)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

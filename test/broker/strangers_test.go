@@ -16,12 +16,14 @@ import (
 // strangers is how many answers of other runs are in the queue before a map's own.
 const strangers = 5000
 
-// A map's answers that come behind thousands of another run's are found on brokers that
-// cannot wait with a message, and those others are all there afterwards, as they were.
+// A map's answers that come behind thousands of another run's are found, also on brokers
+// that cannot wait with a message, and those others are all there afterwards, as they were.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	t.Run("amqp", strangersOnRabbit)
-	t.Run("azservicebus", strangersOnServiceBus)
+	for _, name := range []string{"azservicebus", "redis", "nats"} {
+		t.Run(name, func(t *testing.T) { strangersOn(t, brokers[name]) })
+	}
 }
 
 func strangersOnRabbit(t *testing.T) {
@@ -70,9 +72,9 @@ func strangersOnRabbit(t *testing.T) {
 	}
 }
 
-func strangersOnServiceBus(t *testing.T) {
+func strangersOn(t *testing.T, start func(*testing.T) *broker) {
 	t.Parallel()
-	b := startServiceBus(t)
+	b := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	q, err := queue.Open(ctx, b.url("out"), b.drivers, &queue.Options{Outstanding: strangers})

@@ -1,11 +1,13 @@
 package broker_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/natsqueue"
 	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
@@ -180,5 +182,69 @@ func (u *upkeep) gone() {
 	}
 	if n := u.counts(); *n.Dead != 0 || *n.Waiting != 0 {
 		u.t.Errorf("%d wait, %d are dead", *n.Waiting, *n.Dead)
+	}
+}
+
+// What redrive looked at on its way to the one that was named is there for the next, also
+// where it counts as leased; what somebody has is told as left, and is no success.
+func TestRedriveRest(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"nats", "redis"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := brokers[name](t)
+			u := &upkeep{t: t, b: b, url: b.url("work"), name: name}
+			const n = 40
+			u.kill(n)
+			ids := u.list("dlq", u.url)
+			if len(ids) != n {
+				t.Fatalf("%d are dead", len(ids))
+			}
+			if _, said := u.ok("redrive", u.url, ids[n/2].ID); !strings.Contains(said, "1 dead letters are sent again") {
+				t.Error(said)
+			}
+			dead, err := queue.Open(t.Context(), b.url("work.dead"), b.drivers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dead.Close(context.Background()) //nolint:errcheck // it loses nothing
+			held, err := dead.Receive(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.refused(69, "38 dead letters are sent again", "redrive", u.url)
+			u.refused(69, "has 1 more dead letters", "redrive", u.url)
+			if err := held[0].Nack(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, said := u.ok("redrive", u.url); !strings.Contains(said, "1 dead letters are sent again") {
+				t.Error(said)
+			}
+			if c := u.counts(); *c.Dead != 0 || *c.Waiting != n {
+				t.Errorf("%d wait, %d are dead", *c.Waiting, *c.Dead)
+			}
+		})
+	}
+}
+
+// kill makes so many dead letters.
+func (u *upkeep) kill(n int) {
+	u.t.Helper()
+	q, err := queue.Open(u.t.Context(), u.url, u.b.drivers, nil)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer q.Close(context.Background()) //nolint:errcheck // all is settled by then
+	for i := range n {
+		if err := q.Send(u.t.Context(), queue.Message{ID: fmt.Sprint("id-", i), Body: fmt.Append(nil, i)}); err != nil {
+			u.t.Fatal(err)
+		}
+		leases, err := q.Receive(u.t.Context(), 1)
+		if err == nil {
+			err = leases[0].DeadLetter(u.t.Context(), "exit 1")
+		}
+		if err != nil {
+			u.t.Fatal(err)
+		}
 	}
 }
