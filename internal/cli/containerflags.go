@@ -39,7 +39,7 @@ func (f *containerFlags) alone() error {
 
 // inContainer makes a job run a command in a container. Nothing of our own environment
 // goes along: the image has its own.
-func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, remote bool) (err error) {
+func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote bool) (err error) {
 	k := &f.container
 	switch {
 	case c.Stdin:
@@ -72,5 +72,5 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, remote bool) (e
 	if remote {
 		return nil
 	}
-	return noCluster()
+	return noCluster(a.env)
 }

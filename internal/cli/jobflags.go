@@ -195,7 +195,7 @@ func (f *jobFlags) job(a *app, c *navvy.Command) (navvy.Job, error) {
 		return job, nil
 	}
 	if f.container.image != "" {
-		return job, f.inContainer(&job, c, t != nil)
+		return job, f.inContainer(&job, c, a, t != nil)
 	}
 	if err := f.container.alone(); err != nil {
 		return job, err

@@ -188,7 +188,7 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
-func noCluster() error { return container.Found() }
+func noCluster(env func(string) string) error { return container.Found(env) }
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
@@ -196,7 +196,7 @@ func newContainers(env func(string) string, commands *templates, log *slog.Logge
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
 		Render: commands.render, Logger: log,
 	}
-	err := container.Found()
+	err := container.Found(env)
 	if file := env("NAVVY_POD_TEMPLATE"); err == nil && file != "" {
 		o.PodTemplate, err = os.ReadFile(file)
 	}

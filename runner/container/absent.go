@@ -12,15 +12,15 @@ import (
 )
 
 // Found tells why there is no cluster to run containers on; nil if there may be one: a file
-// that names one, or the pod that this process is in.
-func Found() error {
+// that names one, or the pod that this process is in, of which the environment tells.
+func Found(env func(string) string) error {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	for _, file := range rules.Precedence {
 		if _, err := os.Stat(file); err == nil {
 			return nil
 		}
 	}
-	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+	if env("KUBERNETES_SERVICE_HOST") != "" {
 		return nil
 	}
 	return fmt.Errorf("there is no Kubernetes cluster: set KUBECONFIG, or put its configuration into %s: %w", clientcmd.RecommendedHomeFile, navvy.ErrUnavailable)
