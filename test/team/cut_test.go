@@ -141,7 +141,9 @@ func TestCutOff(t *testing.T) {
 	n.finish()
 }
 
-// A network that is cut and healed before the lease ends costs nothing.
+// A network that is cut and healed before the lease ends costs nothing of what runs: each
+// task runs once. One that was on its way to the worker when the line snapped never began,
+// and is assigned again.
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	m, wire := newRelayed(t, options{beat: 20 * time.Second})
@@ -156,7 +158,8 @@ func TestCutShort(t *testing.T) {
 	m.await(id, "on its way", func(c domain.Counts) bool { return c.Succeeded > 0 })
 	wire.Snap()
 	for _, r := range m.results(id) {
-		if r.State != domain.Succeeded || r.Attempts != 1 || r.Output.Stdout != 2*168894 {
+		began := r.Task.Index < 2 // before the cut
+		if r.State != domain.Succeeded || began && r.Attempts != 1 || r.Attempts > 2 || r.Output.Stdout != 2*168894 {
 			t.Errorf("result %+v", r)
 		}
 	}
