@@ -32,6 +32,10 @@ func (s *Spec) Program() *Command {
 	return s.Command
 }
 
+// Outlives tells whether what an attempt leaves stays until its worker knows that the result
+// is kept: whoever comes after a dead one finds it.
+func (s *Spec) Outlives() bool { return s.Container != nil }
+
 // Same tells whether two do the same with an input.
 func (c *Container) Same(other *Container) bool {
 	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command)

@@ -14,7 +14,7 @@ type Worker struct {
 	Name  string
 	Kinds []string // the kinds of work that it runs
 	Slots int      // how many attempts it takes at once; 0 leaves it to the manager
-	Keeps bool     // it keeps reports until they are settled; otherwise it is told only of refused ones
+	Keeps bool     // it keeps reports until they are settled; otherwise it is told only of refused ones, and of attempts that outlive it
 	// Returns says that its attempts outlive its session, as long as their leases last:
 	// it may come back for them, see Manager.Return.
 	Returns bool

@@ -277,7 +277,8 @@ func (s *Session) settledLocked(r *report, refused string) {
 	if r.own {
 		return // the worker did not report it
 	}
-	if refused == "" && !s.info.Keeps {
+	outlives := r.known != nil && r.known.job.Spec.Outlives()
+	if refused == "" && !s.info.Keeps && !outlives {
 		return
 	}
 	to := s

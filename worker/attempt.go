@@ -103,6 +103,9 @@ func (w *Worker) prepare(ctx context.Context, a *client.Assignment) *attempt {
 		begun.run.Watch()
 	}
 	w.mu.Lock()
+	if kind.Settles() {
+		w.outliving[r] = true
+	}
 	w.runs[r] = begun
 	w.mu.Unlock()
 	return begun

@@ -184,6 +184,7 @@ func (w *Worker) recall(ctx context.Context) error {
 			spools[f.spool.name] = true
 		}
 		w.unsettled[refOf(r)] = f
+		w.outliving[refOf(r)] = true // what kind it was of the report does not say
 	}
 	return w.removeSpools(spools)
 }

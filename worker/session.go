@@ -133,9 +133,9 @@ func (w *Worker) settle(list []client.Settled) {
 	if len(list) == 0 {
 		return
 	}
-	w.tellSettled(list)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tellSettledLocked(list)
 	for _, s := range list {
 		if s.Refused != "" {
 			w.log.Info("a result was refused", "task", s.Task, "attempt", s.Attempt, "why", s.Refused)
@@ -153,13 +153,17 @@ func (w *Worker) settle(list []client.Settled) {
 	w.checkDrainedLocked()
 }
 
-// tellSettled tells the runners that keep what has ended.
-func (w *Worker) tellSettled(list []client.Settled) {
-	for _, r := range w.runners {
-		if !r.Settles() {
+// tellSettledLocked tells the runners that keep what has ended.
+func (w *Worker) tellSettledLocked(list []client.Settled) {
+	if len(w.outliving) == 0 {
+		return
+	}
+	for _, s := range list {
+		if !w.outliving[s.AttemptRef] {
 			continue
 		}
-		for _, s := range list {
+		delete(w.outliving, s.AttemptRef)
+		for _, r := range w.runners {
 			r.Settled(token(s.AttemptRef))
 		}
 	}

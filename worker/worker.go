@@ -34,13 +34,15 @@ type Worker struct {
 	mu        sync.Mutex
 	runs      map[client.AttemptRef]*attempt
 	unsettled map[client.AttemptRef]*finished // of a worker that returns
-	reports   []client.Report                 // ready to be sent in this session
-	freed     int                             // slots, since the server was told the last time
-	ready     chan struct{}                   // there are reports, or slots are free
-	link      *link                           // the session
-	changed   chan struct{}                   // closed when link changes
-	share     string                          // that of the last session, see client.Welcome
-	doubted   bool                            // it was said in this session that ours is another
+	// outliving are the attempts of runners that keep what has ended until it is settled.
+	outliving map[client.AttemptRef]bool
+	reports   []client.Report // ready to be sent in this session
+	freed     int             // slots, since the server was told the last time
+	ready     chan struct{}   // there are reports, or slots are free
+	link      *link           // the session
+	changed   chan struct{}   // closed when link changes
+	share     string          // that of the last session, see client.Welcome
+	doubted   bool            // it was said in this session that ours is another
 	draining  bool
 	sentAway  bool          // the server has asked it to drain
 	drained   chan struct{} // closed when it is draining and nothing is left
@@ -95,7 +97,7 @@ type Options struct {
 func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worker {
 	w := &Worker{
 		server: server, runners: map[string]*runner.Runner{},
-		runs: map[client.AttemptRef]*attempt{}, unsettled: map[client.AttemptRef]*finished{},
+		runs: map[client.AttemptRef]*attempt{}, unsettled: map[client.AttemptRef]*finished{}, outliving: map[client.AttemptRef]bool{},
 		ready: make(chan struct{}, 1), changed: make(chan struct{}), drained: make(chan struct{}),
 		process: rand.Text(),
 	}

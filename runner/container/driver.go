@@ -117,8 +117,9 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	}
 }
 
-// Close implements driver.Driver. Jobs go on.
+// Close implements driver.Driver. Jobs go on; those whose results are kept are told so first.
 func (d *Driver) Close() error {
+	d.finishSettling()
 	d.stop()
 	d.running.Wait()
 	return nil

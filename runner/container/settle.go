@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/navvy-run/navvy/internal/pause"
 )
@@ -13,10 +14,15 @@ type settler struct {
 	mu    sync.Mutex
 	queue []string // tokens
 	busy  int
+	all   sync.WaitGroup
 }
 
-// settleAtOnce is how many calls are under way.
-const settleAtOnce = 8
+// settleAtOnce is how many calls are under way, lastSettling how long Close waits for them:
+// a Job that is not told goes a week later.
+const (
+	settleAtOnce = 8
+	lastSettling = 5 * time.Second
+)
 
 // Settled implements driver.Settler.
 func (d *Driver) Settled(token string) {
@@ -26,7 +32,22 @@ func (d *Driver) Settled(token string) {
 	s.queue = append(s.queue, token)
 	if s.busy < settleAtOnce && d.ctx.Err() == nil {
 		s.busy++
-		d.running.Go(func() { d.settleAll(d.ctx) })
+		s.all.Go(func() { d.settleAll(d.ctx) })
+	}
+}
+
+// finishSettling waits until all are told, but not for a cluster that is away.
+func (d *Driver) finishSettling() {
+	told := make(chan struct{})
+	d.running.Go(func() {
+		defer close(told)
+		d.settling.all.Wait()
+	})
+	timer := time.NewTimer(lastSettling)
+	defer timer.Stop()
+	select {
+	case <-told:
+	case <-timer.C:
 	}
 }
 
