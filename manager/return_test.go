@@ -55,6 +55,38 @@ func TestLostIsSettled(t *testing.T) {
 	})
 }
 
+// A worker that keeps no reports is told of none that was accepted, but of attempts whose
+// work outlives it.
+func TestOutlivingIsSettled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for kind, told := range map[string]int{navvy.KindNoop: 0, navvy.KindContainer: 1} {
+			s := newScene(t, nil)
+			s.session.Close()
+			s.session = s.mgr.Attach(manager.Worker{Name: "w", Kinds: []string{kind}})
+			job := navvy.Job{Owner: "ann", Detached: true, Spec: navvy.Spec{Noop: &navvy.Noop{}}}
+			if kind == navvy.KindContainer {
+				job.Spec = navvy.Spec{Container: &navvy.Container{Image: "i", Command: navvy.Command{Literal: true}}}
+			}
+			sub, _, err := s.mgr.Submit(s.ctx, job, false)
+			s.must(err)
+			s.must(sub.Add(s.ctx, []byte("a")))
+			s.must(sub.Seal(s.ctx))
+			s.must(s.session.Want(s.ctx, 1))
+			_, err = s.mgr.Tick(s.ctx)
+			s.must(err)
+			s.report(0, s.next()...)
+			s.must(s.mgr.Settle(s.ctx))
+			over, cancel := context.WithCancel(s.ctx)
+			cancel()
+			var w manager.Work
+			if err := s.session.Next(over, &w); len(w.Settled) != told {
+				t.Errorf("%s: told of %+v, %v; want %d", kind, w.Settled, err, told)
+			}
+		}
+	})
+}
+
 // An attempt whose failure was on disk before a retry by hand does not answer that,
 // although its worker has not heard of it and brings it along.
 func TestRetriedIsNotTakenUp(t *testing.T) {

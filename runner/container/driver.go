@@ -8,6 +8,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -197,17 +198,9 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (*batch
 			"there is a Job %s in namespace %s that is not for this task", name, d.cluster.namespace)}
 	case job.DeletionTimestamp != nil:
 		uid := job.UID
-		return nil, cmpErr(d.watch.removed(ctx, d.cluster.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }), errGoing)
+		return nil, cmp.Or(d.watch.removed(ctx, d.cluster.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }), errGoing)
 	}
 	return d.claim(ctx, job, t.Token)
-}
-
-// cmpErr is err, or otherwise if there is none.
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 func (d *Driver) get(ctx context.Context, name string) (*batchv1.Job, error) {
