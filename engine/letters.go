@@ -76,25 +76,7 @@ func (e *Engine) Letters(ctx context.Context, line Line, side Side, behind []byt
 // LetterLines gives all lines of which a letter waits, ordered by queue, then owner. It asks
 // once for each, however many wait.
 func (e *Engine) LetterLines(ctx context.Context) ([]Line, error) {
-	var lines []Line
-	r := driver.Prefix([]byte{tableLetter})
-	r.Limit = 1
-	for {
-		found := false
-		err := e.store.Scan(ctx, r, func(key, _ []byte) error {
-			parts := bytes.SplitN(key[1:], []byte{0}, 3)
-			if len(parts) < 3 {
-				return fmt.Errorf("engine: a key of the table of letters is none: %q: %w", key, navvy.ErrCorrupt)
-			}
-			found = true
-			lines = append(lines, Line{Queue: string(parts[0]), Owner: string(parts[1])})
-			return nil
-		})
-		if err != nil || !found {
-			return lines, err
-		}
-		r.Start = append(lines[len(lines)-1].sidePrefix(DeadLetters+1), 0) // behind all sides
-	}
+	return e.linesOf(ctx, tableLetter, func(l Line) []byte { return append(l.sidePrefix(DeadLetters+1), 0) }) // behind all sides
 }
 
 // CountLetters counts the letters of one side of a line, up to limit.

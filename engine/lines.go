@@ -63,15 +63,25 @@ func (e *Engine) QueuedAfter(ctx context.Context, line Line, after []byte, limit
 
 // Lines gives all lines in which a job stands, ordered by queue, then owner.
 func (e *Engine) Lines(ctx context.Context) ([]Line, error) {
+	return e.linesOf(ctx, tableLine, func(l Line) []byte {
+		after := l.prefix()
+		after[len(after)-1] = 1 // behind all that have this prefix
+		return after
+	})
+}
+
+// linesOf gives the lines that have keys in a table, whose keys begin with queue and owner.
+// It asks once for each line: after gives the key behind all of one.
+func (e *Engine) linesOf(ctx context.Context, table byte, after func(Line) []byte) ([]Line, error) {
 	var lines []Line
-	r := driver.Prefix([]byte{tableLine})
+	r := driver.Prefix([]byte{table})
 	r.Limit = 1
 	for {
 		found := false
 		err := e.store.Scan(ctx, r, func(key, _ []byte) error {
 			parts := bytes.SplitN(key[1:], []byte{0}, 3)
 			if len(parts) < 3 {
-				return fmt.Errorf("engine: a key of the table of lines is none: %q: %w", key, navvy.ErrCorrupt)
+				return fmt.Errorf("engine: a key of table %c names no line: %q: %w", table, key, navvy.ErrCorrupt)
 			}
 			found = true
 			lines = append(lines, Line{Queue: string(parts[0]), Owner: string(parts[1])})
@@ -80,9 +90,7 @@ func (e *Engine) Lines(ctx context.Context) ([]Line, error) {
 		if err != nil || !found {
 			return lines, err
 		}
-		after := lines[len(lines)-1].prefix()
-		after[len(after)-1] = 1 // behind all that have this prefix
-		r.Start = after
+		r.Start = after(lines[len(lines)-1])
 	}
 }
 

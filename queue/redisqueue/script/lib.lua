@@ -93,3 +93,39 @@ local function forget(consumer)
 		redis.call('ZREM', seen, '*')
 	end
 end
+
+-- of_dead are the fields that dead letters alone have.
+local of_dead = {reason = true, ['navvy-tried'] = true}
+
+-- moved adds these fields to another stream, and behind them those of an entry but for some,
+-- and removes the entry. It tells, as a number, whether that delivery of it still had it.
+local function moved(to, id, count, fields, without)
+	if not owned(redis.call('ZSCORE', held, id), id, count) then
+		return 0
+	end
+	local entry = redis.call('XRANGE', stream, id, id)[1]
+	if entry then
+		local has = {}
+		for i = 1, #entry[2], 2 do
+			local name = entry[2][i]
+			if not without[name] then
+				has[name] = true
+				fields[#fields + 1] = name
+				fields[#fields + 1] = entry[2][i + 1]
+			end
+		end
+		if not has.id then
+			fields[#fields + 1] = 'id'
+			fields[#fields + 1] = id
+		end
+		if not has.sent then
+			fields[#fields + 1] = 'sent'
+			fields[#fields + 1] = string.match(id, '^%d+')
+		end
+		redis.call('XADD', to, '*', unpack(fields))
+	end
+	redis.call('XACK', stream, group, id)
+	redis.call('XDEL', stream, id)
+	redis.call('ZREM', held, id)
+	return 1
+end
