@@ -22,6 +22,31 @@ type Container struct {
 	Command Command
 	// Pending is how long it may wait for a node that has room. Zero means for ever.
 	Pending time.Duration
+	// Namespace is where it runs in a cluster; empty for the one of its worker.
+	Namespace string
+	// Template is JSON of a Kubernetes PodTemplateSpec that is merged over the pod, as kubectl
+	// patch merges. It is the queue's affair, or an administrator's.
+	Template []byte
+	// Pack is how many tasks of the job share a pod, one after another. None share one if it
+	// is less than 2.
+	Pack int
+	// Buckets are what it reads from and writes to.
+	Buckets Buckets
+}
+
+// Buckets are where a container has its objects, on the S3 server of its worker. The zero
+// value has none.
+type Buckets struct {
+	// Input and Output are names of buckets, or URLs as in "http://host:9000/bucket". With an
+	// Input, an empty Output stands for it. The log of an attempt is put into Output.
+	Input, Output string
+	// Prefix begins the names of the objects that the container is about.
+	Prefix string
+	// InputDir and OutputDir are absolute directories in the container, for images that know
+	// nothing of buckets: the objects of Input that begin with Prefix are in the one before it
+	// starts, and what it leaves in the other is put into Output once it has succeeded. Either
+	// may be empty.
+	InputDir, OutputDir string
 }
 
 // Program is the command of a spec that is one, or that a container runs; nil for others.
@@ -49,6 +74,25 @@ func (c *Command) Same(other *Command) bool {
 // maxImage bounds the reference of an image, in bytes.
 const maxImage = 1 << 10
 
+// maxPack bounds how many tasks share a pod.
+const maxPack = 1000
+
+// notYet refuses what no runner does yet.
+func (c *Container) notYet() error {
+	switch {
+	case c.Namespace != "" || c.Template != nil:
+		return fmt.Errorf("spec: a namespace and a pod template of a job's own: %w", ErrUnsupported)
+	case c.Pack > 1:
+		return fmt.Errorf("spec: tasks that share a pod: %w", ErrUnsupported)
+	case c.Buckets != (Buckets{}):
+		return fmt.Errorf("spec: buckets: %w", ErrUnsupported)
+	}
+	return nil
+}
+
+// maxTemplate bounds a pod template, in bytes.
+const maxTemplate = 64 << 10
+
 func (c *Container) validate() error {
 	switch {
 	case c.Image == "":
@@ -59,6 +103,13 @@ func (c *Container) validate() error {
 		return fmt.Errorf("spec: a container has no standard input: pass the input as an argument: %w", ErrUnsupported)
 	case c.Pending < 0:
 		return fmt.Errorf("spec: the waiting of a container cannot be negative: %w", ErrInvalid)
+	case c.Pack < 0 || c.Pack > maxPack:
+		return fmt.Errorf("spec: a pod cannot have %d tasks: want 0 to %d: %w", c.Pack, maxPack, ErrInvalid)
+	case len(c.Template) > maxTemplate:
+		return fmt.Errorf("spec: the pod template has %d bytes, more than %d: %w", len(c.Template), maxTemplate, ErrInvalid)
+	}
+	if err := c.notYet(); err != nil {
+		return err
 	}
 	for _, s := range append([]string{c.Name}, c.Entrypoint...) {
 		if strings.ContainsRune(s, 0) {

@@ -22,7 +22,8 @@ func toCommand(c *navvyv1.Command) *navvy.Command {
 func fromContainer(c *navvy.Container) *navvyv1.Container {
 	return &navvyv1.Container{
 		Image: c.Image, Name: c.Name, Entrypoint: byteStrings(c.Entrypoint), Command: fromCommand(&c.Command),
-		Pending: duration(c.Pending),
+		Pending: duration(c.Pending), Namespace: c.Namespace, Template: c.Template, Pack: int32(c.Pack),
+		Buckets: fromBuckets(&c.Buckets),
 	}
 }
 
@@ -30,5 +31,21 @@ func toContainer(c *navvyv1.Container) *navvy.Container {
 	return &navvy.Container{
 		Image: c.GetImage(), Name: c.GetName(), Entrypoint: fromByteStrings(c.GetEntrypoint()),
 		Command: *toCommand(c.GetCommand()), Pending: c.GetPending().AsDuration(),
+		Namespace: c.GetNamespace(), Template: c.GetTemplate(), Pack: int(c.GetPack()), Buckets: toBuckets(c.GetBuckets()),
+	}
+}
+
+func fromBuckets(b *navvy.Buckets) *navvyv1.Buckets {
+	if *b == (navvy.Buckets{}) {
+		return nil
+	}
+	return &navvyv1.Buckets{
+		Input: b.Input, Output: b.Output, Prefix: b.Prefix, InputDir: b.InputDir, OutputDir: b.OutputDir,
+	}
+}
+
+func toBuckets(b *navvyv1.Buckets) navvy.Buckets {
+	return navvy.Buckets{
+		Input: b.GetInput(), Output: b.GetOutput(), Prefix: b.GetPrefix(), InputDir: b.GetInputDir(), OutputDir: b.GetOutputDir(),
 	}
 }

@@ -12,7 +12,8 @@ import (
 // is isolated by default. 5 has nothing more, but may be about a function. 6 may be about
 // a service, and ends with whether its tasks are messages. 7 ends with what is staged,
 // 8 with what is copied for it by whoever waits, 9 with the package of a service and what is
-// mounted. 10 has nothing more, but may be about a container.
+// mounted. 10 has nothing more, but may be about a container, of which
+// 11 says more.
 const (
 	jobVersionPlain     = 1
 	jobVersionLimits    = 2
@@ -24,10 +25,11 @@ const (
 	jobVersionTransfer  = 8
 	jobVersionPackage   = 9
 	jobVersionContainer = 10
+	jobVersionBuckets   = 11
 )
 
 func encodeJob(j *navvy.Job) []byte {
-	e := newRecord(tableJob, jobVersionContainer, 256)
+	e := newRecord(tableJob, jobVersionBuckets, 256)
 	e.string(string(j.ID))
 	e.string(j.Name)
 	e.string(j.Owner)
@@ -55,11 +57,12 @@ func encodeJob(j *navvy.Job) []byte {
 	e.bool(j.Spec.Stage.Cleanup)
 	encodePackage(e, &j.Spec)
 	encodeMounts(e, &j.Spec.Stage)
+	encodeContainer(e, j.Spec.Container)
 	return e.b
 }
 
 func decodeJob(b []byte) (*navvy.Job, error) {
-	d, version := readRecord(b, tableJob, jobVersionContainer, "job")
+	d, version := readRecord(b, tableJob, jobVersionBuckets, "job")
 	j := &navvy.Job{
 		ID:          navvy.JobID(d.string()),
 		Name:        d.string(),
@@ -100,6 +103,9 @@ func decodeJob(b []byte) (*navvy.Job, error) {
 	if version > jobVersionTransfer {
 		decodePackage(d, &j.Spec)
 		decodeMounts(d, &j.Spec.Stage)
+	}
+	if version > jobVersionContainer {
+		decodeContainer(d, j.Spec.Container)
 	}
 	return j, d.end()
 }
@@ -354,4 +360,35 @@ func decodeNamed[V any](d *decoder, value func() V) map[string]V {
 // limitNumbers are the limits that are one number each, in the order in which they are stored.
 func limitNumbers(l *navvy.Limits) [9]*int64 {
 	return [...]*int64{&l.CPUs, &l.CPUShares, &l.Memory, &l.PIDs, &l.ReadBPS, &l.WriteBPS, &l.ReadIOPS, &l.WriteIOPS, &l.Output}
+}
+
+// encodeContainer writes what version 10 does not say of a container; nothing for other kinds.
+func encodeContainer(e *encoder, c *navvy.Container) {
+	if c == nil {
+		return
+	}
+	e.string(c.Namespace)
+	e.string(string(c.Template))
+	e.uint(uint64(max(c.Pack, 0)))
+	for _, text := range bucketTexts(&c.Buckets) {
+		e.string(*text)
+	}
+}
+
+func decodeContainer(d *decoder, c *navvy.Container) {
+	if c == nil {
+		return
+	}
+	c.Namespace = d.string()
+	if template := d.string(); template != "" {
+		c.Template = []byte(template)
+	}
+	c.Pack = int(d.uint())
+	for _, text := range bucketTexts(&c.Buckets) {
+		*text = d.string()
+	}
+}
+
+func bucketTexts(b *navvy.Buckets) []*string {
+	return []*string{&b.Input, &b.Output, &b.Prefix, &b.InputDir, &b.OutputDir}
 }

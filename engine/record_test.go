@@ -133,6 +133,16 @@ func sampleJobContainer() *navvy.Job {
 	return j
 }
 
+// sampleJobBuckets is a job of version 11.
+func sampleJobBuckets() *navvy.Job {
+	j := sampleJobContainer()
+	c := *j.Spec.Container
+	c.Namespace, c.Template, c.Pack = "science", []byte(`{"spec":{"serviceAccountName":"someone"}}`), 50
+	c.Buckets = navvy.Buckets{Input: "in", Output: "out", Prefix: "p-", InputDir: "/in", OutputDir: "/out"}
+	j.Spec.Container = &c
+	return j
+}
+
 // sampleJobTransfer is sampleJobStage with what is copied for it.
 func sampleJobTransfer() *navvy.Job {
 	j := sampleJobStage()
@@ -180,7 +190,8 @@ var records = []struct {
 	{"job-v1", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJob},
 	{"job-v2", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobLimits()},
 	{"job-v3", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPlacement()},
-	{"job-v10", func() []byte { return encodeJob(sampleJobContainer()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobContainer()},
+	{"job-v11", func() []byte { return encodeJob(sampleJobBuckets()) }, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobBuckets()},
+	{"job-v10", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobContainer()},
 	{"job-v7", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobStage()},
 	{"job-v8", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobTransfer()},
 	{"job-v9", nil, func(b []byte) (any, error) { return decodeJob(b) }, sampleJobPackage()},

@@ -1011,7 +1011,16 @@ type Container struct {
 	// working directory is in the image.
 	Command *Command `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
 	// How long it may wait for a node that has room; for ever if unset.
-	Pending       *durationpb.Duration `protobuf:"bytes,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	Pending *durationpb.Duration `protobuf:"bytes,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Where it runs in a cluster; the namespace of its worker if empty.
+	Namespace string `protobuf:"bytes,6,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// JSON of a Kubernetes PodTemplateSpec that is merged over the pod, as kubectl patch
+	// merges. For administrators, and the settings of queues.
+	Template []byte `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
+	// How many tasks of the job share a pod, one after another; none if less than 2.
+	Pack int32 `protobuf:"varint,8,opt,name=pack,proto3" json:"pack,omitempty"`
+	// What it reads from and writes to.
+	Buckets       *Buckets `protobuf:"bytes,9,opt,name=buckets,proto3" json:"buckets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1081,6 +1090,118 @@ func (x *Container) GetPending() *durationpb.Duration {
 	return nil
 }
 
+func (x *Container) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Container) GetTemplate() []byte {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *Container) GetPack() int32 {
+	if x != nil {
+		return x.Pack
+	}
+	return 0
+}
+
+func (x *Container) GetBuckets() *Buckets {
+	if x != nil {
+		return x.Buckets
+	}
+	return nil
+}
+
+// Buckets are where a container has its objects, on the S3 server of its worker.
+type Buckets struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, or a URL such as "http://host:9000/bucket".
+	Input string `protobuf:"bytes,1,opt,name=input,proto3" json:"input,omitempty"`
+	// Likewise; the input if empty. The log of an attempt is put there.
+	Output string `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
+	// What begins the names of the objects that the container is about.
+	Prefix string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// An absolute directory in the container, where the objects of input that begin with
+	// prefix are before it starts; none if empty.
+	InputDir string `protobuf:"bytes,4,opt,name=input_dir,json=inputDir,proto3" json:"input_dir,omitempty"`
+	// An absolute directory in the container: what it leaves there is put into output once it
+	// has succeeded; none if empty.
+	OutputDir     string `protobuf:"bytes,5,opt,name=output_dir,json=outputDir,proto3" json:"output_dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Buckets) Reset() {
+	*x = Buckets{}
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Buckets) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Buckets) ProtoMessage() {}
+
+func (x *Buckets) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Buckets.ProtoReflect.Descriptor instead.
+func (*Buckets) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Buckets) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+func (x *Buckets) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *Buckets) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Buckets) GetInputDir() string {
+	if x != nil {
+		return x.InputDir
+	}
+	return ""
+}
+
+func (x *Buckets) GetOutputDir() string {
+	if x != nil {
+		return x.OutputDir
+	}
+	return ""
+}
+
 // Noop succeeds at once, with no output.
 type Noop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1090,7 +1211,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1223,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[9]
+	mi := &file_navvy_v1_spec_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1236,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
 }
 
 // Function calls a registered Python function once for each input.
@@ -1144,7 +1265,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1277,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[10]
+	mi := &file_navvy_v1_spec_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1290,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Function) GetId() string {
@@ -1240,7 +1361,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1373,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[11]
+	mi := &file_navvy_v1_spec_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1386,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Service) GetForm() string {
@@ -1316,7 +1437,7 @@ type Package struct {
 
 func (x *Package) Reset() {
 	*x = Package{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1449,7 @@ func (x *Package) String() string {
 func (*Package) ProtoMessage() {}
 
 func (x *Package) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[12]
+	mi := &file_navvy_v1_spec_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1462,7 @@ func (x *Package) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Package.ProtoReflect.Descriptor instead.
 func (*Package) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Package) GetName() string {
@@ -1387,7 +1508,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1520,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[13]
+	mi := &file_navvy_v1_spec_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1533,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Retry) GetMax() int32 {
@@ -1449,7 +1570,7 @@ type MaxFails struct {
 
 func (x *MaxFails) Reset() {
 	*x = MaxFails{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1582,7 @@ func (x *MaxFails) String() string {
 func (*MaxFails) ProtoMessage() {}
 
 func (x *MaxFails) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[14]
+	mi := &file_navvy_v1_spec_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1595,7 @@ func (x *MaxFails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxFails.ProtoReflect.Descriptor instead.
 func (*MaxFails) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MaxFails) GetCount() int64 {
@@ -1531,7 +1652,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1664,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[15]
+	mi := &file_navvy_v1_spec_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1677,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Job) GetId() string {
@@ -1683,7 +1804,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1816,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[16]
+	mi := &file_navvy_v1_spec_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1829,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Counts) GetQueued() int64 {
@@ -1781,7 +1902,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1914,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[17]
+	mi := &file_navvy_v1_spec_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1927,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Status) GetState() State {
@@ -1906,7 +2027,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2039,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[18]
+	mi := &file_navvy_v1_spec_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2052,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{18}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobStatus) GetJob() *Job {
@@ -1961,7 +2082,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2094,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[19]
+	mi := &file_navvy_v1_spec_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2107,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{19}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2028,7 +2149,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2161,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[20]
+	mi := &file_navvy_v1_spec_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2174,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{20}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Usage) GetUserNs() int64 {
@@ -2135,7 +2256,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2268,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[21]
+	mi := &file_navvy_v1_spec_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2281,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{21}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Output) GetInline() []byte {
@@ -2241,7 +2362,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2374,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[22]
+	mi := &file_navvy_v1_spec_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2387,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{22}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Attempt) GetNumber() uint32 {
@@ -2374,7 +2495,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[23]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2507,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[23]
+	mi := &file_navvy_v1_spec_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2520,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{23}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Result) GetIndex() int64 {
@@ -2464,7 +2585,7 @@ type Abilities struct {
 
 func (x *Abilities) Reset() {
 	*x = Abilities{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[24]
+	mi := &file_navvy_v1_spec_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2597,7 @@ func (x *Abilities) String() string {
 func (*Abilities) ProtoMessage() {}
 
 func (x *Abilities) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[24]
+	mi := &file_navvy_v1_spec_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2610,7 @@ func (x *Abilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abilities.ProtoReflect.Descriptor instead.
 func (*Abilities) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{24}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Abilities) GetKind() string {
@@ -2544,7 +2665,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_navvy_v1_spec_proto_msgTypes[25]
+	mi := &file_navvy_v1_spec_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2677,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_spec_proto_msgTypes[25]
+	mi := &file_navvy_v1_spec_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2690,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{25}
+	return file_navvy_v1_spec_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Offer) GetLabels() map[string]string {
@@ -2673,7 +2794,7 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\acolumns\x18\x04 \x03(\fR\acolumns\x12\x10\n" +
 	"\x03env\x18\x05 \x03(\fR\x03env\x12\x10\n" +
 	"\x03dir\x18\x06 \x01(\fR\x03dir\x12\x18\n" +
-	"\aliteral\x18\a \x01(\bR\aliteral\"\xb7\x01\n" +
+	"\aliteral\x18\a \x01(\bR\aliteral\"\xb2\x02\n" +
 	"\tContainer\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1e\n" +
@@ -2681,7 +2802,18 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"entrypoint\x18\x03 \x03(\fR\n" +
 	"entrypoint\x12+\n" +
 	"\acommand\x18\x04 \x01(\v2\x11.navvy.v1.CommandR\acommand\x123\n" +
-	"\apending\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\apending\"\x06\n" +
+	"\apending\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\apending\x12\x1c\n" +
+	"\tnamespace\x18\x06 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\btemplate\x18\a \x01(\fR\btemplate\x12\x12\n" +
+	"\x04pack\x18\b \x01(\x05R\x04pack\x12+\n" +
+	"\abuckets\x18\t \x01(\v2\x11.navvy.v1.BucketsR\abuckets\"\x8b\x01\n" +
+	"\aBuckets\x12\x14\n" +
+	"\x05input\x18\x01 \x01(\tR\x05input\x12\x16\n" +
+	"\x06output\x18\x02 \x01(\tR\x06output\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x1b\n" +
+	"\tinput_dir\x18\x04 \x01(\tR\binputDir\x12\x1d\n" +
+	"\n" +
+	"output_dir\x18\x05 \x01(\tR\toutputDir\"\x06\n" +
 	"\x04Noop\"\xa8\x01\n" +
 	"\bFunction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2843,7 +2975,7 @@ func file_navvy_v1_spec_proto_rawDescGZIP() []byte {
 }
 
 var file_navvy_v1_spec_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_navvy_v1_spec_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_navvy_v1_spec_proto_goTypes = []any{
 	(InputFormat)(0),              // 0: navvy.v1.InputFormat
 	(State)(0),                    // 1: navvy.v1.State
@@ -2857,77 +2989,79 @@ var file_navvy_v1_spec_proto_goTypes = []any{
 	(*Ulimit)(nil),                // 9: navvy.v1.Ulimit
 	(*Command)(nil),               // 10: navvy.v1.Command
 	(*Container)(nil),             // 11: navvy.v1.Container
-	(*Noop)(nil),                  // 12: navvy.v1.Noop
-	(*Function)(nil),              // 13: navvy.v1.Function
-	(*Service)(nil),               // 14: navvy.v1.Service
-	(*Package)(nil),               // 15: navvy.v1.Package
-	(*Retry)(nil),                 // 16: navvy.v1.Retry
-	(*MaxFails)(nil),              // 17: navvy.v1.MaxFails
-	(*Job)(nil),                   // 18: navvy.v1.Job
-	(*Counts)(nil),                // 19: navvy.v1.Counts
-	(*Status)(nil),                // 20: navvy.v1.Status
-	(*JobStatus)(nil),             // 21: navvy.v1.JobStatus
-	(*Exit)(nil),                  // 22: navvy.v1.Exit
-	(*Usage)(nil),                 // 23: navvy.v1.Usage
-	(*Output)(nil),                // 24: navvy.v1.Output
-	(*Attempt)(nil),               // 25: navvy.v1.Attempt
-	(*Result)(nil),                // 26: navvy.v1.Result
-	(*Abilities)(nil),             // 27: navvy.v1.Abilities
-	(*Offer)(nil),                 // 28: navvy.v1.Offer
-	nil,                           // 29: navvy.v1.Spec.LabelsEntry
-	nil,                           // 30: navvy.v1.Spec.ResourcesEntry
-	nil,                           // 31: navvy.v1.Offer.LabelsEntry
-	nil,                           // 32: navvy.v1.Offer.ResourcesEntry
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*Buckets)(nil),               // 12: navvy.v1.Buckets
+	(*Noop)(nil),                  // 13: navvy.v1.Noop
+	(*Function)(nil),              // 14: navvy.v1.Function
+	(*Service)(nil),               // 15: navvy.v1.Service
+	(*Package)(nil),               // 16: navvy.v1.Package
+	(*Retry)(nil),                 // 17: navvy.v1.Retry
+	(*MaxFails)(nil),              // 18: navvy.v1.MaxFails
+	(*Job)(nil),                   // 19: navvy.v1.Job
+	(*Counts)(nil),                // 20: navvy.v1.Counts
+	(*Status)(nil),                // 21: navvy.v1.Status
+	(*JobStatus)(nil),             // 22: navvy.v1.JobStatus
+	(*Exit)(nil),                  // 23: navvy.v1.Exit
+	(*Usage)(nil),                 // 24: navvy.v1.Usage
+	(*Output)(nil),                // 25: navvy.v1.Output
+	(*Attempt)(nil),               // 26: navvy.v1.Attempt
+	(*Result)(nil),                // 27: navvy.v1.Result
+	(*Abilities)(nil),             // 28: navvy.v1.Abilities
+	(*Offer)(nil),                 // 29: navvy.v1.Offer
+	nil,                           // 30: navvy.v1.Spec.LabelsEntry
+	nil,                           // 31: navvy.v1.Spec.ResourcesEntry
+	nil,                           // 32: navvy.v1.Offer.LabelsEntry
+	nil,                           // 33: navvy.v1.Offer.ResourcesEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_navvy_v1_spec_proto_depIdxs = []int32{
 	10, // 0: navvy.v1.Spec.command:type_name -> navvy.v1.Command
-	12, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
-	13, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
-	14, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
+	13, // 1: navvy.v1.Spec.noop:type_name -> navvy.v1.Noop
+	14, // 2: navvy.v1.Spec.function:type_name -> navvy.v1.Function
+	15, // 3: navvy.v1.Spec.service:type_name -> navvy.v1.Service
 	11, // 4: navvy.v1.Spec.container:type_name -> navvy.v1.Container
-	33, // 5: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
-	33, // 6: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
-	16, // 7: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
+	34, // 5: navvy.v1.Spec.timeout:type_name -> google.protobuf.Duration
+	34, // 6: navvy.v1.Spec.grace:type_name -> google.protobuf.Duration
+	17, // 7: navvy.v1.Spec.retry:type_name -> navvy.v1.Retry
 	8,  // 8: navvy.v1.Spec.limits:type_name -> navvy.v1.Limits
-	29, // 9: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
-	30, // 10: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
+	30, // 9: navvy.v1.Spec.labels:type_name -> navvy.v1.Spec.LabelsEntry
+	31, // 10: navvy.v1.Spec.resources:type_name -> navvy.v1.Spec.ResourcesEntry
 	4,  // 11: navvy.v1.Spec.stage:type_name -> navvy.v1.Stage
 	6,  // 12: navvy.v1.Stage.in:type_name -> navvy.v1.StagedInput
 	7,  // 13: navvy.v1.Stage.out:type_name -> navvy.v1.StagedOutput
 	5,  // 14: navvy.v1.Stage.mounts:type_name -> navvy.v1.StagedFolder
 	9,  // 15: navvy.v1.Limits.ulimits:type_name -> navvy.v1.Ulimit
 	10, // 16: navvy.v1.Container.command:type_name -> navvy.v1.Command
-	33, // 17: navvy.v1.Container.pending:type_name -> google.protobuf.Duration
-	15, // 18: navvy.v1.Service.package:type_name -> navvy.v1.Package
-	33, // 19: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	33, // 20: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
-	34, // 21: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
-	3,  // 22: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
-	0,  // 23: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
-	17, // 24: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
-	33, // 25: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
-	1,  // 26: navvy.v1.Status.state:type_name -> navvy.v1.State
-	19, // 27: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
-	34, // 28: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
-	34, // 29: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
-	23, // 30: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
-	18, // 31: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
-	20, // 32: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
-	2,  // 33: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
-	22, // 34: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
-	23, // 35: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
-	24, // 36: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
-	1,  // 37: navvy.v1.Result.state:type_name -> navvy.v1.State
-	25, // 38: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
-	31, // 39: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
-	32, // 40: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	34, // 17: navvy.v1.Container.pending:type_name -> google.protobuf.Duration
+	12, // 18: navvy.v1.Container.buckets:type_name -> navvy.v1.Buckets
+	16, // 19: navvy.v1.Service.package:type_name -> navvy.v1.Package
+	34, // 20: navvy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	34, // 21: navvy.v1.Retry.backoff_max:type_name -> google.protobuf.Duration
+	35, // 22: navvy.v1.Job.accepted:type_name -> google.protobuf.Timestamp
+	3,  // 23: navvy.v1.Job.spec:type_name -> navvy.v1.Spec
+	0,  // 24: navvy.v1.Job.format:type_name -> navvy.v1.InputFormat
+	18, // 25: navvy.v1.Job.max_fails:type_name -> navvy.v1.MaxFails
+	34, // 26: navvy.v1.Job.delay:type_name -> google.protobuf.Duration
+	1,  // 27: navvy.v1.Status.state:type_name -> navvy.v1.State
+	20, // 28: navvy.v1.Status.counts:type_name -> navvy.v1.Counts
+	35, // 29: navvy.v1.Status.finished:type_name -> google.protobuf.Timestamp
+	35, // 30: navvy.v1.Status.expires:type_name -> google.protobuf.Timestamp
+	24, // 31: navvy.v1.Status.usage:type_name -> navvy.v1.Usage
+	19, // 32: navvy.v1.JobStatus.job:type_name -> navvy.v1.Job
+	21, // 33: navvy.v1.JobStatus.status:type_name -> navvy.v1.Status
+	2,  // 34: navvy.v1.Attempt.outcome:type_name -> navvy.v1.Outcome
+	23, // 35: navvy.v1.Attempt.exit:type_name -> navvy.v1.Exit
+	24, // 36: navvy.v1.Attempt.usage:type_name -> navvy.v1.Usage
+	25, // 37: navvy.v1.Attempt.output:type_name -> navvy.v1.Output
+	1,  // 38: navvy.v1.Result.state:type_name -> navvy.v1.State
+	26, // 39: navvy.v1.Result.attempt:type_name -> navvy.v1.Attempt
+	32, // 40: navvy.v1.Offer.labels:type_name -> navvy.v1.Offer.LabelsEntry
+	33, // 41: navvy.v1.Offer.resources:type_name -> navvy.v1.Offer.ResourcesEntry
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_spec_proto_init() }
@@ -2942,14 +3076,14 @@ func file_navvy_v1_spec_proto_init() {
 		(*Spec_Service)(nil),
 		(*Spec_Container)(nil),
 	}
-	file_navvy_v1_spec_proto_msgTypes[23].OneofWrappers = []any{}
+	file_navvy_v1_spec_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_spec_proto_rawDesc), len(file_navvy_v1_spec_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
