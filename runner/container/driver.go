@@ -155,7 +155,7 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 // make makes a Job, once there is room for it, or takes the one that is there.
 func (s *space) make(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
 	for {
-		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token); err != nil {
+		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token, patienceOf(t.Spec.Timeout)); err != nil {
 			return nil, err
 		}
 		made, err := s.create(ctx, job)
