@@ -71,6 +71,7 @@ type Driver struct {
 	running sync.WaitGroup
 
 	settling settler
+	chores   chores
 }
 
 var (
@@ -88,6 +89,8 @@ func New(o *Options) (*Driver, error) {
 	d := &Driver{opts: *o, log: o.Logger, cluster: c}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	} else {
+		lead(d.log)
 	}
 	if d.opts.Instance == "" {
 		d.opts.Instance = defaultInstance
@@ -122,6 +125,7 @@ func (d *Driver) Capabilities() driver.Capabilities {
 func (d *Driver) Close() error {
 	d.finishSettling()
 	d.stop()
+	d.chores.close()
 	d.running.Wait()
 	return nil
 }
@@ -145,21 +149,11 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
-	for {
-		made, err := d.create(ctx, job)
-		if err == nil {
-			return d.attempt(t, made), nil
-		}
-		if !apierrors.IsAlreadyExists(err) {
-			return nil, denied(err)
-		}
-		if made, err = d.adopt(ctx, t, job.Name); err == nil {
-			return d.attempt(t, made), nil
-		}
-		if !errors.Is(err, errGoing) {
-			return nil, denied(err)
-		}
+	made, err := d.obtain(ctx, t, job)
+	if err != nil {
+		return nil, err
 	}
+	return d.attempt(t, made), nil
 }
 
 // arguments are what follows the entry point.
@@ -200,7 +194,10 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (*batch
 		uid := job.UID
 		return nil, cmp.Or(d.watch.removed(ctx, d.cluster.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }), errGoing)
 	}
-	return d.claim(ctx, job, t.Token)
+	if job, err = d.claim(ctx, job, t.Token); apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil, errGoing // and gone meanwhile, or another one
+	}
+	return job, err
 }
 
 func (d *Driver) get(ctx context.Context, name string) (*batchv1.Job, error) {

@@ -19,7 +19,7 @@ import (
 func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	changed, stop := a.driver.watch.follow(a.name)
 	defer stop()
-	w := &waiter{attempt: a, begun: time.Now()}
+	w := &waiter{attempt: a, begun: time.Now(), patience: behind}
 	defer w.close()
 	for {
 		v, again := w.look(ctx)
@@ -46,11 +46,16 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 // waiter waits for the end of an attempt, and copies its log.
 type waiter struct {
 	*attempt
-	begun   time.Time
-	seen    bool        // the Job is known to the watch
-	pod     *corev1.Pod // the last that was seen
-	killed  bool        // the pod was told to end at once
-	failing time.Time   // since when its container cannot be made
+	begun time.Time
+	// patience is how long it waits for the watch before it asks the server.
+	patience time.Duration
+
+	seen   bool        // the Job is known to the watch
+	pod    *corev1.Pod // the last that was seen
+	killed bool        // the pod was told to end at once
+	// unkilled says that this did not come through.
+	unkilled bool
+	failing  time.Time // since when its container cannot be made
 
 	vanished time.Time // when Job and pod were found missing
 
@@ -84,14 +89,21 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	} else {
 		w.follow(ctx, pod)
 	}
-	return judge(job, pod, view)
+	v, again := judge(job, pod, view)
+	if w.unkilled && (again == 0 || again > behind) {
+		again = behind
+	}
+	return v, again
 }
 
 // view gathers what judge wants to know.
 func (w *waiter) view(pod *corev1.Pod) *view {
 	v := &view{
-		image: w.driver.opts.ImagePatience, pending: w.task.Spec.Container.Pending,
+		image:   w.driver.opts.ImagePatience,
 		stopped: w.wasStopped(), gone: pod == nil && w.pod != nil, now: time.Now(),
+	}
+	if w.task.Spec != nil { // of one that is only to be ended there is none
+		v.pending = w.task.Spec.Container.Pending
 	}
 	if pod != nil {
 		if reason, _ := stuck(pod); reason == "" {
@@ -113,6 +125,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 		w.hasEnd = true
 		close(w.ended)
 	}
+	w.unkilled = false
 	w.mu.Lock()
 	late := w.forced && !w.killed
 	w.mu.Unlock()
@@ -124,6 +137,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 	}
 	if err := w.kill(ctx, pod); err != nil {
 		w.driver.log.Warn("a pod is not killed", "pod", pod.Name, "err", err)
+		w.unkilled = true
 		return
 	}
 	w.killed = true
@@ -132,18 +146,22 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 // behind is how long the watch may be behind before the server is asked.
 const behind = 5 * time.Second
 
+// longestBehind bounds what becomes of that while the server does not answer, or knows the
+// Job and the watch does not.
+const longestBehind = time.Minute
+
 // unseen is for a Job that the watch does not know. It may be behind; or a Job that was
 // deleted at once was there between two of its looks.
 func (w *waiter) unseen(ctx context.Context) (*verdict, time.Duration) {
-	if left := behind - time.Since(w.begun); left > 0 {
+	if left := w.patience - time.Since(w.begun); left > 0 {
 		return nil, left
 	}
-	w.begun = time.Now()
 	job, err := w.driver.get(ctx, w.name)
 	if apierrors.IsNotFound(err) || err == nil && job.UID != w.uid {
 		return w.gone(), 0
 	}
-	return nil, behind
+	w.begun, w.patience = time.Now(), min(2*w.patience, longestBehind)
+	return nil, w.patience
 }
 
 // untold tells whether a pod that is missing is so since a moment ago: the watch removes what it
@@ -250,6 +268,7 @@ func (w *waiter) conclude(ctx context.Context, v *verdict) (driver.End, error) {
 // name is the same, makes another. A pod on a lost node must not keep it.
 func (w *waiter) lose(ctx context.Context, why error) error {
 	if err := w.remove(ctx, metav1.DeletePropagationBackground); err != nil && !errors.Is(err, errOthers) && !errors.Is(err, errGone) {
+		w.doom(err)
 		return errors.Join(why, err)
 	}
 	return why

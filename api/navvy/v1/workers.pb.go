@@ -22,6 +22,162 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WorkersClosedRequest asks about tasks.
+type WorkersClosedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tasks, 10,000 at most.
+	Tasks         []*TaskRef `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkersClosedRequest) Reset() {
+	*x = WorkersClosedRequest{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkersClosedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkersClosedRequest) ProtoMessage() {}
+
+func (x *WorkersClosedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkersClosedRequest.ProtoReflect.Descriptor instead.
+func (*WorkersClosedRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WorkersClosedRequest) GetTasks() []*TaskRef {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+// TaskRef names a task.
+type TaskRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// The task's index.
+	Index         int64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRef) Reset() {
+	*x = TaskRef{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRef) ProtoMessage() {}
+
+func (x *TaskRef) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRef.ProtoReflect.Descriptor instead.
+func (*TaskRef) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TaskRef) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *TaskRef) GetIndex() int64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// WorkersClosedResponse tells about tasks by their places in the request, counted from 0.
+type WorkersClosedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// They are answered, or their jobs are stopped.
+	Closed []int32 `protobuf:"varint,1,rep,packed,name=closed,proto3" json:"closed,omitempty"`
+	// There is no such task here: their jobs were removed, or are another server's.
+	Unknown       []int32 `protobuf:"varint,2,rep,packed,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkersClosedResponse) Reset() {
+	*x = WorkersClosedResponse{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkersClosedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkersClosedResponse) ProtoMessage() {}
+
+func (x *WorkersClosedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkersClosedResponse.ProtoReflect.Descriptor instead.
+func (*WorkersClosedResponse) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WorkersClosedResponse) GetClosed() []int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+func (x *WorkersClosedResponse) GetUnknown() []int32 {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
 // WorkersFunctionRequest asks for the function of an attempt.
 type WorkersFunctionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +189,7 @@ type WorkersFunctionRequest struct {
 
 func (x *WorkersFunctionRequest) Reset() {
 	*x = WorkersFunctionRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +201,7 @@ func (x *WorkersFunctionRequest) String() string {
 func (*WorkersFunctionRequest) ProtoMessage() {}
 
 func (x *WorkersFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +214,7 @@ func (x *WorkersFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkersFunctionRequest.ProtoReflect.Descriptor instead.
 func (*WorkersFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WorkersFunctionRequest) GetAttempt() *AttemptRef {
@@ -85,7 +241,7 @@ type AttemptRef struct {
 
 func (x *AttemptRef) Reset() {
 	*x = AttemptRef{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -97,7 +253,7 @@ func (x *AttemptRef) String() string {
 func (*AttemptRef) ProtoMessage() {}
 
 func (x *AttemptRef) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -110,7 +266,7 @@ func (x *AttemptRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRef.ProtoReflect.Descriptor instead.
 func (*AttemptRef) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttemptRef) GetJob() string {
@@ -162,7 +318,7 @@ type WorkRequest struct {
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +330,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +343,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WorkRequest) GetHello() *Hello {
@@ -266,7 +422,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +434,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +447,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetName() string {
@@ -384,7 +540,7 @@ type HeldAttempt struct {
 
 func (x *HeldAttempt) Reset() {
 	*x = HeldAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +552,7 @@ func (x *HeldAttempt) String() string {
 func (*HeldAttempt) ProtoMessage() {}
 
 func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +565,7 @@ func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
 func (*HeldAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HeldAttempt) GetAttempt() *AttemptRef {
@@ -441,7 +597,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +609,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +622,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Report) GetJob() string {
@@ -513,7 +669,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +681,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +694,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -610,7 +766,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +778,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +791,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
@@ -690,7 +846,7 @@ type WorkJob struct {
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +858,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +871,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WorkJob) GetId() string {
@@ -773,7 +929,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +941,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +954,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -877,7 +1033,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1045,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1058,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -932,7 +1088,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1100,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1113,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -987,7 +1143,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1155,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1168,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -1040,7 +1196,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1208,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1221,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -1079,7 +1235,15 @@ var File_navvy_v1_workers_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\n" +
-	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18navvy/v1/functions.proto\x1a\x13navvy/v1/spec.proto\"H\n" +
+	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18navvy/v1/functions.proto\x1a\x13navvy/v1/spec.proto\"?\n" +
+	"\x14WorkersClosedRequest\x12'\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x11.navvy.v1.TaskRefR\x05tasks\"1\n" +
+	"\aTaskRef\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\"I\n" +
+	"\x15WorkersClosedResponse\x12\x16\n" +
+	"\x06closed\x18\x01 \x03(\x05R\x06closed\x12\x18\n" +
+	"\aunknown\x18\x02 \x03(\x05R\aunknown\"H\n" +
 	"\x16WorkersFunctionRequest\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\"b\n" +
 	"\n" +
@@ -1155,11 +1319,12 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x16\n" +
 	"\x06frames\x18\x02 \x01(\fR\x06frames\"+\n" +
 	"\x13WriteOutputResponse\x12\x14\n" +
-	"\x05taken\x18\x01 \x01(\x03R\x05taken2\xdd\x01\n" +
+	"\x05taken\x18\x01 \x01(\x03R\x05taken2\xa8\x02\n" +
 	"\aWorkers\x129\n" +
 	"\x04Work\x12\x15.navvy.v1.WorkRequest\x1a\x16.navvy.v1.WorkResponse(\x010\x01\x12N\n" +
 	"\vWriteOutput\x12\x1c.navvy.v1.WriteOutputRequest\x1a\x1d.navvy.v1.WriteOutputResponse(\x010\x01\x12G\n" +
-	"\bFunction\x12 .navvy.v1.WorkersFunctionRequest\x1a\x19.navvy.v1.FunctionVersionB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
+	"\bFunction\x12 .navvy.v1.WorkersFunctionRequest\x1a\x19.navvy.v1.FunctionVersion\x12I\n" +
+	"\x06Closed\x12\x1e.navvy.v1.WorkersClosedRequest\x1a\x1f.navvy.v1.WorkersClosedResponseB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
 
 var (
 	file_navvy_v1_workers_proto_rawDescOnce sync.Once
@@ -1173,65 +1338,71 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_navvy_v1_workers_proto_goTypes = []any{
-	(*WorkersFunctionRequest)(nil), // 0: navvy.v1.WorkersFunctionRequest
-	(*AttemptRef)(nil),             // 1: navvy.v1.AttemptRef
-	(*WorkRequest)(nil),            // 2: navvy.v1.WorkRequest
-	(*Hello)(nil),                  // 3: navvy.v1.Hello
-	(*HeldAttempt)(nil),            // 4: navvy.v1.HeldAttempt
-	(*Report)(nil),                 // 5: navvy.v1.Report
-	(*WorkResponse)(nil),           // 6: navvy.v1.WorkResponse
-	(*Welcome)(nil),                // 7: navvy.v1.Welcome
-	(*WorkJob)(nil),                // 8: navvy.v1.WorkJob
-	(*Assignment)(nil),             // 9: navvy.v1.Assignment
-	(*StopAttempt)(nil),            // 10: navvy.v1.StopAttempt
-	(*Settled)(nil),                // 11: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),     // 12: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil),    // 13: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),              // 14: navvy.v1.Abilities
-	(*Offer)(nil),                  // 15: navvy.v1.Offer
-	(*Attempt)(nil),                // 16: navvy.v1.Attempt
-	(*durationpb.Duration)(nil),    // 17: google.protobuf.Duration
-	(*Spec)(nil),                   // 18: navvy.v1.Spec
-	(InputFormat)(0),               // 19: navvy.v1.InputFormat
-	(*FunctionVersion)(nil),        // 20: navvy.v1.FunctionVersion
+	(*WorkersClosedRequest)(nil),   // 0: navvy.v1.WorkersClosedRequest
+	(*TaskRef)(nil),                // 1: navvy.v1.TaskRef
+	(*WorkersClosedResponse)(nil),  // 2: navvy.v1.WorkersClosedResponse
+	(*WorkersFunctionRequest)(nil), // 3: navvy.v1.WorkersFunctionRequest
+	(*AttemptRef)(nil),             // 4: navvy.v1.AttemptRef
+	(*WorkRequest)(nil),            // 5: navvy.v1.WorkRequest
+	(*Hello)(nil),                  // 6: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 7: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 8: navvy.v1.Report
+	(*WorkResponse)(nil),           // 9: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 10: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 11: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 12: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 13: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 14: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 15: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 16: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 17: navvy.v1.Abilities
+	(*Offer)(nil),                  // 18: navvy.v1.Offer
+	(*Attempt)(nil),                // 19: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 20: google.protobuf.Duration
+	(*Spec)(nil),                   // 21: navvy.v1.Spec
+	(InputFormat)(0),               // 22: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 23: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
-	1,  // 0: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
-	3,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	5,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
-	1,  // 3: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	14, // 4: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	4,  // 5: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
-	15, // 6: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
-	1,  // 7: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	16, // 8: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	7,  // 9: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	8,  // 10: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	9,  // 11: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	10, // 12: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	1,  // 13: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	11, // 14: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	17, // 15: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	17, // 16: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
-	17, // 17: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
-	18, // 18: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	19, // 19: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	1,  // 20: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 21: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 22: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	2,  // 23: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	12, // 24: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	0,  // 25: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
-	6,  // 26: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	13, // 27: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	20, // 28: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
-	26, // [26:29] is the sub-list for method output_type
-	23, // [23:26] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	1,  // 0: navvy.v1.WorkersClosedRequest.tasks:type_name -> navvy.v1.TaskRef
+	4,  // 1: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
+	6,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	8,  // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	4,  // 4: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
+	17, // 5: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	7,  // 6: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	18, // 7: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	4,  // 8: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	19, // 9: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	10, // 10: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	11, // 11: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	12, // 12: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	13, // 13: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	4,  // 14: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	14, // 15: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	20, // 16: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	20, // 17: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	20, // 18: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	21, // 19: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	22, // 20: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	4,  // 21: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 22: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 23: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	5,  // 24: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	15, // 25: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	3,  // 26: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	0,  // 27: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
+	9,  // 28: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	16, // 29: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	23, // 30: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	2,  // 31: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -1247,7 +1418,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
