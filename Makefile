@@ -36,7 +36,8 @@ bench: build ## every figure of docs/performance.md (some minutes); then the pac
 	bin/navvy bench --in "$${TMPDIR:-/tmp}"
 	scripts/bench-python.sh
 	scripts/bench-brokers.sh
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+	if scripts/kube.sh there; then go test -timeout 60m -run - -bench . -benchtime 2x ./runner/container; fi
+	NAVVY_KUBE=/nonexistent go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 lint: ## gofmt, go vet and the linters of .golangci.yml
 	go tool -modfile=tools/go.mod golangci-lint run ./...
