@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/container"
+	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
@@ -116,15 +118,15 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	seen := false
 	kubetest.Until(t, "an end of which nobody was told is seen, and told", func() bool {
-		for _, a := range alive.Adrift() {
-			if a.Token == done.task.Token {
-				if err := alive.Sweep(t.Context(), a.Token); err != nil {
-					t.Fatal(err)
-				}
-				return false
+		is := slices.ContainsFunc(alive.Adrift(), func(a driver.Adrift) bool { return a.Token == done.task.Token })
+		if is {
+			seen = true
+			if err := alive.Sweep(t.Context(), done.task.Token); err != nil {
+				t.Fatal(err)
 			}
 		}
-		return alive.Why("") == ""
+		return seen && !is
 	})
 }

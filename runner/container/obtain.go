@@ -22,16 +22,22 @@ const longestAway = 15 * time.Second
 // started refuses all, until it has read the roles.
 const doubtFor = 5 * time.Second
 
-// obtain makes the Job of an attempt, or takes the one of its name. While the API server is
+// obtain makes the Job of an attempt, once there is room for it, or takes the one of its name. While the API server is
 // away, or has too much to do, it tries again: that is no fault of the task, and the name
 // finds what was made by a try whose answer was lost. If ctx ends first, what may have been
 // made is removed.
-func (d *Driver) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
+func (s *space) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
 	pauses := pause.Series{First: firstPause, Longest: longestAway}
 	var refused time.Time // since when
 	told, unsure := false, false
 	for {
-		made, err := d.createOrAdopt(ctx, t, job)
+		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token); err != nil {
+			if unsure {
+				s.abandon(job.Name, t.Token)
+			}
+			return nil, err
+		}
+		made, err := s.createOrAdopt(ctx, t, job)
 		doubtful := apierrors.IsForbidden(err)
 		if doubtful && refused.IsZero() {
 			refused = time.Now()
@@ -46,12 +52,12 @@ func (d *Driver) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (
 			unsure = true
 			if !told && ctx.Err() == nil {
 				told = true
-				d.log.Warn("a Job is not made yet; it is tried again", "job", job.Name, "err", err)
+				s.driver.log.Warn("a Job is not made yet; it is tried again", "job", job.Name, "err", err)
 			}
 		}
 		if pauses.Wait(ctx) != nil {
 			if unsure {
-				d.abandon(job.Name, t.Token)
+				s.abandon(job.Name, t.Token)
 			}
 			return nil, err
 		}
@@ -59,10 +65,10 @@ func (d *Driver) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (
 }
 
 // createOrAdopt is one try. errGoing says that an earlier Job of that name is on its way out.
-func (d *Driver) createOrAdopt(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
-	made, err := d.create(ctx, job)
+func (s *space) createOrAdopt(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
+	made, err := s.create(ctx, job)
 	if apierrors.IsAlreadyExists(err) {
-		return d.adopt(ctx, t, job.Name)
+		return s.adopt(ctx, t, job.Name)
 	}
 	return made, err
 }
@@ -94,10 +100,11 @@ func passing(err error) bool {
 
 // abandon removes what is left of an attempt that has not begun and will not: perhaps a Job.
 // A call that was given up may still be carried out, so it looks more than once.
-func (d *Driver) abandon(name, token string) {
+func (s *space) abandon(name, token string) {
+	d := s.driver
 	d.chores.do(func() {
 		for range 2 {
-			d.insist(func(ctx context.Context) error { return d.removeOwn(ctx, name, token) }, "job", name)
+			d.insist(func(ctx context.Context) error { return s.removeOwn(ctx, name, token) }, "job", name)
 			if pause.For(d.ctx, behind) != nil {
 				return
 			}
@@ -106,10 +113,10 @@ func (d *Driver) abandon(name, token string) {
 }
 
 // removeOwn deletes the Job of a name, if the attempt with that token has it.
-func (d *Driver) removeOwn(ctx context.Context, name, token string) error {
-	job, err := d.get(ctx, name)
+func (s *space) removeOwn(ctx context.Context, name, token string) error {
+	job, err := s.get(ctx, name)
 	if err == nil && job.Annotations[annotationAttempt] == token {
-		err = d.delete(ctx, job, metav1.DeletePropagationBackground)
+		err = s.delete(ctx, job, metav1.DeletePropagationBackground)
 	}
 	if apierrors.IsNotFound(err) {
 		return nil

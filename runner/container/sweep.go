@@ -16,24 +16,26 @@ import (
 var _ driver.Sweeper = (*Driver)(nil)
 
 // Adrift implements driver.Sweeper: the Jobs of this instance, whoever made them, that run,
-// or have ended and been told nothing. It knows of none before the first attempt.
+// or have ended and been told nothing. It knows of none in a namespace before the first attempt there.
 func (d *Driver) Adrift() []driver.Adrift {
 	var list []driver.Adrift
-	for _, o := range d.watch.jobs.GetStore().List() {
-		job := o.(*batchv1.Job)
-		index, err := strconv.ParseInt(job.Labels[labelTask], 10, 64)
-		token := job.Annotations[annotationAttempt]
-		if err != nil || token == "" || job.DeletionTimestamp != nil || finished(job) && !unsettled(job) {
-			continue
+	for _, s := range d.spaces.all() {
+		for _, o := range s.watch.jobs.GetStore().List() {
+			job := o.(*batchv1.Job)
+			index, err := strconv.ParseInt(job.Labels[labelTask], 10, 64)
+			token := job.Annotations[annotationAttempt]
+			if err != nil || token == "" || job.DeletionTimestamp != nil || finished(job) && !unsettled(job) {
+				continue
+			}
+			list = append(list, driver.Adrift{Task: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob]), Index: index}, Token: token})
 		}
-		list = append(list, driver.Adrift{Task: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob]), Index: index}, Token: token})
 	}
 	return list
 }
 
 // Sweep implements driver.Sweeper.
 func (d *Driver) Sweep(ctx context.Context, token string) error {
-	job := d.watch.ofToken(token)
+	s, job := d.spaces.holding(token)
 	if job == nil {
 		return nil
 	}
@@ -41,7 +43,7 @@ func (d *Driver) Sweep(ctx context.Context, token string) error {
 		return d.Settle(ctx, token)
 	}
 	d.log.Info("a Job whose task nobody wants answered any more is ended", "job", job.Name)
-	err := d.delete(ctx, job, metav1.DeletePropagationForeground)
+	err := s.delete(ctx, job, metav1.DeletePropagationForeground)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // gone, or it has changed: perhaps another attempt has it
 	}

@@ -311,7 +311,9 @@ type WorkRequest struct {
 	// So many further attempts the worker would take, beside those it asked for before.
 	Want int32 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
 	// The worker is about to leave: it takes no further attempts.
-	Leaving       bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	Leaving bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// What attempts wait for, of which the server has asked.
+	Explanations  []*Explanation `protobuf:"bytes,7,rep,name=explanations,proto3" json:"explanations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -388,6 +390,68 @@ func (x *WorkRequest) GetLeaving() bool {
 	return false
 }
 
+func (x *WorkRequest) GetExplanations() []*Explanation {
+	if x != nil {
+		return x.Explanations
+	}
+	return nil
+}
+
+// Explanation says what an attempt waits for.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Attempt *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What it waits for before it runs, in words; empty if for nothing that is known.
+	Waiting       string `protobuf:"bytes,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Explanation) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *Explanation) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
 // Hello introduces a worker.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -422,7 +486,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +498,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +511,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hello) GetName() string {
@@ -540,7 +604,7 @@ type HeldAttempt struct {
 
 func (x *HeldAttempt) Reset() {
 	*x = HeldAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +616,7 @@ func (x *HeldAttempt) String() string {
 func (*HeldAttempt) ProtoMessage() {}
 
 func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +629,7 @@ func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
 func (*HeldAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HeldAttempt) GetAttempt() *AttemptRef {
@@ -597,7 +661,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +673,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +686,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Report) GetJob() string {
@@ -662,14 +726,16 @@ type WorkResponse struct {
 	// Reports that are settled: the worker may forget them.
 	Settled []*Settled `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
 	// The worker is to leave: it gets no further attempts, and ends when it has none.
-	Drain         bool `protobuf:"varint,7,opt,name=drain,proto3" json:"drain,omitempty"`
+	Drain bool `protobuf:"varint,7,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Attempts of which the worker is to tell what they wait for, of kinds for which it does.
+	Explain       []*AttemptRef `protobuf:"bytes,8,rep,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +747,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +760,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -746,6 +812,13 @@ func (x *WorkResponse) GetDrain() bool {
 	return false
 }
 
+func (x *WorkResponse) GetExplain() []*AttemptRef {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Welcome tells a worker how to behave.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -766,7 +839,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +851,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +864,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
@@ -846,7 +919,7 @@ type WorkJob struct {
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +931,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +944,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WorkJob) GetId() string {
@@ -929,7 +1002,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1014,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1027,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -1033,7 +1106,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1118,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1131,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -1088,7 +1161,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1173,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1186,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -1143,7 +1216,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[15]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1228,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[15]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1241,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -1196,7 +1269,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[16]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1281,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[16]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1294,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -1251,14 +1324,18 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\xce\x01\n" +
+	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\x89\x02\n" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
 	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\x12\x12\n" +
 	"\x04beat\x18\x04 \x01(\bR\x04beat\x12\x12\n" +
 	"\x04want\x18\x05 \x01(\x05R\x04want\x12\x18\n" +
-	"\aleaving\x18\x06 \x01(\bR\aleaving\"\xd3\x02\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving\x129\n" +
+	"\fexplanations\x18\a \x03(\v2\x15.navvy.v1.ExplanationR\fexplanations\"W\n" +
+	"\vExplanation\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\tR\awaiting\"\xd3\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x14\n" +
@@ -1278,7 +1355,7 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x06Report\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12+\n" +
-	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xb6\x02\n" +
+	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xe6\x02\n" +
 	"\fWorkResponse\x12+\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.navvy.v1.WelcomeR\awelcome\x12%\n" +
 	"\x04jobs\x18\x02 \x03(\v2\x11.navvy.v1.WorkJobR\x04jobs\x126\n" +
@@ -1286,7 +1363,8 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x05stops\x18\x04 \x03(\v2\x15.navvy.v1.StopAttemptR\x05stops\x12*\n" +
 	"\x05watch\x18\x05 \x03(\v2\x14.navvy.v1.AttemptRefR\x05watch\x12+\n" +
 	"\asettled\x18\x06 \x03(\v2\x11.navvy.v1.SettledR\asettled\x12\x14\n" +
-	"\x05drain\x18\a \x01(\bR\x05drain\"\xdf\x01\n" +
+	"\x05drain\x18\a \x01(\bR\x05drain\x12.\n" +
+	"\aexplain\x18\b \x03(\v2\x14.navvy.v1.AttemptRefR\aexplain\"\xdf\x01\n" +
 	"\aWelcome\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x127\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x12\n" +
@@ -1338,7 +1416,7 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_navvy_v1_workers_proto_goTypes = []any{
 	(*WorkersClosedRequest)(nil),   // 0: navvy.v1.WorkersClosedRequest
 	(*TaskRef)(nil),                // 1: navvy.v1.TaskRef
@@ -1346,63 +1424,67 @@ var file_navvy_v1_workers_proto_goTypes = []any{
 	(*WorkersFunctionRequest)(nil), // 3: navvy.v1.WorkersFunctionRequest
 	(*AttemptRef)(nil),             // 4: navvy.v1.AttemptRef
 	(*WorkRequest)(nil),            // 5: navvy.v1.WorkRequest
-	(*Hello)(nil),                  // 6: navvy.v1.Hello
-	(*HeldAttempt)(nil),            // 7: navvy.v1.HeldAttempt
-	(*Report)(nil),                 // 8: navvy.v1.Report
-	(*WorkResponse)(nil),           // 9: navvy.v1.WorkResponse
-	(*Welcome)(nil),                // 10: navvy.v1.Welcome
-	(*WorkJob)(nil),                // 11: navvy.v1.WorkJob
-	(*Assignment)(nil),             // 12: navvy.v1.Assignment
-	(*StopAttempt)(nil),            // 13: navvy.v1.StopAttempt
-	(*Settled)(nil),                // 14: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),     // 15: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil),    // 16: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),              // 17: navvy.v1.Abilities
-	(*Offer)(nil),                  // 18: navvy.v1.Offer
-	(*Attempt)(nil),                // 19: navvy.v1.Attempt
-	(*durationpb.Duration)(nil),    // 20: google.protobuf.Duration
-	(*Spec)(nil),                   // 21: navvy.v1.Spec
-	(InputFormat)(0),               // 22: navvy.v1.InputFormat
-	(*FunctionVersion)(nil),        // 23: navvy.v1.FunctionVersion
+	(*Explanation)(nil),            // 6: navvy.v1.Explanation
+	(*Hello)(nil),                  // 7: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 8: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 9: navvy.v1.Report
+	(*WorkResponse)(nil),           // 10: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 11: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 12: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 13: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 14: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 15: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 16: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 17: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 18: navvy.v1.Abilities
+	(*Offer)(nil),                  // 19: navvy.v1.Offer
+	(*Attempt)(nil),                // 20: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
+	(*Spec)(nil),                   // 22: navvy.v1.Spec
+	(InputFormat)(0),               // 23: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 24: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
 	1,  // 0: navvy.v1.WorkersClosedRequest.tasks:type_name -> navvy.v1.TaskRef
 	4,  // 1: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
-	6,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	8,  // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	7,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	9,  // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
 	4,  // 4: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	17, // 5: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	7,  // 6: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
-	18, // 7: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
-	4,  // 8: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	19, // 9: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	10, // 10: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	11, // 11: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	12, // 12: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	13, // 13: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	4,  // 14: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	14, // 15: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	20, // 16: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	20, // 17: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
-	20, // 18: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
-	21, // 19: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	22, // 20: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	4,  // 21: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	4,  // 22: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	4,  // 23: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	5,  // 24: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	15, // 25: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	3,  // 26: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
-	0,  // 27: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
-	9,  // 28: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	16, // 29: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	23, // 30: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
-	2,  // 31: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	6,  // 5: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
+	4,  // 6: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
+	18, // 7: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	8,  // 8: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	19, // 9: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	4,  // 10: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	20, // 11: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	11, // 12: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	12, // 13: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	13, // 14: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	14, // 15: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	4,  // 16: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	15, // 17: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	4,  // 18: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
+	21, // 19: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	21, // 20: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	21, // 21: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	22, // 22: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	23, // 23: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	4,  // 24: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 25: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 26: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	5,  // 27: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	16, // 28: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	3,  // 29: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	0,  // 30: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
+	10, // 31: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	17, // 32: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	24, // 33: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	2,  // 34: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -1418,7 +1500,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
