@@ -18,7 +18,7 @@ func TestFates(t *testing.T) {
 	background(t, w.mgr.Run)
 	ann := w.as(t, "ann", auth.RoleUser)
 	workers := client.NewWorkers(w.conn(t, "w", auth.RoleWorker))
-	session, err := workers.Work(t.Context(), client.WorkerInfo{Name: "w", Kinds: []string{"noop"}, Slots: 1})
+	session, err := workers.Work(t.Context(), client.WorkerInfo{Name: "w", Kinds: []string{"noop"}, Slots: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestFates(t *testing.T) {
 	ask(client.FateOpen, open, answered)
 	ask(client.FateClosed, stopped)
 	ask(client.FateUnknown, removed, navvy.TaskID{Job: navvy.NewJobID()}, navvy.TaskID{Job: open.Job, Index: 2}, navvy.TaskID{Job: open.Job, Index: -1}, navvy.TaskID{})
-	answer(t, session, answered)
+	answer(t, ann, session, answered)
 	ask(client.FateOpen, open)
 	ask(client.FateClosed, answered, stopped)
 	mixed, err := workers.Fates(t.Context(), []navvy.TaskID{removed, open, answered})
@@ -78,27 +78,33 @@ func submitTwo(t *testing.T, c *client.Client) navvy.JobID {
 }
 
 // answer has a worker take tasks until it has one, which it answers.
-func answer(t *testing.T, session *client.Session, task navvy.TaskID) {
+func answer(t *testing.T, c *client.Client, session *client.Session, task navvy.TaskID) {
 	t.Helper()
 	if err := session.Report(nil, 2); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	for reported := false; !reported; {
 		orders, err := session.Next()
 		if err != nil {
 			t.Fatal(err)
-		}
-		if len(orders.Settled) > 0 {
-			return
 		}
 		for _, a := range orders.Assignments {
 			if a.Task != task {
 				continue
 			}
+			reported = true
 			ended := navvy.Attempt{ID: a.Attempt, Outcome: navvy.OutcomeSucceeded}
 			if err := session.Report([]client.Report{{Task: task, Attempt: ended}}, 0); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+	for st, err := range c.Watch(t.Context(), task.Job, true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Counts.Succeeded > 0 {
+			return
 		}
 	}
 }
