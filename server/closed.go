@@ -39,16 +39,16 @@ func (s *workers) closed(ctx context.Context, tasks []*navvyv1.TaskRef) (*navvyv
 		}
 		switch {
 		case state == nil || t.GetIndex() < 0 || t.GetIndex() >= state.Total:
-			resp.Unknown = append(resp.Unknown, int32(i)) //nolint:gosec // of mostClosed
+			resp.Unknown = append(resp.Unknown, int32(i))
 			continue
 		case state.Ended():
-			resp.Closed = append(resp.Closed, int32(i)) //nolint:gosec // of mostClosed
+			resp.Closed = append(resp.Closed, int32(i))
 			continue
 		}
 		_, err := s.eng.Result(ctx, navvy.TaskID{Job: id, Index: t.GetIndex()})
 		switch {
 		case err == nil:
-			resp.Closed = append(resp.Closed, int32(i)) //nolint:gosec // of mostClosed
+			resp.Closed = append(resp.Closed, int32(i))
 		case !errors.Is(err, navvy.ErrNotFound):
 			return nil, err
 		}

@@ -3,6 +3,8 @@ package container_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,8 +17,12 @@ import (
 
 // What the client of Kubernetes complains about is told to the driver's logger, as a warning.
 func TestClientLog(t *testing.T) { //nolint:paralleltest // there is one such log in a process
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "etcd is on fire", http.StatusInternalServerError)
+	}))
+	defer server.Close()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
-	text := `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}],
+	text := `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "` + server.URL + `"}}],
 contexts: [{name: c, context: {cluster: c, user: ""}}]}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -37,7 +43,7 @@ contexts: [{name: c, context: {cluster: c, user: ""}}]}`
 	}()
 	kubetest.Until(t, "it complains", func() bool {
 		text := said.text()
-		return strings.Contains(text, `level=WARN msg="the client of Kubernetes"`) && strings.Contains(text, "connection refused")
+		return strings.Contains(text, `level=WARN msg="the client of Kubernetes"`) && strings.Contains(text, "etcd is on fire")
 	})
 	cancel()
 	if err := <-ended; err == nil {

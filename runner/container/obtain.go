@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,46 +23,58 @@ const longestAway = 15 * time.Second
 // started refuses all, until it has read the roles.
 const doubtFor = 5 * time.Second
 
-// obtain makes the Job of an attempt, once there is room for it, or takes the one of its name. While the API server is
-// away, or has too much to do, it tries again: that is no fault of the task, and the name
-// finds what was made by a try whose answer was lost. If ctx ends first, what may have been
-// made is removed.
+// obtain makes the Job of an attempt, once there is room for it, or takes the one of its
+// name. While the API server is away, or has too much to do, it tries again: that is no fault
+// of the task, and the name finds what was made by a try whose answer was lost. If ctx ends
+// first, what may have been made is removed.
 func (s *space) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
-	pauses := pause.Series{First: firstPause, Longest: longestAway}
-	var refused time.Time // since when
-	told, unsure := false, false
+	tries := tries{pauses: pause.Series{First: firstPause, Longest: longestAway}}
 	for {
-		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token); err != nil {
-			if unsure {
-				s.abandon(job.Name, t.Token)
+		err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token)
+		if err == nil {
+			var made *batchv1.Job
+			if made, err = s.createOrAdopt(ctx, t, job); err == nil {
+				return made, nil
 			}
-			return nil, err
-		}
-		made, err := s.createOrAdopt(ctx, t, job)
-		doubtful := apierrors.IsForbidden(err)
-		if doubtful && refused.IsZero() {
-			refused = time.Now()
-		}
-		switch {
-		case err == nil:
-			return made, nil
-		case errors.Is(err, errGoing), doubtful && time.Since(refused) < doubtFor:
-		case !passing(err):
-			return nil, denied(err)
-		default:
-			unsure = true
-			if !told && ctx.Err() == nil {
-				told = true
+			if !tries.again(err) {
+				return nil, denied(err)
+			}
+			if tries.unsure == 1 && ctx.Err() == nil {
 				s.driver.log.Warn("a Job is not made yet; it is tried again", "job", job.Name, "err", err)
 			}
-		}
-		if pauses.Wait(ctx) != nil {
-			if unsure {
-				s.abandon(job.Name, t.Token)
+			if tries.pauses.Wait(ctx) == nil {
+				continue
 			}
-			return nil, err
 		}
+		if tries.unsure > 0 {
+			s.abandon(job.Name, t.Token)
+		}
+		return nil, err
 	}
+}
+
+// tries are those to make one Job.
+type tries struct {
+	pauses  pause.Series
+	unsure  int       // how many may have made it, or not
+	refused time.Time // since when rights are wanting; zero if they are not
+}
+
+// again tells whether a try that failed is worth another one.
+func (r *tries) again(err error) bool {
+	switch {
+	case errors.Is(err, errGoing):
+		return true
+	case passing(err):
+		r.unsure++
+		return true
+	case !apierrors.IsForbidden(err):
+		return false
+	}
+	if r.refused.IsZero() {
+		r.refused = time.Now()
+	}
+	return time.Since(r.refused) < doubtFor
 }
 
 // createOrAdopt is one try. errGoing says that an earlier Job of that name is on its way out.
@@ -87,15 +100,13 @@ func passing(err error) bool {
 	if !errors.As(err, &status) {
 		return true // it did not answer
 	}
-	switch apierrors.ReasonForError(err) {
-	case metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest, metav1.StatusReasonRequestEntityTooLarge,
-		metav1.StatusReasonNotFound, metav1.StatusReasonMethodNotAllowed, metav1.StatusReasonNotAcceptable,
-		metav1.StatusReasonUnsupportedMediaType:
-		return false
-	case metav1.StatusReasonForbidden:
-		return strings.Contains(err.Error(), "exceeded quota")
-	}
-	return true
+	return !slices.Contains(final, apierrors.ReasonForError(err)) || apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
+}
+
+// final are the reasons of errors that stay as they are.
+var final = []metav1.StatusReason{
+	metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest, metav1.StatusReasonRequestEntityTooLarge, metav1.StatusReasonForbidden,
+	metav1.StatusReasonNotFound, metav1.StatusReasonMethodNotAllowed, metav1.StatusReasonNotAcceptable, metav1.StatusReasonUnsupportedMediaType,
 }
 
 // abandon removes what is left of an attempt that has not begun and will not: perhaps a Job.

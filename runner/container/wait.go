@@ -91,10 +91,15 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 		w.follow(ctx, pod)
 	}
 	v, again := judge(job, pod, view)
+	return v, w.sooner(again)
+}
+
+// sooner is when to look again if something is left to do.
+func (w *waiter) sooner(again time.Duration) time.Duration {
 	if w.unkilled && (again == 0 || again > behind) {
-		again = behind
+		return behind
 	}
-	return v, again
+	return again
 }
 
 // view gathers what judge wants to know.

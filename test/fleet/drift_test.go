@@ -70,7 +70,9 @@ func TestDrift(t *testing.T) {
 	go func() { ended <- errors.Join(w.Run(ctx), conn.Close()) }()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 	await := func(want ...string) {
 		t.Helper()

@@ -5,7 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"log"
+	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -70,7 +71,7 @@ func (c *Cluster) Gate(t testing.TB, user, group string) *Gate {
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(to) },
 		Transport:     transport,
 		FlushInterval: -1,
-		ErrorLog:      log.New(nothing{}, "", 0),
+		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, 0),
 		ErrorHandler:  func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -79,7 +80,7 @@ func (c *Cluster) Gate(t testing.TB, user, group string) *Gate {
 	}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serve(w, r, forward) }),
-		ReadHeaderTimeout: Patience, ErrorLog: log.New(nothing{}, "", 0),
+		ReadHeaderTimeout: Patience, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	var served sync.WaitGroup
@@ -97,11 +98,6 @@ contexts: [{name: gate, context: {cluster: gate, user: ""}}]}`, listener.Addr())
 	}
 	return g
 }
-
-// nothing drops what is written to it.
-type nothing struct{}
-
-func (nothing) Write(p []byte) (int, error) { return len(p), nil }
 
 // Rule sets what decides from now on; nil lets all through.
 func (g *Gate) Rule(r Rule) {
@@ -123,11 +119,7 @@ func (g *Gate) Cut() {
 func (g *Gate) Calls() map[string]int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	calls := make(map[string]int, len(g.calls))
-	for what, n := range g.calls {
-		calls[what] = n
-	}
-	return calls
+	return maps.Clone(g.calls)
 }
 
 // Count is how many calls have come so far.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"testing"
-	"time"
 )
 
 // stages tell what becomes of pods on kwok's nodes, by their label Fate.
@@ -30,7 +29,7 @@ func kwokPart(path, dir string) part {
 	c := &Cluster{dir: dir}
 	return part{kwokName, []string{
 		path, "--kubeconfig=" + c.at("kwok.kubeconfig"), "--config=" + c.at("stages.yaml"),
-		"--manage-nodes-with-annotation-selector=" + kwokNode + "=fake", "--node-lease-duration-seconds=40",
+		"--manage-nodes-with-annotation-selector=" + kwokNode + "=fake", "--node-lease-duration-seconds=8",
 		"--cidr=10.250.0.0/16", "--node-ip=" + nodeIP, "--server-address=" + kwokServes,
 	}, "http://" + kwokServes + "/healthz"}
 }
@@ -58,7 +57,6 @@ func (c *Cluster) KwokNodes(t testing.TB, n int) (template string) {
 	}
 	for ; c.kwok < n; c.kwok++ {
 		name := fmt.Sprintf("kwok-%d", c.kwok)
-		now := time.Now().UTC().Format(time.RFC3339)
 		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		err := c.admin.Do(ctx, http.MethodPost, "/api/v1/nodes", `
 metadata: {name: `+name+`, annotations: {`+kwokNode+`: fake}, labels: {`+kwokNode+`: fake, kubernetes.io/hostname: `+name+`, kubernetes.io/os: linux}}
@@ -66,7 +64,6 @@ spec: {taints: [{key: `+Fake+`, effect: NoSchedule}]}
 status:
   capacity: {cpu: "1000", memory: 1Ti, pods: "2000"}
   allocatable: {cpu: "1000", memory: 1Ti, pods: "2000"}
-  conditions: [{type: Ready, status: "True", reason: Fake, lastHeartbeatTime: "`+now+`", lastTransitionTime: "`+now+`"}]
 `, nil)
 		cancel()
 		if err != nil {
