@@ -136,10 +136,11 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 		return nil, refusal
 	}
 	space, err := d.space(t.Spec.Container.Namespace)
-	if err == nil {
-		err = space.ready(ctx)
-	}
 	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	job, err := d.job(t, argv)
@@ -149,7 +150,6 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	made, err := space.obtain(ctx, t, job)
 	if err != nil {
 		d.room.leave(keyOf(space.namespace, job.Name))
-		space.drop()
 		return nil, err
 	}
 	return space.attempt(t, made), nil
@@ -198,10 +198,11 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		h.namespace = t.Spec.Container.Namespace
 	}
 	space, err := d.space(h.namespace)
-	if err == nil {
-		err = space.ready(ctx)
-	}
 	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	if handle == nil {
@@ -225,10 +226,11 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 // once if others wait for its room.
 func (d *Driver) Settle(ctx context.Context, token string) error {
 	home, err := d.space("")
-	if err == nil {
-		err = home.ready(ctx)
-	}
 	if err != nil {
+		return err
+	}
+	defer home.release()
+	if err := home.ready(ctx); err != nil {
 		return err
 	}
 	space, job := d.spaces.holding(token)
