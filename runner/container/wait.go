@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,6 +61,8 @@ type waiter struct {
 	failing  time.Time // since when its container cannot be made
 
 	vanished time.Time // when Job and pod were found missing
+	lag      time.Time // since when the Job is over and no pod of it is known
+	podless  bool      // the server has none either
 
 	cancel context.CancelFunc // of the log; nil before it begins
 	ended  chan struct{}      // closed when the container has ended
@@ -84,6 +88,9 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 		return w.gone(), 0
 	}
 	w.seen = true
+	if again := w.lagging(ctx, job, pod); again > 0 {
+		return nil, again
+	}
 	view := w.view(pod)
 	if pod == nil {
 		pod = w.pod
@@ -92,6 +99,28 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	}
 	v, again := judge(job, pod, view)
 	return v, w.sooner(again)
+}
+
+// lagging is how long to wait for the watch of pods, which may be far behind that of Jobs when
+// there are many; 0 for not at all. A Job that is over has had a pod as a rule, and its log is
+// yet to be read: that there is none any more is believed only if the server says so.
+func (w *waiter) lagging(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) time.Duration {
+	if job == nil || pod != nil || w.pod != nil || w.podless || !finished(job) {
+		return 0
+	}
+	if w.lag.IsZero() {
+		w.lag, w.patience = time.Now(), behind
+	}
+	if left := w.patience - time.Since(w.lag); left > 0 {
+		return left
+	}
+	list, err := w.space.podsOf(ctx, w.name)
+	if err == nil && !slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return metav1.IsControlledBy(&p, job) }) {
+		w.podless = true
+		return 0
+	}
+	w.lag, w.patience = time.Now(), min(2*w.patience, longestBehind)
+	return w.patience
 }
 
 // sooner is when to look again if something is left to do.
