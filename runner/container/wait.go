@@ -79,13 +79,8 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	} else if last != nil {
 		w.pod = last
 	}
-	switch {
-	case job == nil && pod == nil && last == nil && w.pod != nil && w.untold():
-		return nil, behind // we have yet to hear how it was when it went
-	case job == nil && pod == nil && w.pod == nil && !w.seen:
-		return w.unseen(ctx)
-	case job == nil && pod == nil:
-		return w.gone(), 0
+	if job == nil && pod == nil {
+		return w.missing(ctx, last)
 	}
 	w.seen = true
 	if again := w.lagging(ctx, job, pod); again > 0 {
@@ -99,6 +94,17 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	}
 	v, again := judge(job, pod, view)
 	return v, w.sooner(again)
+}
+
+// missing is for an attempt of which neither Job nor pod is there; last is the pod that went.
+func (w *waiter) missing(ctx context.Context, last *corev1.Pod) (*verdict, time.Duration) {
+	switch {
+	case last == nil && w.pod != nil && w.untold():
+		return nil, behind // we have yet to hear how it was when it went
+	case w.pod == nil && !w.seen:
+		return w.unseen(ctx)
+	}
+	return w.gone(), 0
 }
 
 // lagging is how long to wait for the watch of pods, which may be far behind that of Jobs when
