@@ -30,7 +30,7 @@ const doubtFor = 5 * time.Second
 func (s *space) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
 	tries := tries{pauses: pause.Series{First: firstPause, Longest: longestAway}}
 	for {
-		err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token)
+		err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token, patienceOf(t.Spec.Timeout))
 		if err == nil {
 			var made *batchv1.Job
 			if made, err = s.createOrAdopt(ctx, t, job); err == nil {

@@ -16,8 +16,7 @@ import (
 // as long as they are there. Several workers of one instance may go over it together by what
 // they make in the same moment.
 type room struct {
-	most     int           // 0: any number
-	patience time.Duration // how long an attempt waits before its task is given back
+	most int // 0: any number
 
 	mu    sync.Mutex
 	there map[string]bool // Jobs that the watch knows, by namespace and name
@@ -36,20 +35,30 @@ type guest struct {
 // take their results.
 const roomPatience = 30 * time.Second
 
+// patienceOf is how long an attempt with a timeout, or none, waits: its time passes meanwhile,
+// and must not be used up by that.
+func patienceOf(timeout time.Duration) time.Duration {
+	const share = 10
+	if timeout <= 0 {
+		return roomPatience
+	}
+	return min(roomPatience, timeout/share)
+}
+
 func newRoom(most int) *room {
-	return &room{most: most, patience: roomPatience, there: map[string]bool{}, made: map[string]bool{}}
+	return &room{most: most, there: map[string]bool{}, made: map[string]bool{}}
 }
 
 func keyOf(namespace, name string) string { return namespace + "/" + name }
 
-// enter waits until there may be one more Job, or the one of the name is there already. It is
-// followed by leave, once the Job is known not to be there.
-func (r *room) enter(ctx context.Context, key, token string) error {
+// enter waits, for so long, until there may be one more Job, or the one of the name is there
+// already. It is followed by leave, once the Job is known not to be there.
+func (r *room) enter(ctx context.Context, key, token string, patience time.Duration) error {
 	g := r.stand(key, token)
 	if g == nil {
 		return nil
 	}
-	timer := time.NewTimer(r.patience)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-g.in:

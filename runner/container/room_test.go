@@ -19,7 +19,7 @@ func TestRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(2)
 		for _, key := range []string{"a", "b"} {
-			if err := r.enter(t.Context(), key, key); err != nil {
+			if err := r.enter(t.Context(), key, key, roomPatience); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -29,7 +29,7 @@ func TestRoom(t *testing.T) {
 		come := make(chan string, 2)
 		enter := func(key string) {
 			go func() {
-				if err := r.enter(t.Context(), key, key); err != nil {
+				if err := r.enter(t.Context(), key, key, roomPatience); err != nil {
 					t.Error(err)
 				}
 				come <- key
@@ -59,11 +59,11 @@ func TestRoomAdopts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(1)
 		r.heard(t.Context(), "a", true)
-		if err := r.enter(t.Context(), "a", "1"); err != nil {
+		if err := r.enter(t.Context(), "a", "1", roomPatience); err != nil {
 			t.Error(err)
 		}
 		done := make(chan error, 1)
-		go func() { done <- r.enter(t.Context(), "b", "2") }()
+		go func() { done <- r.enter(t.Context(), "b", "2", roomPatience) }()
 		synctest.Wait()
 		r.heard(t.Context(), "b", true)
 		if err := <-done; err != nil {
@@ -86,13 +86,18 @@ func TestRoomPatience(t *testing.T) {
 		r.heard(t.Context(), "a", true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := r.enter(ctx, "b", "1"); !errors.Is(err, context.DeadlineExceeded) {
+		if err := r.enter(ctx, "b", "1", roomPatience); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ended with %v", err)
 		}
 		began := time.Now()
-		err := r.enter(t.Context(), "b", "2")
+		err := r.enter(t.Context(), "b", "2", roomPatience)
 		if _, is := errors.AsType[*driver.Away](err); !is || time.Since(began) != roomPatience {
 			t.Errorf("ended with %v after %s", err, time.Since(began))
+		}
+		for timeout, want := range map[time.Duration]time.Duration{0: roomPatience, time.Hour: roomPatience, 10 * time.Second: time.Second} {
+			if got := patienceOf(timeout); got != want {
+				t.Errorf("with a timeout of %s it waits %s", timeout, got)
+			}
 		}
 		if r.waits() {
 			t.Error("somebody still stands in line")
@@ -124,7 +129,7 @@ func TestNoRoom(t *testing.T) {
 	r := newRoom(0)
 	r.heard(t.Context(), "a", true)
 	for range 100 {
-		if err := r.enter(t.Context(), "a", "t"); err != nil {
+		if err := r.enter(t.Context(), "a", "t", roomPatience); err != nil {
 			t.Fatal(err)
 		}
 	}
