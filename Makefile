@@ -27,7 +27,7 @@ test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HO
 	NAVVY_VM_PACKAGES='$(VM_PKG)' NAVVY_VM_HOSTS='$(VM_HOSTS)' scripts/test-vm.sh -- $(VM_ARGS)
 
 test-kube: ## the tests of containers, on a Kubernetes of our own (scripts/kube.sh install); root
-	CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./runner/container
+	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 30m $$(scripts/kube.sh packages)
 
 check: ## exactly what CI runs
 	scripts/check.sh
@@ -36,7 +36,8 @@ bench: build ## every figure of docs/performance.md (some minutes); then the pac
 	bin/navvy bench --in "$${TMPDIR:-/tmp}"
 	scripts/bench-python.sh
 	scripts/bench-brokers.sh
-	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+	if scripts/kube.sh there; then go test -timeout 60m -run - -bench . -benchtime 2x ./runner/container; fi
+	NAVVY_KUBE=/nonexistent go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 lint: ## gofmt, go vet and the linters of .golangci.yml
 	go tool -modfile=tools/go.mod golangci-lint run ./...

@@ -37,6 +37,48 @@ func (w *Workers) Function(ctx context.Context, ref AttemptRef) (*navvy.Function
 	return api.ToFunctionVersion(m), nil
 }
 
+// Fate is what the server knows of a task.
+type Fate uint8
+
+// What may become of a task: an answer is wanted, or nobody wants one any more; or there is
+// no such task, as its job was removed, or is another server's.
+const (
+	FateOpen Fate = iota
+	FateClosed
+	FateUnknown
+)
+
+// askAtOnce is how many tasks the server is asked about in one call.
+const askAtOnce = 5_000
+
+// Fates tells what became of tasks, in their order.
+func (w *Workers) Fates(ctx context.Context, tasks []navvy.TaskID) ([]Fate, error) {
+	fates := make([]Fate, len(tasks))
+	for from := 0; from < len(tasks); from += askAtOnce {
+		some := tasks[from:min(from+askAtOnce, len(tasks))]
+		req := &navvyv1.WorkersClosedRequest{}
+		for _, t := range some {
+			req.Tasks = append(req.Tasks, &navvyv1.TaskRef{Job: string(t.Job), Index: t.Index})
+		}
+		resp, err := w.rpc.Closed(ctx, req)
+		if err != nil {
+			return nil, api.FromWire(err)
+		}
+		for _, list := range []struct {
+			at   []int32
+			fate Fate
+		}{{resp.GetClosed(), FateClosed}, {resp.GetUnknown(), FateUnknown}} {
+			for _, i := range list.at {
+				if i < 0 || int(i) >= len(some) {
+					return nil, fmt.Errorf("the server tells of task %d of %d: %w", i, len(some), navvy.ErrCorrupt)
+				}
+				fates[from+int(i)] = list.fate
+			}
+		}
+	}
+	return fates, nil
+}
+
 // Conn is the connection.
 func (w *Workers) Conn() grpc.ClientConnInterface { return w.conn }
 

@@ -6,6 +6,7 @@ package runner
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -21,6 +22,9 @@ type Runner struct {
 	journal *Journal
 	worker  string
 	log     *slog.Logger
+
+	mu   sync.Mutex
+	left []Entry // of an earlier navvy, which may live on
 }
 
 // Options configure New.
@@ -74,6 +78,18 @@ func (r *Runner) Settles() bool {
 func (r *Runner) Settled(token string) {
 	if s, ok := r.driver.(driver.Settler); ok {
 		s.Settled(token)
+	}
+}
+
+// Left gives the runner the journal's entries of an earlier navvy that may live on: what
+// RecoverAll has returned. It is called before anything runs.
+func (r *Runner) Left(list []Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range list {
+		if list[i].Kind == r.caps.Kind {
+			r.left = append(r.left, list[i])
+		}
 	}
 }
 

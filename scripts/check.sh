@@ -5,7 +5,8 @@
 # set, a private one is started and stopped again; where that is impossible the
 # tests skip on a laptop, and with CI set the check fails. The same holds for
 # QEMU and a kernel, which vm.sh fetches, for Debian's Python with a few packages, for
-# Azurite and versitygw, and for what the stand-in of Service Bus runs on.
+# Azurite and versitygw, for what the stand-in of Service Bus runs on, and for the Kubernetes
+# that kube.sh builds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -137,16 +138,23 @@ redis() {
 	debian redis-server
 }
 
-# containers runs the tests of containers that need no cluster. Those that do are for
-# make test-kube, by hand, until they have run often enough to judge a change.
-containers() {
-	env -u CI NAVVY_KUBE=/nonexistent CGO_ENABLED=1 go test -race -timeout 10m ./runner/container
+# kube runs the tests of containers on a Kubernetes of their own, one cluster after the other.
+# Where the programs are not there, or are of another version, what needs a cluster skips on a
+# laptop; in CI they are built, which takes minutes the first time.
+kube() {
+	if [[ -n ${CI:-} ]]; then
+		scripts/kube.sh install
+	elif ! scripts/kube.sh there; then
+		echo 'check: there is no Kubernetes (scripts/kube.sh install): its tests skip' >&2
+		export NAVVY_KUBE=/nonexistent
+	fi
+	make test-kube >&2
 }
 
-# race leaves containers to the step of that name.
+# race leaves the tests that start a cluster to the step of that name.
 race() {
 	local packages
-	mapfile -t packages < <(go list ./... | grep -v '/runner/container$')
+	mapfile -t packages < <(go list ./... | grep -vxFf <(scripts/kube.sh packages))
 	CGO_ENABLED=1 go tool -modfile=tools/go.mod gotestsum --format pkgname -- -race -timeout 20m "${packages[@]}"
 }
 
@@ -192,7 +200,7 @@ step 'RabbitMQ' rabbitmq
 step 'Redis' redis
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
-step 'containers, without a cluster' containers
+step 'containers on Kubernetes' kube
 step 'process limits in a virtual machine (cgroup v2, v1, hybrid)' limits
 step 'crash harness, fresh seeds, 90 s each' harness
 step 'fuzz targets, 3000 inputs each' scripts/fuzz.sh 3000x

@@ -4,10 +4,12 @@
 #   kube.sh install     all of it: quick if it is there, an error if it can't be had. The first
 #                       build takes some ten minutes of a processor
 #   kube.sh there       whether the programs are there and as they should be
+#   kube.sh packages    the packages whose tests start a cluster, one a line
 #
 # NAVVY_KUBE   keeps the programs; the default is navvy-kube in the user's cache
 set -euo pipefail
-cd "$(dirname "$0")/../test/kube"
+self=$(realpath "$0")
+cd "$(dirname "$self")/../test/kube"
 cache=${NAVVY_KUBE:-${XDG_CACHE_HOME:-$HOME/.cache}/navvy-kube}
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -58,6 +60,12 @@ debian() {
 	$root apt-get install -y --no-install-recommends "${missing[@]}" >&2
 }
 
+# packages lists those whose tests import kubetest: nobody has to keep a list.
+packages() {
+	go -C ../.. list -f '{{$p := .ImportPath}}{{range .TestImports}}{{$p}} {{.}}{{"\n"}}{{end}}{{range .XTestImports}}{{$p}} {{.}}{{"\n"}}{{end}}' ./... |
+		sed -n 's|^\(.*\) github.com/navvy-run/navvy/test/kube/kubetest$|\1|p' | sort -u
+}
+
 case ${1:-} in
 install)
 	debian
@@ -67,8 +75,11 @@ install)
 there)
 	there kubebox && there kwok
 	;;
+packages)
+	packages
+	;;
 *)
-	sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,10s/^# \{0,1\}//p' "$self" >&2
 	exit 2
 	;;
 esac

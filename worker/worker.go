@@ -87,6 +87,9 @@ type Options struct {
 	// TaskSocket is the path of the socket on which tasks reach the key-value store of
 	// their owner, in a directory that is closed to others. Defaults to none.
 	TaskSocket string
+	// Sweep is how often the worker looks for what others have left running, more or less.
+	// Defaults to five minutes.
+	Sweep time.Duration
 	// Version is told to the server.
 	Version string
 	// Logger takes what goes wrong beside an attempt. Defaults to one that discards.

@@ -263,10 +263,6 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, o
 	}
 	drivers := newDrivers(place, dir.WorkDir(), o, log)
 	left, err := runner.RecoverAll(ctx, journal, drivers...)
-	for i := range left {
-		// Whoever is given its task next finds it by its name.
-		err = errors.Join(err, journal.Forget(&left[i]))
-	}
 	if err != nil {
 		for _, d := range drivers {
 			err = errors.Join(err, d.Close())
@@ -282,7 +278,9 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, o
 			}
 			log.Log(ctx, level, "this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
 		}
-		list = append(list, runner.New(d, &runner.Options{Journal: journal, Logger: log}))
+		r := runner.New(d, &runner.Options{Journal: journal, Logger: log})
+		r.Left(left) // whoever is given its task next finds it by its name; the worker ends what nobody is
+		list = append(list, r)
 	}
 	return list, nil
 }

@@ -426,6 +426,7 @@ func (h *Holder) Close(ctx context.Context, interrupt bool) (left bool, err erro
 		_ = h.drain(ctx, interrupt) // if it fails ctx has ended, and others go on with what is left
 		left, err = h.mgr.Left(context.WithoutCancel(ctx))
 	}
+	h.sweep(ctx)
 	h.stopWorker(errLeaving)
 	defer time.AfterFunc(leaveTimeout, h.cut).Stop()
 	defer context.AfterFunc(ctx, h.cut)()

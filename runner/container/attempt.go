@@ -28,6 +28,7 @@ type attempt struct {
 
 	mu      sync.Mutex
 	stopped bool          // we have deleted it
+	dooming bool          // and go on trying to, as nobody has heard
 	forced  bool          // and its pod gets no time
 	left    chan struct{} // closed when another attempt is known to have it
 	parted  bool          // left is closed
@@ -95,11 +96,35 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	case errors.Is(err, errGone) && pod != nil && !force:
 		return a.end(ctx, pod, nil) // somebody may have deleted the Job and left the pod
 	case err != nil && !errors.Is(err, errGone):
+		a.doom(err)
 		return err
 	case pod != nil && force:
 		return a.kill(ctx, pod)
 	}
 	return nil // a pod that the watch does not know yet is killed by Wait
+}
+
+// doom has the driver go on with a stop that has not come through, also when nobody asks
+// for it any more.
+func (a *attempt) doom(why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.dooming || !passing(why) {
+		return
+	}
+	a.dooming = true
+	a.driver.chores.do(func() {
+		a.driver.insist(func(ctx context.Context) error {
+			err := a.remove(ctx, metav1.DeletePropagationForeground)
+			if errors.Is(err, errOthers) || errors.Is(err, errGone) {
+				return nil
+			}
+			return err
+		}, "job", a.name)
+		a.mu.Lock()
+		a.dooming = false
+		a.mu.Unlock()
+	})
 }
 
 // part ends Wait: the Job is another attempt's.

@@ -124,8 +124,9 @@ func (c *cluster) log(ctx context.Context, pod, container string, since time.Tim
 	if !since.IsZero() {
 		o.SinceTime = &metav1.Time{Time: since.Truncate(time.Second)}
 	}
+	// Whoever follows it tries again by itself, with pauses.
 	return c.core.Get().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("log").
-		VersionedParams(o, c.params).Stream(ctx)
+		VersionedParams(o, c.params).MaxRetries(0).Stream(ctx)
 }
 
 // told are the latest words of the cluster about an object; empty if it has none.

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/navvy-run/navvy"
@@ -74,6 +73,7 @@ type Driver struct {
 	running sync.WaitGroup
 
 	settling settler
+	chores   chores
 }
 
 var (
@@ -91,6 +91,8 @@ func New(o *Options) (*Driver, error) {
 	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
+	} else {
+		lead(d.log)
 	}
 	if d.opts.Instance == "" {
 		d.opts.Instance = defaultInstance
@@ -122,6 +124,7 @@ func (d *Driver) Capabilities() driver.Capabilities {
 func (d *Driver) Close() error {
 	d.finishSettling()
 	d.stop()
+	d.chores.close()
 	d.running.Wait()
 	return nil
 }
@@ -144,34 +147,12 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
-	made, err := space.make(ctx, t, job)
+	made, err := space.obtain(ctx, t, job)
 	if err != nil {
 		d.room.leave(keyOf(space.namespace, job.Name))
 		return nil, err
 	}
 	return space.attempt(t, made), nil
-}
-
-// make makes a Job, once there is room for it, or takes the one that is there.
-func (s *space) make(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
-	for {
-		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token, patienceOf(t.Spec.Timeout)); err != nil {
-			return nil, err
-		}
-		made, err := s.create(ctx, job)
-		if err == nil {
-			return made, nil
-		}
-		if !apierrors.IsAlreadyExists(err) {
-			return nil, denied(err)
-		}
-		if made, err = s.adopt(ctx, t, job.Name); err == nil {
-			return made, nil
-		}
-		if !errors.Is(err, errGoing) {
-			return nil, denied(err)
-		}
-	}
 }
 
 // arguments are what follows the entry point.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/container"
+	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
@@ -206,5 +207,39 @@ spec:
 	wantAway(t, w.end, w.err, "DeletionByTaintManager")
 	if left := jobs(t, namespace); len(left) != 0 {
 		t.Errorf("the lost node keeps %v", left)
+	}
+}
+
+// What a kubelet tells of pods, on nodes that kwok plays.
+func TestFates(t *testing.T) {
+	t.Parallel()
+	cluster := kubetest.Open(t)
+	namespace := cluster.Namespace(t)
+	for fate, check := range map[string]func(*testing.T, driver.End, error){
+		"slow":  succeeded,
+		"later": succeeded, // an image that comes while it is waited for
+		"image": func(t *testing.T, end driver.End, err error) {
+			wantRefusal(t, end, err, navvy.ReasonImage, "the registry says no")
+		},
+		"pressure": func(t *testing.T, end driver.End, err error) { wantAway(t, end, err, "low on resource: memory") },
+		"unknown":  func(t *testing.T, end driver.End, err error) { wantAway(t, end, err, "could not be located") },
+	} {
+		t.Run(fate, func(t *testing.T) {
+			t.Parallel()
+			patience := kubetest.Patience
+			if fate == "image" {
+				patience = time.Second
+			}
+			d := open(t, namespace, container.Options{PodTemplate: cluster.Fated(t, fate), ImagePatience: patience})
+			_, end, err := run(t, d, shell("exit 0"))
+			check(t, end, err)
+		})
+	}
+}
+
+func succeeded(t *testing.T, end driver.End, err error) {
+	t.Helper()
+	if err != nil || end.Refusal != nil || end.Exit != (navvy.Exit{}) {
+		t.Errorf("ended as %+v, %v", end, err)
 	}
 }

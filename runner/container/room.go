@@ -89,7 +89,7 @@ func (r *room) stand(key, token string) *guest {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.there[key] {
+	if r.there[key] || r.made[key] { // or it is being tried again
 		return nil
 	}
 	if len(r.line) == 0 && r.hasLocked() {

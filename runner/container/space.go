@@ -191,6 +191,13 @@ func (s *space) patch(ctx context.Context, name string, patch []byte) (*batchv1.
 	return s.jobs.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managedBy})
 }
 
+// podsOf asks for the pods of a Job.
+func (s *space) podsOf(ctx context.Context, name string) (*corev1.PodList, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.pods.List(ctx, metav1.ListOptions{LabelSelector: jobNameLabel + "=" + name})
+}
+
 // delete deletes a Job as it was seen; the error is a conflict if it has changed since.
 func (s *space) delete(ctx context.Context, job *batchv1.Job, how metav1.DeletionPropagation) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -228,7 +235,10 @@ func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv
 		}
 		return nil, errGoing
 	}
-	return s.claim(ctx, job, t.Token)
+	if job, err = s.claim(ctx, job, t.Token); apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil, errGoing // and gone meanwhile, or another one
+	}
+	return job, err
 }
 
 // look tells what the watch knows of a Job and of its pod.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,7 +22,7 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	changed, stop := a.space.watch.follow(a.name)
 	defer stop()
 	defer a.driver.room.leave(keyOf(a.space.namespace, a.name))
-	w := &waiter{attempt: a, begun: time.Now()}
+	w := &waiter{attempt: a, begun: time.Now(), patience: behind}
 	defer w.close()
 	for {
 		v, again := w.look(ctx)
@@ -47,13 +49,20 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 // waiter waits for the end of an attempt, and copies its log.
 type waiter struct {
 	*attempt
-	begun   time.Time
-	seen    bool        // the Job is known to the watch
-	pod     *corev1.Pod // the last that was seen
-	killed  bool        // the pod was told to end at once
-	failing time.Time   // since when its container cannot be made
+	begun time.Time
+	// patience is how long it waits for the watch before it asks the server.
+	patience time.Duration
+
+	seen   bool        // the Job is known to the watch
+	pod    *corev1.Pod // the last that was seen
+	killed bool        // the pod was told to end at once
+	// unkilled says that this did not come through.
+	unkilled bool
+	failing  time.Time // since when its container cannot be made
 
 	vanished time.Time // when Job and pod were found missing
+	lag      time.Time // since when the Job is over and no pod of it is known
+	podless  bool      // the server has none either
 
 	cancel context.CancelFunc // of the log; nil before it begins
 	ended  chan struct{}      // closed when the container has ended
@@ -70,29 +79,72 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	} else if last != nil {
 		w.pod = last
 	}
-	switch {
-	case job == nil && pod == nil && last == nil && w.pod != nil && w.untold():
-		return nil, behind // we have yet to hear how it was when it went
-	case job == nil && pod == nil && w.pod == nil && !w.seen:
-		return w.unseen(ctx)
-	case job == nil && pod == nil:
-		return w.gone(), 0
+	if job == nil && pod == nil {
+		return w.missing(ctx, last)
 	}
 	w.seen = true
+	if again := w.lagging(ctx, job, pod); again > 0 {
+		return nil, again
+	}
 	view := w.view(pod)
 	if pod == nil {
 		pod = w.pod
 	} else {
 		w.follow(ctx, pod)
 	}
-	return judge(job, pod, view)
+	v, again := judge(job, pod, view)
+	return v, w.sooner(again)
+}
+
+// missing is for an attempt of which neither Job nor pod is there; last is the pod that went.
+func (w *waiter) missing(ctx context.Context, last *corev1.Pod) (*verdict, time.Duration) {
+	switch {
+	case last == nil && w.pod != nil && w.untold():
+		return nil, behind // we have yet to hear how it was when it went
+	case w.pod == nil && !w.seen:
+		return w.unseen(ctx)
+	}
+	return w.gone(), 0
+}
+
+// lagging is how long to wait for the watch of pods, which may be far behind that of Jobs when
+// there are many; 0 for not at all. A Job that is over has had a pod as a rule, and its log is
+// yet to be read: that there is none any more is believed only if the server says so.
+func (w *waiter) lagging(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) time.Duration {
+	if job == nil || pod != nil || w.pod != nil || w.podless || !finished(job) {
+		return 0
+	}
+	if w.lag.IsZero() {
+		w.lag, w.patience = time.Now(), behind
+	}
+	if left := w.patience - time.Since(w.lag); left > 0 {
+		return left
+	}
+	list, err := w.space.podsOf(ctx, w.name)
+	if err == nil && !slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return metav1.IsControlledBy(&p, job) }) {
+		w.podless = true
+		return 0
+	}
+	w.lag, w.patience = time.Now(), min(2*w.patience, longestBehind)
+	return w.patience
+}
+
+// sooner is when to look again if something is left to do.
+func (w *waiter) sooner(again time.Duration) time.Duration {
+	if w.unkilled && (again == 0 || again > behind) {
+		return behind
+	}
+	return again
 }
 
 // view gathers what judge wants to know.
 func (w *waiter) view(pod *corev1.Pod) *view {
 	v := &view{
-		image: w.driver.opts.ImagePatience, pending: w.task.Spec.Container.Pending,
+		image:   w.driver.opts.ImagePatience,
 		stopped: w.wasStopped(), gone: pod == nil && w.pod != nil, now: time.Now(),
+	}
+	if w.task.Spec != nil { // of one that is only to be ended there is none
+		v.pending = w.task.Spec.Container.Pending
 	}
 	if pod != nil {
 		if reason, _ := stuck(pod); reason == "" {
@@ -114,6 +166,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 		w.hasEnd = true
 		close(w.ended)
 	}
+	w.unkilled = false
 	w.mu.Lock()
 	late := w.forced && !w.killed
 	w.mu.Unlock()
@@ -125,6 +178,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 	}
 	if err := w.kill(ctx, pod); err != nil {
 		w.driver.log.Warn("a pod is not killed", "pod", pod.Name, "err", err)
+		w.unkilled = true
 		return
 	}
 	w.killed = true
@@ -133,18 +187,22 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 // behind is how long the watch may be behind before the server is asked.
 const behind = 5 * time.Second
 
+// longestBehind bounds what becomes of that while the server does not answer, or knows the
+// Job and the watch does not.
+const longestBehind = time.Minute
+
 // unseen is for a Job that the watch does not know. It may be behind; or a Job that was
 // deleted at once was there between two of its looks.
 func (w *waiter) unseen(ctx context.Context) (*verdict, time.Duration) {
-	if left := behind - time.Since(w.begun); left > 0 {
+	if left := w.patience - time.Since(w.begun); left > 0 {
 		return nil, left
 	}
-	w.begun = time.Now()
 	job, err := w.space.get(ctx, w.name)
 	if apierrors.IsNotFound(err) || err == nil && job.UID != w.uid {
 		return w.gone(), 0
 	}
-	return nil, behind
+	w.begun, w.patience = time.Now(), min(2*w.patience, longestBehind)
+	return nil, w.patience
 }
 
 // untold tells whether a pod that is missing is so since a moment ago: the watch removes what it
@@ -251,6 +309,7 @@ func (w *waiter) conclude(ctx context.Context, v *verdict) (driver.End, error) {
 // name is the same, makes another. A pod on a lost node must not keep it.
 func (w *waiter) lose(ctx context.Context, why error) error {
 	if err := w.remove(ctx, metav1.DeletePropagationBackground); err != nil && !errors.Is(err, errOthers) && !errors.Is(err, errGone) {
+		w.doom(err)
 		return errors.Join(why, err)
 	}
 	return why

@@ -63,6 +63,22 @@ type Settler interface {
 	Settled(token string)
 }
 
+// Sweeper is a driver whose attempts outlive those who wait for them, and are seen by others.
+type Sweeper interface {
+	// Adrift lists attempts of which something is left, whoever began them, also those that
+	// this process runs. It tells what is known: it asks nobody, and begins nothing.
+	Adrift() []Adrift
+	// Sweep ends what is left of the attempt with that token, if that still has it, as gently
+	// as a stop without force; it does not wait for the end. Nobody waits for the attempt.
+	Sweep(ctx context.Context, token string) error
+}
+
+// Adrift is an attempt of which something is left.
+type Adrift struct {
+	Task  navvy.TaskID
+	Token string
+}
+
 // Explainer is a driver whose attempts may wait for something of which it can tell.
 type Explainer interface {
 	// Why tells in words what the attempt with this token waits for before it runs, from the

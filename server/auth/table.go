@@ -58,6 +58,7 @@ var table = map[string]who{
 	"/navvy.v1.Workers/Work":        workers,
 	"/navvy.v1.Workers/WriteOutput": workers,
 	"/navvy.v1.Workers/Function":    workers,
+	"/navvy.v1.Workers/Closed":      workers,
 
 	// A function belongs to its owner, and nobody else is told of it.
 	"/navvy.v1.Functions/Register": changers,

@@ -22,6 +22,162 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// WorkersClosedRequest asks about tasks.
+type WorkersClosedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tasks, 10,000 at most.
+	Tasks         []*TaskRef `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkersClosedRequest) Reset() {
+	*x = WorkersClosedRequest{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkersClosedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkersClosedRequest) ProtoMessage() {}
+
+func (x *WorkersClosedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkersClosedRequest.ProtoReflect.Descriptor instead.
+func (*WorkersClosedRequest) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WorkersClosedRequest) GetTasks() []*TaskRef {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+// TaskRef names a task.
+type TaskRef struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Job string `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// The task's index.
+	Index         int64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRef) Reset() {
+	*x = TaskRef{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRef) ProtoMessage() {}
+
+func (x *TaskRef) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRef.ProtoReflect.Descriptor instead.
+func (*TaskRef) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TaskRef) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *TaskRef) GetIndex() int64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// WorkersClosedResponse tells about tasks by their places in the request, counted from 0.
+type WorkersClosedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// They are answered, or their jobs are stopped.
+	Closed []int32 `protobuf:"varint,1,rep,packed,name=closed,proto3" json:"closed,omitempty"`
+	// There is no such task here: their jobs were removed, or are another server's.
+	Unknown       []int32 `protobuf:"varint,2,rep,packed,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkersClosedResponse) Reset() {
+	*x = WorkersClosedResponse{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkersClosedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkersClosedResponse) ProtoMessage() {}
+
+func (x *WorkersClosedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkersClosedResponse.ProtoReflect.Descriptor instead.
+func (*WorkersClosedResponse) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WorkersClosedResponse) GetClosed() []int32 {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+func (x *WorkersClosedResponse) GetUnknown() []int32 {
+	if x != nil {
+		return x.Unknown
+	}
+	return nil
+}
+
 // WorkersFunctionRequest asks for the function of an attempt.
 type WorkersFunctionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +189,7 @@ type WorkersFunctionRequest struct {
 
 func (x *WorkersFunctionRequest) Reset() {
 	*x = WorkersFunctionRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +201,7 @@ func (x *WorkersFunctionRequest) String() string {
 func (*WorkersFunctionRequest) ProtoMessage() {}
 
 func (x *WorkersFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[0]
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +214,7 @@ func (x *WorkersFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkersFunctionRequest.ProtoReflect.Descriptor instead.
 func (*WorkersFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{0}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WorkersFunctionRequest) GetAttempt() *AttemptRef {
@@ -85,7 +241,7 @@ type AttemptRef struct {
 
 func (x *AttemptRef) Reset() {
 	*x = AttemptRef{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -97,7 +253,7 @@ func (x *AttemptRef) String() string {
 func (*AttemptRef) ProtoMessage() {}
 
 func (x *AttemptRef) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[1]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -110,7 +266,7 @@ func (x *AttemptRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttemptRef.ProtoReflect.Descriptor instead.
 func (*AttemptRef) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttemptRef) GetJob() string {
@@ -164,7 +320,7 @@ type WorkRequest struct {
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -176,7 +332,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[2]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -189,7 +345,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WorkRequest) GetHello() *Hello {
@@ -254,7 +410,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +422,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +435,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Explanation) GetAttempt() *AttemptRef {
@@ -330,7 +486,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +498,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +511,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hello) GetName() string {
@@ -448,7 +604,7 @@ type HeldAttempt struct {
 
 func (x *HeldAttempt) Reset() {
 	*x = HeldAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +616,7 @@ func (x *HeldAttempt) String() string {
 func (*HeldAttempt) ProtoMessage() {}
 
 func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +629,7 @@ func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
 func (*HeldAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HeldAttempt) GetAttempt() *AttemptRef {
@@ -505,7 +661,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +673,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +686,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Report) GetJob() string {
@@ -579,7 +735,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +747,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +760,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -683,7 +839,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +851,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +864,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
@@ -763,7 +919,7 @@ type WorkJob struct {
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +931,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +944,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WorkJob) GetId() string {
@@ -846,7 +1002,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1014,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1027,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -950,7 +1106,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1118,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1131,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -1005,7 +1161,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1173,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1186,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -1060,7 +1216,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1228,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1241,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -1113,7 +1269,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1281,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1294,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -1152,7 +1308,15 @@ var File_navvy_v1_workers_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\n" +
-	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18navvy/v1/functions.proto\x1a\x13navvy/v1/spec.proto\"H\n" +
+	"\x16navvy/v1/workers.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18navvy/v1/functions.proto\x1a\x13navvy/v1/spec.proto\"?\n" +
+	"\x14WorkersClosedRequest\x12'\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x11.navvy.v1.TaskRefR\x05tasks\"1\n" +
+	"\aTaskRef\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\"I\n" +
+	"\x15WorkersClosedResponse\x12\x16\n" +
+	"\x06closed\x18\x01 \x03(\x05R\x06closed\x12\x18\n" +
+	"\aunknown\x18\x02 \x03(\x05R\aunknown\"H\n" +
 	"\x16WorkersFunctionRequest\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\"b\n" +
 	"\n" +
@@ -1233,11 +1397,12 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x16\n" +
 	"\x06frames\x18\x02 \x01(\fR\x06frames\"+\n" +
 	"\x13WriteOutputResponse\x12\x14\n" +
-	"\x05taken\x18\x01 \x01(\x03R\x05taken2\xdd\x01\n" +
+	"\x05taken\x18\x01 \x01(\x03R\x05taken2\xa8\x02\n" +
 	"\aWorkers\x129\n" +
 	"\x04Work\x12\x15.navvy.v1.WorkRequest\x1a\x16.navvy.v1.WorkResponse(\x010\x01\x12N\n" +
 	"\vWriteOutput\x12\x1c.navvy.v1.WriteOutputRequest\x1a\x1d.navvy.v1.WriteOutputResponse(\x010\x01\x12G\n" +
-	"\bFunction\x12 .navvy.v1.WorkersFunctionRequest\x1a\x19.navvy.v1.FunctionVersionB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
+	"\bFunction\x12 .navvy.v1.WorkersFunctionRequest\x1a\x19.navvy.v1.FunctionVersion\x12I\n" +
+	"\x06Closed\x12\x1e.navvy.v1.WorkersClosedRequest\x1a\x1f.navvy.v1.WorkersClosedResponseB1Z/github.com/navvy-run/navvy/api/navvy/v1;navvyv1b\x06proto3"
 
 var (
 	file_navvy_v1_workers_proto_rawDescOnce sync.Once
@@ -1251,69 +1416,75 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_navvy_v1_workers_proto_goTypes = []any{
-	(*WorkersFunctionRequest)(nil), // 0: navvy.v1.WorkersFunctionRequest
-	(*AttemptRef)(nil),             // 1: navvy.v1.AttemptRef
-	(*WorkRequest)(nil),            // 2: navvy.v1.WorkRequest
-	(*Explanation)(nil),            // 3: navvy.v1.Explanation
-	(*Hello)(nil),                  // 4: navvy.v1.Hello
-	(*HeldAttempt)(nil),            // 5: navvy.v1.HeldAttempt
-	(*Report)(nil),                 // 6: navvy.v1.Report
-	(*WorkResponse)(nil),           // 7: navvy.v1.WorkResponse
-	(*Welcome)(nil),                // 8: navvy.v1.Welcome
-	(*WorkJob)(nil),                // 9: navvy.v1.WorkJob
-	(*Assignment)(nil),             // 10: navvy.v1.Assignment
-	(*StopAttempt)(nil),            // 11: navvy.v1.StopAttempt
-	(*Settled)(nil),                // 12: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),     // 13: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil),    // 14: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),              // 15: navvy.v1.Abilities
-	(*Offer)(nil),                  // 16: navvy.v1.Offer
-	(*Attempt)(nil),                // 17: navvy.v1.Attempt
-	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
-	(*Spec)(nil),                   // 19: navvy.v1.Spec
-	(InputFormat)(0),               // 20: navvy.v1.InputFormat
-	(*FunctionVersion)(nil),        // 21: navvy.v1.FunctionVersion
+	(*WorkersClosedRequest)(nil),   // 0: navvy.v1.WorkersClosedRequest
+	(*TaskRef)(nil),                // 1: navvy.v1.TaskRef
+	(*WorkersClosedResponse)(nil),  // 2: navvy.v1.WorkersClosedResponse
+	(*WorkersFunctionRequest)(nil), // 3: navvy.v1.WorkersFunctionRequest
+	(*AttemptRef)(nil),             // 4: navvy.v1.AttemptRef
+	(*WorkRequest)(nil),            // 5: navvy.v1.WorkRequest
+	(*Explanation)(nil),            // 6: navvy.v1.Explanation
+	(*Hello)(nil),                  // 7: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 8: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 9: navvy.v1.Report
+	(*WorkResponse)(nil),           // 10: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 11: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 12: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 13: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 14: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 15: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 16: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 17: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 18: navvy.v1.Abilities
+	(*Offer)(nil),                  // 19: navvy.v1.Offer
+	(*Attempt)(nil),                // 20: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
+	(*Spec)(nil),                   // 22: navvy.v1.Spec
+	(InputFormat)(0),               // 23: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 24: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
-	1,  // 0: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
-	4,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	6,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
-	1,  // 3: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	3,  // 4: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
-	1,  // 5: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
-	15, // 6: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	5,  // 7: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
-	16, // 8: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
-	1,  // 9: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	17, // 10: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	8,  // 11: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	9,  // 12: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	10, // 13: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	11, // 14: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	1,  // 15: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	12, // 16: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	1,  // 17: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
-	18, // 18: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	18, // 19: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
-	18, // 20: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
-	19, // 21: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	20, // 22: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	1,  // 23: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 24: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 25: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	2,  // 26: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	13, // 27: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	0,  // 28: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
-	7,  // 29: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	14, // 30: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	21, // 31: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	1,  // 0: navvy.v1.WorkersClosedRequest.tasks:type_name -> navvy.v1.TaskRef
+	4,  // 1: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
+	7,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	9,  // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	4,  // 4: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
+	6,  // 5: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
+	4,  // 6: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
+	18, // 7: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	8,  // 8: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	19, // 9: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	4,  // 10: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	20, // 11: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	11, // 12: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	12, // 13: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	13, // 14: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	14, // 15: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	4,  // 16: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	15, // 17: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	4,  // 18: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
+	21, // 19: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	21, // 20: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	21, // 21: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	22, // 22: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	23, // 23: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	4,  // 24: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 25: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 26: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	5,  // 27: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	16, // 28: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	3,  // 29: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	0,  // 30: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
+	10, // 31: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	17, // 32: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	24, // 33: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	2,  // 34: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -1329,7 +1500,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	Workers_Work_FullMethodName        = "/navvy.v1.Workers/Work"
 	Workers_WriteOutput_FullMethodName = "/navvy.v1.Workers/WriteOutput"
 	Workers_Function_FullMethodName    = "/navvy.v1.Workers/Function"
+	Workers_Closed_FullMethodName      = "/navvy.v1.Workers/Closed"
 )
 
 // WorkersClient is the client API for Workers service.
@@ -41,6 +42,9 @@ type WorkersClient interface {
 	// Function gives the function that an attempt calls, to the worker that holds its
 	// lease. NOT_FOUND if it was removed, FAILED_PRECONDITION without the lease.
 	Function(ctx context.Context, in *WorkersFunctionRequest, opts ...grpc.CallOption) (*FunctionVersion, error)
+	// Closed tells of which tasks nobody wants an answer any more, so that a worker can end
+	// what others have left running of them.
+	Closed(ctx context.Context, in *WorkersClosedRequest, opts ...grpc.CallOption) (*WorkersClosedResponse, error)
 }
 
 type workersClient struct {
@@ -87,6 +91,16 @@ func (c *workersClient) Function(ctx context.Context, in *WorkersFunctionRequest
 	return out, nil
 }
 
+func (c *workersClient) Closed(ctx context.Context, in *WorkersClosedRequest, opts ...grpc.CallOption) (*WorkersClosedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WorkersClosedResponse)
+	err := c.cc.Invoke(ctx, Workers_Closed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkersServer is the server API for Workers service.
 // All implementations must embed UnimplementedWorkersServer
 // for forward compatibility.
@@ -104,6 +118,9 @@ type WorkersServer interface {
 	// Function gives the function that an attempt calls, to the worker that holds its
 	// lease. NOT_FOUND if it was removed, FAILED_PRECONDITION without the lease.
 	Function(context.Context, *WorkersFunctionRequest) (*FunctionVersion, error)
+	// Closed tells of which tasks nobody wants an answer any more, so that a worker can end
+	// what others have left running of them.
+	Closed(context.Context, *WorkersClosedRequest) (*WorkersClosedResponse, error)
 	mustEmbedUnimplementedWorkersServer()
 }
 
@@ -122,6 +139,9 @@ func (UnimplementedWorkersServer) WriteOutput(grpc.BidiStreamingServer[WriteOutp
 }
 func (UnimplementedWorkersServer) Function(context.Context, *WorkersFunctionRequest) (*FunctionVersion, error) {
 	return nil, status.Error(codes.Unimplemented, "method Function not implemented")
+}
+func (UnimplementedWorkersServer) Closed(context.Context, *WorkersClosedRequest) (*WorkersClosedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Closed not implemented")
 }
 func (UnimplementedWorkersServer) mustEmbedUnimplementedWorkersServer() {}
 func (UnimplementedWorkersServer) testEmbeddedByValue()                 {}
@@ -176,6 +196,24 @@ func _Workers_Function_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Workers_Closed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WorkersClosedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkersServer).Closed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Workers_Closed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkersServer).Closed(ctx, req.(*WorkersClosedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Workers_ServiceDesc is the grpc.ServiceDesc for Workers service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -186,6 +224,10 @@ var Workers_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Function",
 			Handler:    _Workers_Function_Handler,
+		},
+		{
+			MethodName: "Closed",
+			Handler:    _Workers_Closed_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

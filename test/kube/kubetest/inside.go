@@ -190,7 +190,11 @@ func (f *first) start(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range parts(f.dir, kubebox) {
+	kwok, err := program(kwokName)
+	if err != nil && name == kwokName {
+		return err
+	}
+	for _, p := range append(parts(f.dir, kubebox), kwokPart(kwok, f.dir)) {
 		if p.name == name {
 			return f.startPart(&p)
 		}

@@ -93,6 +93,16 @@ func program(name string) (string, error) {
 	return path, err
 }
 
+// Kubectl is a call of kubectl.
+func Kubectl(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	kubebox, err := program("kubebox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.CommandContext(ctx, kubebox, append([]string{"kubectl"}, args...)...)
+}
+
 // plugins are the CNI plugins of Debian.
 const plugins = "/usr/lib/cni"
 
@@ -122,8 +132,12 @@ type Cluster struct {
 	proxy   *Proxy
 	admin   *API
 	uses    int // namespaces that were made
+	kwok    int // nodes of kwok
 	mu      sync.Mutex
 }
+
+// at is the path of a file of the cluster.
+func (c *Cluster) at(name string) string { return filepath.Join(c.dir, name) }
 
 // start starts a cluster, after it has removed what others have left that were killed.
 func start() (c *Cluster, err error) {
