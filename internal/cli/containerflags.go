@@ -13,6 +13,7 @@ import (
 // for them.
 type containerFlags struct {
 	image, entrypoint, pending string
+	pack                       int
 
 	own *pflag.FlagSet
 }
@@ -24,8 +25,13 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
 }
 
+// addPack declares what many tasks alone can have.
+func (f *containerFlags) addPack(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.pack, "pack", 0, "with --image: run so many tasks of the job, one after another, in one pod (default 1); needs --entrypoint or -S")
+}
+
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "pending-timeout"}
+var containerOnly = []string{"entrypoint", "pack", "pending-timeout"}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -65,6 +71,9 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	if c.Shell && k.entrypoint != "" {
 		to.Entrypoint = append(to.Entrypoint, "-c")
 	}
+	if err = f.packed(to); err != nil {
+		return err
+	}
 	job.Spec.Container = to
 	if err := job.Spec.Validate(); err != nil {
 		return &usageError{err}
@@ -73,4 +82,19 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 		return nil
 	}
 	return noCluster(a.env)
+}
+
+// packed says how many tasks share a pod.
+func (f *jobFlags) packed(to *navvy.Container) error {
+	k := &f.container
+	switch {
+	case !k.own.Changed("pack"):
+		return nil
+	case k.pack < 1 || k.pack > navvy.MaxPack:
+		return usagef("--pack %d: want a number of tasks from 1 to %d", k.pack, navvy.MaxPack)
+	case k.pack > 1 && len(to.Entrypoint) == 0 && !to.Command.Shell:
+		return withHint(usagef("--pack needs to know the program, which the image may name but navvy cannot see"), "add --entrypoint PROGRAM, or -S for a line for the shell")
+	}
+	to.Pack = k.pack
+	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/runner/container"
+	"github.com/navvy-run/navvy/runner/container/inpod"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/function"
 	"github.com/navvy-run/navvy/runner/noop"
@@ -190,11 +191,17 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 // noCluster tells why containers cannot be run from here; nil if they can be.
 func noCluster(env func(string) string) error { return container.Found(env) }
 
+// The verbs with which a pod that tasks share calls navvy, and what they do.
+const podTasks, podCopy = container.PodTasks, container.PodCopy
+
+// runPod runs the tasks of a pod.
+func runPod(pieces []string, out *os.File) int { return inpod.Run(pieces, out) }
+
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
 	o := &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		Render: commands.render, Logger: log,
+		NavvyImage: env("NAVVY_IMAGE"), Render: commands.render, Logger: log,
 	}
 	err := container.Found(env)
 	if file := env("NAVVY_POD_TEMPLATE"); err == nil && file != "" {

@@ -45,6 +45,9 @@ type Options struct {
 	ImagePatience time.Duration
 	// Keep is how long a Job is kept after its result. Defaults to 30 s.
 	Keep time.Duration
+	// NavvyImage is the image of navvy itself, for pods in which it works beside or around an
+	// image; its entry point is navvy. Defaults to DefaultNavvyImage.
+	NavvyImage string
 	// Render makes the arguments of a task. Required.
 	Render func(t *driver.Task) ([]string, error)
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
@@ -56,6 +59,9 @@ const (
 	defaultPatience = 2 * time.Minute
 	defaultKeep     = 30 * time.Second
 )
+
+// DefaultNavvyImage is where navvy's own image is.
+const DefaultNavvyImage = "ghcr.io/navvy-run/navvy:latest"
 
 // Driver runs the kind container. Its watch begins with the first attempt.
 type Driver struct {
@@ -71,11 +77,13 @@ type Driver struct {
 	running sync.WaitGroup
 
 	settling settler
+	packs    *packs
 }
 
 var (
 	_ driver.Driver  = (*Driver)(nil)
 	_ driver.Settler = (*Driver)(nil)
+	_ driver.Bounder = (*Driver)(nil)
 )
 
 // New returns a driver for one namespace of a cluster. It sends nothing yet. The error wraps
@@ -98,6 +106,10 @@ func New(o *Options) (*Driver, error) {
 	if d.opts.Keep <= 0 {
 		d.opts.Keep = defaultKeep
 	}
+	if d.opts.NavvyImage == "" {
+		d.opts.NavvyImage = DefaultNavvyImage
+	}
+	d.packs = newPacks(d.sealPack)
 	if d.template, err = parseTemplate(o.PodTemplate); err != nil {
 		return nil, err
 	}
@@ -141,7 +153,12 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	if err := d.ready(ctx); err != nil {
 		return nil, err
 	}
-	job, err := d.job(t, argv)
+	if packable(t) {
+		if e, err := d.startPacked(ctx, t, argv); e != nil || err != nil {
+			return e, err
+		}
+	}
+	job, err := d.job(t, escaped(argv))
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
@@ -172,7 +189,7 @@ func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: navvy.Shorten(err.Error())}
 	}
-	return escaped(argv), nil
+	return argv, nil
 }
 
 func (d *Driver) create(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
@@ -259,6 +276,8 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	}
 	job, err := d.get(ctx, name)
 	switch {
+	case err == nil && job.UID == uid && isPack(job):
+		return d.recoverPacked(t, job)
 	case apierrors.IsNotFound(err), err == nil && (job.UID != uid || job.Annotations[annotationAttempt] != t.Token):
 		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", name, t.Token, navvy.ErrNotFound)
 	case err != nil:
@@ -283,13 +302,16 @@ func (d *Driver) Settle(ctx context.Context, token string) error {
 	if err := d.ready(ctx); err != nil {
 		return err
 	}
+	if packed, err := d.settlePacked(ctx, token); packed || err != nil {
+		return err
+	}
 	job := d.watch.ofToken(token)
 	if job == nil {
 		return nil
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, job.UID, seconds(d.opts.Keep.Seconds()))
-	if _, err := d.patch(ctx, job.Name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("container: Job %s stays: %w", job.Name, err)
+	keep := d.opts.Keep
+	if isPack(job) {
+		keep = strandedAfter // it was an earlier process's, and so may others be
 	}
-	return nil
+	return d.grant(ctx, job.Name, job.UID, keep)
 }

@@ -63,6 +63,14 @@ type Settler interface {
 	Settled(token string)
 }
 
+// Bounder is a driver of which some attempts keep to the timeout of their task by themselves,
+// from when its turn comes: whoever waits for one does not stop it for that. Its end is then a
+// *Refusal with navvy.ReasonTimeout.
+type Bounder interface {
+	// Bounds tells whether an attempt at a task does.
+	Bounds(t *Task) bool
+}
+
 // Execution is one running attempt. Wait is called once; the others at any time
 // and at once, also after the end.
 type Execution interface {
@@ -166,6 +174,8 @@ type API struct {
 type End struct {
 	Exit  navvy.Exit
 	Usage navvy.Usage
+	// Ran is for how long it ran, if it did not as soon as Start had returned; else zero.
+	Ran time.Duration
 	// Refusal is set if the attempt failed in a way that Exit does not tell: before it ran,
 	// found out after Start had returned; or a function raised an exception.
 	Refusal *Refusal
