@@ -54,6 +54,7 @@ const (
 
 // makePack makes the Job of a pack, and what reads its log.
 func (d *Driver) makePack(ctx context.Context, pk *pack) (*packRun, error) {
+	slices.SortFunc(pk.members, func(a, b *member) int { return cmp.Compare(a.load.Index, b.load.Index) })
 	token := "pack-" + rand.Text()
 	job, err := d.packJob(pk, token)
 	if err != nil {

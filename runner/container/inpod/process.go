@@ -180,7 +180,11 @@ func (p *process) closeStreams() {
 func (p *process) end() *End {
 	e := &End{
 		User: time.Duration(p.used.Utime.Nano()), System: time.Duration(p.used.Stime.Nano()),
-		Memory: p.used.Maxrss << 10,
+	}
+	// Before it became its program it was this one, and counts as that.
+	var own unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &own); err == nil && p.used.Maxrss > own.Maxrss {
+		e.Memory = p.used.Maxrss << 10
 	}
 	switch {
 	case p.late:

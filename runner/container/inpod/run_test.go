@@ -163,7 +163,7 @@ func TestEnds(t *testing.T) {
 		if got.Code != want.Code || got.Signal != want.Signal || got.Reason != want.Reason || got.Stopped || got.OOM != 0 {
 			t.Errorf("task %d ended as %+v, want %+v", index, got, want)
 		}
-		if ran := want.Reason == ""; ran != (got.Ran > 0) || ran != (got.Memory > 0) || ran == (got.Message != "") {
+		if ran := want.Reason == ""; ran != (got.Ran > 0) || ran == (got.Message != "") {
 			t.Errorf("task %d has used %+v", index, got)
 		}
 	}
