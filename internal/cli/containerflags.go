@@ -14,6 +14,7 @@ import (
 type containerFlags struct {
 	image, entrypoint, pending string
 	pack                       int
+	namespace, podTemplate     string
 
 	own *pflag.FlagSet
 }
@@ -22,6 +23,8 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own = cmd.Flags()
 	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image, as a Kubernetes Job: ARGS alone are given to the image's own program")
 	f.own.StringVar(&f.entrypoint, "entrypoint", "", "with --image: the program in place of the image's own")
+	f.own.StringVar(&f.namespace, "namespace", "", "with --image: the Kubernetes namespace `NAME` in which it runs (default: the queue's, or the worker's own)")
+	f.own.StringVar(&f.podTemplate, "pod-template", "", "with --image: merge this `FILE`, YAML or JSON of a Kubernetes PodTemplateSpec, over each pod; for administrators")
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
 }
 
@@ -31,7 +34,7 @@ func (f *containerFlags) addPack(cmd *cobra.Command) {
 }
 
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "pack", "pending-timeout"}
+var containerOnly = []string{"entrypoint", "namespace", "pack", "pending-timeout", "pod-template"}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -63,6 +66,10 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 		return err
 	}
 	if to.Pending, err = durationFlag("pending-timeout", k.pending); err != nil {
+		return err
+	}
+	to.Namespace = k.namespace
+	if to.Template, err = readPodTemplate(k.podTemplate); err != nil {
 		return err
 	}
 	if k.entrypoint != "" {

@@ -208,12 +208,27 @@ func newContainers(env func(string) string, commands *templates, log *slog.Logge
 		o.PodTemplate, err = os.ReadFile(file)
 	}
 	if err == nil {
+		o.MaxJobs, err = mostJobs(env("NAVVY_KUBE_MAX_JOBS"))
+	}
+	if err == nil {
 		var d *container.Driver
 		if d, err = container.New(o); err == nil {
 			return d
 		}
 	}
 	return container.Absent(err)
+}
+
+// mostJobs reads how many Jobs there may be; empty for any number.
+func mostJobs(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("NAVVY_KUBE_MAX_JOBS=%.20q: want a number of Jobs, 1 or more: %w", text, navvy.ErrInvalid)
+	}
+	return n, nil
 }
 
 // noWork is where drivers would make directories of attempts that start none.

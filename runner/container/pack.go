@@ -14,6 +14,7 @@ import (
 
 // packs gathers tasks of a job until there are enough for a pod that they share.
 type packs struct {
+	ctx context.Context //nolint:containedctx // the driver's life
 	// seal has a pack made that nobody joins any more. It returns at once.
 	seal func(*pack)
 
@@ -24,9 +25,9 @@ type packs struct {
 	tokens map[string]*packState    // the same, by the tokens of these
 }
 
-func newPacks(seal func(*pack)) *packs {
+func newPacks(ctx context.Context, seal func(*pack)) *packs {
 	return &packs{
-		seal: seal, groups: map[groupKey]*group{}, runs: map[types.UID][]*packRun{},
+		ctx: ctx, seal: seal, groups: map[groupKey]*group{}, runs: map[types.UID][]*packRun{},
 		jobs: map[types.UID]*packState{}, tokens: map[string]*packState{},
 	}
 }
@@ -49,10 +50,15 @@ type group struct {
 // pack is some tasks that share a pod.
 type pack struct {
 	key     groupKey
+	space   *space
 	members []*member
 	size    int
 	since   time.Time
 	timer   *time.Timer
+
+	ctx    context.Context //nolint:containedctx // it ends when all have given up
+	cancel context.CancelFunc
+	gone   int // who has given up since it was sealed
 
 	made chan struct{} // closed when the Job is made, or is not
 	err  error         // why it is not
@@ -88,7 +94,7 @@ func (p *packs) leave(key groupKey) {
 }
 
 // join puts a task that has entered into the open pack of its group.
-func (p *packs) join(key groupKey, m *member) *pack {
+func (p *packs) join(s *space, key groupKey, m *member) *pack {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.groups[key]
@@ -98,7 +104,8 @@ func (p *packs) join(key groupKey, m *member) *pack {
 		p.sealLocked(g)
 	}
 	if g.open == nil {
-		fresh := &pack{key: key, since: time.Now(), made: make(chan struct{})}
+		fresh := &pack{key: key, space: s, since: time.Now(), made: make(chan struct{})}
+		fresh.ctx, fresh.cancel = context.WithCancel(p.ctx)
 		fresh.timer = time.AfterFunc(packLinger, func() { p.due(fresh) })
 		g.open = fresh
 	}
@@ -145,6 +152,9 @@ func (p *packs) withdraw(pk *pack, m *member) bool {
 	defer p.mu.Unlock()
 	g := p.groups[pk.key]
 	if g == nil || g.open != pk {
+		if pk.gone++; pk.gone == len(pk.members) {
+			pk.cancel()
+		}
 		return false
 	}
 	for i, other := range pk.members {
@@ -155,6 +165,7 @@ func (p *packs) withdraw(pk *pack, m *member) bool {
 	}
 	if len(pk.members) == 0 {
 		pk.timer.Stop()
+		pk.cancel()
 		g.open = nil
 		p.dropLocked(pk.key)
 	}
@@ -196,21 +207,22 @@ func (d *Driver) Bounds(t *driver.Task) bool {
 
 // startPacked starts an attempt at a task that shares a pod; nil and no error if it is too
 // large for that. A pod that has the task already is found.
-func (d *Driver) startPacked(ctx context.Context, t *driver.Task, argv []string) (driver.Execution, error) {
+func (s *space) startPacked(ctx context.Context, t *driver.Task, argv []string) (driver.Execution, error) {
 	m := newMember(t)
 	m.load = packedTask(t, argv)
 	if m.load.Size() > inpod.MaxSize {
 		return nil, nil //nolint:nilnil // the caller makes a Job of its own for it
 	}
 	key := groupKey{t.ID.Job, t.Spec}
+	d := s.driver
 	census := d.packs.enter(key)
-	e, err := d.adoptPacked(ctx, census, m)
+	e, err := s.adoptPacked(ctx, census, m)
 	if e != nil || err != nil {
 		d.packs.leave(key)
 		return e, err
 	}
 	m.leave = func() { d.packs.ended(key) }
-	pk := d.packs.join(key, m)
+	pk := d.packs.join(s, key, m)
 	select {
 	case <-pk.made:
 	case <-ctx.Done():
@@ -228,7 +240,8 @@ func (d *Driver) startPacked(ctx context.Context, t *driver.Task, argv []string)
 // sealPack makes the Job of a pack, in the background.
 func (d *Driver) sealPack(pk *pack) {
 	d.running.Go(func() {
-		run, err := d.makePack(d.ctx, pk)
+		defer pk.cancel()
+		run, err := pk.space.makePack(pk.ctx, pk)
 		if err != nil {
 			pk.err = err
 			for _, m := range pk.members {

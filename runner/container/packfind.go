@@ -49,11 +49,11 @@ func (c *census) find(ctx context.Context, t *driver.Task, list func(context.Con
 }
 
 // listPacks asks the cluster which of a job's tasks are in pods that they share.
-func (d *Driver) listPacks(ctx context.Context, job navvy.JobID) (map[int64]string, error) {
+func (s *space) listPacks(ctx context.Context, job navvy.JobID) (map[int64]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	selector := labels.Set{labelManagedBy: managedBy, labelInstance: d.opts.Instance, labelJob: string(job)}.String() + "," + labelPack
-	list, err := d.cluster.jobs.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	selector := labels.Set{labelManagedBy: managedBy, labelInstance: s.driver.opts.Instance, labelJob: string(job)}.String() + "," + labelPack
+	list, err := s.jobs.List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil, denied(err)
 	}
@@ -71,13 +71,13 @@ func (d *Driver) listPacks(ctx context.Context, job navvy.JobID) (map[int64]stri
 }
 
 // adoptPacked takes the task where it is in a pod already; nil and no error if it is in none.
-func (d *Driver) adoptPacked(ctx context.Context, c *census, m *member) (driver.Execution, error) {
+func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.Execution, error) {
 	t := &m.task
-	name, err := c.find(ctx, t, func(ctx context.Context) (map[int64]string, error) { return d.listPacks(ctx, t.ID.Job) })
+	name, err := c.find(ctx, t, func(ctx context.Context) (map[int64]string, error) { return s.listPacks(ctx, t.ID.Job) })
 	if name == "" || err != nil {
 		return nil, err
 	}
-	job, err := d.get(ctx, name)
+	job, err := s.get(ctx, name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil
@@ -86,38 +86,39 @@ func (d *Driver) adoptPacked(ctx context.Context, c *census, m *member) (driver.
 	case job.Annotations[taskAnnotation(t.ID.Index)] == "":
 		return nil, nil // it was given back
 	case job.DeletionTimestamp != nil:
-		return nil, d.watch.removed(ctx, d.cluster.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
+		return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, taskAnnotation(t.ID.Index), t.Token)
-	if job, err = d.patch(ctx, name, patch); err != nil {
+	if job, err = s.patch(ctx, name, patch); err != nil {
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 			return nil, nil
 		}
 		return nil, denied(err)
 	}
-	return d.joinRun(m, job), nil
+	return s.joinRun(m, job), nil
 }
 
 // recoverPacked takes hold of an attempt that is in a pod with others.
-func (d *Driver) recoverPacked(t *driver.Task, job *batchv1.Job) (driver.Execution, error) {
+func (s *space) recoverPacked(t *driver.Task, job *batchv1.Job) (driver.Execution, error) {
 	if job.Annotations[taskAnnotation(t.ID.Index)] != t.Token {
 		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", job.Name, t.Token, navvy.ErrNotFound)
 	}
-	return d.joinRun(newMember(t), job), nil
+	return s.joinRun(newMember(t), job), nil
 }
 
 // joinRun has a task read from the log of a pod that runs, or has run, together with others
 // that come at the same time.
-func (d *Driver) joinRun(m *member, job *batchv1.Job) *member {
+func (s *space) joinRun(m *member, job *batchv1.Job) *member {
+	d := s.driver
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
-	d.packs.holdLocked(job, m.task.Token)
+	d.packs.holdLocked(s, job, m.task.Token)
 	for _, run := range d.packs.runs[job.UID] {
 		if run.attach(m) {
 			return m
 		}
 	}
-	run := d.newPackRun(m.task.Spec, job)
+	run := s.newPackRun(m.task.Spec, job)
 	run.attach(m)
 	d.packs.addLocked(run)
 	d.running.Go(func() {

@@ -53,26 +53,36 @@ const (
 )
 
 // makePack makes the Job of a pack, and what reads its log.
-func (d *Driver) makePack(ctx context.Context, pk *pack) (*packRun, error) {
+func (s *space) makePack(ctx context.Context, pk *pack) (run *packRun, err error) {
+	d := s.driver
 	slices.SortFunc(pk.members, func(a, b *member) int { return cmp.Compare(a.load.Index, b.load.Index) })
 	token := "pack-" + rand.Text()
 	job, err := d.packJob(pk, token)
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
-	made, err := d.create(ctx, job)
+	place := keyOf(s.namespace, job.Name)
+	if err := d.room.enter(ctx, place, token); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.room.leave(place)
+		}
+	}()
+	made, err := s.create(ctx, job)
 	if apierrors.IsAlreadyExists(err) { // by a call whose answer was lost
-		made, err = d.get(ctx, job.Name)
+		made, err = s.get(ctx, job.Name)
 	}
 	if err != nil {
 		return nil, denied(err)
 	}
-	run := d.newPackRun(pk.members[0].task.Spec, made)
+	run = s.newPackRun(pk.members[0].task.Spec, made)
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
 	d.packs.addLocked(run)
 	for _, m := range pk.members {
-		d.packs.holdLocked(made, m.task.Token)
+		d.packs.holdLocked(s, made, m.task.Token)
 		run.attach(m)
 	}
 	return run, nil

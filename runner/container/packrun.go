@@ -57,19 +57,19 @@ func newMember(t *driver.Task) *member {
 }
 
 // newPackRun returns what reads the log of a Job that tasks of a spec share, for none yet.
-func (d *Driver) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
+func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
 	shared := navvy.Spec{Container: &navvy.Container{}}
 	if spec != nil {
 		shared = *spec
 	}
 	shared.Timeout = 0
 	r := &packRun{members: map[int64]*member{}, passed: map[int64]bool{}}
-	r.ctx, r.cancel = context.WithCancel(d.ctx)
+	r.ctx, r.cancel = context.WithCancel(s.driver.ctx)
 	t := &driver.Task{
 		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: job.Annotations[annotationAttempt],
 		Spec: &shared, Stdout: &inpod.Reader{Frame: r.frame, Other: r.other},
 	}
-	r.attempt = d.attempt(t, job)
+	r.attempt = s.attempt(t, job)
 	r.attempt.owns = r.ours
 	return r
 }
@@ -90,6 +90,7 @@ func (r *packRun) attach(m *member) bool {
 func (r *packRun) follow() {
 	defer r.driver.packs.remove(r)
 	defer r.cancel()
+	defer r.driver.spaces.forget(r.task.Token)
 	end, err := r.attempt.Wait(r.ctx)
 	r.conclude(end, err)
 }
@@ -232,7 +233,7 @@ func (m *member) Stop(ctx context.Context, force bool) error {
 	if over || again {
 		return nil
 	}
-	job, err := r.driver.get(ctx, r.name)
+	job, err := r.space.get(ctx, r.name)
 	if err == nil && job.UID == r.uid && job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token {
 		r.part(m)
 		return nil
@@ -307,7 +308,7 @@ func (r *packRun) giveBack(list []*member) {
 	for _, m := range list {
 		annotations[taskAnnotation(m.task.ID.Index)] = nil
 	}
-	if err := r.driver.annotate(ctx, r.name, r.uid, annotations); err != nil {
+	if err := r.space.annotate(ctx, r.name, r.uid, annotations); err != nil {
 		r.driver.log.Warn("tasks are not taken off a Job", "job", r.name, "err", err)
 	}
 	for _, m := range list {

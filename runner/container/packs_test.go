@@ -20,7 +20,7 @@ type crowd struct {
 
 func newCrowd(t *testing.T) *crowd {
 	c := &crowd{t: t, key: groupKey{"job", &navvy.Spec{Container: &navvy.Container{Pack: 3}}}}
-	c.packs = newPacks(func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
+	c.packs = newPacks(t.Context(), func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
 	return c
 }
 
@@ -28,7 +28,7 @@ func (c *crowd) join(size int) (*pack, *member) {
 	m := newMember(&driver.Task{Spec: c.key.spec})
 	m.load = inpod.Task{Argv: []string{string(make([]byte, size))}}
 	c.packs.enter(c.key)
-	return c.packs.join(c.key, m), m
+	return c.packs.join(nil, c.key, m), m
 }
 
 // after checks which packs are sealed some time later.

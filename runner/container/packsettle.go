@@ -14,10 +14,11 @@ import (
 
 // packState says of a Job that tasks share which of those that this navvy had are settled.
 type packState struct {
-	name string
-	uid  types.UID
-	all  int             // tasks of the Job
-	held map[string]bool // by token: whether it is settled
+	space *space
+	name  string
+	uid   types.UID
+	all   int             // tasks of the Job
+	held  map[string]bool // by token: whether it is settled
 }
 
 // strandedAfter is how long a Job is kept after its end of whose tasks some were another
@@ -37,10 +38,10 @@ func (p *packs) remove(r *packRun) {
 }
 
 // holdLocked notes that this navvy has an attempt at a task of a Job.
-func (p *packs) holdLocked(job *batchv1.Job, token string) {
+func (p *packs) holdLocked(s *space, job *batchv1.Job, token string) {
 	state := p.jobs[job.UID]
 	if state == nil {
-		state = &packState{name: job.Name, uid: job.UID, all: len(packTokens(job)), held: map[string]bool{}}
+		state = &packState{space: s, name: job.Name, uid: job.UID, all: len(packTokens(job)), held: map[string]bool{}}
 		p.jobs[job.UID] = state
 	}
 	state.held[token] = false
@@ -48,21 +49,21 @@ func (p *packs) holdLocked(job *batchv1.Job, token string) {
 }
 
 // settled notes that an attempt is settled. It gives its Job once all are that this navvy
-// had there; ok is false if it has none.
-func (p *packs) settled(token string) (last *packState, ok bool) {
+// had there, and tells whether that is all that there are; ok is false if it has none.
+func (p *packs) settled(token string) (last *packState, all, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state := p.tokens[token]
 	if state == nil {
-		return nil, false
+		return nil, false, false
 	}
 	state.held[token] = true
 	for _, is := range state.held {
 		if !is {
-			return nil, true
+			return nil, false, true
 		}
 	}
-	return state, true
+	return state, len(state.held) >= state.all, true
 }
 
 // forget drops what is known of a Job that was given its time to live, unless there is more
@@ -84,35 +85,35 @@ func (p *packs) forget(state *packState) {
 // settlePacked does what Settle does for an attempt at a task that shares a pod: the Job may go
 // once all of its tasks are settled. It tells false for others.
 func (d *Driver) settlePacked(ctx context.Context, token string) (bool, error) {
-	state, ok := d.packs.settled(token)
+	state, all, ok := d.packs.settled(token)
 	if state == nil {
 		return ok, nil
 	}
-	keep := d.opts.Keep
-	if len(state.held) < state.all {
-		keep = strandedAfter
+	keep := d.keep()
+	if !all {
+		keep = seconds(strandedAfter.Seconds())
 	}
-	if err := d.grant(ctx, state.name, state.uid, keep); err != nil {
+	if err := state.space.grant(ctx, state.name, state.uid, keep); err != nil {
 		return true, err
 	}
 	d.packs.forget(state)
 	return true, nil
 }
 
-// grant gives a Job its time to live.
-func (d *Driver) grant(ctx context.Context, name string, uid types.UID, keep time.Duration) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, uid, seconds(keep.Seconds()))
-	if _, err := d.patch(ctx, name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+// grant gives a Job its time to live, in seconds.
+func (s *space) grant(ctx context.Context, name string, uid types.UID, keep int64) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, uid, keep)
+	if _, err := s.patch(ctx, name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("container: Job %s stays: %w", name, err)
 	}
 	return nil
 }
 
 // annotate changes annotations of a Job, if it is there; nil removes one.
-func (d *Driver) annotate(ctx context.Context, name string, uid types.UID, annotations map[string]any) error {
+func (s *space) annotate(ctx context.Context, name string, uid types.UID, annotations map[string]any) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "annotations": annotations}})
 	if err == nil {
-		_, err = d.patch(ctx, name, patch)
+		_, err = s.patch(ctx, name, patch)
 	}
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil
