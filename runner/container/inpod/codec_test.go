@@ -98,11 +98,14 @@ func TestFrames(t *testing.T) {
 	var b bytes.Buffer
 	w := NewWriter(&b)
 	data := bytes.Repeat([]byte("\x00\xff\n "), maxData/4)
+	noise := make([]byte, maxData)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(noise)
 	want := []Frame{
 		{Kind: KindBegin, Index: 3},
 		{Kind: KindStdout, Seq: 1, Index: 3, Data: data},
 		{Kind: KindStderr, Seq: 2, Index: 1 << 60, Data: []byte("x")},
-		{Kind: KindDone, Seq: 3},
+		{Kind: KindStdout, Seq: 3, Data: noise},
+		{Kind: KindDone, Seq: 4},
 	}
 	for i, f := range want {
 		if i == 2 {

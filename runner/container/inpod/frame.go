@@ -2,6 +2,7 @@ package inpod
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,8 +19,8 @@ import (
 //
 //	navvy1 KIND SEQUENCE INDEX DATA CHECKSUM
 //
-// KIND is one letter, SEQUENCE counts from 0 in a pod, INDEX is the task's, DATA is in base64
-// or a dash for none, CHECKSUM is CRC-32C of what is before its space, in hexadecimal. So what
+// KIND is one letter, SEQUENCE counts from 0 in a pod, INDEX is the task's, DATA is in base64,
+// behind a tilde if it is compressed by DEFLATE, or a dash for none, CHECKSUM is CRC-32C of what is before its space, in hexadecimal. So what
 // reads the lines sees what is missing, and what others have written between them.
 const frameMagic = "navvy1 "
 
@@ -67,10 +68,61 @@ type Writer struct {
 	to   io.Writer
 	seq  uint64
 	line []byte
+
+	squeezed bytes.Buffer
+	squeezer *flate.Writer // nil before it is needed
 }
 
 // NewWriter returns a writer that begins anew.
 func NewWriter(to io.Writer) *Writer { return &Writer{to: to} }
+
+// worth is from how many bytes on data is compressed, if that makes it smaller: nodes rotate
+// logs by their size.
+const worth = 256
+
+// appendData appends data as it is in a frame.
+func (w *Writer) appendData(b, data []byte) ([]byte, error) {
+	switch {
+	case len(data) == 0:
+		return append(b, '-'), nil
+	case len(data) < worth:
+		return base64.StdEncoding.AppendEncode(b, data), nil
+	}
+	w.squeezed.Reset()
+	var err error
+	if w.squeezer == nil {
+		w.squeezer, err = flate.NewWriter(&w.squeezed, flate.BestSpeed)
+	} else {
+		w.squeezer.Reset(&w.squeezed)
+	}
+	if err == nil {
+		_, err = w.squeezer.Write(data)
+	}
+	if err == nil {
+		err = w.squeezer.Close()
+	}
+	if w.squeezed.Len() >= len(data) {
+		return base64.StdEncoding.AppendEncode(b, data), err
+	}
+	return base64.StdEncoding.AppendEncode(append(b, '~'), w.squeezed.Bytes()), err
+}
+
+// parseData reads what appendData has written.
+func parseData(text []byte) ([]byte, error) {
+	if string(text) == "-" {
+		return nil, nil
+	}
+	coded, compressed := bytes.CutPrefix(text, []byte("~"))
+	data, err := base64.StdEncoding.AppendDecode(nil, coded)
+	if err != nil || !compressed {
+		return data, err
+	}
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(data)), MaxLine+1))
+	if err == nil && len(plain) > MaxLine {
+		err = navvy.ErrCorrupt
+	}
+	return plain, err
+}
 
 // Write writes a frame with one call.
 func (w *Writer) Write(kind Kind, index int64, data []byte) error {
@@ -80,15 +132,14 @@ func (w *Writer) Write(kind Kind, index int64, data []byte) error {
 	b = append(b, byte(kind), ' ')
 	b = append(strconv.AppendUint(b, w.seq, 10), ' ')
 	b = append(strconv.AppendInt(b, index, 10), ' ')
-	if len(data) == 0 {
-		b = append(b, '-')
-	} else {
-		b = base64.StdEncoding.AppendEncode(b, data)
+	b, err := w.appendData(b, data)
+	if err != nil {
+		return err
 	}
 	b = append(fmt.Appendf(b, " %08x", crc32.Checksum(b, castagnoli)), '\n')
 	w.line = b
 	w.seq++
-	_, err := w.to.Write(b)
+	_, err = w.to.Write(b)
 	return err
 }
 
@@ -120,10 +171,8 @@ func Parse(line []byte) (Frame, bool) {
 	if f.Index, err = strconv.ParseInt(string(parts[2]), 10, 64); err != nil {
 		return Frame{}, false
 	}
-	if string(parts[3]) != "-" {
-		if f.Data, err = base64.StdEncoding.AppendDecode(nil, parts[3]); err != nil {
-			return Frame{}, false
-		}
+	if f.Data, err = parseData(parts[3]); err != nil {
+		return Frame{}, false
 	}
 	return f, true
 }
