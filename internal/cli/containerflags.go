@@ -78,7 +78,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	if c.Shell && k.entrypoint != "" {
 		to.Entrypoint = append(to.Entrypoint, "-c")
 	}
-	if err = f.packed(to); err != nil {
+	if err = f.packed(job, to, remote); err != nil {
 		return err
 	}
 	job.Spec.Container = to
@@ -91,8 +91,12 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	return noCluster(a.env)
 }
 
+// podsAtOnce is how many shared pods a job has room for if nobody says how many tasks it may
+// have at once.
+const podsAtOnce = 2
+
 // packed says how many tasks share a pod.
-func (f *jobFlags) packed(to *navvy.Container) error {
+func (f *jobFlags) packed(job *navvy.Job, to *navvy.Container, remote bool) error {
 	k := &f.container
 	switch {
 	case !k.own.Changed("pack"):
@@ -103,5 +107,8 @@ func (f *jobFlags) packed(to *navvy.Container) error {
 		return withHint(usagef("--pack needs to know the program, which the image may name but navvy cannot see"), "add --entrypoint PROGRAM, or -S for a line for the shell")
 	}
 	to.Pack = k.pack
+	if f.jobs == "" && !remote && k.pack > 1 {
+		job.Parallelism = podsAtOnce * k.pack
+	}
 	return nil
 }
