@@ -286,7 +286,7 @@ func (d *Driver) Settle(ctx context.Context, token string) error {
 		return nil
 	}
 	if isPack(job) { // it was an earlier process's, and so may others of its tasks be
-		return space.grant(ctx, job.Name, job.UID, seconds(strandedAfter.Seconds()))
+		return space.strand(ctx, job)
 	}
 	if err := space.grant(ctx, job.Name, job.UID, d.keep()); err != nil {
 		return err

@@ -2,6 +2,8 @@ package container
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +37,12 @@ func newPacks(ctx context.Context, seal func(*pack)) *packs {
 // groupKey is what tasks have in common that can share a pod.
 type groupKey struct {
 	job  navvy.JobID
-	spec *navvy.Spec
+	what string
+}
+
+func groupOf(t *driver.Task) groupKey {
+	c := t.Spec.Container
+	return groupKey{t.ID.Job, strings.Join(slices.Concat([]string{c.Image}, c.Entrypoint, c.Command.Args), "\x00")}
 }
 
 // group is the tasks of a job that this driver has.
@@ -76,13 +83,28 @@ const (
 func (p *packs) enter(key groupKey) *census {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	g := p.groupLocked(key)
+	g.asking++
+	return g.census
+}
+
+func (p *packs) groupLocked(key groupKey) *group {
 	g := p.groups[key]
 	if g == nil {
 		g = &group{census: newCensus()}
 		p.groups[key] = g
 	}
-	g.asking++
-	return g.census
+	return g
+}
+
+// adoptLocked notes a task of a pack that is there already.
+func (p *packs) adoptLocked(m *member) {
+	if m.task.Spec == nil || m.task.Spec.Container == nil {
+		return // it is only to be ended
+	}
+	key := groupOf(&m.task)
+	p.groupLocked(key).live++
+	m.leave = func() { p.ended(key) }
 }
 
 // leave takes back an enter that comes to nothing.
@@ -112,7 +134,7 @@ func (p *packs) join(s *space, key groupKey, m *member) *pack {
 	joined := g.open
 	joined.members = append(joined.members, m)
 	joined.size += size
-	if len(joined.members) >= key.spec.Container.Pack {
+	if len(joined.members) >= m.task.Spec.Container.Pack {
 		p.sealLocked(g)
 	} else {
 		g.armLocked()
@@ -213,7 +235,7 @@ func (s *space) startPacked(ctx context.Context, t *driver.Task, argv []string) 
 	if m.load.Size() > inpod.MaxSize {
 		return nil, nil //nolint:nilnil // the caller makes a Job of its own for it
 	}
-	key := groupKey{t.ID.Job, t.Spec}
+	key := groupOf(t)
 	d := s.driver
 	census := d.packs.enter(key)
 	e, err := s.adoptPacked(ctx, census, m)

@@ -113,6 +113,7 @@ func (s *space) joinRun(m *member, job *batchv1.Job) *member {
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
 	d.packs.holdLocked(s, job, m.task.Token)
+	d.packs.adoptLocked(m)
 	for _, run := range d.packs.runs[job.UID] {
 		if run.attach(m) {
 			return m

@@ -14,18 +14,20 @@ import (
 type crowd struct {
 	t      *testing.T
 	packs  *packs
+	spec   *navvy.Spec
 	key    groupKey
 	sealed []int // how many tasks each pack had
 }
 
 func newCrowd(t *testing.T) *crowd {
-	c := &crowd{t: t, key: groupKey{"job", &navvy.Spec{Container: &navvy.Container{Pack: 3}}}}
+	c := &crowd{t: t, spec: &navvy.Spec{Container: &navvy.Container{Pack: 3}}}
+	c.key = groupOf(&driver.Task{Spec: c.spec})
 	c.packs = newPacks(t.Context(), func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
 	return c
 }
 
 func (c *crowd) join(size int) (*pack, *member) {
-	m := newMember(&driver.Task{Spec: c.key.spec})
+	m := newMember(&driver.Task{Spec: c.spec})
 	m.load = inpod.Task{Argv: []string{string(make([]byte, size))}}
 	c.packs.enter(c.key)
 	return c.packs.join(nil, c.key, m), m

@@ -109,6 +109,15 @@ func (s *space) grant(ctx context.Context, name string, uid types.UID, keep int6
 	return nil
 }
 
+// strand gives a Job of which nobody knows whether all of its tasks are settled a time to live.
+func (s *space) strand(ctx context.Context, job *batchv1.Job) error {
+	keep := seconds(strandedAfter.Seconds())
+	if has := job.Spec.TTLSecondsAfterFinished; has != nil && int64(*has) <= keep {
+		return nil
+	}
+	return s.grant(ctx, job.Name, job.UID, keep)
+}
+
 // annotate changes annotations of a Job, if it is there; nil removes one.
 func (s *space) annotate(ctx context.Context, name string, uid types.UID, annotations map[string]any) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "annotations": annotations}})
