@@ -195,7 +195,7 @@ func noCluster(env func(string) string) error { return container.Found(env) }
 const podTasks, podCopy = container.PodTasks, container.PodCopy
 
 // runPod runs the tasks of a pod.
-func runPod(pieces []string, out *os.File) int { return inpod.Run(pieces, out) }
+func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, env, out) }
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {

@@ -11,7 +11,7 @@ import (
 
 // newPodVerbs are the hidden verbs with which pods call navvy whose tasks share them: one
 // copies the program to where the image of the tasks finds it, the other runs the tasks.
-func newPodVerbs() []*cobra.Command {
+func newPodVerbs(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		{
 			Use: podCopy + " DIR", Hidden: true, Args: cobra.ExactArgs(1),
@@ -22,7 +22,7 @@ func newPodVerbs() []*cobra.Command {
 			Use: podTasks + " PIECE...", Hidden: true, DisableFlagParsing: true,
 			Short: "run the tasks of a pod, one after another",
 			RunE: func(_ *cobra.Command, args []string) error {
-				if code := runPod(args, os.Stdout); code != 0 {
+				if code := runPod(args, a.environ(), os.Stdout); code != 0 {
 					return &exitError{code: code}
 				}
 				return nil

@@ -249,14 +249,23 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	}
 	job, err := space.get(ctx, h.name)
 	switch {
-	case err == nil && job.UID == h.uid && isPack(job):
-		return space.recoverPacked(t, job)
-	case apierrors.IsNotFound(err), err == nil && (job.UID != h.uid || job.Annotations[annotationAttempt] != t.Token):
+	case apierrors.IsNotFound(err), err == nil && (job.UID != h.uid || !hasToken(job, t)):
 		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", h.name, t.Token, navvy.ErrNotFound)
 	case err != nil:
 		return nil, err
 	}
+	if isPack(job) {
+		return space.joinRun(newMember(t), job), nil
+	}
 	return space.attempt(t, job), nil
+}
+
+// hasToken tells whether an attempt has a Job, or a place in it.
+func hasToken(job *batchv1.Job, t *driver.Task) bool {
+	if isPack(job) {
+		return job.Annotations[taskAnnotation(t.ID.Index)] == t.Token
+	}
+	return job.Annotations[annotationAttempt] == t.Token
 }
 
 // keep is how many seconds a Job stays whose tasks are settled: none if others wait for its room.

@@ -273,74 +273,74 @@ func TestPackStop(t *testing.T) {
 	}
 }
 
-// Memory and time are a task's own; what is wrong with all of them is told to all.
-func TestPackOutcomes(t *testing.T) {
+// Time and memory are a task's own.
+func TestPackTime(t *testing.T) {
+	t.Parallel()
+	d := packing(t, kubetest.Open(t).Namespace(t))
+	s := shared(3, `[ "$NAVVY_TASK" != 1 ] || sleep 1000000; sleep 1; exit 0`)
+	s.Timeout, s.Grace = 3*time.Second, time.Second
+	list := newJob(s, 3)
+	startAll(t, d, list)
+	for i, r := range list {
+		end, err := r.end(t)
+		if i == 1 {
+			wantRefusal(t, end, err, navvy.ReasonTimeout, "ran longer than 3s")
+		} else if err != nil || end.Refusal != nil || end.Exit != (navvy.Exit{}) {
+			t.Errorf("task %d ended as %+v, %v", i, end, err)
+		}
+	}
+}
+
+func TestPackMemory(t *testing.T) {
+	t.Parallel()
+	d := packing(t, kubetest.Open(t).Namespace(t))
+	s := shared(3, `[ "$NAVVY_TASK" != 1 ] || exec tail /dev/zero; exit 0`)
+	s.Limits.Memory = 96 << 20
+	list := newJob(s, 3)
+	startAll(t, d, list)
+	if end, err := list[0].end(t); err != nil || end.Exit != (navvy.Exit{}) {
+		t.Errorf("the first ended as %+v, %v", end, err)
+	}
+	if end, err := list[1].end(t); err != nil || end.Usage.OOMKills == 0 {
+		t.Errorf("the second ended as %+v, %v", end, err)
+	}
+	// With control groups of version 2 the kernel kills all that is in the pod.
+	end, err := list[2].end(t)
+	if _, given := errors.AsType[*driver.Away](err); !given && (err != nil || end.Exit != (navvy.Exit{})) {
+		t.Errorf("the third ended as %+v, %v", end, err)
+	}
+}
+
+// What is wrong with all of them is told to all.
+func TestPackRefused(t *testing.T) {
 	t.Parallel()
 	namespace := kubetest.Open(t).Namespace(t)
 	d := packing(t, namespace)
-	t.Run("time", func(t *testing.T) {
-		t.Parallel()
-		s := shared(3, `[ "$NAVVY_TASK" != 1 ] || sleep 1000000; sleep 1; exit 0`)
-		s.Timeout, s.Grace = 3*time.Second, time.Second
-		list := newJob(s, 3)
-		startAll(t, d, list)
-		for i, r := range list {
-			end, err := r.end(t)
-			if i == 1 {
-				wantRefusal(t, end, err, navvy.ReasonTimeout, "ran longer than 3s")
-			} else if err != nil || end.Refusal != nil || end.Exit != (navvy.Exit{}) {
-				t.Errorf("task %d ended as %+v, %v", i, end, err)
-			}
-		}
-	})
-	t.Run("memory", func(t *testing.T) {
-		t.Parallel()
-		s := shared(3, `[ "$NAVVY_TASK" != 1 ] || head -c 200000000 /dev/zero | tail; exit 0`)
-		s.Container.Command.Args[0] = `[ "$NAVVY_TASK" != 1 ] || exec tail /dev/zero; exit 0`
-		s.Limits.Memory = 96 << 20
-		list := newJob(s, 3)
-		startAll(t, d, list)
-		for i, r := range list {
-			end, err := r.end(t)
-			_, given := errors.AsType[*driver.Away](err)
-			switch {
-			case i == 1 && (err != nil || end.Usage.OOMKills == 0), i == 0 && (err != nil || end.Exit != (navvy.Exit{})),
-				i == 2 && !given && (err != nil || end.Exit != (navvy.Exit{})):
-				t.Errorf("task %d ended as %+v, %v", i, end, err)
-			}
-		}
-	})
-	t.Run("image", func(t *testing.T) {
-		t.Parallel()
-		s := shared(2, "exit 0")
-		s.Container.Image = "local.test/no-such-image:1"
+	all := func(t *testing.T, d *container.Driver, s *navvy.Spec, reason navvy.Reason, words string) {
+		t.Helper()
 		list := newJob(s, 2)
 		startAll(t, d, list)
 		for _, r := range list {
 			end, err := r.end(t)
-			wantRefusal(t, end, err, navvy.ReasonImage, "no-such-image")
+			wantRefusal(t, end, err, reason, words)
 		}
+	}
+	t.Run("image", func(t *testing.T) {
+		t.Parallel()
+		s := shared(2, "exit 0")
+		s.Container.Image = "local.test/no-such-image:1"
+		all(t, d, s, navvy.ReasonImage, "no-such-image")
 	})
 	t.Run("navvy's image", func(t *testing.T) {
 		t.Parallel()
 		d := open(t, namespace, container.Options{NavvyImage: kubetest.Image, ImagePatience: time.Second})
-		list := newJob(shared(2, "exit 0"), 2)
-		startAll(t, d, list)
-		for _, r := range list {
-			end, err := r.end(t)
-			wantRefusal(t, end, err, navvy.ReasonStart, "navvy")
-		}
+		all(t, d, shared(2, "exit 0"), navvy.ReasonStart, "navvy, before it began")
 	})
 	t.Run("no program", func(t *testing.T) {
 		t.Parallel()
 		s := shared(2, "")
 		s.Container.Entrypoint, s.Container.Command = []string{"/no/such/program"}, navvy.Command{}
-		list := newJob(s, 2)
-		startAll(t, d, list)
-		for _, r := range list {
-			end, err := r.end(t)
-			wantRefusal(t, end, err, navvy.ReasonNotFound, "/no/such/program")
-		}
+		all(t, d, s, navvy.ReasonNotFound, "/no/such/program")
 	})
 }
 

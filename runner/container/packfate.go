@@ -1,7 +1,6 @@
 package container
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/navvy-run/navvy"
@@ -26,24 +25,35 @@ func lost(format string, args ...any) fate {
 
 // fateLocked tells it, once the pod has ended as end and err say and its log is read.
 func (r *packRun) fateLocked(m *member, end driver.End, err error) fate {
-	_, given := errors.AsType[*driver.Away](err)
 	switch {
-	case m.stopped && m.asked != nil && err == nil && end.Refusal == nil:
-		return fate{end: packedEnd(m.asked)}
-	case m.stopped && !m.begun && err == nil:
-		return fate{end: driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "stopped before its turn"}}}
-	case given:
-		return fate{err: err}
 	case err != nil:
 		return fate{err: err}
 	case m.stopped:
-		return fate{end: end}
+		return m.stoppedLocked(end)
 	case r.attempt.wasStopped():
 		return away("its pod was ended for the sake of another task in it")
 	case m.broken:
 		return lost("a part of the log of its pod is missing")
 	case end.Refusal != nil:
 		return r.refusedLocked(m, end)
+	}
+	return r.exitedLocked(m, end)
+}
+
+// stoppedLocked is for one that was asked to end.
+func (m *member) stoppedLocked(end driver.End) fate {
+	switch {
+	case m.asked != nil && end.Refusal == nil:
+		return fate{end: packedEnd(m.asked)}
+	case !m.begun:
+		return fate{end: driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "stopped before its turn"}}}
+	}
+	return fate{end: end}
+}
+
+// exitedLocked is for a pod whose program, which is navvy, has ended.
+func (r *packRun) exitedLocked(m *member, end driver.End) fate {
+	switch {
 	case r.gap && !m.begun, r.done, end.Exit == navvy.Exit{}:
 		return lost("the log of its pod does not tell how it ended")
 	case m.begun:

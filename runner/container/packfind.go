@@ -98,14 +98,6 @@ func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.E
 	return s.joinRun(m, job), nil
 }
 
-// recoverPacked takes hold of an attempt that is in a pod with others.
-func (s *space) recoverPacked(t *driver.Task, job *batchv1.Job) (driver.Execution, error) {
-	if job.Annotations[taskAnnotation(t.ID.Index)] != t.Token {
-		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", job.Name, t.Token, navvy.ErrNotFound)
-	}
-	return s.joinRun(newMember(t), job), nil
-}
-
 // joinRun has a task read from the log of a pod that runs, or has run, together with others
 // that come at the same time.
 func (s *space) joinRun(m *member, job *batchv1.Job) *member {

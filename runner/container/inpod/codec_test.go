@@ -128,7 +128,7 @@ func TestFrames(t *testing.T) {
 			t.Errorf("in pieces of %d there are %d other lines", n, len(others))
 		}
 	}
-	for _, line := range bytes.Split(b.Bytes(), []byte("\n")) {
+	for line := range bytes.SplitSeq(b.Bytes(), []byte("\n")) {
 		if len(line) > 16<<10 && !bytes.HasPrefix(line, []byte("long")) {
 			t.Errorf("a line has %d bytes", len(line))
 		}

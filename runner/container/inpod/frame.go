@@ -27,6 +27,7 @@ const frameMagic = "navvy1 "
 // Kind says what a frame tells.
 type Kind byte
 
+// The kinds.
 const (
 	KindBegin  Kind = 'b' // the program of a task is about to begin
 	KindStdout Kind = 'o' // it has written Data

@@ -60,7 +60,7 @@ func (r *run) start(t *Task) (*process, *End) {
 		theirs, files = append(theirs, fds[1]), append(files, uintptr(fds[1]))
 	}
 	p.pid, err = syscall.ForkExec(path, t.Argv, &syscall.ProcAttr{
-		Env: environment(os.Environ(), t.Env), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Env: environment(r.env, t.Env), Files: files, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
 		p.closeStreams()

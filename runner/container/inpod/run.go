@@ -15,10 +15,10 @@ const (
 )
 
 // Run does the work of a pod: the tasks that are packed into pieces, one after another, with
-// frames of them on out. It is alone in its process, as all processes that its tasks leave
+// frames of them on out; env is what they all have. It is alone in its process, as all processes that its tasks leave
 // behind become its children and are killed. SIGTERM stops it, and the task that runs: it
 // gets that too, and no more are begun. Run returns the exit code of the process.
-func Run(pieces []string, out *os.File) int {
+func Run(pieces, env []string, out *os.File) int {
 	load, err := Unpack(pieces)
 	if err != nil {
 		_, _ = os.Stderr.WriteString("navvy: " + err.Error() + "\n") // what more could be done
@@ -26,7 +26,7 @@ func Run(pieces []string, out *os.File) int {
 	}
 	// Where that fails, what tasks leave behind ends with the pod.
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	r := &run{load: load, out: NewWriter(out), asked: make(chan os.Signal, 1)}
+	r := &run{load: load, env: env, out: NewWriter(out), asked: make(chan os.Signal, 1)}
 	signal.Notify(r.asked, unix.SIGTERM, unix.SIGINT)
 	defer signal.Stop(r.asked)
 	code := r.all()
@@ -37,6 +37,7 @@ func Run(pieces []string, out *os.File) int {
 // run is the work of a pod.
 type run struct {
 	load    *Load
+	env     []string
 	out     *Writer
 	asked   chan os.Signal
 	stopped bool // the pod is to end

@@ -20,7 +20,7 @@ const envRun = "NAVVY_TEST_INPOD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envRun) != "" {
-		os.Exit(Run(os.Args[1:], os.Stdout))
+		os.Exit(Run(os.Args[1:], os.Environ(), os.Stdout))
 	}
 	goleak.VerifyTestMain(m)
 }
