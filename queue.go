@@ -60,6 +60,8 @@ func (p *Pods) Zero() bool {
 // validate checks what can be checked without knowing Kubernetes.
 func (p *Pods) validate() error {
 	switch {
+	case p == nil:
+		return nil
 	case len(p.NodeSelector) > maxPods || len(p.Tolerations) > maxPods || len(p.PullSecrets) > maxPods:
 		return fmt.Errorf("queue: more than %d node selectors, tolerations or pull secrets: %w", maxPods, ErrInvalid)
 	case len(p.Template) > MaxPodTemplate:
@@ -152,10 +154,8 @@ func (s *QueueSettings) Validate() error {
 			return fmt.Errorf("queue: %w", err)
 		}
 	}
-	if s.Pods != nil {
-		if err := s.Pods.validate(); err != nil {
-			return err
-		}
+	if err := s.Pods.validate(); err != nil {
+		return err
 	}
 	if s.Broker != nil {
 		if err := s.Broker.validate(); err != nil {
@@ -165,6 +165,10 @@ func (s *QueueSettings) Validate() error {
 			return fmt.Errorf("queue: it is attached to queues of a broker's, whose requests need a service: give it one, or detach it first (--requests none): %w", ErrInvalid)
 		}
 	}
+	return s.validateLimits()
+}
+
+func (s *QueueSettings) validateLimits() error {
 	switch {
 	case s.Concurrency < 0 || s.Concurrency > MaxQueueConcurrency:
 		return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", s.Concurrency, MaxQueueConcurrency, ErrInvalid)

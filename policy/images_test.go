@@ -64,6 +64,10 @@ func TestNamespaces(t *testing.T) {
 			t.Errorf("%q: who can do something is said wrongly: %v", namespace, err)
 		}
 	}
+}
+
+func TestNoNamespaces(t *testing.T) {
+	t.Parallel()
 	none, err := Parse("policy.yaml", []byte("roles: {user: {namespaces: []}}"))
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	}
 	to.Namespace = k.namespace
 	if to.Template, err = readPodTemplate(k.podTemplate); err != nil {
-		return err
+		return usagef("--pod-template: %w", err)
 	}
 	if k.entrypoint != "" {
 		to.Entrypoint = []string{k.entrypoint}

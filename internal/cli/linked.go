@@ -189,7 +189,29 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
-func noCluster(env func(string) string) error { return container.Found(env) }
+func noCluster(env func(string) string) error {
+	_, err := clusterOptions(env)
+	return err
+}
+
+// clusterOptions are what the environment tells of the cluster that containers run on.
+func clusterOptions(env func(string) string) (*container.Options, error) {
+	if err := container.Found(env); err != nil {
+		return nil, err
+	}
+	most, err := mostJobs(env("NAVVY_KUBE_MAX_JOBS"))
+	if err != nil {
+		return nil, err
+	}
+	template, err := readPodTemplate(env("NAVVY_POD_TEMPLATE"))
+	if err != nil {
+		return nil, fmt.Errorf("NAVVY_POD_TEMPLATE: %w", err)
+	}
+	return &container.Options{
+		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
+		PodTemplate: template, MaxJobs: most, NavvyImage: env("NAVVY_IMAGE"),
+	}, nil
+}
 
 // The verbs with which a pod that tasks share calls navvy, and what they do.
 const podTasks, podCopy = container.PodTasks, container.PodCopy
@@ -199,24 +221,16 @@ func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, e
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
-	o := &container.Options{
-		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		NavvyImage: env("NAVVY_IMAGE"), Render: commands.render, Logger: log,
+	o, err := clusterOptions(env)
+	if err != nil {
+		return container.Absent(err)
 	}
-	err := container.Found(env)
-	if file := env("NAVVY_POD_TEMPLATE"); err == nil && file != "" {
-		o.PodTemplate, err = os.ReadFile(file)
+	o.Render, o.Logger = commands.render, log
+	d, err := container.New(o)
+	if err != nil {
+		return container.Absent(err)
 	}
-	if err == nil {
-		o.MaxJobs, err = mostJobs(env("NAVVY_KUBE_MAX_JOBS"))
-	}
-	if err == nil {
-		var d *container.Driver
-		if d, err = container.New(o); err == nil {
-			return d
-		}
-	}
-	return container.Absent(err)
+	return d
 }
 
 // mostJobs reads how many Jobs there may be; empty for any number.

@@ -68,7 +68,7 @@ func (f *podFlags) change(flags *pflag.FlagSet) (*client.PodsChange, error) {
 	if flags.Changed("pod-template") {
 		template, err := readPodTemplate(f.podTemplate)
 		if err != nil {
-			return nil, err
+			return nil, usagef("--pod-template: %w", err)
 		}
 		c.Template = append([]byte{}, template...)
 	}
@@ -80,23 +80,24 @@ func given(list []string) []string {
 	return slices.DeleteFunc(append([]string{}, list...), func(s string) bool { return s == "" })
 }
 
-// readPodTemplate reads the pod template in a file, as JSON; nil if none is named.
+// readPodTemplate reads the pod template in a file, as JSON; nil if none is named. Errors name
+// the file.
 func readPodTemplate(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, usagef("--pod-template: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, navvy.MaxPodTemplate+1))
 	if err != nil {
-		return nil, usagef("--pod-template: %w", err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	template, err := podtemplate.Parse(text)
 	if err != nil {
-		return nil, usagef("--pod-template %s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return template, nil
 }

@@ -145,10 +145,11 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 		return nil, refusal
 	}
 	space, err := d.space(t.Spec.Container.Namespace)
-	if err == nil {
-		err = space.ready(ctx)
-	}
 	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	if packable(t) {
@@ -163,7 +164,6 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	made, err := space.make(ctx, t, job)
 	if err != nil {
 		d.room.leave(keyOf(space.namespace, job.Name))
-		space.drop()
 		return nil, err
 	}
 	return space.attempt(t, made), nil
@@ -234,10 +234,11 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		h.namespace = t.Spec.Container.Namespace
 	}
 	space, err := d.space(h.namespace)
-	if err == nil {
-		err = space.ready(ctx)
-	}
 	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	if handle == nil {
@@ -280,10 +281,11 @@ func (d *Driver) keep() int64 {
 // once if others wait for its room.
 func (d *Driver) Settle(ctx context.Context, token string) error {
 	home, err := d.space("")
-	if err == nil {
-		err = home.ready(ctx)
-	}
 	if err != nil {
+		return err
+	}
+	defer home.release()
+	if err := home.ready(ctx); err != nil {
 		return err
 	}
 	if packed, err := d.settlePacked(ctx, token); packed || err != nil {

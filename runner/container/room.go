@@ -3,7 +3,9 @@ package container
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,13 +104,17 @@ func (r *room) leave(key string) {
 	}
 }
 
-// heard takes note of a Job that the watch has told of, or that has gone.
-func (r *room) heard(key string, there bool) {
+// heard takes note of a Job that a watch has told of, or that has gone. ctx ends when the watch
+// does, before its Jobs are forgotten.
+func (r *room) heard(ctx context.Context, key string, there bool) {
 	if r.most <= 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	if there {
 		if r.there[key] {
 			return
@@ -118,6 +124,14 @@ func (r *room) heard(key string, there bool) {
 	} else {
 		delete(r.there, key)
 	}
+	r.admitLocked()
+}
+
+// forget forgets the Jobs of a namespace that is watched no longer.
+func (r *room) forget(namespace string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.there, func(key string, _ bool) bool { return strings.HasPrefix(key, keyOf(namespace, "")) })
 	r.admitLocked()
 }
 

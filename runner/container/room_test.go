@@ -23,8 +23,8 @@ func TestRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.heard("a", true)
-		r.heard("a", true)
+		r.heard(t.Context(), "a", true)
+		r.heard(t.Context(), "a", true)
 		var in []string
 		come := make(chan string, 2)
 		enter := func(key string) {
@@ -41,8 +41,8 @@ func TestRoom(t *testing.T) {
 		if r.why("c") == "" || r.why("d") == "" || r.why("b") != "" || !r.waits() || len(come) > 0 {
 			t.Fatalf("c waits for %q, b for %q, %d are in", r.why("c"), r.why("b"), len(come))
 		}
-		r.heard("b", true)
-		r.heard("b", false) // has gone
+		r.heard(t.Context(), "b", true)
+		r.heard(t.Context(), "b", false) // has gone
 		in = append(in, <-come)
 		synctest.Wait()
 		r.leave("c") // was not made
@@ -58,19 +58,19 @@ func TestRoomAdopts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(1)
-		r.heard("a", true)
+		r.heard(t.Context(), "a", true)
 		if err := r.enter(t.Context(), "a", "1"); err != nil {
 			t.Error(err)
 		}
 		done := make(chan error, 1)
 		go func() { done <- r.enter(t.Context(), "b", "2") }()
 		synctest.Wait()
-		r.heard("b", true)
+		r.heard(t.Context(), "b", true)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		r.leave("b")
-		r.heard("a", false)
+		r.heard(t.Context(), "a", false)
 		if r.stand("c", "3") == nil {
 			t.Error("b is there and yet there is room for c")
 		}
@@ -83,7 +83,7 @@ func TestRoomPatience(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(1)
-		r.heard("a", true)
+		r.heard(t.Context(), "a", true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := r.enter(ctx, "b", "1"); !errors.Is(err, context.DeadlineExceeded) {
@@ -97,17 +97,32 @@ func TestRoomPatience(t *testing.T) {
 		if r.waits() {
 			t.Error("somebody still stands in line")
 		}
-		r.heard("a", false)
+		r.heard(t.Context(), "a", false)
 		if r.stand("c", "3") != nil {
 			t.Error("there is no room though all have gone")
 		}
 	})
 }
 
+// The Jobs of a namespace that is watched no longer do not count, also if its watch tells late.
+func TestRoomForgets(t *testing.T) {
+	t.Parallel()
+	r := newRoom(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.heard(ctx, keyOf("team", "a"), true)
+	r.heard(ctx, keyOf("teams", "b"), true)
+	cancel()
+	r.forget("team")
+	r.heard(ctx, keyOf("team", "a"), true)
+	if r.stand("c", "1") != nil || r.stand("d", "2") == nil {
+		t.Errorf("there are %v, and %v are made", r.there, r.made)
+	}
+}
+
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	r := newRoom(0)
-	r.heard("a", true)
+	r.heard(t.Context(), "a", true)
 	for range 100 {
 		if err := r.enter(t.Context(), "a", "t"); err != nil {
 			t.Fatal(err)

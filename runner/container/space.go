@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -28,8 +27,9 @@ type space struct {
 	ctx   context.Context //nolint:containedctx // it is the watch's life
 	stop  context.CancelFunc
 
-	mu   sync.Mutex
-	used bool // an attempt was there
+	// Of spaces.mu:
+	users int  // calls that are about to do something there
+	used  bool // an attempt was there
 }
 
 // spaces are the namespaces in which attempts are.
@@ -49,7 +49,7 @@ func newSpaces() spaces {
 	return spaces{byName: map[string]*space{}, of: map[string]*space{}, settled: map[string]bool{}}
 }
 
-// space gives a namespace, the driver's own for an empty name.
+// space gives a namespace, the driver's own for an empty name. The caller releases it.
 func (d *Driver) space(name string) (*space, error) {
 	if name == "" {
 		name = d.home
@@ -57,15 +57,16 @@ func (d *Driver) space(name string) (*space, error) {
 	d.spaces.mu.Lock()
 	defer d.spaces.mu.Unlock()
 	if s := d.spaces.byName[name]; s != nil {
+		s.users++
 		return s, nil
 	}
-	c := d.cluster.in(name)
-	w, err := newWatcher(c, d.opts.Instance, d.room.heard)
-	if err != nil {
+	s := &space{cluster: d.cluster.in(name), driver: d, users: 1}
+	s.ctx, s.stop = context.WithCancel(d.ctx)
+	var err error
+	if s.watch, err = newWatcher(s.cluster, d.opts.Instance, func(key string, there bool) { d.room.heard(s.ctx, key, there) }); err != nil {
+		s.stop()
 		return nil, err
 	}
-	s := &space{cluster: c, driver: d, watch: w}
-	s.ctx, s.stop = context.WithCancel(d.ctx)
 	d.spaces.byName[name] = s
 	return s, nil
 }
@@ -81,14 +82,27 @@ func (l *spaces) all() []*space {
 	return list
 }
 
-// took notes where an attempt is.
-func (s *space) took(token string) {
-	s.mu.Lock()
-	s.used = true
-	s.mu.Unlock()
+// release says that the caller does nothing there any more. A namespace in which nothing could
+// be made is watched no longer.
+func (s *space) release() {
 	l := &s.driver.spaces
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.users--
+	if s.users > 0 || s.used || s.namespace == s.driver.home {
+		return
+	}
+	delete(l.byName, s.namespace)
+	s.stop()
+	s.driver.room.forget(s.namespace)
+}
+
+// took notes where an attempt is.
+func (s *space) took(token string) {
+	l := &s.driver.spaces
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.used = true
 	l.of[token] = s
 }
 
@@ -148,33 +162,15 @@ func (s *space) ready(ctx context.Context) error {
 	if s.namespace == s.driver.home {
 		refused = nil // who set it up mends it, and tasks wait for that
 	}
-	err := s.watch.synced(ctx, refused)
-	if err == nil {
-		s.first.Do(func() {
-			for _, token := range s.driver.spaces.found(s.watch) {
-				s.driver.Settled(token)
-			}
-		})
-		return nil
+	if err := s.watch.synced(ctx, refused); err != nil {
+		return err
 	}
-	if _, is := errors.AsType[*driver.Refusal](err); is {
-		s.drop()
-	}
-	return err
-}
-
-// drop ends the watch of a namespace in which nothing could be made.
-func (s *space) drop() {
-	l := &s.driver.spaces
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.used || s.namespace == s.driver.home || l.byName[s.namespace] != s {
-		return
-	}
-	delete(l.byName, s.namespace)
-	s.stop()
+	s.first.Do(func() {
+		for _, token := range s.driver.spaces.found(s.watch) {
+			s.driver.Settled(token)
+		}
+	})
+	return nil
 }
 
 func (s *space) create(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
