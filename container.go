@@ -74,16 +74,30 @@ func (c *Command) Same(other *Command) bool {
 // maxImage bounds the reference of an image, in bytes.
 const maxImage = 1 << 10
 
-// maxPack bounds how many tasks share a pod.
-const maxPack = 1000
+// MaxPack bounds how many tasks share a pod.
+const MaxPack = 1000
 
 // notYet refuses what no runner does yet.
 func (c *Container) notYet() error {
 	switch {
-	case c.Pack > 1:
-		return fmt.Errorf("spec: tasks that share a pod: %w", ErrUnsupported)
 	case c.Buckets != (Buckets{}):
 		return fmt.Errorf("spec: buckets: %w", ErrUnsupported)
+	}
+	return nil
+}
+
+// validatePack checks what sharing a pod takes: navvy starts the tasks there, and cannot know
+// what the image would.
+func (c *Container) validatePack() error {
+	switch {
+	case c.Pack < 0 || c.Pack > MaxPack:
+		return fmt.Errorf("spec: a pod cannot have %d tasks: want 0 to %d: %w", c.Pack, MaxPack, ErrInvalid)
+	case c.Pack < 2:
+		return nil
+	case len(c.Entrypoint) == 0 && !c.Command.Shell:
+		return fmt.Errorf("spec: tasks that share a pod need a program: an entry point, or a line for a shell: %w", ErrInvalid)
+	case c.Buckets != (Buckets{}):
+		return fmt.Errorf("spec: tasks that share a pod cannot have buckets: %w", ErrUnsupported)
 	}
 	return nil
 }
@@ -112,13 +126,14 @@ func (c *Container) validate() error {
 		return fmt.Errorf("spec: a container has no standard input: pass the input as an argument: %w", ErrUnsupported)
 	case c.Pending < 0:
 		return fmt.Errorf("spec: the waiting of a container cannot be negative: %w", ErrInvalid)
-	case c.Pack < 0 || c.Pack > maxPack:
-		return fmt.Errorf("spec: a pod cannot have %d tasks: want 0 to %d: %w", c.Pack, maxPack, ErrInvalid)
 	case len(c.Template) > MaxPodTemplate:
 		return fmt.Errorf("spec: the pod template has %d bytes, more than %d: %w", len(c.Template), MaxPodTemplate, ErrInvalid)
 	}
 	if err := ValidateNamespace(c.Namespace); err != nil {
 		return fmt.Errorf("spec: %w", err)
+	}
+	if err := c.validatePack(); err != nil {
+		return err
 	}
 	if err := c.notYet(); err != nil {
 		return err

@@ -109,7 +109,7 @@ func (x *Run) begin(started time.Time) (context.Context, bool) {
 		return nil, false
 	}
 	x.cancel = cancel
-	if t := x.task.Spec.Timeout; t > 0 && x.phase == phaseNone {
+	if t := x.task.Spec.Timeout; t > 0 && x.phase == phaseNone && !x.bounds() {
 		x.timer = time.AfterFunc(started.Add(t).Sub(x.runner.now()), func() { x.stop(causeTimeout, false) })
 	}
 	return ctx, true
@@ -164,6 +164,12 @@ func (x *Run) started(ctx context.Context, execution driver.Execution) context.C
 	return ctx
 }
 
+// bounds tells whether the attempt keeps to its timeout by itself.
+func (x *Run) bounds() bool {
+	b, ok := x.runner.driver.(driver.Bounder)
+	return ok && b.Bounds(&x.task)
+}
+
 func (x *Run) setEnded() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -191,6 +197,9 @@ func (x *Run) conclude(a *navvy.Attempt, end driver.End, err error) {
 		}
 	}
 	a.Finished = x.runner.now()
+	if began := a.Finished.Add(-end.Ran); end.Ran > 0 && began.After(a.Started) {
+		a.Started = began
+	}
 }
 
 // takeOutput ends the output. An attempt whose output is incomplete has no answer.

@@ -13,6 +13,7 @@ import (
 // for them.
 type containerFlags struct {
 	image, entrypoint, pending string
+	pack                       int
 	namespace, podTemplate     string
 
 	own *pflag.FlagSet
@@ -27,8 +28,13 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
 }
 
+// addPack declares what many tasks alone can have.
+func (f *containerFlags) addPack(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&f.pack, "pack", 0, "with --image: run so many tasks of the job, one after another, in one pod (default 1); needs --entrypoint or -S")
+}
+
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "namespace", "pending-timeout", "pod-template"}
+var containerOnly = []string{"entrypoint", "namespace", "pack", "pending-timeout", "pod-template"}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -72,6 +78,9 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	if c.Shell && k.entrypoint != "" {
 		to.Entrypoint = append(to.Entrypoint, "-c")
 	}
+	if err = f.packed(job, to, remote); err != nil {
+		return err
+	}
 	job.Spec.Container = to
 	if err := job.Spec.Validate(); err != nil {
 		return &usageError{err}
@@ -80,4 +89,26 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 		return nil
 	}
 	return noCluster(a.env)
+}
+
+// podsAtOnce is how many shared pods a job has room for if nobody says how many tasks it may
+// have at once.
+const podsAtOnce = 2
+
+// packed says how many tasks share a pod.
+func (f *jobFlags) packed(job *navvy.Job, to *navvy.Container, remote bool) error {
+	k := &f.container
+	switch {
+	case !k.own.Changed("pack"):
+		return nil
+	case k.pack < 1 || k.pack > navvy.MaxPack:
+		return usagef("--pack %d: want a number of tasks from 1 to %d", k.pack, navvy.MaxPack)
+	case k.pack > 1 && len(to.Entrypoint) == 0 && !to.Command.Shell:
+		return withHint(usagef("--pack needs to know the program, which the image may name but navvy cannot see"), "add --entrypoint PROGRAM, or -S for a line for the shell")
+	}
+	to.Pack = k.pack
+	if f.jobs == "" && !remote && k.pack > 1 {
+		job.Parallelism = podsAtOnce * k.pack
+	}
+	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner"
 	"github.com/navvy-run/navvy/runner/container"
+	"github.com/navvy-run/navvy/runner/container/inpod"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/function"
 	"github.com/navvy-run/navvy/runner/noop"
@@ -208,9 +209,15 @@ func clusterOptions(env func(string) string) (*container.Options, error) {
 	}
 	return &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		PodTemplate: template, MaxJobs: most,
+		PodTemplate: template, MaxJobs: most, NavvyImage: env("NAVVY_IMAGE"),
 	}, nil
 }
+
+// The verbs with which a pod that tasks share calls navvy, and what they do.
+const podTasks, podCopy = container.PodTasks, container.PodCopy
+
+// runPod runs the tasks of a pod.
+func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, env, out) }
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {

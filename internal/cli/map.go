@@ -96,6 +96,7 @@ func newMap(a *app) *cobra.Command {
 	}
 	fs.SetInterspersed(false) // what stands behind the command's name is the command's
 	f.jobFlags.add(cmd)
+	f.container.addPack(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("queue", a.completeQueues)
 	f.addMap(fs)
 	f.printFlags.add(cmd)

@@ -58,6 +58,7 @@ Settings in the environment:
 	_ = root.RegisterFlagCompletionFunc("context", a.completeTarget)
 	addVerbs(a, root)
 	root.AddCommand(newHolder(a), newBenchPart(a))
+	root.AddCommand(newPodVerbs(a)...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	finish(root)

@@ -32,6 +32,8 @@ type attempt struct {
 	forced  bool          // and its pod gets no time
 	left    chan struct{} // closed when another attempt is known to have it
 	parted  bool          // left is closed
+
+	owns func(*batchv1.Job) bool // whether the Job is still this attempt's, in place of what its token says
 }
 
 var _ driver.Execution = (*attempt)(nil)
@@ -83,6 +85,16 @@ func parseHandle(b []byte) (h handle, err error) {
 // Stop implements driver.Execution: it deletes the Job, unless another attempt has it by
 // now. With force its pod gets no time.
 func (a *attempt) Stop(ctx context.Context, force bool) error {
+	err := a.halt(ctx, force)
+	if errors.Is(err, errOthers) {
+		a.part()
+		return nil
+	}
+	return err
+}
+
+// halt deletes the Job. The error is errOthers if it is another attempt's.
+func (a *attempt) halt(ctx context.Context, force bool) error {
 	_, pod := a.look()
 	a.mu.Lock()
 	a.stopped = true
@@ -90,9 +102,6 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	a.mu.Unlock()
 	err := a.remove(ctx, metav1.DeletePropagationForeground) // its pod first, so that its end is seen
 	switch {
-	case errors.Is(err, errOthers):
-		a.part()
-		return nil
 	case errors.Is(err, errGone) && pod != nil && !force:
 		return a.end(ctx, pod, nil) // somebody may have deleted the Job and left the pod
 	case err != nil && !errors.Is(err, errGone):
@@ -127,6 +136,19 @@ func (a *attempt) doom(why error) {
 	})
 }
 
+func (a *attempt) wasStopped() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stopped
+}
+
+// spare takes a stop back that has stopped nothing.
+func (a *attempt) spare() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped, a.forced = false, false
+}
+
 // part ends Wait: the Job is another attempt's.
 func (a *attempt) part() {
 	a.mu.Lock()
@@ -148,7 +170,7 @@ var (
 func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) error {
 	job, _ := a.look()
 	for {
-		if job == nil || job.Annotations[annotationAttempt] != a.task.Token {
+		if job == nil || !a.has(job) {
 			var err error
 			job, err = a.space.get(ctx, a.name)
 			switch {
@@ -156,7 +178,7 @@ func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) er
 				return errGone
 			case err != nil:
 				return err
-			case job.Annotations[annotationAttempt] != a.task.Token:
+			case !a.has(job):
 				return errOthers
 			}
 		}
@@ -169,6 +191,14 @@ func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) er
 		}
 		job = nil // it has changed
 	}
+}
+
+// has tells whether a Job is this attempt's.
+func (a *attempt) has(job *batchv1.Job) bool {
+	if a.owns != nil {
+		return a.owns(job)
+	}
+	return job.Annotations[annotationAttempt] == a.task.Token
 }
 
 // atOnce is the shortest grace, in seconds: 0 would forget a pod before its node has ended it.

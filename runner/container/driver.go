@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/navvy-run/navvy"
@@ -43,6 +44,9 @@ type Options struct {
 	ImagePatience time.Duration
 	// Keep is how long a Job is kept after its result. Defaults to 30 s.
 	Keep time.Duration
+	// NavvyImage is the image of navvy itself, for pods in which it works beside or around an
+	// image; its entry point is navvy. Defaults to DefaultNavvyImage.
+	NavvyImage string
 	// MaxJobs is how many Jobs of the instance there are at once in the namespaces that this
 	// driver has made some in; attempts wait for room. Defaults to any number.
 	MaxJobs int
@@ -57,6 +61,9 @@ const (
 	defaultPatience = 2 * time.Minute
 	defaultKeep     = 30 * time.Second
 )
+
+// DefaultNavvyImage is where navvy's own image is.
+const DefaultNavvyImage = "ghcr.io/navvy-run/navvy:latest"
 
 // Driver runs the kind container. Its watch of a namespace begins with the first attempt there.
 type Driver struct {
@@ -74,11 +81,13 @@ type Driver struct {
 
 	settling settler
 	chores   chores
+	packs    *packs
 }
 
 var (
 	_ driver.Driver  = (*Driver)(nil)
 	_ driver.Settler = (*Driver)(nil)
+	_ driver.Bounder = (*Driver)(nil)
 )
 
 // New returns a driver for a cluster. It sends nothing yet. The error wraps
@@ -103,10 +112,14 @@ func New(o *Options) (*Driver, error) {
 	if d.opts.Keep <= 0 {
 		d.opts.Keep = defaultKeep
 	}
+	if d.opts.NavvyImage == "" {
+		d.opts.NavvyImage = DefaultNavvyImage
+	}
 	if d.template, err = podtemplate.Parse(o.PodTemplate); err != nil {
 		return nil, err
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.packs = newPacks(d.ctx, d.sealPack)
 	return d, nil
 }
 
@@ -143,7 +156,12 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
-	job, err := d.job(t, argv)
+	if packable(t) {
+		if e, err := space.startPacked(ctx, t, argv); e != nil || err != nil {
+			return e, err
+		}
+	}
+	job, err := d.job(t, escaped(argv))
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
@@ -165,7 +183,7 @@ func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonInput, Message: navvy.Shorten(err.Error())}
 	}
-	return escaped(argv), nil
+	return argv, nil
 }
 
 // errGoing says that a Job of the name is on its way out.
@@ -214,12 +232,31 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	}
 	job, err := space.get(ctx, h.name)
 	switch {
-	case apierrors.IsNotFound(err), err == nil && (job.UID != h.uid || job.Annotations[annotationAttempt] != t.Token):
+	case apierrors.IsNotFound(err), err == nil && (job.UID != h.uid || !hasToken(job, t)):
 		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", h.name, t.Token, navvy.ErrNotFound)
 	case err != nil:
 		return nil, err
 	}
+	if isPack(job) {
+		return space.joinRun(newMember(t), job), nil
+	}
 	return space.attempt(t, job), nil
+}
+
+// hasToken tells whether an attempt has a Job, or a place in it.
+func hasToken(job *batchv1.Job, t *driver.Task) bool {
+	if isPack(job) {
+		return job.Annotations[taskAnnotation(t.ID.Index)] == t.Token
+	}
+	return job.Annotations[annotationAttempt] == t.Token
+}
+
+// keep is how many seconds a Job stays whose tasks are settled: none if others wait for its room.
+func (d *Driver) keep() int64 {
+	if d.room.waits() {
+		return 0
+	}
+	return seconds(d.opts.Keep.Seconds())
 }
 
 // Settle says that the result of an attempt is kept: its Job may go, some time later, or at
@@ -233,18 +270,19 @@ func (d *Driver) Settle(ctx context.Context, token string) error {
 	if err := home.ready(ctx); err != nil {
 		return err
 	}
+	if packed, err := d.settlePacked(ctx, token); packed || err != nil {
+		return err
+	}
 	space, job := d.spaces.holding(token)
 	if job == nil {
 		d.spaces.lacks(token)
 		return nil
 	}
-	keep := seconds(d.opts.Keep.Seconds())
-	if d.room.waits() {
-		keep = 0
+	if isPack(job) { // it was an earlier process's, and so may others of its tasks be
+		return space.strand(ctx, job)
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, job.UID, keep)
-	if _, err := space.patch(ctx, job.Name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("container: Job %s stays: %w", job.Name, err)
+	if err := space.grant(ctx, job.Name, job.UID, d.keep()); err != nil {
+		return err
 	}
 	d.spaces.forget(token)
 	return nil

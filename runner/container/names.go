@@ -26,7 +26,11 @@ func nameOf(t *driver.Task) string {
 
 // uuidOf is a UUID, version 8 (RFC 9562), made of what the name stands for.
 func uuidOf(t *driver.Task) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "navvy.container.1 %s %d %d %d", t.ID.Job, t.ID.Index, t.Round, t.Failed))
+	return uuid(fmt.Sprintf("navvy.container.1 %s %d %d %d", t.ID.Job, t.ID.Index, t.Round, t.Failed))
+}
+
+func uuid(of string) string {
+	sum := sha256.Sum256([]byte(of))
 	sum[6] = sum[6]&0x0f | 0x80
 	sum[8] = sum[8]&0x3f | 0x80
 	s := hex.EncodeToString(sum[:16])

@@ -23,31 +23,35 @@ const longestAway = 15 * time.Second
 // started refuses all, until it has read the roles.
 const doubtFor = 5 * time.Second
 
-// obtain makes the Job of an attempt, once there is room for it, or takes the one of its
-// name. While the API server is away, or has too much to do, it tries again: that is no fault
-// of the task, and the name finds what was made by a try whose answer was lost. If ctx ends
-// first, what may have been made is removed.
+// obtain makes the Job of an attempt, or takes the one of its name.
 func (s *space) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
+	return s.build(ctx, job.Name, t.Token, t.Spec.Timeout, func() (*batchv1.Job, error) { return s.createOrAdopt(ctx, t, job) })
+}
+
+// build has a Job made, once there is room for it. While the API server is away, or has too
+// much to do, it tries again: that is no fault of the task, and the name finds what was made
+// by a try whose answer was lost. If ctx ends first, what may have been made is removed.
+func (s *space) build(ctx context.Context, name, token string, timeout time.Duration, try func() (*batchv1.Job, error)) (*batchv1.Job, error) {
 	tries := tries{pauses: pause.Series{First: firstPause, Longest: longestAway}}
 	for {
-		err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token, patienceOf(t.Spec.Timeout))
+		err := s.driver.room.enter(ctx, keyOf(s.namespace, name), token, patienceOf(timeout))
 		if err == nil {
 			var made *batchv1.Job
-			if made, err = s.createOrAdopt(ctx, t, job); err == nil {
+			if made, err = try(); err == nil {
 				return made, nil
 			}
 			if !tries.again(err) {
 				return nil, denied(err)
 			}
 			if tries.unsure == 1 && ctx.Err() == nil {
-				s.driver.log.Warn("a Job is not made yet; it is tried again", "job", job.Name, "err", err)
+				s.driver.log.Warn("a Job is not made yet; it is tried again", "job", name, "err", err)
 			}
 			if tries.pauses.Wait(ctx) == nil {
 				continue
 			}
 		}
 		if tries.unsure > 0 {
-			s.abandon(job.Name, t.Token)
+			s.abandon(name, token)
 		}
 		return nil, err
 	}

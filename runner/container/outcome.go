@@ -60,7 +60,7 @@ func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.D
 	case t != nil:
 		return exited(t), 0
 	case pod.Status.Phase == corev1.PodFailed:
-		return refused(navvy.ReasonStart, "its pod failed: %s", words(pod.Status.Reason, pod.Status.Message)), 0
+		return refused(navvy.ReasonStart, "its pod failed: %s", whyFailed(pod)), 0
 	case w.gone:
 		return without(job), 0
 	}
@@ -351,4 +351,16 @@ func words(reason, message string) string {
 		return message
 	}
 	return reason + ": " + message
+}
+
+// whyFailed says in words why a pod failed whose main container did not end: one that comes
+// before it may have.
+func whyFailed(pod *corev1.Pod) string {
+	for i := range pod.Status.InitContainerStatuses {
+		s := &pod.Status.InitContainerStatuses[i]
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			return fmt.Sprintf("%s, before it began: %s", s.Name, words(t.Reason, strings.TrimSpace(t.Message)))
+		}
+	}
+	return words(pod.Status.Reason, pod.Status.Message)
 }

@@ -137,14 +137,19 @@ func (w *waiter) sooner(again time.Duration) time.Duration {
 	return again
 }
 
+// pending is how long the pod may wait for a node. What is only to be ended has no spec.
+func (w *waiter) pending() time.Duration {
+	if w.task.Spec == nil || w.task.Spec.Container == nil {
+		return 0
+	}
+	return w.task.Spec.Container.Pending
+}
+
 // view gathers what judge wants to know.
 func (w *waiter) view(pod *corev1.Pod) *view {
 	v := &view{
-		image:   w.driver.opts.ImagePatience,
+		image: w.driver.opts.ImagePatience, pending: w.pending(),
 		stopped: w.wasStopped(), gone: pod == nil && w.pod != nil, now: time.Now(),
-	}
-	if w.task.Spec != nil { // of one that is only to be ended there is none
-		v.pending = w.task.Spec.Container.Pending
 	}
 	if pod != nil {
 		if reason, _ := stuck(pod); reason == "" {
@@ -212,12 +217,6 @@ func (w *waiter) untold() bool {
 		w.vanished = time.Now()
 	}
 	return time.Since(w.vanished) < behind
-}
-
-func (w *waiter) wasStopped() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.stopped
 }
 
 // gone is how an attempt ended whose Job is not there any more, nor its pod.

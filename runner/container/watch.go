@@ -121,7 +121,8 @@ func slim(o any) (any, error) {
 }
 
 func tokenOf(o any) ([]string, error) {
-	return []string{o.(*batchv1.Job).Annotations[annotationAttempt]}, nil
+	job := o.(*batchv1.Job)
+	return append(packTokens(job), job.Annotations[annotationAttempt]), nil
 }
 
 func jobOf(o any) ([]string, error) { return []string{o.(*corev1.Pod).Labels[jobNameLabel]}, nil }

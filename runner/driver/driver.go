@@ -79,6 +79,14 @@ type Adrift struct {
 	Token string
 }
 
+// Bounder is a driver of which some attempts keep to the timeout of their task by themselves,
+// from when its turn comes: whoever waits for one does not stop it for that. Its end is then a
+// *Refusal with navvy.ReasonTimeout.
+type Bounder interface {
+	// Bounds tells whether an attempt at a task does.
+	Bounds(t *Task) bool
+}
+
 // Explainer is a driver whose attempts may wait for something of which it can tell.
 type Explainer interface {
 	// Why tells in words what the attempt with this token waits for before it runs, from the
@@ -190,6 +198,8 @@ type API struct {
 type End struct {
 	Exit  navvy.Exit
 	Usage navvy.Usage
+	// Ran is for how long it ran, if it did not as soon as Start had returned; else zero.
+	Ran time.Duration
 	// Refusal is set if the attempt failed in a way that Exit does not tell: before it ran,
 	// found out after Start had returned; or a function raised an exception.
 	Refusal *Refusal

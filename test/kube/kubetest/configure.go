@@ -141,10 +141,17 @@ func parts(dir, kubebox string) []part {
 		{scheduler, of(scheduler, client("system:"+scheduler), "--leader-elect=false", "--bind-address=127.0.0.1",
 			"--kube-api-qps=1000", "--kube-api-burst=2000"), ""},
 		{"containerd", []string{"containerd", "--config", at("containerd.toml")}, containerdSocket},
-		{"ctr", []string{"ctr", "-a", containerdSocket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", at("images.tar")}, ends},
+		importOf(dir, "images.tar"),
 		{"kubelet", of("kubelet", "--config="+at("kubelet.yaml"), client(nodeUser), "--hostname-override="+Node,
 			"--node-ip="+nodeIP, "--root-dir="+at("kubelet"), "--cert-dir="+at("kubelet-pki")), "http://127.0.0.1:10248/healthz"},
 	}
+}
+
+// importOf has the node take the images of an archive in dir.
+func importOf(dir, archive string) part {
+	return part{"ctr", []string{
+		"ctr", "-a", containerdSocket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", filepath.Join(dir, archive),
+	}, ends}
 }
 
 // ends is what is ready when it has ended well.

@@ -1,0 +1,127 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// census is which pods have tasks of a job already, as the cluster said when it was asked last.
+type census struct {
+	one    chan struct{} // held by who reads it, and asks if need be
+	begun  time.Time     // when it was asked; zero for never
+	epoch  uint32        // of the attempts for which it was
+	byTask map[int64]string
+}
+
+func newCensus() *census { return &census{one: make(chan struct{}, 1)} }
+
+// find is the name of the Job that has the task of an attempt; empty if none has. The first
+// attempt at a task since its server started is in none but those that were there before. For
+// others the cluster is asked anew, once for all that wait.
+func (c *census) find(ctx context.Context, t *driver.Task, list func(context.Context) (map[int64]string, error)) (string, error) {
+	arrived := time.Now()
+	select {
+	case c.one <- struct{}{}:
+		defer func() { <-c.one }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if c.begun.IsZero() || t.Attempt.Epoch > c.epoch || t.Attempt.Number > 1 && c.begun.Before(arrived) {
+		now := time.Now()
+		found, err := list(ctx)
+		if err != nil {
+			return "", err
+		}
+		c.begun, c.epoch, c.byTask = now, max(c.epoch, t.Attempt.Epoch), found
+	}
+	return c.byTask[t.ID.Index], nil
+}
+
+// listPacks asks the cluster which of a job's tasks are in pods that they share.
+func (s *space) listPacks(ctx context.Context, job navvy.JobID) (map[int64]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	selector := labels.Set{labelManagedBy: managedBy, labelInstance: s.driver.opts.Instance, labelJob: string(job)}.String() + "," + labelPack
+	list, err := s.jobs.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil, denied(err)
+	}
+	found := map[int64]string{}
+	for i := range list.Items {
+		for name := range list.Items[i].Annotations {
+			if text, ok := strings.CutPrefix(name, annotationTask); ok {
+				if index, err := strconv.ParseInt(text, 10, 64); err == nil {
+					found[index] = list.Items[i].Name
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// adoptPacked takes the task where it is in a pod already; nil and no error if it is in none.
+func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.Execution, error) {
+	t := &m.task
+	name, err := c.find(ctx, t, func(ctx context.Context) (map[int64]string, error) { return s.listPacks(ctx, t.ID.Job) })
+	if name == "" || err != nil {
+		return nil, err
+	}
+	job, err := s.get(ctx, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, denied(err)
+	case job.Annotations[taskAnnotation(t.ID.Index)] == "":
+		return nil, nil // it was given back
+	case job.DeletionTimestamp != nil:
+		return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, taskAnnotation(t.ID.Index), t.Token)
+	if job, err = s.patch(ctx, name, patch); err != nil {
+		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			return nil, nil
+		}
+		return nil, denied(err)
+	}
+	return s.joinRun(m, job), nil
+}
+
+// joinRun has a task read from the log of a pod that runs, or has run, together with others
+// that come at the same time.
+func (s *space) joinRun(m *member, job *batchv1.Job) *member {
+	d := s.driver
+	d.packs.mu.Lock()
+	defer d.packs.mu.Unlock()
+	d.packs.holdLocked(s, job, m.task.Token)
+	d.packs.adoptLocked(m)
+	for _, run := range d.packs.runs[job.UID] {
+		if run.attach(m) {
+			return m
+		}
+	}
+	run := s.newPackRun(m.task.Spec, job)
+	run.attach(m)
+	d.packs.addLocked(run)
+	d.running.Go(func() {
+		timer := time.NewTimer(packLinger)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-d.ctx.Done():
+		}
+		run.follow()
+	})
+	return m
+}

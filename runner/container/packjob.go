@@ -1,0 +1,157 @@
+package container
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/container/inpod"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+const (
+	// labelPack tells Jobs that several tasks share.
+	labelPack = "navvy.run/pack"
+	// annotationTask begins the names of annotations that say which tasks share a Job: the
+	// task's index follows; the value is the token of whoever has the task.
+	annotationTask = "navvy.run/task-"
+)
+
+func taskAnnotation(index int64) string { return annotationTask + strconv.FormatInt(index, 10) }
+
+// isPack tells whether several tasks share a Job.
+func isPack(job *batchv1.Job) bool { return job.Labels[labelPack] != "" }
+
+// packTokens are those of the attempts that share a Job.
+func packTokens(job *batchv1.Job) []string {
+	var list []string
+	for name, token := range job.Annotations {
+		if strings.HasPrefix(name, annotationTask) {
+			list = append(list, token)
+		}
+	}
+	return list
+}
+
+// What is in the pod for navvy's own sake: a volume with its program.
+const (
+	navvyName = "navvy"
+	navvyPath = "/.navvy"
+	// PodTasks and PodCopy are the verbs with which navvy is called in a pod: to run tasks,
+	// and to copy its program into a directory.
+	PodTasks = "pod-tasks"
+	PodCopy  = "pod-copy"
+)
+
+// makePack makes the Job of a pack, and what reads its log.
+func (s *space) makePack(ctx context.Context, pk *pack) (*packRun, error) {
+	d := s.driver
+	slices.SortFunc(pk.members, func(a, b *member) int { return cmp.Compare(a.load.Index, b.load.Index) })
+	token := "pack-" + rand.Text()
+	job, err := d.packJob(pk, token)
+	if err != nil {
+		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
+	}
+	made, err := s.build(ctx, job.Name, token, 0, func() (*batchv1.Job, error) {
+		made, err := s.create(ctx, job)
+		if apierrors.IsAlreadyExists(err) { // by a try whose answer was lost
+			return s.get(ctx, job.Name)
+		}
+		return made, err
+	})
+	if err != nil {
+		d.room.leave(keyOf(s.namespace, job.Name))
+		return nil, err
+	}
+	run := s.newPackRun(pk.members[0].task.Spec, made)
+	d.packs.mu.Lock()
+	defer d.packs.mu.Unlock()
+	d.packs.addLocked(run)
+	for _, m := range pk.members {
+		d.packs.holdLocked(s, made, m.task.Token)
+		run.attach(m)
+	}
+	return run, nil
+}
+
+// packJob makes the Job of a pack, which is that of a task with another program.
+func (d *Driver) packJob(pk *pack, token string) (*batchv1.Job, error) {
+	t := pk.members[0].task
+	load := &inpod.Load{Timeout: t.Spec.Timeout, Grace: cmp.Or(t.Spec.Grace, navvy.DefaultGrace)}
+	for _, m := range pk.members {
+		load.Tasks = append(load.Tasks, m.load)
+	}
+	pieces, err := load.Pack()
+	if err != nil {
+		return nil, err
+	}
+	spec := *t.Spec
+	spec.Timeout = 0 // of a task, which navvy in the pod sees to
+	t.Spec, t.Env = &spec, nil
+	job, err := d.job(&t, nil)
+	if err != nil {
+		return nil, err
+	}
+	job.Name = prefix(&t) + "-" + uuid("navvy.container.pack.1 "+token)
+	job.Annotations[annotationAttempt] = token
+	for _, m := range pk.members {
+		job.Annotations[taskAnnotation(m.load.Index)] = m.task.Token
+	}
+	pod := &job.Spec.Template
+	for _, labels := range []map[string]string{job.Labels, pod.Labels} {
+		delete(labels, labelTask)
+		labels[labelPack] = strconv.Itoa(len(pk.members))
+	}
+	d.bringNavvy(pod, append([]string{navvyPath + "/navvy", PodTasks}, pieces...))
+	return job, nil
+}
+
+// bringNavvy brings the program of navvy into a pod, in place of that of its main container.
+func (d *Driver) bringNavvy(pod *corev1.PodTemplateSpec, argv []string) {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
+		Name: navvyName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
+	})
+	mount := corev1.VolumeMount{Name: navvyName, MountPath: navvyPath}
+	bring := corev1.Container{
+		Name: navvyName, Image: d.opts.NavvyImage, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args: []string{PodCopy, navvyPath}, VolumeMounts: []corev1.VolumeMount{mount},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+	pod.Spec.InitContainers = append([]corev1.Container{bring}, pod.Spec.InitContainers...)
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if c.Name != mainContainer {
+			continue
+		}
+		mount.ReadOnly = true
+		c.VolumeMounts = append(c.VolumeMounts, mount)
+		c.Command, c.Args = argv[:1], argv[1:]
+		c.Env = slices.DeleteFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "NAVVY_TASK" || e.Name == "NAVVY_ATTEMPT" })
+	}
+}
+
+// packedTask is a task as navvy in a pod runs it. The words of argv are as they are.
+func packedTask(t *driver.Task, argv []string) inpod.Task {
+	c := t.Spec.Container
+	program := c.Entrypoint
+	if c.Command.Shell && len(program) == 0 {
+		program = []string{"/bin/sh", "-c"}
+	}
+	return inpod.Task{
+		Index: t.ID.Index, Argv: slices.Concat(program, argv),
+		Env: append([]string{fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index), fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1)}, t.Env...),
+	}
+}

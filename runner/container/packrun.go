@@ -1,0 +1,317 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/container/inpod"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// packRun reads the log of a pod that tasks share, once, for some of them, and tells each
+// what it has written and how it has ended.
+type packRun struct {
+	*attempt // of all together: its output are the frames
+
+	cancel context.CancelFunc
+	ctx    context.Context //nolint:containedctx // it ends when nobody listens any more
+
+	mu      sync.Mutex
+	members map[int64]*member // those that have not ended
+	passed  map[int64]bool    // tasks that have begun, as far as the log is read
+	next    uint64            // number of the next frame
+	gap     bool              // some frames are missing
+	done    bool              // the pod has run all of its tasks
+	over    bool              // nobody can join any more
+	words   string            // the last line that is no frame
+}
+
+// member is a task that shares a pod.
+type member struct {
+	task  driver.Task
+	load  inpod.Task
+	run   *packRun // once there is a Job
+	leave func()   // its slot is free; nil for none
+
+	ended chan struct{} // closed when end and err are set
+	end   driver.End
+	err   error
+
+	// Of run.mu:
+	over    bool
+	begun   bool
+	broken  bool // some of its frames are missing
+	stopped bool // it was asked to end
+	asked   *inpod.End
+}
+
+var _ driver.Execution = (*member)(nil)
+
+func newMember(t *driver.Task) *member {
+	return &member{task: *t, ended: make(chan struct{})}
+}
+
+// newPackRun returns what reads the log of a Job that tasks of a spec share, for none yet.
+func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
+	shared := navvy.Spec{Container: &navvy.Container{}}
+	if spec != nil {
+		shared = *spec
+	}
+	shared.Timeout = 0
+	r := &packRun{members: map[int64]*member{}, passed: map[int64]bool{}}
+	r.ctx, r.cancel = context.WithCancel(s.driver.ctx)
+	t := &driver.Task{
+		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: job.Annotations[annotationAttempt],
+		Spec: &shared, Stdout: &inpod.Reader{Frame: r.frame, Other: r.other},
+	}
+	r.attempt = s.attempt(t, job)
+	r.attempt.owns = r.ours
+	return r
+}
+
+// attach has a task read; false if its beginning has passed.
+func (r *packRun) attach(m *member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || r.gap || r.passed[m.task.ID.Index] || r.members[m.task.ID.Index] != nil {
+		return false
+	}
+	m.run = r
+	r.members[m.task.ID.Index] = m
+	return true
+}
+
+// follow reads until all of its tasks have ended.
+func (r *packRun) follow() {
+	defer r.driver.packs.remove(r)
+	defer r.cancel()
+	defer r.driver.spaces.forget(r.task.Token)
+	end, err := r.attempt.Wait(r.ctx)
+	r.conclude(end, err)
+}
+
+// frame takes what the pod says of one of its tasks.
+func (r *packRun) frame(f inpod.Frame) {
+	r.mu.Lock()
+	m := r.members[f.Index]
+	if f.Seq != r.next {
+		r.gap = true
+		if m != nil {
+			m.broken = true
+		}
+	}
+	r.next = f.Seq + 1
+	if m != nil && m.task.Stdout == nil && m.task.Stderr == nil && f.Kind != inpod.KindBegin && f.Kind != inpod.KindEnd {
+		m = nil
+	}
+	switch f.Kind {
+	case inpod.KindBegin:
+		r.passed[f.Index] = true
+		if m != nil {
+			m.begun, m.broken = true, false
+		}
+	case inpod.KindEnd:
+		r.mu.Unlock()
+		r.endFrame(m, f.Data)
+		return
+	case inpod.KindDone:
+		r.done = true
+	case inpod.KindStdout, inpod.KindStderr:
+		r.mu.Unlock()
+		m.write(f)
+		return
+	}
+	r.mu.Unlock()
+}
+
+// write hands on output. The stream may block, and so hold up the log.
+func (m *member) write(f inpod.Frame) {
+	if m == nil {
+		return
+	}
+	to := m.task.Stdout
+	if f.Kind == inpod.KindStderr {
+		to = m.task.Stderr
+	}
+	if to != nil {
+		_, _ = to.Write(f.Data) // an error says that nobody wants the rest
+	}
+}
+
+// endFrame ends a task, unless the pod was told to end meanwhile: then why that was decides.
+func (r *packRun) endFrame(m *member, data []byte) {
+	if m == nil {
+		return
+	}
+	e, err := inpod.ParseEnd(data)
+	r.mu.Lock()
+	switch {
+	case err != nil || m.broken || !m.begun:
+		m.broken = true
+	case e.Stopped:
+		m.asked = e
+	default:
+		r.mu.Unlock()
+		r.finish(m, packedEnd(e), nil)
+		return
+	}
+	r.mu.Unlock()
+}
+
+// packedEnd is how a task ended, as navvy in the pod has it.
+func packedEnd(e *inpod.End) driver.End {
+	end := driver.End{
+		Exit: navvy.Exit{Code: e.Code, Signal: e.Signal}, Ran: e.Ran,
+		Usage: navvy.Usage{User: e.User, System: e.System, MaxMemory: e.Memory, OOMKills: e.OOM},
+	}
+	if e.Reason != "" {
+		end.Refusal = &driver.Refusal{Reason: e.Reason, Message: navvy.Shorten(e.Message)}
+	}
+	return end
+}
+
+// other takes a line that is no frame: what a runtime, or navvy in the pod, says of its death;
+// or a frame that others have written into.
+func (r *packRun) other(line []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(line) > 0 {
+		r.words = string(line)
+	}
+}
+
+// finish ends a task. Of several ends the first counts.
+func (r *packRun) finish(m *member, end driver.End, err error) {
+	r.mu.Lock()
+	if m.over {
+		r.mu.Unlock()
+		return
+	}
+	m.over = true
+	m.end, m.err = end, err
+	delete(r.members, m.task.ID.Index)
+	idle := len(r.members) == 0
+	r.over = r.over || idle
+	r.mu.Unlock()
+	close(m.ended)
+	if m.leave != nil {
+		m.leave()
+	}
+	if idle {
+		r.cancel()
+	}
+}
+
+// Handle implements driver.Execution.
+func (m *member) Handle() []byte { return m.run.Handle() }
+
+// Wait implements driver.Execution.
+func (m *member) Wait(ctx context.Context) (driver.End, error) {
+	select {
+	case <-m.ended:
+	case <-ctx.Done():
+		m.run.finish(m, driver.End{}, ctx.Err())
+		<-m.ended
+	}
+	return m.end, m.err
+}
+
+// Stop implements driver.Execution: it ends the pod. The others in it are given back, unless
+// they are asked to end, too. If another navvy has the task by now, the pod is left alone.
+func (m *member) Stop(ctx context.Context, force bool) error {
+	r := m.run
+	r.mu.Lock()
+	again := m.stopped && !force
+	m.stopped = true
+	over := m.over
+	r.mu.Unlock()
+	if over || again {
+		return nil
+	}
+	job, err := r.space.get(ctx, r.name)
+	if err == nil && job.UID == r.uid && job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token {
+		r.part(m)
+		return nil
+	}
+	err = r.attempt.halt(ctx, force)
+	if errors.Is(err, errOthers) { // since a moment ago
+		r.attempt.spare()
+		r.part(m)
+		return nil
+	}
+	return err
+}
+
+// part ends the wait for a task: it is another attempt's.
+func (r *packRun) part(m *member) {
+	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "another attempt has it in Job " + r.name}}, nil)
+}
+
+// ours tells whether one of those that were asked to end is still this navvy's.
+func (r *packRun) ours(job *batchv1.Job) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || len(r.members) == 0 {
+		return true // it is removed for being lost
+	}
+	stopped := false
+	for index, m := range r.members {
+		if m.stopped && job.Annotations[taskAnnotation(index)] == m.task.Token {
+			return true
+		}
+		stopped = stopped || m.stopped
+	}
+	return !stopped
+}
+
+// conclude tells those that have no end of their own what the end of their pod means.
+func (r *packRun) conclude(end driver.End, err error) {
+	r.mu.Lock()
+	r.over = true
+	rest := make([]*member, 0, len(r.members))
+	for _, m := range r.members {
+		rest = append(rest, m)
+	}
+	fates := make([]fate, len(rest))
+	for i, m := range rest {
+		fates[i] = r.fateLocked(m, end, err)
+	}
+	r.mu.Unlock()
+	var back []*member
+	for i, m := range rest {
+		if fates[i].err != nil {
+			back = append(back, m)
+		}
+	}
+	if len(back) > 0 && r.driver.ctx.Err() == nil {
+		r.giveBack(back)
+	}
+	for i, m := range rest {
+		r.finish(m, fates[i].end, fates[i].err)
+	}
+}
+
+// givingBack bounds how long it may take to say in the cluster that tasks are given back.
+const givingBack = 10 * time.Second
+
+// giveBack takes tasks off their Job, so that nobody looks for them there. If that fails they
+// are found there again, and given back again.
+func (r *packRun) giveBack(list []*member) {
+	ctx, cancel := context.WithTimeout(r.driver.ctx, givingBack)
+	defer cancel()
+	annotations := map[string]any{}
+	for _, m := range list {
+		annotations[taskAnnotation(m.task.ID.Index)] = nil
+	}
+	if err := r.space.annotate(ctx, r.name, r.uid, annotations); err != nil {
+		r.driver.log.Warn("tasks are not taken off a Job", "job", r.name, "err", err)
+	}
+	for _, m := range list {
+		r.driver.Settled(m.task.Token)
+	}
+}

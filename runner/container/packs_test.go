@@ -1,0 +1,135 @@
+package container
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/container/inpod"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// crowd is tasks that come to share pods of three.
+type crowd struct {
+	t      *testing.T
+	packs  *packs
+	spec   *navvy.Spec
+	key    groupKey
+	sealed []int // how many tasks each pack had
+}
+
+func newCrowd(t *testing.T) *crowd {
+	c := &crowd{t: t, spec: &navvy.Spec{Container: &navvy.Container{Pack: 3}}}
+	c.key = groupOf(&driver.Task{Spec: c.spec})
+	c.packs = newPacks(t.Context(), func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
+	return c
+}
+
+func (c *crowd) join(size int) (*pack, *member) {
+	m := newMember(&driver.Task{Spec: c.spec})
+	m.load = inpod.Task{Argv: []string{string(make([]byte, size))}}
+	c.packs.enter(c.key)
+	return c.packs.join(nil, c.key, m), m
+}
+
+// after checks which packs are sealed some time later.
+func (c *crowd) after(d time.Duration, want ...int) {
+	c.t.Helper()
+	<-time.After(d)
+	synctest.Wait()
+	c.packs.mu.Lock()
+	defer c.packs.mu.Unlock()
+	if len(c.sealed) != len(want) {
+		c.t.Fatalf("there are packs of %v, want %v", c.sealed, want)
+	}
+	for i := range want {
+		if c.sealed[i] != want[i] {
+			c.t.Fatalf("there are packs of %v, want %v", c.sealed, want)
+		}
+	}
+}
+
+const moment = packLinger / 2
+
+// Tasks that come together share pods; the last one has what is left.
+func TestPackTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		for range 7 {
+			c.join(1)
+		}
+		c.after(moment, 3, 3)
+		c.join(1)
+		c.after(moment, 3, 3)
+		c.after(packLinger, 3, 3, 2)
+		for range 8 {
+			c.packs.ended(c.key)
+		}
+		if len(c.packs.groups) > 0 {
+			t.Errorf("there are still %v", c.packs.groups)
+		}
+	})
+}
+
+// What comes into the places of tasks that have ended waits for more of its kind, while others
+// run, and not for ever.
+func TestPackInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		for range 6 {
+			c.join(1)
+		}
+		c.after(moment, 3, 3)
+		for range 3 {
+			c.packs.ended(c.key)
+			c.after(packPatience/100, 3, 3)
+			c.join(1)
+		}
+		c.after(0, 3, 3, 3)
+		c.packs.ended(c.key)
+		c.join(1)
+		c.after(packPatience/2, 3, 3, 3)
+		c.after(packPatience/2, 3, 3, 3, 1)
+		c.packs.ended(c.key)
+		c.join(1)
+		c.after(moment, 3, 3, 3, 1)
+		for range 5 {
+			c.packs.ended(c.key)
+		}
+		c.after(packLinger, 3, 3, 3, 1, 1)
+	})
+}
+
+// A pack holds so much and no more.
+func TestPackSize(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		c.join(inpod.MaxSize * 2 / 3)
+		c.join(inpod.MaxSize * 2 / 3)
+		c.after(moment, 1)
+		c.after(packLinger, 1, 1)
+	})
+}
+
+// Who gives up before the pod is made leaves no trace; afterwards it is too late.
+func TestPackWithdraw(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		first, a := c.join(1)
+		_, b := c.join(1)
+		if !c.packs.withdraw(first, a) || !c.packs.withdraw(first, b) || len(c.packs.groups) > 0 {
+			t.Error("they are not gone")
+		}
+		c.after(2*packLinger, nil...)
+		second, d := c.join(1)
+		c.after(2*packLinger, 1)
+		if c.packs.withdraw(second, d) {
+			t.Error("it left a pod that is made")
+		}
+	})
+}
