@@ -38,9 +38,11 @@ type Container struct {
 // value has none.
 type Buckets struct {
 	// Input and Output are names of buckets, or URLs as in "http://host:9000/bucket". With an
-	// Input, an empty Output stands for it. The log of an attempt is put into Output.
+	// Input, an empty Output stands for it. The log of an attempt is put into Output. These
+	// and Prefix have placeholders as the Command has, unless that is Literal.
 	Input, Output string
-	// Prefix begins the names of the objects that the container is about.
+	// Prefix begins the names of the objects that the container is about, and of what it
+	// leaves, with a dash behind it if it ends with a letter or a digit.
 	Prefix string
 	// InputDir and OutputDir are absolute directories in the container, for images that know
 	// nothing of buckets: the objects of Input that begin with Prefix are in the one before it
@@ -63,7 +65,7 @@ func (s *Spec) Outlives() bool { return s.Container != nil }
 
 // Same tells whether two do the same with an input.
 func (c *Container) Same(other *Container) bool {
-	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command)
+	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command) && c.Buckets == other.Buckets
 }
 
 // Same tells whether two do the same with an input, wherever that is.
@@ -84,8 +86,6 @@ func (c *Container) notYet() error {
 		return fmt.Errorf("spec: a namespace and a pod template of a job's own: %w", ErrUnsupported)
 	case c.Pack > 1:
 		return fmt.Errorf("spec: tasks that share a pod: %w", ErrUnsupported)
-	case c.Buckets != (Buckets{}):
-		return fmt.Errorf("spec: buckets: %w", ErrUnsupported)
 	}
 	return nil
 }
@@ -109,6 +109,9 @@ func (c *Container) validate() error {
 		return fmt.Errorf("spec: the pod template has %d bytes, more than %d: %w", len(c.Template), maxTemplate, ErrInvalid)
 	}
 	if err := c.notYet(); err != nil {
+		return err
+	}
+	if err := c.checkBuckets(); err != nil {
 		return err
 	}
 	for _, s := range append([]string{c.Name}, c.Entrypoint...) {

@@ -13,6 +13,7 @@ import (
 // for them.
 type containerFlags struct {
 	image, entrypoint, pending string
+	buckets                    navvy.Buckets
 
 	own *pflag.FlagSet
 }
@@ -22,10 +23,21 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image, as a Kubernetes Job: ARGS alone are given to the image's own program")
 	f.own.StringVar(&f.entrypoint, "entrypoint", "", "with --image: the program in place of the image's own")
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
+	f.addBuckets()
+}
+
+// addBuckets declares where a container has its objects.
+func (f *containerFlags) addBuckets() {
+	b := &f.buckets
+	f.own.StringVar(&b.Input, "input-bucket", "", "with --image: the bucket of its inputs, or its URL as in http://minio:9000/data; placeholders as in ARGS")
+	f.own.StringVar(&b.Output, "output-bucket", "", "with --image: the bucket of its outputs and of each task's log (default: that of the inputs)")
+	f.own.StringVar(&b.Prefix, "bucket-prefix", "", "with --image: what begins the names of a task's objects; placeholders as in ARGS")
+	f.own.StringVar(&b.InputDir, "input-dir", "", "with --image: the directory in the container where it finds the objects of the input bucket that begin with the prefix")
+	f.own.StringVar(&b.OutputDir, "output-dir", "", "with --image: the directory in the container whose files are put into the output bucket once it has succeeded")
 }
 
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "pending-timeout"}
+var containerOnly = []string{"entrypoint", "pending-timeout", "input-bucket", "output-bucket", "bucket-prefix", "input-dir", "output-dir"}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -62,6 +74,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	if k.entrypoint != "" {
 		to.Entrypoint = []string{k.entrypoint}
 	}
+	to.Buckets = k.buckets
 	if c.Shell && k.entrypoint != "" {
 		to.Entrypoint = append(to.Entrypoint, "-c")
 	}

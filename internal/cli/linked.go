@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -163,9 +164,10 @@ func (s *openedService) Close(ctx context.Context) error {
 
 // runnerOptions are how the kinds of work are done.
 type runnerOptions struct {
-	python python
-	slots  int                 // how many attempts run at once, for services to know; 0 if that is not known
-	env    func(string) string // the environment, which says where containers run
+	python  python
+	slots   int                 // how many attempts run at once, for services to know; 0 if that is not known
+	env     func(string) string // the environment, which says where containers run
+	version string              // of this program
 }
 
 // newDrivers lists the kinds of work that there are. Control groups are made in
@@ -184,14 +186,15 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 	services := service.NewDriver(&service.DriverOptions{
 		Processes: processes, Name: place, Concurrency: o.slots, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
-	return []runnerdriver.Driver{functions, services, newContainers(o.env, commands, log), processes, noop.Driver{}}
+	return []runnerdriver.Driver{functions, services, newContainers(o, commands, log), processes, noop.Driver{}}
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
 func noCluster(env func(string) string) error { return container.Found(env) }
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
-func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
+func newContainers(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+	env := r.env
 	o := &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
 		Render: commands.render, Logger: log,
@@ -201,12 +204,24 @@ func newContainers(env func(string) string, commands *templates, log *slog.Logge
 		o.PodTemplate, err = os.ReadFile(file)
 	}
 	if err == nil {
+		o.Buckets, err = bucketSettings(env, r.version)
+	}
+	if err == nil {
 		var d *container.Driver
 		if d, err = container.New(o); err == nil {
 			return d
 		}
 	}
 	return container.Absent(err)
+}
+
+// bucketSettings say where the buckets of containers are, and what copies their objects.
+func bucketSettings(env func(string) string, version string) (container.Buckets, error) {
+	server, here, err := bucketServer(env)
+	return container.Buckets{
+		Server: server, Here: here, Secret: env("NAVVY_BUCKET_SECRET"), Image: cmp.Or(env("NAVVY_IMAGE"), "navvy:"+version),
+		TempDir: env("SCRATCH_DIR"), Fill: fillBuckets,
+	}, err
 }
 
 // noWork is where drivers would make directories of attempts that start none.
@@ -291,7 +306,7 @@ func (c *templates) get(spec *navvy.Spec, program *navvy.Command) (*placeholder.
 	if c.spec == spec {
 		return c.last, nil
 	}
-	t, err := placeholder.Parse(program.Args, placeholderOptions(program, 0))
+	t, err := placeholder.Parse(program.Args, placeholderOptions(spec, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -299,8 +314,10 @@ func (c *templates) get(spec *navvy.Spec, program *navvy.Command) (*placeholder.
 	return t, nil
 }
 
-func placeholderOptions(c *navvy.Command, fields int) placeholder.Options {
-	return placeholder.Options{Shell: c.Shell, Columns: c.Columns, Fields: fields, Stdin: c.Stdin}
+// placeholderOptions are those of the command of a spec that has one.
+func placeholderOptions(spec *navvy.Spec, fields int) placeholder.Options {
+	c := spec.Program()
+	return placeholder.Options{Shell: c.Shell, Columns: c.Columns, Fields: fields, Stdin: c.Stdin || inBuckets(spec)}
 }
 
 // render makes the arguments of one task.
@@ -314,6 +331,9 @@ func (c *templates) render(t *runnerdriver.Task) ([]string, error) {
 		return nil, err
 	}
 	if len(program.Args) == 0 { // of a container, whose image says the rest
+		if inBuckets(t.Spec) {
+			return nil, nil
+		}
 		return fields, nil
 	}
 	template, err := c.get(t.Spec, program)

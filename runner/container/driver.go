@@ -45,6 +45,8 @@ type Options struct {
 	ImagePatience time.Duration
 	// Keep is how long a Job is kept after its result. Defaults to 30 s.
 	Keep time.Duration
+	// Buckets say where the buckets of containers are. Defaults to: nobody knows.
+	Buckets Buckets
 	// Render makes the arguments of a task. Required.
 	Render func(t *driver.Task) ([]string, error)
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
@@ -71,6 +73,7 @@ type Driver struct {
 	running sync.WaitGroup
 
 	settling settler
+	logs     sync.WaitGroup // of attempts, on their way into buckets
 }
 
 var (
@@ -121,8 +124,10 @@ func (d *Driver) Capabilities() driver.Capabilities {
 // Close implements driver.Driver. Jobs go on; those whose results are kept are told so first.
 func (d *Driver) Close() error {
 	d.finishSettling()
+	d.finishLogs()
 	d.stop()
 	d.running.Wait()
+	d.logs.Wait()
 	return nil
 }
 
@@ -164,6 +169,9 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 
 // arguments are what follows the entry point.
 func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
+	if _, refusal := d.plan(t); refusal != nil {
+		return nil, refusal
+	}
 	c := &t.Spec.Container.Command
 	if len(c.Args) == 0 && c.Literal {
 		return nil, nil

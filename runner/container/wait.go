@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,12 +20,14 @@ import (
 func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	changed, stop := a.driver.watch.follow(a.name)
 	defer stop()
-	w := &waiter{attempt: a, begun: time.Now()}
+	w := &waiter{attempt: a, begun: time.Now(), log: a.driver.newLog(&a.task)}
 	defer w.close()
 	for {
 		v, again := w.look(ctx)
 		if v != nil {
-			return w.conclude(ctx, v)
+			end, err := w.conclude(ctx, v)
+			w.log.keep(ctx, w, end, err)
+			return end, err
 		}
 		var timer <-chan time.Time
 		if again > 0 {
@@ -47,6 +50,7 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 type waiter struct {
 	*attempt
 	begun   time.Time
+	created time.Time   // when the Job was; zero before it is seen
 	seen    bool        // the Job is known to the watch
 	pod     *corev1.Pod // the last that was seen
 	killed  bool        // the pod was told to end at once
@@ -54,6 +58,7 @@ type waiter struct {
 
 	vanished time.Time // when Job and pod were found missing
 
+	log    *bucketLog         // of an attempt with a bucket for it; nil for others
 	cancel context.CancelFunc // of the log; nil before it begins
 	ended  chan struct{}      // closed when the container has ended
 	copied chan error         // how copying the log ended
@@ -77,7 +82,7 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	case job == nil && pod == nil:
 		return w.gone(), 0
 	}
-	w.seen = true
+	w.saw(job)
 	view := w.view(pod)
 	if pod == nil {
 		pod = w.pod
@@ -85,6 +90,14 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 		w.follow(ctx, pod)
 	}
 	return judge(job, pod, view)
+}
+
+// saw notes that the watch knows the Job, or its pod.
+func (w *waiter) saw(job *batchv1.Job) {
+	w.seen = true
+	if job != nil {
+		w.created = job.CreationTimestamp.Time
+	}
 }
 
 // view gathers what judge wants to know.
@@ -116,7 +129,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 	w.mu.Lock()
 	late := w.forced && !w.killed
 	w.mu.Unlock()
-	if !late || terminated(pod) != nil {
+	if !late || concludes(pod) {
 		return
 	}
 	if g := pod.DeletionGracePeriodSeconds; g != nil && *g <= atOnce {
@@ -178,7 +191,7 @@ func (w *waiter) gone() *verdict {
 func (w *waiter) copyLog(ctx context.Context, pod string) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	w.ended, w.copied = make(chan struct{}), make(chan error, 1)
-	f := &follower{to: w.task.Stdout}
+	f := &follower{to: w.log.beside(w.task.Stdout)}
 	go func() {
 		w.copied <- f.follow(ctx, func(ctx context.Context, since time.Time, follow bool) (io.ReadCloser, error) {
 			body, err := w.driver.cluster.log(ctx, pod, mainContainer, since, follow)
@@ -196,6 +209,7 @@ func (w *waiter) close() {
 	if w.cancel != nil {
 		w.cancel()
 	}
+	w.log.close()
 }
 
 // restPatience bounds the wait for the rest of a log that no result needs: its node may be lost.
