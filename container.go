@@ -82,16 +82,25 @@ const maxPack = 1000
 // notYet refuses what no runner does yet.
 func (c *Container) notYet() error {
 	switch {
-	case c.Namespace != "" || c.Template != nil:
-		return fmt.Errorf("spec: a namespace and a pod template of a job's own: %w", ErrUnsupported)
 	case c.Pack > 1:
 		return fmt.Errorf("spec: tasks that share a pod: %w", ErrUnsupported)
 	}
 	return nil
 }
 
-// maxTemplate bounds a pod template, in bytes.
-const maxTemplate = 64 << 10
+// MaxPodTemplate bounds a pod template, in bytes.
+const MaxPodTemplate = 64 << 10
+
+// ValidateNamespace checks the name of a namespace of a cluster, which may be empty. The
+// error wraps ErrInvalid.
+func ValidateNamespace(name string) error {
+	const most = 63 // RFC 1123, of a label
+	ok := len(name) <= most && !strings.HasPrefix(name, "-") && !strings.HasSuffix(name, "-")
+	if ok && !strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
+		return nil
+	}
+	return fmt.Errorf("namespace %.100q: want lower-case letters, digits and dashes, at most %d: %w", name, most, ErrInvalid)
+}
 
 func (c *Container) validate() error {
 	switch {
@@ -105,8 +114,11 @@ func (c *Container) validate() error {
 		return fmt.Errorf("spec: the waiting of a container cannot be negative: %w", ErrInvalid)
 	case c.Pack < 0 || c.Pack > maxPack:
 		return fmt.Errorf("spec: a pod cannot have %d tasks: want 0 to %d: %w", c.Pack, maxPack, ErrInvalid)
-	case len(c.Template) > maxTemplate:
-		return fmt.Errorf("spec: the pod template has %d bytes, more than %d: %w", len(c.Template), maxTemplate, ErrInvalid)
+	case len(c.Template) > MaxPodTemplate:
+		return fmt.Errorf("spec: the pod template has %d bytes, more than %d: %w", len(c.Template), MaxPodTemplate, ErrInvalid)
+	}
+	if err := ValidateNamespace(c.Namespace); err != nil {
+		return fmt.Errorf("spec: %w", err)
 	}
 	if err := c.notYet(); err != nil {
 		return err

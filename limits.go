@@ -92,6 +92,8 @@ type KindAbilities struct {
 	Lacks string
 	// Absent says that the host does no such work at all; Lacks says why.
 	Absent bool
+	// Explains says that the worker tells what attempts wait for, when it is asked.
+	Explains bool
 	// With says in words what the work is done with, as in "Python 3.11.2
 	// (/usr/bin/python3), dill 0.3.6"; empty if there is nothing to say, or nobody has looked.
 	With string

@@ -26,6 +26,51 @@ type QueueSettings struct {
 	// Broker are queues of a broker's whose requests are answered as messages of this queue
 	// are. Nil if there are none.
 	Broker *Broker
+	// Pods is how containers of its jobs run in a cluster. Nil if that is left to workers.
+	Pods *Pods
+}
+
+// Pods says how containers run in a cluster. The zero value says nothing.
+type Pods struct {
+	// Namespace is where they run. Empty for the one that the job names, or its worker's own.
+	Namespace string
+	// ServiceAccount is as whom they run. Its token is not given to them unless the template
+	// says so.
+	ServiceAccount string
+	// NodeSelector are labels that a node must have to run them.
+	NodeSelector map[string]string
+	// Tolerations are taints of nodes that they put up with: KEY[=VALUE][:EFFECT] each, as
+	// kubectl taint writes them, or * for all.
+	Tolerations []string
+	// PullSecrets are names of secrets that images are pulled with.
+	PullSecrets []string
+	// Template is YAML or JSON of a Kubernetes PodTemplateSpec that is merged over the pod, and
+	// that the fields above are added to.
+	Template []byte
+}
+
+// maxPods bounds how many entries each list of Pods has.
+const maxPods = 64
+
+// Zero tells whether it says nothing.
+func (p *Pods) Zero() bool {
+	return p == nil || p.Namespace == "" && p.ServiceAccount == "" && len(p.NodeSelector)+len(p.Tolerations)+len(p.PullSecrets)+len(p.Template) == 0
+}
+
+// validate checks what can be checked without knowing Kubernetes.
+func (p *Pods) validate() error {
+	switch {
+	case p == nil:
+		return nil
+	case len(p.NodeSelector) > maxPods || len(p.Tolerations) > maxPods || len(p.PullSecrets) > maxPods:
+		return fmt.Errorf("queue: more than %d node selectors, tolerations or pull secrets: %w", maxPods, ErrInvalid)
+	case len(p.Template) > MaxPodTemplate:
+		return fmt.Errorf("queue: the pod template has %d bytes, more than %d: %w", len(p.Template), MaxPodTemplate, ErrInvalid)
+	}
+	if err := ValidateNamespace(p.Namespace); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	return nil
 }
 
 // Broker is a pair of queues on a broker that a queue is attached to.
@@ -109,6 +154,9 @@ func (s *QueueSettings) Validate() error {
 			return fmt.Errorf("queue: %w", err)
 		}
 	}
+	if err := s.Pods.validate(); err != nil {
+		return err
+	}
 	if s.Broker != nil {
 		if err := s.Broker.validate(); err != nil {
 			return err
@@ -117,6 +165,10 @@ func (s *QueueSettings) Validate() error {
 			return fmt.Errorf("queue: it is attached to queues of a broker's, whose requests need a service: give it one, or detach it first (--requests none): %w", ErrInvalid)
 		}
 	}
+	return s.validateLimits()
+}
+
+func (s *QueueSettings) validateLimits() error {
 	switch {
 	case s.Concurrency < 0 || s.Concurrency > MaxQueueConcurrency:
 		return fmt.Errorf("queue: a concurrency of %d, want 0 to %d: %w", s.Concurrency, MaxQueueConcurrency, ErrInvalid)

@@ -34,7 +34,7 @@ func toLimits(m *navvyv1.Limits) navvy.Limits {
 func FromAbilities(list []navvy.KindAbilities) []*navvyv1.Abilities {
 	messages := make([]*navvyv1.Abilities, len(list))
 	for i, a := range list {
-		messages[i] = &navvyv1.Abilities{Kind: a.Kind, Lacks: Text(a.Lacks), With: Text(a.With), Absent: a.Absent}
+		messages[i] = &navvyv1.Abilities{Kind: a.Kind, Lacks: Text(a.Lacks), With: Text(a.With), Absent: a.Absent, Explains: a.Explains}
 		for _, one := range a.Enforces {
 			messages[i].Enforces = append(messages[i].Enforces, Text(string(one)))
 		}
@@ -46,7 +46,7 @@ func FromAbilities(list []navvy.KindAbilities) []*navvyv1.Abilities {
 func ToAbilities(messages []*navvyv1.Abilities) []navvy.KindAbilities {
 	list := make([]navvy.KindAbilities, len(messages))
 	for i, m := range messages {
-		list[i] = navvy.KindAbilities{Kind: m.GetKind(), Lacks: m.GetLacks(), With: m.GetWith(), Absent: m.GetAbsent()}
+		list[i] = navvy.KindAbilities{Kind: m.GetKind(), Lacks: m.GetLacks(), With: m.GetWith(), Absent: m.GetAbsent(), Explains: m.GetExplains()}
 		for _, one := range m.GetEnforces() {
 			list[i].Enforces = append(list[i].Enforces, navvy.Ability(one))
 		}

@@ -47,9 +47,38 @@ type QueueChange struct {
 	// Broker are the queues of a broker's whose requests it is to answer, as the caller; one
 	// without URLs takes them away.
 	Broker *navvy.Broker
+	// Pods is how containers of its jobs run in a cluster.
+	Pods *PodsChange
 	// Create makes the settings, with ErrExists if there are some. Without it the
 	// error is ErrNotFound if there are none.
 	Create bool
+}
+
+// PodsChange says what is to be changed of how containers of a queue's jobs run, field by
+// field as in navvy.Pods; what is nil stays, and what is empty is taken away.
+type PodsChange struct {
+	Namespace, ServiceAccount *string
+	NodeSelector              map[string]string
+	Tolerations, PullSecrets  []string
+	Template                  []byte
+}
+
+func (c *PodsChange) message() *navvyv1.PodsChange {
+	m := &navvyv1.PodsChange{Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
+	if c.NodeSelector != nil {
+		m.NodeSelector = &navvyv1.NodeSelector{Labels: c.NodeSelector}
+	}
+	if c.Tolerations != nil {
+		m.Tolerations = &navvyv1.Names{Names: c.Tolerations}
+	}
+	if c.PullSecrets != nil {
+		m.PullSecrets = &navvyv1.Names{Names: c.PullSecrets}
+	}
+	if c.Template != nil {
+		text := api.Text(string(c.Template))
+		m.Template = &text
+	}
+	return m
 }
 
 // Queues gives the queues that have settings or in which jobs stand, by name.
@@ -92,6 +121,9 @@ func (c *Client) SetQueue(ctx context.Context, name string, change QueueChange) 
 	if change.Broker != nil {
 		req.Broker = api.FromBroker(change.Broker)
 	}
+	if change.Pods != nil {
+		req.Pods = change.Pods.message()
+	}
 	return queue(c.queues.Set(ctx, req))
 }
 
@@ -131,6 +163,7 @@ func toQueue(m *navvyv1.Queue) Queue {
 		spec := api.ToSpec(w)
 		q.Settings.Work = &spec
 	}
+	q.Settings.Pods = api.ToPods(s.GetPods())
 	if b := s.GetBroker(); b != nil {
 		q.Settings.Broker = api.ToBroker(b)
 		q.BrokerOwner, q.BrokerTrouble = b.GetOwner(), b.GetTrouble()

@@ -122,7 +122,8 @@ type Orders struct {
 	Watch       []AttemptRef
 	Stops       []StopOrder
 	Settled     []Settled
-	Drain       bool // leave, once nothing runs any more
+	Explain     []AttemptRef // tell what they wait for: Session.Explain
+	Drain       bool         // leave, once nothing runs any more
 }
 
 // Report is an attempt that has ended.
@@ -132,7 +133,7 @@ type Report struct {
 }
 
 // Session is a worker's session with a server. Next is for one goroutine at a
-// time, and so are Report, Alive and Leave together.
+// time, and so are Report, Alive, Explain and Leave together.
 type Session struct {
 	Welcome
 	stream grpc.BidiStreamingClient[navvyv1.WorkRequest, navvyv1.WorkResponse]
@@ -215,6 +216,9 @@ func (s *Session) Next() (Orders, error) {
 	for _, r := range m.GetWatch() {
 		o.Watch = append(o.Watch, toRef(r))
 	}
+	for _, r := range m.GetExplain() {
+		o.Explain = append(o.Explain, toRef(r))
+	}
 	for _, r := range m.GetStops() {
 		o.Stops = append(o.Stops, StopOrder{toRef(r.GetAttempt()), r.GetForce()})
 	}
@@ -257,6 +261,16 @@ func (s *Session) Alive(refs []AttemptRef) error {
 	m := &navvyv1.WorkRequest{Beat: true, Alive: make([]*navvyv1.AttemptRef, len(refs))}
 	for i, r := range refs {
 		m.Alive[i] = api.FromRef(r.Task, r.Attempt)
+	}
+	return sent(s.stream.Send(m))
+}
+
+// Explain tells what attempts wait for, of which the server has asked; empty for nothing
+// that is known.
+func (s *Session) Explain(waiting map[AttemptRef]string) error {
+	m := &navvyv1.WorkRequest{}
+	for r, why := range waiting {
+		m.Explanations = append(m.Explanations, &navvyv1.Explanation{Attempt: api.FromRef(r.Task, r.Attempt), Waiting: api.Text(why)})
 	}
 	return sent(s.stream.Send(m))
 }

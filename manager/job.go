@@ -60,7 +60,8 @@ type attempt struct {
 	stopped bool // it was told to end
 	failing bool // it is counted as one that fails its task
 	out     *live
-	over    chan struct{} // closed when its lease is over; nil if nobody has asked
+	over    chan struct{}   // closed when its lease is over; nil if nobody has asked
+	askers  []chan<- string // who waits to be told what it waits for
 }
 
 func (a *attempt) task() navvy.TaskID { return navvy.TaskID{Job: a.job.ID, Index: a.index} }

@@ -99,12 +99,13 @@ type Work struct {
 	Settled     []Settled
 	Assignments []Assignment
 	Watch       []Ref
+	Explain     []Ref // tell what they wait for
 	Stops       []Stop
 	Drain       bool // leave, once nothing runs any more
 }
 
 func (w *Work) empty() bool {
-	return len(w.Settled)+len(w.Assignments)+len(w.Watch)+len(w.Stops) == 0 && !w.Drain
+	return len(w.Settled)+len(w.Assignments)+len(w.Watch)+len(w.Explain)+len(w.Stops) == 0 && !w.Drain
 }
 
 // Attach begins a worker's session; Close ends it.
@@ -171,7 +172,7 @@ func (w *Work) reset() {
 	clear(w.Assignments)
 	clear(w.Settled)
 	w.Assignments, w.Settled = w.Assignments[:0], w.Settled[:0]
-	w.Watch, w.Stops, w.Drain = w.Watch[:0], w.Stops[:0], false
+	w.Watch, w.Explain, w.Stops, w.Drain = w.Watch[:0], w.Explain[:0], w.Stops[:0], false
 }
 
 func (s *Session) wake() {
@@ -375,6 +376,7 @@ func (m *Manager) releaseLocked(a *attempt) {
 	delete(a.job.running, a.index)
 	a.job.slots.give(a.slot)
 	a.session.giveLocked(a.job)
+	a.explainedLocked("")
 	if a.over != nil {
 		close(a.over)
 	}

@@ -9,23 +9,23 @@ import (
 	"github.com/navvy-run/navvy"
 )
 
-// images reads a list of the images that containers may be of, or a single one.
-func (p *parser) images(r *rules) func(*yaml.Node) error {
+// patterns reads a list of what containers may have, or a single one.
+func (p *parser) patterns(key, what string, list *[]string) func(*yaml.Node) error {
 	return func(n *yaml.Node) error {
 		nodes := []*yaml.Node{n}
 		if n.Kind == yaml.SequenceNode {
 			nodes = n.Content
 		}
-		r.images = []string{} // an empty list allows none
+		*list = []string{} // an empty list allows none
 		for _, n := range nodes {
-			text, err := p.scalar(n, "images")
+			text, err := p.scalar(n, key)
 			if err != nil {
 				return err
 			}
 			if text == "" || strings.ContainsAny(text, " \t\n") {
-				return p.at(n, "images: %q: want the reference of an image, with * for anything", short(text))
+				return p.at(n, "%s: %q: want %s, with * for anything", key, short(text), what)
 			}
-			r.images = append(r.images, text)
+			*list = append(*list, text)
 		}
 		return nil
 	}
@@ -41,18 +41,29 @@ func (p *Policy) allowImage(role Role, s *navvy.Spec) error {
 	return p.denied(may, "image %s is not for jobs of role %s, only %s", s.Container.Image, role, listed(p.rules[role].images))
 }
 
-func listed(images []string) string {
-	if len(images) == 0 {
-		return "none is"
+// allowNamespace refuses a container in a namespace that is not for a role. A job that names
+// none, and whose queue does not, runs where its worker was told to by whoever set it up.
+func (p *Policy) allowNamespace(role Role, s *navvy.Spec) error {
+	if s.Container == nil || s.Container.Namespace == "" || p.rules[role].namespaces == nil || matchesAny(p.rules[role].namespaces, s.Container.Namespace) {
+		return nil
 	}
-	return strings.Join(images, ", ")
+	admin := p.rules[Admin]
+	may := role != Admin && (admin == nil || admin.namespaces == nil || matchesAny(admin.namespaces, s.Container.Namespace))
+	return p.denied(may, "namespace %s is not for jobs of role %s, only %s", s.Container.Namespace, role, listed(p.rules[role].namespaces))
 }
 
-// matchesAny tells whether an image is one of those that patterns name; * is anything.
-func matchesAny(patterns []string, image string) bool {
+func listed(patterns []string) string {
+	if len(patterns) == 0 {
+		return "none is"
+	}
+	return strings.Join(patterns, ", ")
+}
+
+// matchesAny tells whether a name is one of those that patterns name; * is anything.
+func matchesAny(patterns []string, name string) bool {
 	for _, p := range patterns {
 		expression := "^" + strings.ReplaceAll(regexp.QuoteMeta(p), `\*`, ".*") + "$"
-		if ok, err := regexp.MatchString(expression, image); ok && err == nil {
+		if ok, err := regexp.MatchString(expression, name); ok && err == nil {
 			return true
 		}
 	}

@@ -105,7 +105,8 @@ func (p *parser) role(role Role) func(*yaml.Node) error {
 			r.isolate = Isolation(word)
 			return err
 		}}
-		keys["images"] = p.images(r)
+		keys["images"] = p.patterns("images", "the reference of an image", &r.images)
+		keys["namespaces"] = p.patterns("namespaces", "the name of a namespace", &r.namespaces)
 		for name, section := range sections {
 			keys[name] = func(n *yaml.Node) error { return p.mapping(n, name, section) }
 		}

@@ -36,6 +36,7 @@ type rules struct {
 	network            string     // by default
 	isolate            Isolation  // of jobs that come over the network
 	images             []string   // that containers may be of, with * in them; nil: any
+	namespaces         []string   // that containers may name, likewise
 	require            struct {
 		isolate bool
 		network string
@@ -108,6 +109,9 @@ func (p *Policy) Apply(role Role, s *navvy.Spec) error {
 		return err
 	}
 	if err := p.allowImage(role, s); err != nil {
+		return err
+	}
+	if err := p.allowNamespace(role, s); err != nil {
 		return err
 	}
 	s.Isolate = s.Isolate || r.require.isolate && s.Container == nil // a container is set apart by its cluster

@@ -77,6 +77,15 @@ func (r *Runner) Settled(token string) {
 	}
 }
 
+// Why tells in words what the attempt with this token waits for; empty if for nothing that is
+// known: see driver.Explainer.
+func (r *Runner) Why(ctx context.Context, token string) string {
+	if e, ok := r.driver.(driver.Explainer); ok {
+		return e.Why(ctx, token)
+	}
+	return ""
+}
+
 // Capabilities are the driver's.
 func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
 

@@ -53,6 +53,12 @@ var goldenRecords = []struct {
 		func() ([]byte, error) { return encodeRecord(&goldenQueue) }, &goldenQueue,
 	},
 	{
+		engine.KindQueue,
+		`{"version":5,"paused":false,"concurrency":0,"rate":0,"created":"2026-11-22T08:00:00.000000005Z","by":"root","pods":{"Namespace":"science","ServiceAccount":"runner","NodeSelector":{"disk":"fast"},"Tolerations":["gpu=yes:NoSchedule"],"PullSecrets":["registry"],"Template":"e30="}}`,
+		func(e *engine.Entry) (any, error) { return decodeRecord[queueRecord](e) },
+		func() ([]byte, error) { return encodeRecord(&goldenQueue5) }, &goldenQueue5,
+	},
+	{
 		engine.KindAPIToken,
 		`{"version":1,"owner":"ann","role":"user","serial":"ab12","created":"2026-11-22T08:00:00.000000005Z","expires":"2026-11-22T08:00:00.000000005Z"}`,
 		func(e *engine.Entry) (any, error) { return decodeRecord[apiToken](e) },
@@ -74,6 +80,10 @@ var (
 	goldenToken    = token{Version: 1, By: "root", Created: recordTime, Expires: recordTime, Uses: 3}
 	goldenQueue1   = queueRecord{Version: 1, Paused: true, Concurrency: 2, Rate: 0.5, Created: recordTime, By: "root"}
 	goldenQueue    = queueRecord{Version: 2, Paused: true, Concurrency: 2, Rate: 0.5, Created: recordTime, By: "root", Dispatch: "push"}
+	goldenQueue5   = queueRecord{Version: 5, Created: recordTime, By: "root", Pods: &navvy.Pods{
+		Namespace: "science", ServiceAccount: "runner", NodeSelector: map[string]string{"disk": "fast"},
+		Tolerations: []string{"gpu=yes:NoSchedule"}, PullSecrets: []string{"registry"}, Template: []byte("{}"),
+	}}
 )
 
 func TestGoldenIdentityRecords(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	navvyv1 "github.com/navvy-run/navvy/api/navvy/v1"
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/manager"
+	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/server/auth"
 )
 
@@ -39,13 +40,15 @@ type queueRecord struct {
 	// Broker is that of the settings, and Attached who set it: from version 3 on.
 	Broker   *navvy.Broker `json:"broker,omitempty"`
 	Attached string        `json:"attached,omitempty"`
+	// Pods is how containers of its jobs run: from version 5 on.
+	Pods *navvy.Pods `json:"pods,omitempty"`
 }
 
 // queueVersion is that of a queueRecord.
-const queueVersion = 4
+const queueVersion = 5
 
 func (r *queueRecord) settings() (navvy.QueueSettings, error) {
-	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch), Broker: r.Broker}
+	s := navvy.QueueSettings{Paused: r.Paused, Concurrency: r.Concurrency, Rate: r.Rate, Dispatch: navvy.Dispatch(r.Dispatch), Broker: r.Broker, Pods: r.Pods}
 	work, err := r.work()
 	if work != nil {
 		spec := api.ToSpec(work)
@@ -160,7 +163,7 @@ func (s *queues) queueMessage(name string, r *queueRecord) *navvyv1.Queue {
 	work, _ := r.work() // it was read before
 	q := &navvyv1.Queue{
 		Name: name, Created: timestamppb.New(r.Created), By: r.By,
-		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch, Work: work},
+		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch, Work: work, Pods: api.FromPods(r.Pods)},
 	}
 	if r.Broker != nil {
 		q.Settings.Broker = api.Redacted(api.FromBroker(r.Broker))
@@ -208,6 +211,12 @@ func (s *queues) setParts(r *queueRecord, req *navvyv1.QueuesSetRequest, by stri
 	if req.Broker != nil {
 		if err := s.setBroker(r, req.GetBroker(), by); err != nil {
 			return err
+		}
+	}
+	if req.Pods != nil {
+		r.Pods = api.ChangePods(r.Pods, req.GetPods())
+		if _, err := podtemplate.Compose(r.Pods, nil); err != nil {
+			return fmt.Errorf("queue %s: %w", req.GetName(), err)
 		}
 	}
 	if req.Dispatch == nil {

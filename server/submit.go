@@ -77,6 +77,9 @@ func (s *jobs) asked(ctx context.Context, m *navvyv1.Job) (navvy.Job, error) {
 	if err := s.resolveService(ctx, m.GetSpec(), &job); err != nil {
 		return job, err
 	}
+	if err := s.resolvePods(ctx, &job); err != nil {
+		return job, err
+	}
 	if err := s.isolate(ctx, m.GetSpec(), &job.Spec); err != nil {
 		return job, err
 	}

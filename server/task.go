@@ -60,6 +60,7 @@ func (s *jobs) task(ctx context.Context, req *navvyv1.TaskRequest) (*navvyv1.Tas
 	}
 	running, waiting := s.mgr.Why(task, &st)
 	if running != nil {
+		waiting = s.mgr.Explain(ctx, task)
 		resp.Running, resp.State = api.FromAttempt(running), navvyv1.State(navvy.Running)
 	}
 	if st.State() == navvy.Stopped {

@@ -124,6 +124,10 @@ func receiveReports(ctx context.Context, session *manager.Session, stream workSt
 				return err
 			}
 		}
+		for _, e := range m.GetExplanations() {
+			task, attempt := api.ToRef(e.GetAttempt())
+			session.Explained(manager.Ref{Task: task, Attempt: attempt}, e.GetWaiting())
+		}
 		if m.GetBeat() || len(m.GetAlive()) > 0 {
 			refs := make([]manager.Ref, len(m.GetAlive()))
 			for i, r := range m.GetAlive() {
@@ -220,6 +224,9 @@ func (w *workJobs) message(work *manager.Work) *navvyv1.WorkResponse {
 	}
 	for _, r := range work.Watch {
 		m.Watch = append(m.Watch, api.FromRef(r.Task, r.Attempt))
+	}
+	for _, r := range work.Explain {
+		m.Explain = append(m.Explain, api.FromRef(r.Task, r.Attempt))
 	}
 	for _, s := range work.Settled {
 		m.Settled = append(m.Settled, &navvyv1.Settled{Attempt: api.FromRef(s.Task, s.Attempt), Refused: s.Refused})

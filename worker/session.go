@@ -35,7 +35,7 @@ func (w *Worker) serve(ctx context.Context) error {
 	if w.opts.Dir == "" {
 		p = newPulse(0) // it has no second session
 	}
-	g.Go(func() error { return w.obey(ctx, session, p) })
+	g.Go(func() error { return w.obey(ctx, session, p, g) })
 	g.Go(func() error {
 		defer cancel() // which ends obey, too
 		return w.speak(ctx, session, p)
@@ -94,8 +94,8 @@ func (w *Worker) awaitLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// obey does what the server says.
-func (w *Worker) obey(ctx context.Context, session *client.Session, p *pulse) error {
+// obey does what the server says. What takes time it does in g.
+func (w *Worker) obey(ctx context.Context, session *client.Session, p *pulse, g *errgroup.Group) error {
 	for {
 		orders, err := session.Next()
 		if err != nil {
@@ -116,6 +116,9 @@ func (w *Worker) obey(ctx context.Context, session *client.Session, p *pulse) er
 			}
 		}
 		w.settle(orders.Settled)
+		if len(orders.Explain) > 0 {
+			g.Go(func() error { w.explain(ctx, orders.Explain); return nil })
+		}
 		if orders.Drain {
 			w.drainForServer()
 		}
@@ -229,9 +232,14 @@ func (w *Worker) say(session *client.Session, said *spoken) (more bool, err erro
 	clear(said.reports)
 	w.mu.Lock()
 	said.reports, w.reports = w.reports, said.reports[:0]
-	freed, draining := w.freed, w.draining
-	w.freed = 0
+	freed, draining, explained := w.freed, w.draining, w.explained
+	w.freed, w.explained = 0, nil
 	w.mu.Unlock()
+	if explained != nil {
+		if err := session.Explain(explained); err != nil {
+			return false, err
+		}
+	}
 	if draining && !said.left {
 		said.left = true
 		if err := session.Leave(); err != nil {
@@ -258,4 +266,21 @@ func (w *Worker) holds() []client.AttemptRef {
 		}
 	}
 	return refs
+}
+
+// explain finds out what attempts wait for, which speak tells then.
+func (w *Worker) explain(ctx context.Context, refs []client.AttemptRef) {
+	for _, ref := range refs {
+		why := ""
+		if a := w.attempt(ref); a != nil {
+			why = w.runners[a.spec.Kind()].Why(ctx, token(ref))
+		}
+		w.mu.Lock()
+		if w.explained == nil {
+			w.explained = map[client.AttemptRef]string{}
+		}
+		w.explained[ref] = why
+		w.wakeLocked()
+		w.mu.Unlock()
+	}
 }

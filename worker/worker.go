@@ -36,13 +36,14 @@ type Worker struct {
 	unsettled map[client.AttemptRef]*finished // of a worker that returns
 	// outliving are the attempts of runners that keep what has ended until it is settled.
 	outliving map[client.AttemptRef]bool
-	reports   []client.Report // ready to be sent in this session
-	freed     int             // slots, since the server was told the last time
-	ready     chan struct{}   // there are reports, or slots are free
-	link      *link           // the session
-	changed   chan struct{}   // closed when link changes
-	share     string          // that of the last session, see client.Welcome
-	doubted   bool            // it was said in this session that ours is another
+	reports   []client.Report              // ready to be sent in this session
+	explained map[client.AttemptRef]string // what attempts wait for, of which the server has asked
+	freed     int                          // slots, since the server was told the last time
+	ready     chan struct{}                // there are reports, or slots are free
+	link      *link                        // the session
+	changed   chan struct{}                // closed when link changes
+	share     string                       // that of the last session, see client.Welcome
+	doubted   bool                         // it was said in this session that ours is another
 	draining  bool
 	sentAway  bool          // the server has asked it to drain
 	drained   chan struct{} // closed when it is draining and nothing is left

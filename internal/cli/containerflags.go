@@ -13,6 +13,7 @@ import (
 // for them.
 type containerFlags struct {
 	image, entrypoint, pending string
+	namespace, podTemplate     string
 	buckets                    navvy.Buckets
 
 	own *pflag.FlagSet
@@ -22,6 +23,8 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own = cmd.Flags()
 	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image, as a Kubernetes Job: ARGS alone are given to the image's own program")
 	f.own.StringVar(&f.entrypoint, "entrypoint", "", "with --image: the program in place of the image's own")
+	f.own.StringVar(&f.namespace, "namespace", "", "with --image: the Kubernetes namespace `NAME` in which it runs (default: the queue's, or the worker's own)")
+	f.own.StringVar(&f.podTemplate, "pod-template", "", "with --image: merge this `FILE`, YAML or JSON of a Kubernetes PodTemplateSpec, over each pod; for administrators")
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
 	f.addBuckets()
 }
@@ -37,7 +40,10 @@ func (f *containerFlags) addBuckets() {
 }
 
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "pending-timeout", "input-bucket", "output-bucket", "bucket-prefix", "input-dir", "output-dir"}
+var containerOnly = []string{
+	"entrypoint", "namespace", "pending-timeout", "pod-template",
+	"input-bucket", "output-bucket", "bucket-prefix", "input-dir", "output-dir",
+}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -70,6 +76,10 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	}
 	if to.Pending, err = durationFlag("pending-timeout", k.pending); err != nil {
 		return err
+	}
+	to.Namespace = k.namespace
+	if to.Template, err = readPodTemplate(k.podTemplate); err != nil {
+		return usagef("--pod-template: %w", err)
 	}
 	if k.entrypoint != "" {
 		to.Entrypoint = []string{k.entrypoint}

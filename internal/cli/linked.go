@@ -190,29 +190,57 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
-func noCluster(env func(string) string) error { return container.Found(env) }
+func noCluster(env func(string) string) error {
+	_, err := clusterOptions(env)
+	return err
+}
+
+// clusterOptions are what the environment tells of the cluster that containers run on.
+func clusterOptions(env func(string) string) (*container.Options, error) {
+	if err := container.Found(env); err != nil {
+		return nil, err
+	}
+	most, err := mostJobs(env("NAVVY_KUBE_MAX_JOBS"))
+	if err != nil {
+		return nil, err
+	}
+	template, err := readPodTemplate(env("NAVVY_POD_TEMPLATE"))
+	if err != nil {
+		return nil, fmt.Errorf("NAVVY_POD_TEMPLATE: %w", err)
+	}
+	return &container.Options{
+		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
+		PodTemplate: template, MaxJobs: most,
+	}, nil
+}
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
 func newContainers(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
-	env := r.env
-	o := &container.Options{
-		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		Render: commands.render, Logger: log,
+	o, err := clusterOptions(r.env)
+	if err != nil {
+		return container.Absent(err)
 	}
-	err := container.Found(env)
-	if file := env("NAVVY_POD_TEMPLATE"); err == nil && file != "" {
-		o.PodTemplate, err = os.ReadFile(file)
+	o.Render, o.Logger = commands.render, log
+	if o.Buckets, err = bucketSettings(r.env, r.version); err != nil {
+		return container.Absent(err)
 	}
-	if err == nil {
-		o.Buckets, err = bucketSettings(env, r.version)
+	d, err := container.New(o)
+	if err != nil {
+		return container.Absent(err)
 	}
-	if err == nil {
-		var d *container.Driver
-		if d, err = container.New(o); err == nil {
-			return d
-		}
+	return d
+}
+
+// mostJobs reads how many Jobs there may be; empty for any number.
+func mostJobs(text string) (int, error) {
+	if text == "" {
+		return 0, nil
 	}
-	return container.Absent(err)
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("NAVVY_KUBE_MAX_JOBS=%.20q: want a number of Jobs, 1 or more: %w", text, navvy.ErrInvalid)
+	}
+	return n, nil
 }
 
 // bucketSettings say where the buckets of containers are, and what copies their objects.

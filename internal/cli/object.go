@@ -120,6 +120,9 @@ type jobObject struct {
 	Isolate bool          `json:"isolate,omitempty"`
 	Network string        `json:"network,omitempty"`
 
+	Namespace   string `json:"namespace,omitempty"`    // of a container, if its job or queue says so
+	PodTemplate string `json:"pod_template,omitempty"` // likewise
+
 	Labels    map[string]string `json:"labels,omitempty"` // that its workers must have
 	Resources map[string]int64  `json:"resources,omitempty"`
 	Usage     *jobUsageObject   `json:"usage,omitempty"`
@@ -147,13 +150,14 @@ func newJobUsage(s *navvy.Status) *jobUsageObject {
 
 func newJobObject(j *client.Job) jobObject {
 	s, c := &j.Status, j.Status.Counts
+	namespace, template := podsOf(&j.Job)
 	return jobObject{
 		ID: j.ID, Name: j.Name, Queue: queueOf(j), Priority: j.Priority, State: s.State().String(), Held: s.Held, Open: s.Open, Cut: s.Cut, Detached: j.Detached,
 		Total: c.Total(), Queued: c.Queued, Running: c.Running, Succeeded: c.Succeeded, Failed: c.Failed, Stopped: c.Stopped,
 		Why: s.Why, Waiting: s.Waiting, Owner: j.Owner, Command: commandOf(&j.Job), Package: packageOf(&j.Job), Read: s.Read,
 		Accepted: j.Accepted, Finished: orNil(s.Finished), Expires: orNil(s.Expires),
 		Limits: newLimitsObject(&j.Spec.Limits), Isolate: j.Spec.Isolate, Network: j.Spec.Network,
-		Usage:  newJobUsage(s),
+		Usage: newJobUsage(s), Namespace: namespace, PodTemplate: template,
 		Labels: j.Spec.Labels, Resources: j.Spec.Resources,
 	}
 }
@@ -189,6 +193,14 @@ func commandOf(j *navvy.Job) string {
 		return c.Args[0]
 	}
 	return wordsText(c.Args)
+}
+
+// podsOf is where the containers of a job run, and what is merged over their pods.
+func podsOf(j *navvy.Job) (namespace, template string) {
+	if c := j.Spec.Container; c != nil {
+		return c.Namespace, string(c.Template)
+	}
+	return "", ""
 }
 
 // imageText is a container as its user wrote it.

@@ -67,11 +67,11 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	f := &queueFlags{create: create}
 	cmd := &cobra.Command{
 		Use: "set [flags] NAME", Short: "change settings of a queue",
-		Example: "  navvy queue set gpu --concurrency 8\n  navvy queue set api --rate 0\n  navvy queue set api --dispatch push\n  navvy queue set scores --service none", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
+		Example: "  navvy queue set gpu --concurrency 8\n  navvy queue set api --rate 0\n  navvy queue set api --dispatch push\n  navvy queue set scores --service none\n  navvy queue set science --pod-template pod.yaml --toleration ''", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeQueues,
 	}
 	if create {
 		cmd.Use, cmd.Short = "create [flags] NAME", "give a queue settings"
-		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m\n  navvy queue create scores --service 'lines:/opt/score' --retries 2"
+		cmd.Example = "  navvy queue create gpu --concurrency 4\n  navvy queue create api --rate 100/m\n  navvy queue create scores --service 'lines:/opt/score' --retries 2\n  navvy queue create science --namespace science --service-account runner --node-selector disk=fast --toleration gpu=yes:NoSchedule --pull-secret registry"
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		work, err := f.work(cmd, a, false)
@@ -109,6 +109,7 @@ func newQueueSet(a *app, create bool) *cobra.Command {
 	cmd.Flags().StringVar(&f.rate, "rate", "", "so many starts at most: `N` or N/s a second, N/m a minute, N/h an hour; 0 for any number")
 	cmd.Flags().StringVar(&f.dispatch, "dispatch", "", "the `WAY` in which its tasks come to workers: pull, push or round-robin; server for the server's own")
 	f.attach.add(cmd.Flags())
+	f.pods.add(cmd.Flags())
 	ways(cmd, serversWay)
 	f.workFlags.add(cmd)
 	return cmd
@@ -137,12 +138,16 @@ type queueFlags struct {
 	concurrency    int
 	rate, dispatch string
 	attach         attachFlags
+	pods           podFlags
 }
 
 // change is what the flags ask for.
 func (f *queueFlags) change(a *app, flags *pflag.FlagSet, work *navvy.Spec) (change client.QueueChange, err error) {
 	change.Create, change.Work = f.create, work
 	if change.Broker, err = f.attach.change(a, flags); err != nil {
+		return change, err
+	}
+	if change.Pods, err = f.pods.change(flags); err != nil {
 		return change, err
 	}
 	if flags.Changed("concurrency") {
@@ -163,7 +168,7 @@ func (f *queueFlags) change(a *app, flags *pflag.FlagSet, work *navvy.Spec) (cha
 		change.Dispatch = &way
 	}
 	if change == (client.QueueChange{}) {
-		return change, usagef("queue set: there is nothing to change; give --concurrency, --rate, --dispatch or --service")
+		return change, usagef("queue set: there is nothing to change; give --concurrency, --rate, --dispatch, --service or how containers run, such as --namespace")
 	}
 	return change, nil
 }
@@ -243,6 +248,7 @@ type queueObject struct {
 
 	Service *workObject   `json:"service,omitempty"`
 	Broker  *brokerObject `json:"broker,omitempty"`
+	Pods    *podsObject   `json:"pods,omitempty"`
 
 	Jobs    int64      `json:"jobs"`
 	More    bool       `json:"more_jobs,omitempty"` // than were counted
@@ -315,7 +321,7 @@ func (a *app) showQueue(ctx context.Context, c *conn, name string, f *listFlags)
 		if err := format.Table(a.out, queueColumns, [][]string{queueRow(&q)}); err != nil {
 			return err
 		}
-		return a.sayAttached(&q)
+		return errors.Join(a.sayAttached(&q), a.sayPods(q.Settings.Pods))
 	}
 	return hintQueues(fmt.Errorf("queue %s has no settings and no jobs: %w", name, navvy.ErrNotFound))
 }
@@ -337,7 +343,7 @@ func (a *app) sayAttached(q *client.Queue) error {
 func newQueueObject(q *client.Queue) queueObject {
 	return queueObject{
 		Name: q.Name, Paused: q.Settings.Paused, Concurrency: q.Settings.Concurrency, Rate: q.Settings.Rate, Dispatch: string(q.Settings.Dispatch),
-		Service: newWork(q.Settings.Work), Broker: brokerOf(q),
+		Service: newWork(q.Settings.Work), Broker: brokerOf(q), Pods: newPods(q.Settings.Pods),
 		Jobs: q.Jobs, More: q.More, Waiting: q.Waiting, Running: q.Running, Created: orNil(q.Created), By: q.By,
 		Answers: q.Answers, DeadLetters: q.DeadLetters, MoreLetters: q.MoreLetters,
 	}

@@ -75,6 +75,7 @@ func (c *conn) find(ctx context.Context, prefix string) (navvy.JobID, error) {
 // statusRows are what there is to say about a job, a line each.
 func statusRows(j *client.Job) [][]string {
 	s, c := &j.Status, j.Status.Counts
+	namespace, template := podsOf(&j.Job)
 	rows := [][]string{
 		{"job", string(j.ID)}, {"name", j.Name}, {"owner", j.Owner}, {"state", stateWord(s)}, {"why", s.Why}, {"waits", s.Waiting},
 		{"queue", queueOf(j)}, {"priority", priorityOf(j)},
@@ -97,7 +98,7 @@ func statusRows(j *client.Job) [][]string {
 	rows = append(rows, []string{"limits", limitsText(&j.Spec.Limits)}, []string{"isolation", isolationText(&j.Spec)},
 		[]string{"runs on", labelsText(j.Spec.Labels)}, []string{"resources", resourcesText(j.Spec.Resources)},
 		[]string{"files in", stagedIn(&j.Spec.Stage)}, []string{"files out", stagedOut(&j.Spec.Stage)},
-		[]string{"mounts", stagedMounts(&j.Spec.Stage)})
+		[]string{"mounts", stagedMounts(&j.Spec.Stage)}, []string{"namespace", namespace}, []string{"pod template", template})
 	if j.Parallelism > 0 {
 		rows = append(rows, []string{"at once", strconv.Itoa(j.Parallelism)})
 	}

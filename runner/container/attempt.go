@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,6 +21,7 @@ import (
 // attempt is one Job.
 type attempt struct {
 	driver *Driver
+	space  *space
 	task   driver.Task
 	name   string
 	uid    types.UID
@@ -33,27 +35,48 @@ type attempt struct {
 
 var _ driver.Execution = (*attempt)(nil)
 
-func (d *Driver) attempt(t *driver.Task, job *batchv1.Job) *attempt {
-	return &attempt{driver: d, task: *t, name: job.Name, uid: job.UID, left: make(chan struct{})}
+func (s *space) attempt(t *driver.Task, job *batchv1.Job) *attempt {
+	s.took(t.Token)
+	return &attempt{driver: s.driver, space: s, task: *t, name: job.Name, uid: job.UID, left: make(chan struct{})}
 }
 
-// handleVersion begins each handle; the Job's name and uid follow.
-const handleVersion = "container/1 "
+// What begins each handle. The Job's name and uid follow, and from version 2 on its namespace.
+const (
+	handleVersion1 = "container/1 "
+	handleVersion  = "container/2 "
+)
 
 // Handle implements driver.Execution.
-func (a *attempt) Handle() []byte { return []byte(handleVersion + a.name + " " + string(a.uid)) }
+func (a *attempt) Handle() []byte {
+	return []byte(handleVersion + a.name + " " + string(a.uid) + " " + a.space.namespace)
+}
 
-func parseHandle(handle []byte) (name string, uid types.UID, err error) {
-	if handle == nil {
-		return "", "", nil
+// handle is what is read of one.
+type handle struct {
+	name      string
+	uid       types.UID
+	namespace string // empty for the driver's own
+}
+
+func parseHandle(b []byte) (h handle, err error) {
+	if b == nil {
+		return h, nil
 	}
-	rest, ok := strings.CutPrefix(string(handle), handleVersion)
-	name, id, found := strings.Cut(rest, " ")
+	version, want := handleVersion, 3
+	if strings.HasPrefix(string(b), handleVersion1) {
+		version, want = handleVersion1, 2
+	}
+	rest, ok := strings.CutPrefix(string(b), version)
+	words := strings.Split(rest, " ")
 	const uuid = 36
-	if !ok || !found || name == "" || len(id) != uuid {
-		return "", "", fmt.Errorf("container: handle %q: %w", handle, navvy.ErrCorrupt)
+	if !ok || len(words) != want || slices.Contains(words, "") || len(words[1]) != uuid {
+		return h, fmt.Errorf("container: handle %q: %w", b, navvy.ErrCorrupt)
 	}
-	return name, types.UID(id), nil
+	h.name, h.uid = words[0], types.UID(words[1])
+	if want > 2 {
+		h.namespace = words[2]
+	}
+	return h, nil
 }
 
 // Stop implements driver.Execution: it deletes the Job, unless another attempt has it by
@@ -102,7 +125,7 @@ func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) er
 	for {
 		if job == nil || job.Annotations[annotationAttempt] != a.task.Token {
 			var err error
-			job, err = a.driver.get(ctx, a.name)
+			job, err = a.space.get(ctx, a.name)
 			switch {
 			case apierrors.IsNotFound(err), err == nil && job.UID != a.uid:
 				return errGone
@@ -112,7 +135,7 @@ func (a *attempt) remove(ctx context.Context, how metav1.DeletionPropagation) er
 				return errOthers
 			}
 		}
-		err := a.driver.delete(ctx, job, how)
+		err := a.space.delete(ctx, job, how)
 		switch {
 		case apierrors.IsNotFound(err):
 			return errGone
@@ -135,7 +158,7 @@ func (a *attempt) kill(ctx context.Context, pod *corev1.Pod) error {
 func (a *attempt) end(ctx context.Context, pod *corev1.Pod, grace *int64) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := a.driver.cluster.pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
+	err := a.space.pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: grace, Preconditions: &metav1.Preconditions{UID: &pod.UID},
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -144,18 +167,9 @@ func (a *attempt) end(ctx context.Context, pod *corev1.Pod, grace *int64) error 
 	return err
 }
 
-// delete deletes a Job as it was seen; the error is a conflict if it has changed since.
-func (d *Driver) delete(ctx context.Context, job *batchv1.Job, how metav1.DeletionPropagation) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return d.cluster.jobs.Delete(ctx, job.Name, metav1.DeleteOptions{
-		PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
-	})
-}
-
 // look tells what is known of the attempt's own Job and pod.
 func (a *attempt) look() (*batchv1.Job, *corev1.Pod) {
-	job, pod := a.driver.watch.look(a.driver.cluster.namespace, a.name)
+	job, pod := a.space.look(a.name)
 	if job != nil && job.UID != a.uid {
 		return nil, nil
 	}

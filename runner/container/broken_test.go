@@ -115,6 +115,7 @@ func TestRights(t *testing.T) {
 	namespace := cluster.Namespace(t)
 	rights := map[string][]string{
 		"batch/jobs": {"create", "get", "list", "watch", "patch", "delete"}, "/pods": {"list", "watch", "delete"}, "/pods/log": {"get"},
+		"/events": {"list"},
 	}
 	const user = "navvy-least"
 	cluster.Grant(t, namespace, user, rights)
@@ -131,6 +132,11 @@ func TestRights(t *testing.T) {
 	if writes := calls["create jobs"] + calls["patch jobs"] + calls["delete jobs"] + calls["delete pods"]; writes < 2 || calls["create jobs"] != 1 {
 		t.Errorf("one Job cost %v", calls)
 	}
+	stuck := shell("exit 0")
+	stuck.Container.Template = []byte(`{"spec":{"volumes":[{"name":"v","secret":{"secretName":"nowhere"}}],"containers":[{"name":"main","volumeMounts":[{"name":"v","mountPath":"/v"}]}]}}`)
+	waits := newTrial(stuck).start(t, one)
+	kubetest.Until(t, "the events are told", func() bool { return strings.Contains(one.Why(t.Context(), waits.task.Token), "nowhere") })
+	waits.stop(t)
 	first := newTrial(shell("trap '' TERM; echo begun; sleep 1000000 & wait")).start(t, one)
 	w := first.wait(t)
 	first.await(t, "begun")

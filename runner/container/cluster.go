@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/gentype"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -24,6 +25,12 @@ type (
 	jobClient = gentype.ClientWithList[*batchv1.Job, *batchv1.JobList]
 	podClient = gentype.ClientWithList[*corev1.Pod, *corev1.PodList]
 )
+
+// connection is what the namespaces of a cluster share.
+type connection struct {
+	batch, core rest.Interface
+	params      runtime.ParameterCodec
+}
 
 // cluster is one namespace of a Kubernetes cluster.
 type cluster struct {
@@ -46,24 +53,26 @@ const callTimeout = 30 * time.Second
 
 // connect makes the clients of a cluster; nothing is sent yet. kubeconfig is a file, or
 // empty for what is usual: $KUBECONFIG, ~/.kube/config, or the service account of the pod
-// that this process is in. Namespace may be empty for the one that these name.
-func connect(kubeconfig, kubecontext, namespace string) (*cluster, error) {
+// that this process is in. Namespace may be empty for the one that these name; home is the
+// one that it is.
+func connect(kubeconfig, kubecontext, namespace string) (c *connection, home string, err error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: kubecontext})
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+		return nil, "", fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
 	if namespace == "" {
 		if namespace, _, err = loader.Namespace(); err != nil {
-			return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+			return nil, "", fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 		}
 	}
-	return newCluster(config, namespace)
+	c, err = newConnection(config)
+	return c, namespace, err
 }
 
-func newCluster(config *rest.Config, namespace string) (*cluster, error) {
+func newConnection(config *rest.Config) (*connection, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{batchv1.AddToScheme, corev1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -92,16 +101,20 @@ func newCluster(config *rest.Config, namespace string) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
-	params := runtime.NewParameterCodec(scheme)
+	return &connection{batch: b, core: c, params: runtime.NewParameterCodec(scheme)}, nil
+}
+
+// in is a namespace of the cluster.
+func (c *connection) in(namespace string) *cluster {
 	return &cluster{
-		namespace: namespace, core: c, params: params,
-		jobs: gentype.NewClientWithList("jobs", b, params, namespace,
+		namespace: namespace, core: c.core, params: c.params,
+		jobs: gentype.NewClientWithList("jobs", c.batch, c.params, namespace,
 			func() *batchv1.Job { return new(batchv1.Job) }, func() *batchv1.JobList { return new(batchv1.JobList) },
 			gentype.PrefersProtobuf[*batchv1.Job]()),
-		pods: gentype.NewClientWithList("pods", c, params, namespace,
+		pods: gentype.NewClientWithList("pods", c.core, c.params, namespace,
 			func() *corev1.Pod { return new(corev1.Pod) }, func() *corev1.PodList { return new(corev1.PodList) },
 			gentype.PrefersProtobuf[*corev1.Pod]()),
-	}, nil
+	}
 }
 
 // log opens the log of a pod's container, whose lines begin with their times. With follow it
@@ -113,4 +126,35 @@ func (c *cluster) log(ctx context.Context, pod, container string, since time.Tim
 	}
 	return c.core.Get().Namespace(c.namespace).Resource("pods").Name(pod).SubResource("log").
 		VersionedParams(o, c.params).Stream(ctx)
+}
+
+// told are the latest words of the cluster about an object; empty if it has none.
+func (c *cluster) told(ctx context.Context, uid types.UID) (string, error) {
+	list := &corev1.EventList{}
+	err := c.core.Get().Namespace(c.namespace).Resource("events").
+		VersionedParams(&metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(uid), Limit: mostEvents}, c.params).Do(ctx).Into(list)
+	if err != nil {
+		return "", err
+	}
+	var last *corev1.Event
+	for i := range list.Items {
+		if e := &list.Items[i]; last == nil || !toldAt(e).Before(toldAt(last)) {
+			last = e
+		}
+	}
+	if last == nil {
+		return "", nil
+	}
+	return words(last.Reason, last.Message), nil
+}
+
+// mostEvents is how many events are looked through.
+const mostEvents = 100
+
+// toldAt is when an event came last.
+func toldAt(e *corev1.Event) time.Time {
+	if e.LastTimestamp.IsZero() {
+		return e.EventTime.Time
+	}
+	return e.LastTimestamp.Time
 }

@@ -2,13 +2,12 @@
 // whose log is its output. Jobs live on when navvy dies, and are found again by their names,
 // which say what they are for and not who made them.
 //
-// One list and one watch for all Jobs, and one for their pods, tell how they are; nothing
-// asks again and again. A Job costs two writes: one that makes it, one that gives it a time
+// One list and one watch for all Jobs of a namespace, and one for their pods, tell how they
+// are; nothing asks again and again. A Job costs two writes: one that makes it, one that gives it a time
 // to live once its result is kept.
 package container
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +17,9 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -32,7 +30,8 @@ type Options struct {
 	Kubeconfig string
 	// Context is the one of Kubeconfig to use. Empty for its current one.
 	Context string
-	// Namespace is where Jobs are made. Empty for the one that the context names.
+	// Namespace is where Jobs are made whose specs name none. Empty for the one that the
+	// context names.
 	Namespace string
 	// Instance tells the Jobs of this navvy from those of others in the namespace; workers
 	// of one server have the same. Defaults to "navvy".
@@ -47,6 +46,9 @@ type Options struct {
 	Keep time.Duration
 	// Buckets say where the buckets of containers are. Defaults to: nobody knows.
 	Buckets Buckets
+	// MaxJobs is how many Jobs of the instance there are at once in the namespaces that this
+	// driver has made some in; attempts wait for room. Defaults to any number.
+	MaxJobs int
 	// Render makes the arguments of a task. Required.
 	Render func(t *driver.Task) ([]string, error)
 	// Logger takes what goes wrong beside an attempt. Defaults to dropping it.
@@ -59,15 +61,16 @@ const (
 	defaultKeep     = 30 * time.Second
 )
 
-// Driver runs the kind container. Its watch begins with the first attempt.
+// Driver runs the kind container. Its watch of a namespace begins with the first attempt there.
 type Driver struct {
 	opts     Options
 	log      *slog.Logger
-	cluster  *cluster
-	watch    *watcher
+	cluster  *connection
+	home     string // the namespace of specs that name none
 	template []byte
+	spaces   spaces
+	room     *room
 
-	begin   sync.Once
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -81,14 +84,14 @@ var (
 	_ driver.Settler = (*Driver)(nil)
 )
 
-// New returns a driver for one namespace of a cluster. It sends nothing yet. The error wraps
+// New returns a driver for a cluster. It sends nothing yet. The error wraps
 // navvy.ErrInvalid if the configuration makes no sense.
 func New(o *Options) (*Driver, error) {
-	c, err := connect(o.Kubeconfig, o.Context, o.Namespace)
+	c, home, err := connect(o.Kubeconfig, o.Context, o.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c}
+	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -101,10 +104,7 @@ func New(o *Options) (*Driver, error) {
 	if d.opts.Keep <= 0 {
 		d.opts.Keep = defaultKeep
 	}
-	if d.template, err = parseTemplate(o.PodTemplate); err != nil {
-		return nil, err
-	}
-	if d.watch, err = newWatcher(c, d.opts.Instance); err != nil {
+	if d.template, err = podtemplate.Parse(o.PodTemplate); err != nil {
 		return nil, err
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
@@ -114,10 +114,10 @@ func New(o *Options) (*Driver, error) {
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Kind: navvy.KindContainer, Adopts: true, Asynchronous: true, Remains: true, Signals: true, Output: true,
+		Kind: navvy.KindContainer, Adopts: true, Asynchronous: true, Remains: true, Signals: true, Output: true, Explains: true,
 		Enforces: []navvy.Ability{navvy.AbilityCPUs, navvy.AbilityMemory},
 		Lacks:    "a Kubernetes Job has requests and limits of processor and memory; what else bounds pods is the cluster's, or the pod template's",
-		With:     "Kubernetes, namespace " + d.cluster.namespace,
+		With:     "Kubernetes, namespace " + d.home,
 	}
 }
 
@@ -131,35 +131,47 @@ func (d *Driver) Close() error {
 	return nil
 }
 
-// ready begins to watch, and waits until what there is is known.
-func (d *Driver) ready(ctx context.Context) error {
-	d.begin.Do(func() { d.running.Go(func() { d.watch.run(d.ctx) }) })
-	return d.watch.synced(ctx)
-}
-
 // Start implements driver.Driver: it makes the Job, or takes the one that is there.
 func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, error) {
 	argv, refusal := d.arguments(t)
 	if refusal != nil {
 		return nil, refusal
 	}
-	if err := d.ready(ctx); err != nil {
+	space, err := d.space(t.Spec.Container.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	job, err := d.job(t, argv)
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
 	}
+	made, err := space.make(ctx, t, job)
+	if err != nil {
+		d.room.leave(keyOf(space.namespace, job.Name))
+		return nil, err
+	}
+	return space.attempt(t, made), nil
+}
+
+// make makes a Job, once there is room for it, or takes the one that is there.
+func (s *space) make(ctx context.Context, t *driver.Task, job *batchv1.Job) (*batchv1.Job, error) {
 	for {
-		made, err := d.create(ctx, job)
+		if err := s.driver.room.enter(ctx, keyOf(s.namespace, job.Name), t.Token); err != nil {
+			return nil, err
+		}
+		made, err := s.create(ctx, job)
 		if err == nil {
-			return d.attempt(t, made), nil
+			return made, nil
 		}
 		if !apierrors.IsAlreadyExists(err) {
 			return nil, denied(err)
 		}
-		if made, err = d.adopt(ctx, t, job.Name); err == nil {
-			return d.attempt(t, made), nil
+		if made, err = s.adopt(ctx, t, job.Name); err == nil {
+			return made, nil
 		}
 		if !errors.Is(err, errGoing) {
 			return nil, denied(err)
@@ -183,54 +195,8 @@ func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
 	return escaped(argv), nil
 }
 
-func (d *Driver) create(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return d.cluster.jobs.Create(ctx, job, metav1.CreateOptions{})
-}
-
 // errGoing says that a Job of the name is on its way out.
 var errGoing = errors.New("it is being deleted")
-
-// adopt takes the Job of that name for an attempt: it was made for the same task, by
-// whoever had the task before.
-func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (*batchv1.Job, error) {
-	job, err := d.get(ctx, name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, errGoing // and gone
-	case err != nil:
-		return nil, err
-	case !d.ours(job.Labels, t.ID):
-		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: fmt.Sprintf(
-			"there is a Job %s in namespace %s that is not for this task", name, d.cluster.namespace)}
-	case job.DeletionTimestamp != nil:
-		uid := job.UID
-		return nil, cmp.Or(d.watch.removed(ctx, d.cluster.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }), errGoing)
-	}
-	return d.claim(ctx, job, t.Token)
-}
-
-func (d *Driver) get(ctx context.Context, name string) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return d.cluster.jobs.Get(ctx, name, metav1.GetOptions{})
-}
-
-// claim writes whose a Job is now: whoever had it before leaves it alone from then on.
-func (d *Driver) claim(ctx context.Context, job *batchv1.Job, token string) (*batchv1.Job, error) {
-	if job.Annotations[annotationAttempt] == token {
-		return job, nil
-	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, annotationAttempt, token)
-	return d.patch(ctx, job.Name, patch)
-}
-
-func (d *Driver) patch(ctx context.Context, name string, patch []byte) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return d.cluster.jobs.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managedBy})
-}
 
 // denied tells an error of the task from one of the host.
 func denied(err error) error {
@@ -251,53 +217,62 @@ func denied(err error) error {
 // Recover implements driver.Driver. The handle names the Job; without one it is found by
 // the token.
 func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
-	name, uid, err := parseHandle(handle)
+	h, err := parseHandle(handle)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.ready(ctx); err != nil {
+	if h.namespace == "" && t.Spec != nil && t.Spec.Container != nil {
+		h.namespace = t.Spec.Container.Namespace
+	}
+	space, err := d.space(h.namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer space.release()
+	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
 	if handle == nil {
-		job := d.watch.ofToken(t.Token)
+		job := space.watch.ofToken(t.Token)
 		if job == nil {
 			return nil, fmt.Errorf("container: no Job of attempt %s: %w", t.Token, navvy.ErrNotFound)
 		}
-		name, uid = job.Name, job.UID
+		h.name, h.uid = job.Name, job.UID
 	}
-	job, err := d.get(ctx, name)
+	job, err := space.get(ctx, h.name)
 	switch {
-	case apierrors.IsNotFound(err), err == nil && (job.UID != uid || job.Annotations[annotationAttempt] != t.Token):
-		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", name, t.Token, navvy.ErrNotFound)
+	case apierrors.IsNotFound(err), err == nil && (job.UID != h.uid || job.Annotations[annotationAttempt] != t.Token):
+		return nil, fmt.Errorf("container: Job %s of attempt %s: %w", h.name, t.Token, navvy.ErrNotFound)
 	case err != nil:
 		return nil, err
 	}
-	return d.attempt(t, job), nil
+	return space.attempt(t, job), nil
 }
 
-// Why tells what the attempt with a token waits for before it runs, in the cluster's words;
-// empty if for nothing that is known. It asks nobody.
-func (d *Driver) Why(token string) string {
-	job := d.watch.ofToken(token)
-	if job == nil {
-		return ""
-	}
-	_, pod := d.watch.look(d.cluster.namespace, job.Name)
-	return whyWaiting(pod)
-}
-
-// Settle says that the result of an attempt is kept: its Job may go, some time later.
+// Settle says that the result of an attempt is kept: its Job may go, some time later, or at
+// once if others wait for its room.
 func (d *Driver) Settle(ctx context.Context, token string) error {
-	if err := d.ready(ctx); err != nil {
+	home, err := d.space("")
+	if err != nil {
 		return err
 	}
-	job := d.watch.ofToken(token)
+	defer home.release()
+	if err := home.ready(ctx); err != nil {
+		return err
+	}
+	space, job := d.spaces.holding(token)
 	if job == nil {
+		d.spaces.lacks(token)
 		return nil
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, job.UID, seconds(d.opts.Keep.Seconds()))
-	if _, err := d.patch(ctx, job.Name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	keep := seconds(d.opts.Keep.Seconds())
+	if d.room.waits() {
+		keep = 0
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q},"spec":{"ttlSecondsAfterFinished":%d}}`, job.UID, keep)
+	if _, err := space.patch(ctx, job.Name, patch); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("container: Job %s stays: %w", job.Name, err)
 	}
+	d.spaces.forget(token)
 	return nil
 }

@@ -1,7 +1,7 @@
 package container
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -11,15 +11,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	"sigs.k8s.io/yaml"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
 // mainContainer is the name of the container whose end is the attempt's.
-const mainContainer = "main"
+const mainContainer = podtemplate.Main
 
 // Whoever waits for a Job is the navvy that made it, or its successor. If nobody comes for
 // so long, Kubernetes removes what has ended.
@@ -38,7 +37,7 @@ func (d *Driver) job(t *driver.Task, argv []string) (*batchv1.Job, error) {
 			Containers:                    []corev1.Container{d.container(t, argv)},
 		},
 	}
-	if err := d.override(&pod, labels); err != nil {
+	if err := d.override(&pod, labels, s.Container.Template); err != nil {
 		return nil, err
 	}
 	if p, _ := d.plan(t); p != nil {
@@ -48,7 +47,7 @@ func (d *Driver) job(t *driver.Task, argv []string) (*batchv1.Job, error) {
 	}
 	j := &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: d.cluster.namespace, Labels: labels, Annotations: map[string]string{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: cmp.Or(s.Container.Namespace, d.home), Labels: labels, Annotations: map[string]string{
 			annotationOwner: t.Owner, annotationAttempt: t.Token,
 		}},
 		Spec: batchv1.JobSpec{
@@ -138,42 +137,20 @@ func resources(s *navvy.Spec) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{Limits: list, Requests: list.DeepCopy()}
 }
 
-// parseTemplate reads a pod template that is merged over what navvy makes, as kubectl patch
-// merges. An unknown field is an error.
-func parseTemplate(text []byte) ([]byte, error) {
-	if len(text) == 0 {
-		return nil, nil
-	}
-	var template corev1.PodTemplateSpec
-	if err := yaml.UnmarshalStrict(text, &template); err != nil {
-		return nil, fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
-	}
-	patch, err := yaml.YAMLToJSON(text)
-	if err != nil {
-		return nil, fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
-	}
-	return patch, nil
-}
-
-// override merges the settings' pod template over pod. What navvy's promises stand on stays.
-func (d *Driver) override(pod *corev1.PodTemplateSpec, labels map[string]string) error {
-	if d.template == nil {
+// override merges pod templates over pod: that of the settings, and that of the spec, which is
+// its queue's or an administrator's. What navvy's promises stand on stays.
+func (d *Driver) override(pod *corev1.PodTemplateSpec, labels map[string]string, own []byte) error {
+	if d.template == nil && own == nil {
 		return nil
 	}
 	before := pod.DeepCopy()
-	base, err := json.Marshal(pod)
-	if err != nil {
+	if err := podtemplate.Apply(pod, d.template, own); err != nil {
 		return err
 	}
-	merged, err := strategicpatch.StrategicMergePatch(base, d.template, corev1.PodTemplateSpec{})
-	if err != nil {
-		return fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
-	}
-	*pod = corev1.PodTemplateSpec{}
-	if err := json.Unmarshal(merged, pod); err != nil {
-		return fmt.Errorf("pod template: %w: %w", err, navvy.ErrInvalid)
-	}
 	pod.Spec.RestartPolicy = before.Spec.RestartPolicy
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
 	maps.Copy(pod.Labels, labels)
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == mainContainer {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
@@ -47,9 +48,9 @@ func TestNames(t *testing.T) {
 
 func TestManifest(t *testing.T) {
 	t.Parallel()
-	d := &Driver{opts: Options{Instance: "navvy"}, cluster: &cluster{namespace: "n"}}
+	d := &Driver{opts: Options{Instance: "navvy"}, home: "n"}
 	var err error
-	d.template, err = parseTemplate([]byte(`
+	d.template, err = podtemplate.Parse([]byte(`
 metadata: {labels: {team: blue, app.kubernetes.io/managed-by: somebody}}
 spec:
   serviceAccountName: mstc
@@ -75,7 +76,7 @@ spec:
 	if pod.Labels["team"] != "blue" || pod.Labels[labelManagedBy] != managedBy {
 		t.Errorf("the labels are %v", pod.Labels)
 	}
-	if _, err := parseTemplate([]byte("spec: {nodeSelecter: {a: b}}")); !errors.Is(err, navvy.ErrInvalid) {
+	if _, err := podtemplate.Parse([]byte("spec: {nodeSelecter: {a: b}}")); !errors.Is(err, navvy.ErrInvalid) {
 		t.Errorf("an unknown field is %v", err)
 	}
 }

@@ -94,7 +94,7 @@ func TestUnschedulable(t *testing.T) {
 	s.Container.Pending = 3 * time.Second
 	r := newTrial(s).start(t, d)
 	w := r.wait(t)
-	kubetest.Until(t, "it says why it waits", func() bool { return strings.Contains(d.Why(r.task.Token), "Insufficient cpu") })
+	kubetest.Until(t, "it says why it waits", func() bool { return strings.Contains(d.Why(t.Context(), r.task.Token), "Insufficient cpu") })
 	<-w.done
 	wantRefusal(t, w.end, w.err, navvy.ReasonPending, "Insufficient cpu")
 }

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/share/staging"
 )
@@ -88,12 +89,12 @@ func TestWhyStaging(t *testing.T) {
 // withBuckets is a driver that knows an S3 server, and a task that has buckets.
 func withBuckets(t *testing.T, b navvy.Buckets, template string) (*Driver, *driver.Task) {
 	t.Helper()
-	d := &Driver{opts: Options{Instance: "navvy"}, cluster: &cluster{namespace: "n"}}
+	d := &Driver{opts: Options{Instance: "navvy"}, home: "n"}
 	d.opts.Buckets = Buckets{
 		Server: staging.Server{Endpoint: "http://minio:9000", Key: "k", Secret: "s3cret"}, Secret: "account", Image: "navvy:1", Patience: time.Minute,
 	}
 	var err error
-	if d.template, err = parseTemplate([]byte(template)); err != nil {
+	if d.template, err = podtemplate.Parse([]byte(template)); err != nil {
 		t.Fatal(err)
 	}
 	task := taskNamed("x")

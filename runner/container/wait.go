@@ -18,8 +18,9 @@ import (
 
 // Wait implements driver.Execution.
 func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
-	changed, stop := a.driver.watch.follow(a.name)
+	changed, stop := a.space.watch.follow(a.name)
 	defer stop()
+	defer a.driver.room.leave(keyOf(a.space.namespace, a.name))
 	w := &waiter{attempt: a, begun: time.Now(), log: a.driver.newLog(&a.task)}
 	defer w.close()
 	for {
@@ -68,7 +69,7 @@ type waiter struct {
 // look looks at the Job once more.
 func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	job, pod := w.attempt.look()
-	last := w.driver.watch.lastPod(w.name, w.uid)
+	last := w.space.watch.lastPod(w.name, w.uid)
 	if pod != nil {
 		w.pod = pod
 	} else if last != nil {
@@ -152,7 +153,7 @@ func (w *waiter) unseen(ctx context.Context) (*verdict, time.Duration) {
 		return nil, left
 	}
 	w.begun = time.Now()
-	job, err := w.driver.get(ctx, w.name)
+	job, err := w.space.get(ctx, w.name)
 	if apierrors.IsNotFound(err) || err == nil && job.UID != w.uid {
 		return w.gone(), 0
 	}
@@ -194,7 +195,7 @@ func (w *waiter) copyLog(ctx context.Context, pod string) {
 	f := &follower{to: w.log.beside(w.task.Stdout)}
 	go func() {
 		w.copied <- f.follow(ctx, func(ctx context.Context, since time.Time, follow bool) (io.ReadCloser, error) {
-			body, err := w.driver.cluster.log(ctx, pod, mainContainer, since, follow)
+			body, err := w.space.log(ctx, pod, mainContainer, since, follow)
 			if apierrors.IsNotFound(err) {
 				return nil, fmt.Errorf("%w: %w", errNoLog, err)
 			}

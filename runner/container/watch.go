@@ -7,6 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,10 @@ type watcher struct {
 	mu      sync.Mutex
 	waiting map[string]map[chan struct{}]bool // by name of the Job: who is told of changes
 	last    map[string]*corev1.Pod            // by name of the Job, while somebody waits: its pod as it was when it went
+
+	refusal error         // the cluster does not let us watch; set before refused is closed
+	refused chan struct{} // closed then
+	refuse  sync.Once
 }
 
 // The indexes of what is kept.
@@ -34,9 +39,11 @@ const (
 	byJob   = "job"   // pods by the name of their Job
 )
 
-func newWatcher(c *cluster, instance string) (*watcher, error) {
+// newWatcher returns a watch that has yet to run. heard is told of Jobs that are there, and
+// that have gone, by namespace and name.
+func newWatcher(c *cluster, instance string, heard func(key string, there bool)) (*watcher, error) {
 	selector := labels.SelectorFromSet(labels.Set{labelManagedBy: managedBy, labelInstance: instance}).String()
-	w := &watcher{waiting: map[string]map[chan struct{}]bool{}, last: map[string]*corev1.Pod{}}
+	w := &watcher{waiting: map[string]map[chan struct{}]bool{}, last: map[string]*corev1.Pod{}, refused: make(chan struct{})}
 	w.jobs = informer(c.jobs, &batchv1.Job{}, selector, cache.Indexers{byToken: tokenOf})
 	w.pods = informer(c.pods, &corev1.Pod{}, selector, cache.Indexers{byJob: jobOf})
 	for informer, name := range map[cache.SharedIndexInformer]func(metav1.Object) string{
@@ -50,11 +57,36 @@ func newWatcher(c *cluster, instance string) (*watcher, error) {
 		if err == nil {
 			err = informer.SetTransform(slim)
 		}
+		if err == nil {
+			err = informer.SetWatchErrorHandlerWithContext(w.failed)
+		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return w, nil
+	_, err := w.jobs.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { heard(keyOfObject(o), true) },
+		DeleteFunc: func(o any) { heard(keyOfObject(o), false) },
+	})
+	return w, err
+}
+
+// keyOfObject is the namespace and the name of what an informer tells of.
+func keyOfObject(o any) string {
+	key, _ := cache.DeletionHandlingMetaNamespaceKeyFunc(o) // they all have names
+	return key
+}
+
+// failed notes that the cluster does not let us watch; of all else that fails, the next try
+// may go well.
+func (w *watcher) failed(ctx context.Context, r *cache.Reflector, err error) {
+	if apierrors.IsForbidden(err) {
+		w.refuse.Do(func() {
+			w.refusal = err
+			close(w.refused)
+		})
+	}
+	cache.DefaultWatchErrorHandler(ctx, r, err)
 }
 
 // object is what an informer keeps.
@@ -102,10 +134,26 @@ func (w *watcher) run(ctx context.Context) {
 	both.Wait()
 }
 
-// synced waits until all is known that there was when it was called first.
-func (w *watcher) synced(ctx context.Context) error {
+// synced waits until all is known that there was when it was called first, or refused is
+// closed; what that says is a *driver.Refusal then.
+func (w *watcher) synced(ctx context.Context, refused <-chan struct{}) error {
+	if w.jobs.HasSynced() && w.pods.HasSynced() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-refused:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if cache.WaitForCacheSync(ctx.Done(), w.jobs.HasSynced, w.pods.HasSynced) {
 		return nil
+	}
+	if refused != nil && closed(refused) {
+		return denied(w.refusal)
 	}
 	return fmt.Errorf("kubernetes: the cluster has not told of its Jobs: %w", navvy.ErrUnavailable)
 }

@@ -63,6 +63,14 @@ type Settler interface {
 	Settled(token string)
 }
 
+// Explainer is a driver whose attempts may wait for something of which it can tell.
+type Explainer interface {
+	// Why tells in words what the attempt with this token waits for before it runs, from the
+	// call of Start on; empty if for nothing that is known. It may ask whoever knows, and
+	// returns soon all the same.
+	Why(ctx context.Context, token string) string
+}
+
 // Execution is one running attempt. Wait is called once; the others at any time
 // and at once, also after the end.
 type Execution interface {
@@ -201,6 +209,8 @@ type Capabilities struct {
 	Remains bool
 	// Signals says that a stop without force gives the attempt a chance to end by itself.
 	Signals bool
+	// Explains says that the driver is an Explainer.
+	Explains bool
 	// Output and Usage say that attempts write output and are measured.
 	Output, Usage bool
 	// Enforces lists what this host can enforce for an attempt. A spec that needs
@@ -241,7 +251,7 @@ func (c *Capabilities) Abilities() navvy.KindAbilities {
 	if c.Absent != "" {
 		return navvy.KindAbilities{Kind: c.Kind, Lacks: c.Absent, Absent: true}
 	}
-	return navvy.KindAbilities{Kind: c.Kind, Enforces: c.Enforces, Lacks: c.Lacks, With: c.With}
+	return navvy.KindAbilities{Kind: c.Kind, Enforces: c.Enforces, Lacks: c.Lacks, With: c.With, Explains: c.Explains}
 }
 
 // MaxHandle bounds a handle, in bytes.

@@ -39,7 +39,9 @@ type QueueSettings struct {
 	Broker *Broker `protobuf:"bytes,6,opt,name=broker,proto3" json:"broker,omitempty"`
 	// What is done with its messages, and with jobs that leave it to their queue: always a
 	// service; unset if it has none.
-	Work          *Spec `protobuf:"bytes,5,opt,name=work,proto3" json:"work,omitempty"`
+	Work *Spec `protobuf:"bytes,5,opt,name=work,proto3" json:"work,omitempty"`
+	// How containers of its jobs run in a cluster; unset if that is left to workers.
+	Pods          *Pods `protobuf:"bytes,7,opt,name=pods,proto3" json:"pods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -116,6 +118,290 @@ func (x *QueueSettings) GetWork() *Spec {
 	return nil
 }
 
+func (x *QueueSettings) GetPods() *Pods {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+// Pods says how containers run in a cluster. A job gets what its queue says of them when it
+// is accepted, and keeps that.
+type Pods struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty for the one that the job names, or its worker's own.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The service account as which they run.
+	ServiceAccount string `protobuf:"bytes,2,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	// Labels that a node must have.
+	NodeSelector map[string]string `protobuf:"bytes,3,rep,name=node_selector,json=nodeSelector,proto3" json:"node_selector,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Taints of nodes that they put up with: KEY, KEY=VALUE, either with :NoSchedule,
+	// :PreferNoSchedule or :NoExecute, or * for all.
+	Tolerations []string `protobuf:"bytes,4,rep,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// Names of the secrets that images are pulled with.
+	PullSecrets []string `protobuf:"bytes,5,rep,name=pull_secrets,json=pullSecrets,proto3" json:"pull_secrets,omitempty"`
+	// YAML or JSON of a Kubernetes PodTemplateSpec that is merged over the pod, beside the
+	// fields above.
+	Template      string `protobuf:"bytes,6,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pods) Reset() {
+	*x = Pods{}
+	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pods) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pods) ProtoMessage() {}
+
+func (x *Pods) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pods.ProtoReflect.Descriptor instead.
+func (*Pods) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Pods) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Pods) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *Pods) GetNodeSelector() map[string]string {
+	if x != nil {
+		return x.NodeSelector
+	}
+	return nil
+}
+
+func (x *Pods) GetTolerations() []string {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *Pods) GetPullSecrets() []string {
+	if x != nil {
+		return x.PullSecrets
+	}
+	return nil
+}
+
+func (x *Pods) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+// PodsChange says what is to be changed of Pods; what is unset stays.
+type PodsChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace; empty takes it away.
+	Namespace *string `protobuf:"bytes,1,opt,name=namespace,proto3,oneof" json:"namespace,omitempty"`
+	// The service account; empty takes it away.
+	ServiceAccount *string `protobuf:"bytes,2,opt,name=service_account,json=serviceAccount,proto3,oneof" json:"service_account,omitempty"`
+	// All labels that a node must have.
+	NodeSelector *NodeSelector `protobuf:"bytes,3,opt,name=node_selector,json=nodeSelector,proto3" json:"node_selector,omitempty"`
+	// All taints that they put up with.
+	Tolerations *Names `protobuf:"bytes,4,opt,name=tolerations,proto3" json:"tolerations,omitempty"`
+	// All secrets that images are pulled with.
+	PullSecrets *Names `protobuf:"bytes,5,opt,name=pull_secrets,json=pullSecrets,proto3" json:"pull_secrets,omitempty"`
+	// The pod template; empty takes it away.
+	Template      *string `protobuf:"bytes,6,opt,name=template,proto3,oneof" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodsChange) Reset() {
+	*x = PodsChange{}
+	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodsChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodsChange) ProtoMessage() {}
+
+func (x *PodsChange) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodsChange.ProtoReflect.Descriptor instead.
+func (*PodsChange) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PodsChange) GetNamespace() string {
+	if x != nil && x.Namespace != nil {
+		return *x.Namespace
+	}
+	return ""
+}
+
+func (x *PodsChange) GetServiceAccount() string {
+	if x != nil && x.ServiceAccount != nil {
+		return *x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *PodsChange) GetNodeSelector() *NodeSelector {
+	if x != nil {
+		return x.NodeSelector
+	}
+	return nil
+}
+
+func (x *PodsChange) GetTolerations() *Names {
+	if x != nil {
+		return x.Tolerations
+	}
+	return nil
+}
+
+func (x *PodsChange) GetPullSecrets() *Names {
+	if x != nil {
+		return x.PullSecrets
+	}
+	return nil
+}
+
+func (x *PodsChange) GetTemplate() string {
+	if x != nil && x.Template != nil {
+		return *x.Template
+	}
+	return ""
+}
+
+// NodeSelector are labels of nodes.
+type NodeSelector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their values, by name; none for any node.
+	Labels        map[string]string `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeSelector) Reset() {
+	*x = NodeSelector{}
+	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeSelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeSelector) ProtoMessage() {}
+
+func (x *NodeSelector) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeSelector.ProtoReflect.Descriptor instead.
+func (*NodeSelector) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NodeSelector) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// Names is a list that may be given empty.
+type Names struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is in it.
+	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Names) Reset() {
+	*x = Names{}
+	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Names) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Names) ProtoMessage() {}
+
+func (x *Names) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Names.ProtoReflect.Descriptor instead.
+func (*Names) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Names) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 // Broker is a pair of queues on a broker.
 type Broker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -137,7 +423,7 @@ type Broker struct {
 
 func (x *Broker) Reset() {
 	*x = Broker{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	mi := &file_navvy_v1_queues_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +435,7 @@ func (x *Broker) String() string {
 func (*Broker) ProtoMessage() {}
 
 func (x *Broker) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[1]
+	mi := &file_navvy_v1_queues_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +448,7 @@ func (x *Broker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Broker.ProtoReflect.Descriptor instead.
 func (*Broker) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{1}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Broker) GetRequests() string {
@@ -239,7 +525,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	mi := &file_navvy_v1_queues_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +537,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[2]
+	mi := &file_navvy_v1_queues_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +550,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{2}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Queue) GetName() string {
@@ -355,7 +641,7 @@ type QueuesListRequest struct {
 
 func (x *QueuesListRequest) Reset() {
 	*x = QueuesListRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	mi := &file_navvy_v1_queues_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +653,7 @@ func (x *QueuesListRequest) String() string {
 func (*QueuesListRequest) ProtoMessage() {}
 
 func (x *QueuesListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[3]
+	mi := &file_navvy_v1_queues_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,7 +666,7 @@ func (x *QueuesListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesListRequest.ProtoReflect.Descriptor instead.
 func (*QueuesListRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueuesListRequest) GetAfter() string {
@@ -403,7 +689,7 @@ type QueuesListResponse struct {
 
 func (x *QueuesListResponse) Reset() {
 	*x = QueuesListResponse{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	mi := &file_navvy_v1_queues_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +701,7 @@ func (x *QueuesListResponse) String() string {
 func (*QueuesListResponse) ProtoMessage() {}
 
 func (x *QueuesListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[4]
+	mi := &file_navvy_v1_queues_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +714,7 @@ func (x *QueuesListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesListResponse.ProtoReflect.Descriptor instead.
 func (*QueuesListResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueuesListResponse) GetQueues() []*Queue {
@@ -466,14 +752,17 @@ type QueuesSetRequest struct {
 	// The queues of a broker's whose requests it is to answer, as whoever sets them; unset
 	// leaves them as they are, and one without URLs takes them away. UNIMPLEMENTED without a
 	// server.
-	Broker        *Broker `protobuf:"bytes,7,opt,name=broker,proto3" json:"broker,omitempty"`
+	Broker *Broker `protobuf:"bytes,7,opt,name=broker,proto3" json:"broker,omitempty"`
+	// How containers of its jobs run in a cluster; unset leaves that as it is. Jobs that were
+	// accepted before go on as they were.
+	Pods          *PodsChange `protobuf:"bytes,8,opt,name=pods,proto3" json:"pods,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueuesSetRequest) Reset() {
 	*x = QueuesSetRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[5]
+	mi := &file_navvy_v1_queues_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +774,7 @@ func (x *QueuesSetRequest) String() string {
 func (*QueuesSetRequest) ProtoMessage() {}
 
 func (x *QueuesSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[5]
+	mi := &file_navvy_v1_queues_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +787,7 @@ func (x *QueuesSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesSetRequest.ProtoReflect.Descriptor instead.
 func (*QueuesSetRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *QueuesSetRequest) GetName() string {
@@ -550,6 +839,13 @@ func (x *QueuesSetRequest) GetBroker() *Broker {
 	return nil
 }
 
+func (x *QueuesSetRequest) GetPods() *PodsChange {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
 // QueuesPauseRequest names the queue.
 type QueuesPauseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -561,7 +857,7 @@ type QueuesPauseRequest struct {
 
 func (x *QueuesPauseRequest) Reset() {
 	*x = QueuesPauseRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[6]
+	mi := &file_navvy_v1_queues_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +869,7 @@ func (x *QueuesPauseRequest) String() string {
 func (*QueuesPauseRequest) ProtoMessage() {}
 
 func (x *QueuesPauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[6]
+	mi := &file_navvy_v1_queues_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +882,7 @@ func (x *QueuesPauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesPauseRequest.ProtoReflect.Descriptor instead.
 func (*QueuesPauseRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *QueuesPauseRequest) GetName() string {
@@ -607,7 +903,7 @@ type QueuesResumeRequest struct {
 
 func (x *QueuesResumeRequest) Reset() {
 	*x = QueuesResumeRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[7]
+	mi := &file_navvy_v1_queues_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +915,7 @@ func (x *QueuesResumeRequest) String() string {
 func (*QueuesResumeRequest) ProtoMessage() {}
 
 func (x *QueuesResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[7]
+	mi := &file_navvy_v1_queues_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +928,7 @@ func (x *QueuesResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesResumeRequest.ProtoReflect.Descriptor instead.
 func (*QueuesResumeRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueuesResumeRequest) GetName() string {
@@ -653,7 +949,7 @@ type QueuesRemoveRequest struct {
 
 func (x *QueuesRemoveRequest) Reset() {
 	*x = QueuesRemoveRequest{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[8]
+	mi := &file_navvy_v1_queues_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +961,7 @@ func (x *QueuesRemoveRequest) String() string {
 func (*QueuesRemoveRequest) ProtoMessage() {}
 
 func (x *QueuesRemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[8]
+	mi := &file_navvy_v1_queues_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +974,7 @@ func (x *QueuesRemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesRemoveRequest.ProtoReflect.Descriptor instead.
 func (*QueuesRemoveRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *QueuesRemoveRequest) GetName() string {
@@ -697,7 +993,7 @@ type QueuesRemoveResponse struct {
 
 func (x *QueuesRemoveResponse) Reset() {
 	*x = QueuesRemoveResponse{}
-	mi := &file_navvy_v1_queues_proto_msgTypes[9]
+	mi := &file_navvy_v1_queues_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +1005,7 @@ func (x *QueuesRemoveResponse) String() string {
 func (*QueuesRemoveResponse) ProtoMessage() {}
 
 func (x *QueuesRemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_queues_proto_msgTypes[9]
+	mi := &file_navvy_v1_queues_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,21 +1018,51 @@ func (x *QueuesRemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuesRemoveResponse.ProtoReflect.Descriptor instead.
 func (*QueuesRemoveResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_queues_proto_rawDescGZIP(), []int{13}
 }
 
 var File_navvy_v1_queues_proto protoreflect.FileDescriptor
 
 const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\n" +
-	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13navvy/v1/spec.proto\"\xc7\x01\n" +
+	"\x15navvy/v1/queues.proto\x12\bnavvy.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13navvy/v1/spec.proto\"\xeb\x01\n" +
 	"\rQueueSettings\x12\x16\n" +
 	"\x06paused\x18\x01 \x01(\bR\x06paused\x12 \n" +
 	"\vconcurrency\x18\x02 \x01(\x03R\vconcurrency\x12\x12\n" +
 	"\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x1a\n" +
 	"\bdispatch\x18\x04 \x01(\tR\bdispatch\x12(\n" +
 	"\x06broker\x18\x06 \x01(\v2\x10.navvy.v1.BrokerR\x06broker\x12\"\n" +
-	"\x04work\x18\x05 \x01(\v2\x0e.navvy.v1.SpecR\x04work\"\xc5\x01\n" +
+	"\x04work\x18\x05 \x01(\v2\x0e.navvy.v1.SpecR\x04work\x12\"\n" +
+	"\x04pods\x18\a \x01(\v2\x0e.navvy.v1.PodsR\x04pods\"\xb6\x02\n" +
+	"\x04Pods\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12'\n" +
+	"\x0fservice_account\x18\x02 \x01(\tR\x0eserviceAccount\x12E\n" +
+	"\rnode_selector\x18\x03 \x03(\v2 .navvy.v1.Pods.NodeSelectorEntryR\fnodeSelector\x12 \n" +
+	"\vtolerations\x18\x04 \x03(\tR\vtolerations\x12!\n" +
+	"\fpull_secrets\x18\x05 \x03(\tR\vpullSecrets\x12\x1a\n" +
+	"\btemplate\x18\x06 \x01(\tR\btemplate\x1a?\n" +
+	"\x11NodeSelectorEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\x02\n" +
+	"\n" +
+	"PodsChange\x12!\n" +
+	"\tnamespace\x18\x01 \x01(\tH\x00R\tnamespace\x88\x01\x01\x12,\n" +
+	"\x0fservice_account\x18\x02 \x01(\tH\x01R\x0eserviceAccount\x88\x01\x01\x12;\n" +
+	"\rnode_selector\x18\x03 \x01(\v2\x16.navvy.v1.NodeSelectorR\fnodeSelector\x121\n" +
+	"\vtolerations\x18\x04 \x01(\v2\x0f.navvy.v1.NamesR\vtolerations\x122\n" +
+	"\fpull_secrets\x18\x05 \x01(\v2\x0f.navvy.v1.NamesR\vpullSecrets\x12\x1f\n" +
+	"\btemplate\x18\x06 \x01(\tH\x02R\btemplate\x88\x01\x01B\f\n" +
+	"\n" +
+	"_namespaceB\x12\n" +
+	"\x10_service_accountB\v\n" +
+	"\t_template\"\x85\x01\n" +
+	"\fNodeSelector\x12:\n" +
+	"\x06labels\x18\x01 \x03(\v2\".navvy.v1.NodeSelector.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x1d\n" +
+	"\x05Names\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\xc5\x01\n" +
 	"\x06Broker\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\tR\brequests\x12\x1c\n" +
 	"\tresponses\x18\x02 \x01(\tR\tresponses\x12 \n" +
@@ -761,7 +1087,7 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\tR\x05after\"Q\n" +
 	"\x12QueuesListResponse\x12'\n" +
 	"\x06queues\x18\x01 \x03(\v2\x0f.navvy.v1.QueueR\x06queues\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\x93\x02\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xbd\x02\n" +
 	"\x10QueuesSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06create\x18\x02 \x01(\bR\x06create\x12%\n" +
@@ -769,7 +1095,8 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\x04rate\x18\x04 \x01(\x01H\x01R\x04rate\x88\x01\x01\x12\x1f\n" +
 	"\bdispatch\x18\x05 \x01(\tH\x02R\bdispatch\x88\x01\x01\x12\"\n" +
 	"\x04work\x18\x06 \x01(\v2\x0e.navvy.v1.SpecR\x04work\x12(\n" +
-	"\x06broker\x18\a \x01(\v2\x10.navvy.v1.BrokerR\x06brokerB\x0e\n" +
+	"\x06broker\x18\a \x01(\v2\x10.navvy.v1.BrokerR\x06broker\x12(\n" +
+	"\x04pods\x18\b \x01(\v2\x14.navvy.v1.PodsChangeR\x04podsB\x0e\n" +
 	"\f_concurrencyB\a\n" +
 	"\x05_rateB\v\n" +
 	"\t_dispatch\"(\n" +
@@ -799,46 +1126,59 @@ func file_navvy_v1_queues_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_queues_proto_rawDescData
 }
 
-var file_navvy_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_navvy_v1_queues_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_navvy_v1_queues_proto_goTypes = []any{
 	(*QueueSettings)(nil),         // 0: navvy.v1.QueueSettings
-	(*Broker)(nil),                // 1: navvy.v1.Broker
-	(*Queue)(nil),                 // 2: navvy.v1.Queue
-	(*QueuesListRequest)(nil),     // 3: navvy.v1.QueuesListRequest
-	(*QueuesListResponse)(nil),    // 4: navvy.v1.QueuesListResponse
-	(*QueuesSetRequest)(nil),      // 5: navvy.v1.QueuesSetRequest
-	(*QueuesPauseRequest)(nil),    // 6: navvy.v1.QueuesPauseRequest
-	(*QueuesResumeRequest)(nil),   // 7: navvy.v1.QueuesResumeRequest
-	(*QueuesRemoveRequest)(nil),   // 8: navvy.v1.QueuesRemoveRequest
-	(*QueuesRemoveResponse)(nil),  // 9: navvy.v1.QueuesRemoveResponse
-	(*Spec)(nil),                  // 10: navvy.v1.Spec
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Pods)(nil),                  // 1: navvy.v1.Pods
+	(*PodsChange)(nil),            // 2: navvy.v1.PodsChange
+	(*NodeSelector)(nil),          // 3: navvy.v1.NodeSelector
+	(*Names)(nil),                 // 4: navvy.v1.Names
+	(*Broker)(nil),                // 5: navvy.v1.Broker
+	(*Queue)(nil),                 // 6: navvy.v1.Queue
+	(*QueuesListRequest)(nil),     // 7: navvy.v1.QueuesListRequest
+	(*QueuesListResponse)(nil),    // 8: navvy.v1.QueuesListResponse
+	(*QueuesSetRequest)(nil),      // 9: navvy.v1.QueuesSetRequest
+	(*QueuesPauseRequest)(nil),    // 10: navvy.v1.QueuesPauseRequest
+	(*QueuesResumeRequest)(nil),   // 11: navvy.v1.QueuesResumeRequest
+	(*QueuesRemoveRequest)(nil),   // 12: navvy.v1.QueuesRemoveRequest
+	(*QueuesRemoveResponse)(nil),  // 13: navvy.v1.QueuesRemoveResponse
+	nil,                           // 14: navvy.v1.Pods.NodeSelectorEntry
+	nil,                           // 15: navvy.v1.NodeSelector.LabelsEntry
+	(*Spec)(nil),                  // 16: navvy.v1.Spec
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_navvy_v1_queues_proto_depIdxs = []int32{
-	1,  // 0: navvy.v1.QueueSettings.broker:type_name -> navvy.v1.Broker
-	10, // 1: navvy.v1.QueueSettings.work:type_name -> navvy.v1.Spec
-	11, // 2: navvy.v1.Broker.lease:type_name -> google.protobuf.Duration
-	0,  // 3: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
-	12, // 4: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
-	2,  // 5: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
-	10, // 6: navvy.v1.QueuesSetRequest.work:type_name -> navvy.v1.Spec
-	1,  // 7: navvy.v1.QueuesSetRequest.broker:type_name -> navvy.v1.Broker
-	3,  // 8: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
-	5,  // 9: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
-	6,  // 10: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
-	7,  // 11: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
-	8,  // 12: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
-	4,  // 13: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
-	2,  // 14: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
-	2,  // 15: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
-	2,  // 16: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
-	9,  // 17: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	5,  // 0: navvy.v1.QueueSettings.broker:type_name -> navvy.v1.Broker
+	16, // 1: navvy.v1.QueueSettings.work:type_name -> navvy.v1.Spec
+	1,  // 2: navvy.v1.QueueSettings.pods:type_name -> navvy.v1.Pods
+	14, // 3: navvy.v1.Pods.node_selector:type_name -> navvy.v1.Pods.NodeSelectorEntry
+	3,  // 4: navvy.v1.PodsChange.node_selector:type_name -> navvy.v1.NodeSelector
+	4,  // 5: navvy.v1.PodsChange.tolerations:type_name -> navvy.v1.Names
+	4,  // 6: navvy.v1.PodsChange.pull_secrets:type_name -> navvy.v1.Names
+	15, // 7: navvy.v1.NodeSelector.labels:type_name -> navvy.v1.NodeSelector.LabelsEntry
+	17, // 8: navvy.v1.Broker.lease:type_name -> google.protobuf.Duration
+	0,  // 9: navvy.v1.Queue.settings:type_name -> navvy.v1.QueueSettings
+	18, // 10: navvy.v1.Queue.created:type_name -> google.protobuf.Timestamp
+	6,  // 11: navvy.v1.QueuesListResponse.queues:type_name -> navvy.v1.Queue
+	16, // 12: navvy.v1.QueuesSetRequest.work:type_name -> navvy.v1.Spec
+	5,  // 13: navvy.v1.QueuesSetRequest.broker:type_name -> navvy.v1.Broker
+	2,  // 14: navvy.v1.QueuesSetRequest.pods:type_name -> navvy.v1.PodsChange
+	7,  // 15: navvy.v1.Queues.List:input_type -> navvy.v1.QueuesListRequest
+	9,  // 16: navvy.v1.Queues.Set:input_type -> navvy.v1.QueuesSetRequest
+	10, // 17: navvy.v1.Queues.Pause:input_type -> navvy.v1.QueuesPauseRequest
+	11, // 18: navvy.v1.Queues.Resume:input_type -> navvy.v1.QueuesResumeRequest
+	12, // 19: navvy.v1.Queues.Remove:input_type -> navvy.v1.QueuesRemoveRequest
+	8,  // 20: navvy.v1.Queues.List:output_type -> navvy.v1.QueuesListResponse
+	6,  // 21: navvy.v1.Queues.Set:output_type -> navvy.v1.Queue
+	6,  // 22: navvy.v1.Queues.Pause:output_type -> navvy.v1.Queue
+	6,  // 23: navvy.v1.Queues.Resume:output_type -> navvy.v1.Queue
+	13, // 24: navvy.v1.Queues.Remove:output_type -> navvy.v1.QueuesRemoveResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_queues_proto_init() }
@@ -847,14 +1187,15 @@ func file_navvy_v1_queues_proto_init() {
 		return
 	}
 	file_navvy_v1_spec_proto_init()
-	file_navvy_v1_queues_proto_msgTypes[5].OneofWrappers = []any{}
+	file_navvy_v1_queues_proto_msgTypes[2].OneofWrappers = []any{}
+	file_navvy_v1_queues_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_queues_proto_rawDesc), len(file_navvy_v1_queues_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2578,7 +2578,9 @@ type Abilities struct {
 	// is nothing to say, or nobody has looked.
 	With string `protobuf:"bytes,4,opt,name=with,proto3" json:"with,omitempty"`
 	// The host does no such work at all; lacks says why.
-	Absent        bool `protobuf:"varint,5,opt,name=absent,proto3" json:"absent,omitempty"`
+	Absent bool `protobuf:"varint,5,opt,name=absent,proto3" json:"absent,omitempty"`
+	// The worker tells what attempts wait for, when it is asked.
+	Explains      bool `protobuf:"varint,6,opt,name=explains,proto3" json:"explains,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2644,6 +2646,13 @@ func (x *Abilities) GetWith() string {
 func (x *Abilities) GetAbsent() bool {
 	if x != nil {
 		return x.Absent
+	}
+	return false
+}
+
+func (x *Abilities) GetExplains() bool {
+	if x != nil {
+		return x.Explains
 	}
 	return false
 }
@@ -2924,13 +2933,14 @@ const file_navvy_v1_spec_proto_rawDesc = "" +
 	"\x05round\x18\x04 \x01(\rR\x05round\x12+\n" +
 	"\aattempt\x18\x05 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\x12\x19\n" +
 	"\x05input\x18\x06 \x01(\fH\x00R\x05input\x88\x01\x01B\b\n" +
-	"\x06_input\"}\n" +
+	"\x06_input\"\x99\x01\n" +
 	"\tAbilities\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\benforces\x18\x02 \x03(\tR\benforces\x12\x14\n" +
 	"\x05lacks\x18\x03 \x01(\tR\x05lacks\x12\x12\n" +
 	"\x04with\x18\x04 \x01(\tR\x04with\x12\x16\n" +
-	"\x06absent\x18\x05 \x01(\bR\x06absent\"\xaa\x02\n" +
+	"\x06absent\x18\x05 \x01(\bR\x06absent\x12\x1a\n" +
+	"\bexplains\x18\x06 \x01(\bR\bexplains\"\xaa\x02\n" +
 	"\x05Offer\x123\n" +
 	"\x06labels\x18\x01 \x03(\v2\x1b.navvy.v1.Offer.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +

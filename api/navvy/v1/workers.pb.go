@@ -155,7 +155,9 @@ type WorkRequest struct {
 	// So many further attempts the worker would take, beside those it asked for before.
 	Want int32 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
 	// The worker is about to leave: it takes no further attempts.
-	Leaving       bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	Leaving bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// What attempts wait for, of which the server has asked.
+	Explanations  []*Explanation `protobuf:"bytes,7,rep,name=explanations,proto3" json:"explanations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +234,68 @@ func (x *WorkRequest) GetLeaving() bool {
 	return false
 }
 
+func (x *WorkRequest) GetExplanations() []*Explanation {
+	if x != nil {
+		return x.Explanations
+	}
+	return nil
+}
+
+// Explanation says what an attempt waits for.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Attempt *AttemptRef `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// What it waits for before it runs, in words; empty if for nothing that is known.
+	Waiting       string `protobuf:"bytes,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Explanation) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *Explanation) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
 // Hello introduces a worker.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -266,7 +330,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +342,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[3]
+	mi := &file_navvy_v1_workers_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +355,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{3}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetName() string {
@@ -384,7 +448,7 @@ type HeldAttempt struct {
 
 func (x *HeldAttempt) Reset() {
 	*x = HeldAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +460,7 @@ func (x *HeldAttempt) String() string {
 func (*HeldAttempt) ProtoMessage() {}
 
 func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[4]
+	mi := &file_navvy_v1_workers_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +473,7 @@ func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
 func (*HeldAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{4}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HeldAttempt) GetAttempt() *AttemptRef {
@@ -441,7 +505,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +517,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[5]
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +530,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{5}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Report) GetJob() string {
@@ -506,14 +570,16 @@ type WorkResponse struct {
 	// Reports that are settled: the worker may forget them.
 	Settled []*Settled `protobuf:"bytes,6,rep,name=settled,proto3" json:"settled,omitempty"`
 	// The worker is to leave: it gets no further attempts, and ends when it has none.
-	Drain         bool `protobuf:"varint,7,opt,name=drain,proto3" json:"drain,omitempty"`
+	Drain bool `protobuf:"varint,7,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Attempts of which the worker is to tell what they wait for, of kinds for which it does.
+	Explain       []*AttemptRef `protobuf:"bytes,8,rep,name=explain,proto3" json:"explain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +591,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +604,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -590,6 +656,13 @@ func (x *WorkResponse) GetDrain() bool {
 	return false
 }
 
+func (x *WorkResponse) GetExplain() []*AttemptRef {
+	if x != nil {
+		return x.Explain
+	}
+	return nil
+}
+
 // Welcome tells a worker how to behave.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -610,7 +683,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +695,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +708,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
@@ -690,7 +763,7 @@ type WorkJob struct {
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +775,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +788,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkJob) GetId() string {
@@ -773,7 +846,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +858,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +871,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -877,7 +950,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +962,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +975,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -932,7 +1005,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1017,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1030,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -987,7 +1060,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1072,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1085,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -1040,7 +1113,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1125,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1138,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -1087,14 +1160,18 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\xce\x01\n" +
+	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\x89\x02\n" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
 	"\x05alive\x18\x03 \x03(\v2\x14.navvy.v1.AttemptRefR\x05alive\x12\x12\n" +
 	"\x04beat\x18\x04 \x01(\bR\x04beat\x12\x12\n" +
 	"\x04want\x18\x05 \x01(\x05R\x04want\x12\x18\n" +
-	"\aleaving\x18\x06 \x01(\bR\aleaving\"\xd3\x02\n" +
+	"\aleaving\x18\x06 \x01(\bR\aleaving\x129\n" +
+	"\fexplanations\x18\a \x03(\v2\x15.navvy.v1.ExplanationR\fexplanations\"W\n" +
+	"\vExplanation\x12.\n" +
+	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\tR\awaiting\"\xd3\x02\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05kinds\x18\x02 \x03(\tR\x05kinds\x12\x14\n" +
@@ -1114,7 +1191,7 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x06Report\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12+\n" +
-	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xb6\x02\n" +
+	"\aattempt\x18\x03 \x01(\v2\x11.navvy.v1.AttemptR\aattempt\"\xe6\x02\n" +
 	"\fWorkResponse\x12+\n" +
 	"\awelcome\x18\x01 \x01(\v2\x11.navvy.v1.WelcomeR\awelcome\x12%\n" +
 	"\x04jobs\x18\x02 \x03(\v2\x11.navvy.v1.WorkJobR\x04jobs\x126\n" +
@@ -1122,7 +1199,8 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x05stops\x18\x04 \x03(\v2\x15.navvy.v1.StopAttemptR\x05stops\x12*\n" +
 	"\x05watch\x18\x05 \x03(\v2\x14.navvy.v1.AttemptRefR\x05watch\x12+\n" +
 	"\asettled\x18\x06 \x03(\v2\x11.navvy.v1.SettledR\asettled\x12\x14\n" +
-	"\x05drain\x18\a \x01(\bR\x05drain\"\xdf\x01\n" +
+	"\x05drain\x18\a \x01(\bR\x05drain\x12.\n" +
+	"\aexplain\x18\b \x03(\v2\x14.navvy.v1.AttemptRefR\aexplain\"\xdf\x01\n" +
 	"\aWelcome\x12/\n" +
 	"\x05lease\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x127\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x12\n" +
@@ -1173,65 +1251,69 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_navvy_v1_workers_proto_goTypes = []any{
 	(*WorkersFunctionRequest)(nil), // 0: navvy.v1.WorkersFunctionRequest
 	(*AttemptRef)(nil),             // 1: navvy.v1.AttemptRef
 	(*WorkRequest)(nil),            // 2: navvy.v1.WorkRequest
-	(*Hello)(nil),                  // 3: navvy.v1.Hello
-	(*HeldAttempt)(nil),            // 4: navvy.v1.HeldAttempt
-	(*Report)(nil),                 // 5: navvy.v1.Report
-	(*WorkResponse)(nil),           // 6: navvy.v1.WorkResponse
-	(*Welcome)(nil),                // 7: navvy.v1.Welcome
-	(*WorkJob)(nil),                // 8: navvy.v1.WorkJob
-	(*Assignment)(nil),             // 9: navvy.v1.Assignment
-	(*StopAttempt)(nil),            // 10: navvy.v1.StopAttempt
-	(*Settled)(nil),                // 11: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),     // 12: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil),    // 13: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),              // 14: navvy.v1.Abilities
-	(*Offer)(nil),                  // 15: navvy.v1.Offer
-	(*Attempt)(nil),                // 16: navvy.v1.Attempt
-	(*durationpb.Duration)(nil),    // 17: google.protobuf.Duration
-	(*Spec)(nil),                   // 18: navvy.v1.Spec
-	(InputFormat)(0),               // 19: navvy.v1.InputFormat
-	(*FunctionVersion)(nil),        // 20: navvy.v1.FunctionVersion
+	(*Explanation)(nil),            // 3: navvy.v1.Explanation
+	(*Hello)(nil),                  // 4: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 5: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 6: navvy.v1.Report
+	(*WorkResponse)(nil),           // 7: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 8: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 9: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 10: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 11: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 12: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 13: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 14: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 15: navvy.v1.Abilities
+	(*Offer)(nil),                  // 16: navvy.v1.Offer
+	(*Attempt)(nil),                // 17: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
+	(*Spec)(nil),                   // 19: navvy.v1.Spec
+	(InputFormat)(0),               // 20: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 21: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
 	1,  // 0: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
-	3,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	5,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	4,  // 1: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	6,  // 2: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
 	1,  // 3: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	14, // 4: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	4,  // 5: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
-	15, // 6: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
-	1,  // 7: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	16, // 8: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	7,  // 9: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	8,  // 10: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	9,  // 11: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	10, // 12: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	1,  // 13: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	11, // 14: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	17, // 15: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	17, // 16: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
-	17, // 17: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
-	18, // 18: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	19, // 19: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	1,  // 20: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 21: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	1,  // 22: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	2,  // 23: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	12, // 24: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	0,  // 25: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
-	6,  // 26: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	13, // 27: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	20, // 28: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
-	26, // [26:29] is the sub-list for method output_type
-	23, // [23:26] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	3,  // 4: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
+	1,  // 5: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
+	15, // 6: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	5,  // 7: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	16, // 8: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	1,  // 9: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	17, // 10: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	8,  // 11: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	9,  // 12: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	10, // 13: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	11, // 14: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	1,  // 15: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	12, // 16: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	1,  // 17: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
+	18, // 18: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	18, // 19: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	18, // 20: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	19, // 21: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	20, // 22: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	1,  // 23: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 24: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	1,  // 25: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	2,  // 26: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	13, // 27: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	0,  // 28: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	7,  // 29: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	14, // 30: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	21, // 31: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -1247,7 +1329,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

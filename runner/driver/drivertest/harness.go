@@ -88,6 +88,7 @@ func Run(t *testing.T, harness func(t testing.TB) Harness) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, Harness){
 		"Ends":          testEnds,
+		"Why":           testWhy,
 		"Refusals":      testRefusals,
 		"Usage":         testUsage,
 		"Output":        testOutput,

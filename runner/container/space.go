@@ -1,0 +1,235 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// space is a namespace in which attempts are: its clients, and the watch of its Jobs, which
+// begins with the first attempt there and goes on until the driver is closed.
+type space struct {
+	*cluster
+	driver *Driver
+	watch  *watcher
+
+	begin sync.Once
+	first sync.Once       // when all is known
+	ctx   context.Context //nolint:containedctx // it is the watch's life
+	stop  context.CancelFunc
+
+	// Of spaces.mu:
+	users int  // calls that are about to do something there
+	used  bool // an attempt was there
+}
+
+// spaces are the namespaces in which attempts are.
+type spaces struct {
+	mu     sync.Mutex
+	byName map[string]*space
+	// of says where the attempts are that are not settled, by their tokens.
+	of map[string]*space
+	// settled are attempts of an earlier process whose Jobs are nowhere that is watched.
+	settled map[string]bool
+}
+
+// mostSettled bounds them: the Job of one that is dropped goes a week after its end.
+const mostSettled = 10_000
+
+func newSpaces() spaces {
+	return spaces{byName: map[string]*space{}, of: map[string]*space{}, settled: map[string]bool{}}
+}
+
+// space gives a namespace, the driver's own for an empty name. The caller releases it.
+func (d *Driver) space(name string) (*space, error) {
+	if name == "" {
+		name = d.home
+	}
+	d.spaces.mu.Lock()
+	defer d.spaces.mu.Unlock()
+	if s := d.spaces.byName[name]; s != nil {
+		s.users++
+		return s, nil
+	}
+	s := &space{cluster: d.cluster.in(name), driver: d, users: 1}
+	s.ctx, s.stop = context.WithCancel(d.ctx)
+	var err error
+	if s.watch, err = newWatcher(s.cluster, d.opts.Instance, func(key string, there bool) { d.room.heard(s.ctx, key, there) }); err != nil {
+		s.stop()
+		return nil, err
+	}
+	d.spaces.byName[name] = s
+	return s, nil
+}
+
+// all are the namespaces that are watched.
+func (l *spaces) all() []*space {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := make([]*space, 0, len(l.byName))
+	for _, s := range l.byName {
+		list = append(list, s)
+	}
+	return list
+}
+
+// release says that the caller does nothing there any more. A namespace in which nothing could
+// be made is watched no longer.
+func (s *space) release() {
+	l := &s.driver.spaces
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.users--
+	if s.users > 0 || s.used || s.namespace == s.driver.home {
+		return
+	}
+	delete(l.byName, s.namespace)
+	s.stop()
+	s.driver.room.forget(s.namespace)
+}
+
+// took notes where an attempt is.
+func (s *space) took(token string) {
+	l := &s.driver.spaces
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.used = true
+	l.of[token] = s
+}
+
+// forget forgets where an attempt was that is settled.
+func (l *spaces) forget(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.of, token)
+}
+
+// lacks notes a settled attempt whose Job is not found. That of an attempt of an earlier
+// process may be in a namespace that is watched later.
+func (l *spaces) lacks(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of[token] == nil && len(l.settled) < mostSettled {
+		l.settled[token] = true
+	}
+	delete(l.of, token)
+}
+
+// found gives those of the settled attempts whose Jobs a watch has.
+func (l *spaces) found(w *watcher) (tokens []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for token := range l.settled {
+		if w.ofToken(token) != nil {
+			tokens = append(tokens, token)
+			delete(l.settled, token)
+		}
+	}
+	return tokens
+}
+
+// holding gives the Job of an attempt and where it is; no Job if there is none. An attempt
+// that this process has not had is looked for in all namespaces that are watched.
+func (l *spaces) holding(token string) (*space, *batchv1.Job) {
+	l.mu.Lock()
+	s := l.of[token]
+	l.mu.Unlock()
+	if s != nil {
+		return s, s.watch.ofToken(token)
+	}
+	for _, s := range l.all() {
+		if job := s.watch.ofToken(token); job != nil {
+			return s, job
+		}
+	}
+	return nil, nil
+}
+
+// ready begins to watch, and waits until what there is is known. What another namespace than
+// the driver's own refuses is the fault of whoever asked for it.
+func (s *space) ready(ctx context.Context) error {
+	s.begin.Do(func() { s.driver.running.Go(func() { s.watch.run(s.ctx) }) })
+	refused := s.watch.refused
+	if s.namespace == s.driver.home {
+		refused = nil // who set it up mends it, and tasks wait for that
+	}
+	if err := s.watch.synced(ctx, refused); err != nil {
+		return err
+	}
+	s.first.Do(func() {
+		for _, token := range s.driver.spaces.found(s.watch) {
+			s.driver.Settled(token)
+		}
+	})
+	return nil
+}
+
+func (s *space) create(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.jobs.Create(ctx, job, metav1.CreateOptions{})
+}
+
+func (s *space) get(ctx context.Context, name string) (*batchv1.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.jobs.Get(ctx, name, metav1.GetOptions{})
+}
+
+func (s *space) patch(ctx context.Context, name string, patch []byte) (*batchv1.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.jobs.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managedBy})
+}
+
+// delete deletes a Job as it was seen; the error is a conflict if it has changed since.
+func (s *space) delete(ctx context.Context, job *batchv1.Job, how metav1.DeletionPropagation) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.jobs.Delete(ctx, job.Name, metav1.DeleteOptions{
+		PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
+	})
+}
+
+// claim writes whose a Job is now: whoever had it before leaves it alone from then on.
+func (s *space) claim(ctx context.Context, job *batchv1.Job, token string) (*batchv1.Job, error) {
+	if job.Annotations[annotationAttempt] == token {
+		return job, nil
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, annotationAttempt, token)
+	return s.patch(ctx, job.Name, patch)
+}
+
+// adopt takes the Job of that name for an attempt: it was made for the same task, by
+// whoever had the task before.
+func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv1.Job, error) {
+	job, err := s.get(ctx, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, errGoing // and gone
+	case err != nil:
+		return nil, err
+	case !s.driver.ours(job.Labels, t.ID):
+		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: fmt.Sprintf(
+			"there is a Job %s in namespace %s that is not for this task", name, s.namespace)}
+	case job.DeletionTimestamp != nil:
+		uid := job.UID
+		if err := s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }); err != nil {
+			return nil, err
+		}
+		return nil, errGoing
+	}
+	return s.claim(ctx, job, t.Token)
+}
+
+// look tells what the watch knows of a Job and of its pod.
+func (s *space) look(name string) (*batchv1.Job, *corev1.Pod) { return s.watch.look(s.namespace, name) }
