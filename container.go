@@ -38,9 +38,11 @@ type Container struct {
 // value has none.
 type Buckets struct {
 	// Input and Output are names of buckets, or URLs as in "http://host:9000/bucket". With an
-	// Input, an empty Output stands for it. The log of an attempt is put into Output.
+	// Input, an empty Output stands for it. The log of an attempt is put into Output. These
+	// and Prefix have placeholders as the Command has, unless that is Literal.
 	Input, Output string
-	// Prefix begins the names of the objects that the container is about.
+	// Prefix begins the names of the objects that the container is about, and of what it
+	// leaves, with a dash behind it if it ends with a letter or a digit.
 	Prefix string
 	// InputDir and OutputDir are absolute directories in the container, for images that know
 	// nothing of buckets: the objects of Input that begin with Prefix are in the one before it
@@ -63,7 +65,7 @@ func (s *Spec) Outlives() bool { return s.Container != nil }
 
 // Same tells whether two do the same with an input.
 func (c *Container) Same(other *Container) bool {
-	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command)
+	return c.Image == other.Image && slices.Equal(c.Entrypoint, other.Entrypoint) && c.Command.Same(&other.Command) && c.Buckets == other.Buckets
 }
 
 // Same tells whether two do the same with an input, wherever that is.
@@ -77,15 +79,6 @@ const maxImage = 1 << 10
 // MaxPack bounds how many tasks share a pod.
 const MaxPack = 1000
 
-// notYet refuses what no runner does yet.
-func (c *Container) notYet() error {
-	switch {
-	case c.Buckets != (Buckets{}):
-		return fmt.Errorf("spec: buckets: %w", ErrUnsupported)
-	}
-	return nil
-}
-
 // validatePack checks what sharing a pod takes: navvy starts the tasks there, and cannot know
 // what the image would.
 func (c *Container) validatePack() error {
@@ -96,8 +89,6 @@ func (c *Container) validatePack() error {
 		return nil
 	case len(c.Entrypoint) == 0 && !c.Command.Shell:
 		return fmt.Errorf("spec: tasks that share a pod need a program: an entry point, or a line for a shell: %w", ErrInvalid)
-	case c.Buckets != (Buckets{}):
-		return fmt.Errorf("spec: tasks that share a pod cannot have buckets: %w", ErrUnsupported)
 	}
 	return nil
 }
@@ -135,7 +126,7 @@ func (c *Container) validate() error {
 	if err := c.validatePack(); err != nil {
 		return err
 	}
-	if err := c.notYet(); err != nil {
+	if err := c.checkBuckets(); err != nil {
 		return err
 	}
 	for _, s := range append([]string{c.Name}, c.Entrypoint...) {

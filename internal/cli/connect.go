@@ -225,12 +225,14 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		},
 		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, &runnerOptions{python: py, env: a.env}, log)
+			return newRunners(ctx, dir, j, &runnerOptions{python: py, env: a.env, version: a.version}, log)
 		},
-		Abilities: func() []navvy.KindAbilities { return abilities(&runnerOptions{python: py, env: a.env}) },
-		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
-		Brokers:   a.outerBrokers(),
-		Owner:     owner(), Version: a.version, Logger: log,
+		Abilities: func() []navvy.KindAbilities {
+			return abilities(&runnerOptions{python: py, env: a.env, version: a.version})
+		},
+		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
+		Brokers: a.outerBrokers(),
+		Owner:   owner(), Version: a.version, Logger: log,
 	}, nil
 }
 

@@ -15,6 +15,7 @@ type containerFlags struct {
 	image, entrypoint, pending string
 	pack                       int
 	namespace, podTemplate     string
+	buckets                    navvy.Buckets
 
 	own *pflag.FlagSet
 }
@@ -26,6 +27,17 @@ func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own.StringVar(&f.namespace, "namespace", "", "with --image: the Kubernetes namespace `NAME` in which it runs (default: the queue's, or the worker's own)")
 	f.own.StringVar(&f.podTemplate, "pod-template", "", "with --image: merge this `FILE`, YAML or JSON of a Kubernetes PodTemplateSpec, over each pod; for administrators")
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
+	f.addBuckets()
+}
+
+// addBuckets declares where a container has its objects.
+func (f *containerFlags) addBuckets() {
+	b := &f.buckets
+	f.own.StringVar(&b.Input, "input-bucket", "", "with --image: the bucket of its inputs, or its URL as in http://minio:9000/data; placeholders as in ARGS")
+	f.own.StringVar(&b.Output, "output-bucket", "", "with --image: the bucket of its outputs and of each task's log (default: that of the inputs)")
+	f.own.StringVar(&b.Prefix, "bucket-prefix", "", "with --image: what begins the names of a task's objects; placeholders as in ARGS")
+	f.own.StringVar(&b.InputDir, "input-dir", "", "with --image: the directory in the container where it finds the objects of the input bucket that begin with the prefix")
+	f.own.StringVar(&b.OutputDir, "output-dir", "", "with --image: the directory in the container whose files are put into the output bucket once it has succeeded")
 }
 
 // addPack declares what many tasks alone can have.
@@ -34,7 +46,10 @@ func (f *containerFlags) addPack(cmd *cobra.Command) {
 }
 
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "namespace", "pack", "pending-timeout", "pod-template"}
+var containerOnly = []string{
+	"entrypoint", "namespace", "pack", "pending-timeout", "pod-template",
+	"input-bucket", "output-bucket", "bucket-prefix", "input-dir", "output-dir",
+}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -75,6 +90,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	if k.entrypoint != "" {
 		to.Entrypoint = []string{k.entrypoint}
 	}
+	to.Buckets = k.buckets
 	if c.Shell && k.entrypoint != "" {
 		to.Entrypoint = append(to.Entrypoint, "-c")
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -164,9 +165,10 @@ func (s *openedService) Close(ctx context.Context) error {
 
 // runnerOptions are how the kinds of work are done.
 type runnerOptions struct {
-	python python
-	slots  int                 // how many attempts run at once, for services to know; 0 if that is not known
-	env    func(string) string // the environment, which says where containers run
+	python  python
+	slots   int                 // how many attempts run at once, for services to know; 0 if that is not known
+	env     func(string) string // the environment, which says where containers run
+	version string              // of this program
 }
 
 // newDrivers lists the kinds of work that there are. Control groups are made in
@@ -185,7 +187,7 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 	services := service.NewDriver(&service.DriverOptions{
 		Processes: processes, Name: place, Concurrency: o.slots, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
-	return []runnerdriver.Driver{functions, services, newContainers(o.env, commands, log), processes, noop.Driver{}}
+	return []runnerdriver.Driver{functions, services, newContainers(o, commands, log), processes, noop.Driver{}}
 }
 
 // noCluster tells why containers cannot be run from here; nil if they can be.
@@ -209,7 +211,7 @@ func clusterOptions(env func(string) string) (*container.Options, error) {
 	}
 	return &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		PodTemplate: template, MaxJobs: most, NavvyImage: env("NAVVY_IMAGE"),
+		PodTemplate: template, MaxJobs: most,
 	}, nil
 }
 
@@ -220,12 +222,15 @@ const podTasks, podCopy = container.PodTasks, container.PodCopy
 func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, env, out) }
 
 // newContainers makes the runner of containers, on the cluster that the environment tells of.
-func newContainers(env func(string) string, commands *templates, log *slog.Logger) runnerdriver.Driver {
-	o, err := clusterOptions(env)
+func newContainers(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+	o, err := clusterOptions(r.env)
 	if err != nil {
 		return container.Absent(err)
 	}
-	o.Render, o.Logger = commands.render, log
+	o.Render, o.Logger, o.NavvyImage = commands.render, log, cmp.Or(r.env("NAVVY_IMAGE"), "navvy:"+r.version)
+	if o.Buckets, err = bucketSettings(r.env); err != nil {
+		return container.Absent(err)
+	}
 	d, err := container.New(o)
 	if err != nil {
 		return container.Absent(err)
@@ -243,6 +248,15 @@ func mostJobs(text string) (int, error) {
 		return 0, fmt.Errorf("NAVVY_KUBE_MAX_JOBS=%.20q: want a number of Jobs, 1 or more: %w", text, navvy.ErrInvalid)
 	}
 	return n, nil
+}
+
+// bucketSettings say where the buckets of containers are, and what copies their objects.
+func bucketSettings(env func(string) string) (container.Buckets, error) {
+	server, here, err := bucketServer(env)
+	return container.Buckets{
+		Server: server, Here: here, Secret: env("NAVVY_BUCKET_SECRET"),
+		TempDir: env("SCRATCH_DIR"), Fill: fillBuckets,
+	}, err
 }
 
 // noWork is where drivers would make directories of attempts that start none.
@@ -325,7 +339,7 @@ func (c *templates) get(spec *navvy.Spec, program *navvy.Command) (*placeholder.
 	if c.spec == spec {
 		return c.last, nil
 	}
-	t, err := placeholder.Parse(program.Args, placeholderOptions(program, 0))
+	t, err := placeholder.Parse(program.Args, placeholderOptions(spec, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -333,8 +347,10 @@ func (c *templates) get(spec *navvy.Spec, program *navvy.Command) (*placeholder.
 	return t, nil
 }
 
-func placeholderOptions(c *navvy.Command, fields int) placeholder.Options {
-	return placeholder.Options{Shell: c.Shell, Columns: c.Columns, Fields: fields, Stdin: c.Stdin}
+// placeholderOptions are those of the command of a spec that has one.
+func placeholderOptions(spec *navvy.Spec, fields int) placeholder.Options {
+	c := spec.Program()
+	return placeholder.Options{Shell: c.Shell, Columns: c.Columns, Fields: fields, Stdin: c.Stdin || inBuckets(spec)}
 }
 
 // render makes the arguments of one task.
@@ -348,6 +364,9 @@ func (c *templates) render(t *runnerdriver.Task) ([]string, error) {
 		return nil, err
 	}
 	if len(program.Args) == 0 { // of a container, whose image says the rest
+		if inBuckets(t.Spec) {
+			return nil, nil
+		}
 		return fields, nil
 	}
 	template, err := c.get(t.Spec, program)

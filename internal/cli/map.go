@@ -320,10 +320,13 @@ func (a *app) mapJob(f *mapFlags, command []string, in *input.Reader) (navvy.Job
 		return job, nil, err
 	}
 	job.Format = in.Format()
+	if err := checkBuckets(&job.Spec, in.Fields()); err != nil {
+		return job, nil, err
+	}
 	if program := job.Spec.Program(); program == nil || len(program.Args) == 0 {
 		return job, nil, nil
 	}
-	template, err := placeholder.Parse(c.Args, placeholderOptions(c, in.Fields()))
+	template, err := placeholder.Parse(c.Args, placeholderOptions(&job.Spec, in.Fields()))
 	if err != nil {
 		return job, nil, &usageError{err}
 	}

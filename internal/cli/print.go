@@ -134,7 +134,7 @@ func newPrinter(a *app, f *printFlags, job *navvy.Job) (*printer, error) {
 	if command := job.Spec.Program(); command != nil && !command.Literal && len(command.Args) > 0 {
 		columns = command.Columns
 		var err error
-		if p.template, err = placeholder.Parse(command.Args, placeholderOptions(command, 0)); err != nil {
+		if p.template, err = placeholder.Parse(command.Args, placeholderOptions(&job.Spec, 0)); err != nil {
 			return nil, err
 		}
 	}

@@ -57,7 +57,7 @@ Settings in the environment:
 	a.globalFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("context", a.completeTarget)
 	addVerbs(a, root)
-	root.AddCommand(newHolder(a), newBenchPart(a))
+	root.AddCommand(newHolder(a), newBenchPart(a), newStage(a))
 	root.AddCommand(newPodVerbs(a)...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

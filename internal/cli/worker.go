@@ -213,7 +213,7 @@ func (s *workerService) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env}, s.log)
+	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env, version: s.app.version}, s.log)
 	if err == nil {
 		err = s.work(soft, hard, conn, me, runners)
 	}

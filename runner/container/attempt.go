@@ -98,7 +98,7 @@ func (a *attempt) halt(ctx context.Context, force bool) error {
 	_, pod := a.look()
 	a.mu.Lock()
 	a.stopped = true
-	a.forced = a.forced || force && (pod == nil || terminated(pod) == nil)
+	a.forced = a.forced || force && (pod == nil || !concludes(pod))
 	a.mu.Unlock()
 	err := a.remove(ctx, metav1.DeletePropagationForeground) // its pod first, so that its end is seen
 	switch {

@@ -47,6 +47,8 @@ type Options struct {
 	// NavvyImage is the image of navvy itself, for pods in which it works beside or around an
 	// image; its entry point is navvy. Defaults to DefaultNavvyImage.
 	NavvyImage string
+	// Buckets say where the buckets of containers are. Defaults to: nobody knows.
+	Buckets Buckets
 	// MaxJobs is how many Jobs of the instance there are at once in the namespaces that this
 	// driver has made some in; attempts wait for room. Defaults to any number.
 	MaxJobs int
@@ -62,8 +64,8 @@ const (
 	defaultKeep     = 30 * time.Second
 )
 
-// DefaultNavvyImage is where navvy's own image is.
-const DefaultNavvyImage = "ghcr.io/navvy-run/navvy:latest"
+// DefaultNavvyImage is what navvy's own image is called if nobody says otherwise.
+const DefaultNavvyImage = "navvy:latest"
 
 // Driver runs the kind container. Its watch of a namespace begins with the first attempt there.
 type Driver struct {
@@ -82,6 +84,8 @@ type Driver struct {
 	settling settler
 	chores   chores
 	packs    *packs
+
+	logs sync.WaitGroup // of attempts, on their way into buckets
 }
 
 var (
@@ -136,9 +140,11 @@ func (d *Driver) Capabilities() driver.Capabilities {
 // Close implements driver.Driver. Jobs go on; those whose results are kept are told so first.
 func (d *Driver) Close() error {
 	d.finishSettling()
+	d.finishLogs()
 	d.stop()
 	d.chores.close()
 	d.running.Wait()
+	d.logs.Wait()
 	return nil
 }
 
@@ -175,6 +181,9 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 
 // arguments are what follows the entry point.
 func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
+	if _, refusal := d.plan(t); refusal != nil {
+		return nil, refusal
+	}
 	c := &t.Spec.Container.Command
 	if len(c.Args) == 0 && c.Literal {
 		return nil, nil

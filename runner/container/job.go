@@ -40,6 +40,11 @@ func (d *Driver) job(t *driver.Task, argv []string) (*batchv1.Job, error) {
 	if err := d.override(&pod, labels, s.Container.Template); err != nil {
 		return nil, err
 	}
+	if p, _ := d.plan(t); p != nil {
+		if err := p.stage(&pod.Spec); err != nil {
+			return nil, err
+		}
+	}
 	j := &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: cmp.Or(s.Container.Namespace, d.home), Labels: labels, Annotations: map[string]string{
@@ -67,10 +72,14 @@ func (d *Driver) container(t *driver.Task, argv []string) corev1.Container {
 	if c.Command.Shell && len(entrypoint) == 0 {
 		entrypoint = []string{"/bin/sh", "-c"}
 	}
+	env := environment(t)
+	if p, _ := d.plan(t); p != nil {
+		env = p.environ(env)
+	}
 	return corev1.Container{
 		Name: mainContainer, Image: c.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command: entrypoint, Args: argv, WorkingDir: c.Command.Dir,
-		Env: environment(t), Resources: resources(t.Spec),
+		Env: env, Resources: resources(t.Spec),
 		// What it says at its end is in its log.
 		TerminationMessagePolicy: corev1.TerminationMessageReadFile,
 	}

@@ -44,12 +44,12 @@ func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.D
 	if pod == nil {
 		return without(job), 0
 	}
-	t := terminated(pod)
+	name, t := finished(pod)
 	switch {
 	case t != nil && w.stopped && t.Reason == reasonUnknown:
 		return refused(navvy.ReasonStopped, "stopped"), 0 // before its container was there
 	case t != nil && (w.stopped || byItself(pod, t)):
-		return exited(t), 0
+		return concluded(name, t, w.stopped), 0
 	case w.stopped:
 		return nil, 0 // its pod is on its way out, as we asked
 	}
@@ -58,7 +58,7 @@ func judge(job *batchv1.Job, pod *corev1.Pod, w *view) (v *verdict, again time.D
 	}
 	switch {
 	case t != nil:
-		return exited(t), 0
+		return concluded(name, t, false), 0
 	case pod.Status.Phase == corev1.PodFailed:
 		return refused(navvy.ReasonStart, "its pod failed: %s", whyFailed(pod)), 0
 	case w.gone:
@@ -151,14 +151,7 @@ func byItself(pod *corev1.Pod, t *corev1.ContainerStateTerminated) bool {
 }
 
 // status is that of the main container; nil if there is none yet.
-func status(pod *corev1.Pod) *corev1.ContainerStatus {
-	for i := range pod.Status.ContainerStatuses {
-		if s := &pod.Status.ContainerStatuses[i]; s.Name == mainContainer {
-			return s
-		}
-	}
-	return nil
-}
+func status(pod *corev1.Pod) *corev1.ContainerStatus { return find(pod, mainContainer) }
 
 // started tells whether the main container runs, or has run: it has a log.
 func started(pod *corev1.Pod) bool {
@@ -320,9 +313,11 @@ func stuck(pod *corev1.Pod) (navvy.Reason, string) {
 
 // hopeless tells whether waiting cannot mend what a pod is stuck in.
 func hopeless(pod *corev1.Pod) bool {
-	for i := range pod.Status.ContainerStatuses {
-		if w := pod.Status.ContainerStatuses[i].State.Waiting; w != nil && (w.Reason == "InvalidImageName" || w.Reason == "ErrImageNeverPull") {
-			return true
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range list {
+			if w := list[i].State.Waiting; w != nil && (w.Reason == "InvalidImageName" || w.Reason == "ErrImageNeverPull") {
+				return true
+			}
 		}
 	}
 	return false
@@ -332,6 +327,9 @@ func hopeless(pod *corev1.Pod) bool {
 func whyWaiting(pod *corev1.Pod) string {
 	if pod == nil {
 		return "its pod is being made"
+	}
+	if why := whyStaging(pod); why != "" {
+		return why
 	}
 	if s := status(pod); s != nil && s.State.Waiting != nil {
 		return words(s.State.Waiting.Reason, s.State.Waiting.Message)

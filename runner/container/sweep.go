@@ -24,7 +24,7 @@ func (d *Driver) Adrift() []driver.Adrift {
 			job := o.(*batchv1.Job)
 			index, err := strconv.ParseInt(job.Labels[labelTask], 10, 64)
 			token := job.Annotations[annotationAttempt]
-			if err != nil || token == "" || job.DeletionTimestamp != nil || finished(job) && !unsettled(job) {
+			if err != nil || token == "" || job.DeletionTimestamp != nil || jobOver(job) && !unsettled(job) {
 				continue
 			}
 			list = append(list, driver.Adrift{Task: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob]), Index: index}, Token: token})
@@ -39,7 +39,7 @@ func (d *Driver) Sweep(ctx context.Context, token string) error {
 	if job == nil {
 		return nil
 	}
-	if finished(job) {
+	if jobOver(job) {
 		return d.Settle(ctx, token)
 	}
 	d.log.Info("a Job whose task nobody wants answered any more is ended", "job", job.Name)
@@ -50,8 +50,8 @@ func (d *Driver) Sweep(ctx context.Context, token string) error {
 	return err
 }
 
-// finished tells whether a Job has ended.
-func finished(job *batchv1.Job) bool {
+// jobOver tells whether a Job has ended.
+func jobOver(job *batchv1.Job) bool {
 	for _, c := range job.Status.Conditions {
 		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) {
 			return true

@@ -22,12 +22,14 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	changed, stop := a.space.watch.follow(a.name)
 	defer stop()
 	defer a.driver.room.leave(keyOf(a.space.namespace, a.name))
-	w := &waiter{attempt: a, begun: time.Now(), patience: behind}
+	w := &waiter{attempt: a, begun: time.Now(), patience: behind, log: a.driver.newLog(&a.task)}
 	defer w.close()
 	for {
 		v, again := w.look(ctx)
 		if v != nil {
-			return w.conclude(ctx, v)
+			end, err := w.conclude(ctx, v)
+			w.log.keep(ctx, w, end, err)
+			return end, err
 		}
 		var timer <-chan time.Time
 		if again > 0 {
@@ -53,6 +55,8 @@ type waiter struct {
 	// patience is how long it waits for the watch before it asks the server.
 	patience time.Duration
 
+	created time.Time // when the Job was; zero before it is seen
+
 	seen   bool        // the Job is known to the watch
 	pod    *corev1.Pod // the last that was seen
 	killed bool        // the pod was told to end at once
@@ -64,6 +68,7 @@ type waiter struct {
 	lag      time.Time // since when the Job is over and no pod of it is known
 	podless  bool      // the server has none either
 
+	log    *bucketLog         // of an attempt with a bucket for it; nil for others
 	cancel context.CancelFunc // of the log; nil before it begins
 	ended  chan struct{}      // closed when the container has ended
 	copied chan error         // how copying the log ended
@@ -82,7 +87,7 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 	if job == nil && pod == nil {
 		return w.missing(ctx, last)
 	}
-	w.seen = true
+	w.saw(job)
 	if again := w.lagging(ctx, job, pod); again > 0 {
 		return nil, again
 	}
@@ -111,7 +116,7 @@ func (w *waiter) missing(ctx context.Context, last *corev1.Pod) (*verdict, time.
 // there are many; 0 for not at all. A Job that is over has had a pod as a rule, and its log is
 // yet to be read: that there is none any more is believed only if the server says so.
 func (w *waiter) lagging(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) time.Duration {
-	if job == nil || pod != nil || w.pod != nil || w.podless || !finished(job) {
+	if job == nil || pod != nil || w.pod != nil || w.podless || !jobOver(job) {
 		return 0
 	}
 	if w.lag.IsZero() {
@@ -145,6 +150,14 @@ func (w *waiter) pending() time.Duration {
 	return w.task.Spec.Container.Pending
 }
 
+// saw notes that the watch knows the Job, or its pod.
+func (w *waiter) saw(job *batchv1.Job) {
+	w.seen = true
+	if job != nil {
+		w.created = job.CreationTimestamp.Time
+	}
+}
+
 // view gathers what judge wants to know.
 func (w *waiter) view(pod *corev1.Pod) *view {
 	v := &view{
@@ -175,7 +188,7 @@ func (w *waiter) follow(ctx context.Context, pod *corev1.Pod) {
 	w.mu.Lock()
 	late := w.forced && !w.killed
 	w.mu.Unlock()
-	if !late || terminated(pod) != nil {
+	if !late || concludes(pod) {
 		return
 	}
 	if g := pod.DeletionGracePeriodSeconds; g != nil && *g <= atOnce {
@@ -236,7 +249,7 @@ func (w *waiter) gone() *verdict {
 func (w *waiter) copyLog(ctx context.Context, pod string) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	w.ended, w.copied = make(chan struct{}), make(chan error, 1)
-	f := &follower{to: w.task.Stdout}
+	f := &follower{to: w.log.beside(w.task.Stdout)}
 	go func() {
 		w.copied <- f.follow(ctx, func(ctx context.Context, since time.Time, follow bool) (io.ReadCloser, error) {
 			body, err := w.space.log(ctx, pod, mainContainer, since, follow)
@@ -254,6 +267,7 @@ func (w *waiter) close() {
 	if w.cancel != nil {
 		w.cancel()
 	}
+	w.log.close()
 }
 
 // restPatience bounds the wait for the rest of a log that no result needs: its node may be lost.

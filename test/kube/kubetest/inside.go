@@ -38,9 +38,6 @@ func inside(dir string) int {
 			answer(f.stop(name))
 		case "start":
 			answer(f.start(name))
-		case "import":
-			archive := importOf(dir, name)
-			answer(f.startPart(&archive))
 		default:
 			answer(fmt.Errorf("no such order: %s", what))
 		}
