@@ -9,13 +9,16 @@ VM_PKG ?= ./runner/process/...
 VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-python test-vm test-kube check bench lint generate schema fuzz
+.PHONY: help build image test test-python test-vm test-kube check bench lint generate schema fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, static: bin/navvy
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/navvy ./cmd/navvy
+
+image: ## a container image without Docker: bin/navvy-image.tar (IMAGE, IMAGE_ARCH)
+	VERSION='$(VERSION)' scripts/image.sh
 
 test: ## the fast tests
 	go test $(PKG)
