@@ -189,6 +189,11 @@ func (f *serverFlags) checkAddresses() error {
 	if err := f.checkHosts(); err != nil {
 		return err
 	}
+	return f.checkPlain()
+}
+
+// checkPlain refuses addresses that would be served to others in plain text.
+func (f *serverFlags) checkPlain() error {
 	if f.netrpc != "" {
 		if err := netrpc.CheckAddress(f.netrpc); err != nil && !errors.Is(err, navvy.ErrDenied) {
 			return &usageError{err}
