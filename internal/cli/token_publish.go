@@ -21,6 +21,7 @@ type publishFlags struct {
 	uses           int
 
 	pause, lifetime time.Duration
+	viewerDue       time.Time // when the viewer's certificate is made anew
 }
 
 // What is published: keys of Secrets, and who the viewer is.
@@ -28,6 +29,13 @@ const (
 	joinKey    = "token"
 	viewerName = "scaler"
 	allUses    = 1_000_000
+)
+
+// A viewer's certificate is read by those who look at it again when it has failed them, and
+// not before: it is good for long.
+const (
+	viewerLifetime = 90 * 24 * time.Hour
+	viewerEvery    = viewerLifetime / 3
 )
 
 func newTokenPublish(a *app) *cobra.Command {
@@ -40,7 +48,8 @@ mount the Secret and join with the token. The pod's service account needs the ri
 patch that Secret, and no other.
 
 With --viewer-secret it keeps a viewer's certificate in another Secret, as tls.crt, tls.key
-and ca.crt: with it KEDA asks the server how much waits (docs/kubernetes.md).`,
+and ca.crt, good for 90 days and made anew every 30: with it KEDA asks the server how much
+waits (docs/kubernetes.md).`,
 		Example: "  navvy token publish --secret navvy-join\n  navvy token publish --secret navvy-join --viewer-secret navvy-viewer --every 1h --ttl 6h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,7 +61,7 @@ and ca.crt: with it KEDA asks the server how much waits (docs/kubernetes.md).`,
 	fs.StringVar(&f.secret, "secret", "", "the `NAME` of the Secret for the token")
 	fs.StringVar(&f.viewer, "viewer-secret", "", "the `NAME` of a Secret for a viewer's certificate")
 	fs.StringVar(&f.every, "every", "4h", "how often they are written anew")
-	fs.StringVar(&f.ttl, "ttl", "1d", "how long token and certificate are good; longer than --every")
+	fs.StringVar(&f.ttl, "ttl", "1d", "how long a token is good; longer than --every")
 	fs.IntVar(&f.uses, "uses", allUses, "how many workers may join with one token")
 	return cmd
 }
@@ -125,7 +134,7 @@ func (a *app) publishOnce(ctx context.Context, f *publishFlags, w *kubesecret.Wr
 			return err
 		}
 		log.Info("token published", "secret", f.secret, "token_id", made.ID, "expires", made.Expires)
-		if f.viewer == "" {
+		if f.viewer == "" || time.Now().Before(f.viewerDue) {
 			return nil
 		}
 		return f.publishViewer(ctx, c, w, log)
@@ -142,12 +151,13 @@ func (f *publishFlags) publishViewer(ctx context.Context, c *client.Client, w *k
 	if err != nil {
 		return err
 	}
-	issued, err := c.Issue(ctx, private, viewerName, auth.RoleViewer, f.lifetime)
+	issued, err := c.Issue(ctx, private, viewerName, auth.RoleViewer, viewerLifetime)
 	if err != nil {
 		return err
 	}
 	err = w.Set(ctx, f.viewer, map[string][]byte{"tls.crt": issued.Certificate, "tls.key": key, caFile: issued.CA})
 	if err == nil {
+		f.viewerDue = time.Now().Add(viewerEvery)
 		log.Info("certificate published", "secret", f.viewer, "name", viewerName)
 	}
 	return err
