@@ -116,7 +116,7 @@ func TestLife(t *testing.T) {
 	r.workers(1)
 	kubetest.Until(t, "another worker has it", func() bool {
 		out, err := output(ann("why", id+"/0"))
-		return err == nil && strings.Contains(out, "navvy-worker") && !strings.Contains(out, strings.TrimPrefix(strings.TrimSpace(old), "pod/"))
+		return err == nil && strings.Contains(out, "interrupted, its worker has left") && strings.Contains(out, "runs on navvy-worker")
 	})
 	began()
 	run(t, r.kubectl("delete", "pod", "navvy-server-0"))
