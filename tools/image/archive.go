@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"io"
 	"maps"
@@ -69,24 +70,24 @@ const (
 // archive writes all images as a layout.
 func (s *settings) archive(out io.Writer) error {
 	files := map[string][]byte{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`)}
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	for i, b := range s.binaries {
 		img, err := s.image(b)
 		if err != nil {
 			return err
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: b.arch}},
-		})
-		if err := s.addImage(files, img, i == 0); err != nil {
+		d, err := s.addImage(files, img, i == 0)
+		if err != nil {
 			return err
 		}
+		d.Platform = &v1.Platform{OS: "linux", Architecture: b.arch}
+		index.Manifests = append(index.Manifests, d)
 	}
-	manifest, err := index.RawManifest()
+	manifest, err := json.Marshal(index)
 	if err != nil {
 		return err
 	}
-	digest, err := index.Digest()
+	digest, _, err := v1.SHA256(bytes.NewReader(manifest))
 	if err != nil {
 		return err
 	}
@@ -111,43 +112,50 @@ type docker struct {
 	Layers   []string
 }
 
-// addImage adds the blobs of an image, and with forDocker what names it for Docker.
-func (s *settings) addImage(files map[string][]byte, img v1.Image, forDocker bool) error {
+// addImage adds the blobs of an image, and with forDocker what names it for Docker. It
+// gives what an index says of the image.
+func (s *settings) addImage(files map[string][]byte, img v1.Image, forDocker bool) (v1.Descriptor, error) {
 	manifest, err := img.RawManifest()
 	if err != nil {
-		return err
+		return v1.Descriptor{}, err
 	}
 	digest, err := img.Digest()
 	if err != nil {
-		return err
+		return v1.Descriptor{}, err
 	}
 	name, err := img.ConfigName()
 	if err != nil {
-		return err
+		return v1.Descriptor{}, err
 	}
 	files[blob(digest)] = manifest
 	if files[blob(name)], err = img.RawConfigFile(); err != nil {
-		return err
+		return v1.Descriptor{}, err
 	}
-	d := docker{Config: blob(name), RepoTags: []string{s.ref}}
+	layers, err := addLayers(files, img)
+	if err == nil && forDocker {
+		files["manifest.json"], err = json.Marshal([]docker{{Config: blob(name), RepoTags: []string{s.ref}, Layers: layers}})
+	}
+	return v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: int64(len(manifest)), Digest: digest}, err
+}
+
+// addLayers adds the layers of an image, and gives where they lie.
+func addLayers(files map[string][]byte, img v1.Image) ([]string, error) {
 	layers, err := img.Layers()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var list []string
 	for _, l := range layers {
 		digest, err := l.Digest()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if files[blob(digest)], err = compressed(l); err != nil {
-			return err
+			return nil, err
 		}
-		d.Layers = append(d.Layers, blob(digest))
+		list = append(list, blob(digest))
 	}
-	if forDocker {
-		files["manifest.json"], err = json.Marshal([]docker{d})
-	}
-	return err
+	return list, nil
 }
 
 func compressed(l v1.Layer) ([]byte, error) {
