@@ -74,6 +74,7 @@ var variants = map[string][]string{
 	"as it is":        nil,
 	"the older names": {"app.name=work,app.account=mstc,app.replicaCount=2,app.image.tag=7"},
 	"mstc":            {"mstc.enabled=true,app.queue.host=mq,app.queue.user=u,app.queue.pass=p,storage.host=s3,storage.user=a,storage.pass=b"},
+	"S3 by URL":       {"storage.url=https://s3.example,storage.podSecret=pods,storage.user=a,storage.pass=b"},
 	"mstc by URL":     {"mstc.enabled=true,mstc.urlSecret=url"},
 	"all beside it":   {"mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y"},
 	"an HPA":          {"scaling.by=hpa,scaling.queue=fast"},

@@ -71,9 +71,17 @@ capabilities: {drop: [ALL]}
 {{- define "navvy.storageEnv" -}}
 {{- $host := .Values.storage.host -}}
 {{- if and .Values.minio.enabled (not $host) }}{{ $host = printf "%s-minio.%s.svc" .Release.Name .Release.Namespace }}{{ end -}}
+{{- with .Values.storage.url }}
+- {name: NAVVY_BUCKETS, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.storage.podSecret }}
+- {name: NAVVY_BUCKET_SECRET, value: {{ . | quote }}}
+{{- end }}
 {{- if $host }}
 - {name: MINIO_SERVICE_HOST, value: {{ $host | quote }}}
 - {name: MINIO_SERVICE_PORT, value: {{ .Values.storage.port | quote }}}
+{{- end }}
+{{- if or $host .Values.storage.user .Values.storage.existingSecret }}
 - name: MINIO_ROOT_USER
   valueFrom: {secretKeyRef: {name: {{ include "navvy.storageSecret" . }}, key: user}}
 - name: MINIO_ROOT_PASSWORD
