@@ -76,34 +76,27 @@ func run(t *testing.T, cmd *exec.Cmd) string {
 	return out
 }
 
-// navvyImage is the archive of an image of this navvy, which the caller's test may read.
-var navvyImage = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "navvy-image-*")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "image.tar")
-	arch, err := exec.Command("go", "env", "GOARCH").Output()
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command(root+"/scripts/image.sh", path)
-	cmd.Env = append(os.Environ(), "IMAGE="+image+":"+tag, "IMAGE_ARCH="+strings.TrimSpace(string(arch)), "VERSION=test")
-	_, err = output(cmd)
-	return path, err
-})
+// imported guards that the node gets the image of this navvy once.
+var imported struct {
+	sync.Mutex
+	done bool
+}
 
 // open opens the cluster and gives its node the image of navvy.
 func open(t *testing.T) *kubetest.Cluster {
 	t.Helper()
 	c := kubetest.Open(t)
-	path, err := navvyImage()
-	if path != "" {
-		t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(path)) })
+	imported.Lock()
+	defer imported.Unlock()
+	if imported.done {
+		return c
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := filepath.Join(t.TempDir(), "image.tar")
+	arch := strings.TrimSpace(run(t, exec.Command("go", "env", "GOARCH")))
+	cmd := exec.Command(root+"/scripts/image.sh", path)
+	cmd.Env = append(os.Environ(), "IMAGE="+image+":"+tag, "IMAGE_ARCH="+arch, "VERSION=test")
+	run(t, cmd)
 	c.Import(t, path)
+	imported.done = true
 	return c
 }
