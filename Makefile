@@ -9,13 +9,25 @@ VM_PKG ?= ./runner/process/...
 VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-python test-vm test-kube check bench lint generate schema fuzz
+.PHONY: help build image manifests helm-install helm-uninstall test test-python test-vm test-kube check bench lint generate schema fuzz
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the binary, static: bin/navvy
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/navvy ./cmd/navvy
+
+image: ## a container image without Docker: bin/navvy-image.tar (IMAGE, IMAGE_ARCH)
+	VERSION='$(VERSION)' scripts/image.sh
+
+manifests: ## deploy/manifests, of the chart deploy/helm/navvy
+	scripts/helm.sh manifests
+
+helm-install: ## the chart into the cluster of kubectl (NAMESPACE, RELEASE, IMAGE, HELM_ARGS); again to upgrade
+	NAMESPACE='$(NAMESPACE)' RELEASE='$(RELEASE)' IMAGE='$(IMAGE)' HELM_ARGS='$(HELM_ARGS)' scripts/helm.sh install
+
+helm-uninstall: ## that release; its volume stays (NAMESPACE, RELEASE)
+	NAMESPACE='$(NAMESPACE)' RELEASE='$(RELEASE)' scripts/helm.sh uninstall
 
 test: ## the fast tests
 	go test $(PKG)

@@ -55,6 +55,7 @@ type Manager struct {
 	signalsBound int
 	watched      map[navvy.TaskID]int
 	idle         signal // fires when something ended
+	wanted       signal // fires when there may be more or fewer tasks to run
 	local        func() *host
 	expiry       time.Time // when to look for expired jobs
 	expireSoon   bool      // some have come that expire sooner

@@ -34,6 +34,7 @@ func (m *Manager) SetQueue(name string, s navvy.QueueSettings) {
 			m.fireLocked(j.ID) // who waits is told why
 		}
 	}
+	m.wanted.fire()
 	m.forgetQueueLocked(q)
 	m.mu.Unlock()
 	m.poke()

@@ -23,8 +23,9 @@ func (m *Manager) signalLocked(id navvy.JobID) *signal {
 	return s
 }
 
-// fireLocked wakes who waits for a job.
+// fireLocked wakes who waits for a job, and who wants to know how much there is to do.
 func (m *Manager) fireLocked(id navvy.JobID) {
+	m.wanted.fire()
 	if s := m.signals[id]; s != nil {
 		s.fire()
 	}

@@ -121,6 +121,7 @@ func (m *Manager) readLines(ctx context.Context) error {
 		m.lineLocked(name).more = true
 	}
 	m.idle.fire()
+	m.wanted.fire()
 	return nil
 }
 
@@ -198,6 +199,7 @@ func (m *Manager) acceptedLocked(j *navvy.Job, state engine.State, first *engine
 			if l.more = true; l.arrived == nil || bytes.Compare(pos, l.arrived) < 0 {
 				l.arrived = pos
 			}
+			m.wanted.fire()
 			return false
 		}
 		if !fresh {

@@ -25,6 +25,9 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 		return navvy.OutcomeFailed, navvy.ReasonTimeout, fmt.Sprintf("ran longer than %s", x.task.Spec.Timeout)
 	case x.why == causeStopped:
 		return navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"
+	case x.why == causeLeft && err != nil:
+		x.left = true
+		return navvy.OutcomeInterrupted, navvy.ReasonAway, "its worker has left: who is given the task next goes on with it"
 	case x.why == causeOutput:
 		return navvy.OutcomeLost, navvy.ReasonLost, lostOutput(x.detail)
 	case x.tooMuch:

@@ -30,6 +30,7 @@ type Run struct {
 	why       cause
 	detail    error // what lies behind why, if it is causeOutput
 	tooMuch   bool  // it wrote more than its limit, whether it could still be stopped or not
+	left      bool  // what it has started goes on
 	timer     *time.Timer
 	forced    time.Time // when the stop was first forced
 }
@@ -54,6 +55,7 @@ const (
 	causeTimeout
 	causeOutput
 	causeTooMuch
+	causeLeft
 )
 
 // Do runs the attempt and returns how it ended.
@@ -153,7 +155,7 @@ func (x *Run) started(ctx context.Context, execution driver.Execution) context.C
 	x.mu.Lock()
 	x.execution = execution
 	phase, why := x.phase, x.why
-	if phase == phaseNone {
+	if phase == phaseNone || why == causeLeft { // its wait ends at once
 		x.mu.Unlock()
 		return ctx
 	}

@@ -18,6 +18,37 @@ const forceEvery = driver.StopTimeout / 10
 // run that has not begun will not begin. Stop does not wait for the end.
 func (x *Run) Stop(force bool) { x.stop(causeStopped, force) }
 
+// Leave ends the run, and leaves to itself what it has started if whoever is given the task
+// next can take that over (driver.Capabilities.Passes); the attempt ends as interrupted,
+// unless it had ended before. Others it stops, as Stop does. One that is being stopped already
+// is not left. Leave does not wait for the end.
+func (x *Run) Leave(force bool) {
+	if !x.runner.caps.Passes {
+		x.Stop(force)
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.phase != phaseNone {
+		return
+	}
+	x.phase, x.why = phaseAsked, causeLeft
+	if x.timer != nil {
+		x.timer.Stop()
+	}
+	if x.cancel != nil {
+		x.cancel()
+	}
+}
+
+// Left tells whether what the run has started goes on without it. It is good once Do has
+// returned.
+func (x *Run) Left() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.left
+}
+
 func (x *Run) stop(why cause, force bool) {
 	x.mu.Lock()
 	next := phaseAsked
@@ -25,7 +56,7 @@ func (x *Run) stop(why cause, force bool) {
 		next = phaseForced
 	}
 	// A forced stop is repeated, nothing else is.
-	if x.phase > next || x.phase == phaseAsked && next == phaseAsked {
+	if x.why == causeLeft || x.phase > next || x.phase == phaseAsked && next == phaseAsked {
 		x.mu.Unlock()
 		return
 	}

@@ -187,6 +187,7 @@ step 'generated code of gateway is up to date' go -C tools run ./protogen -root 
 step 'the schema: its manner, and what was released' make schema
 step 'build' binary
 step 'lint' make lint
+step 'the chart' scripts/helm.sh check
 step 'tests of the tools' go -C tools test ./...
 step 'PostgreSQL' postgres
 step 'curl' curl_for_examples

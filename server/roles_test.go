@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/gateway/keda"
 	"github.com/navvy-run/navvy/output"
 	"github.com/navvy-run/navvy/server/auth"
 )
@@ -94,7 +96,23 @@ var mayCall = map[string]string{
 	"/navvy.v1.TaskFiles/Stat":          "w",
 	"/navvy.v1.TaskFiles/List":          "w",
 	"/navvy.v1.TaskFiles/GetPackage":    "w",
+
+	"/externalscaler.ExternalScaler/IsActive":       "av",
+	"/externalscaler.ExternalScaler/StreamIsActive": "av",
+	"/externalscaler.ExternalScaler/GetMetricSpec":  "av",
+	"/externalscaler.ExternalScaler/GetMetrics":     "av",
 }
+
+// nothingToDo is what KEDA is told here: who may ask is the question.
+type nothingToDo struct{}
+
+// Wanted implements keda.Source.
+func (nothingToDo) Wanted(context.Context, *keda.Selection) (waiting, running int64, err error) {
+	return 0, 0, nil
+}
+
+// WantedChanged implements keda.Source.
+func (nothingToDo) WantedChanged() <-chan struct{} { return nil }
 
 // Every call of every service, made with every role over a real connection, is
 // refused or not as it should be.

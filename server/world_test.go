@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/gateway/jobrunner"
+	"github.com/navvy-run/navvy/gateway/keda"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/manager"
 	"github.com/navvy-run/navvy/server"
@@ -191,6 +192,7 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	inside := holder.NewChannel(w.gate, nil)
 	w.srv.Register(inside)
 	jobrunner.New(inside, nil).Register(w.grpc)
+	keda.New(nothingToDo{}).Register(w.grpc)
 	var serving sync.WaitGroup
 	on := w.grpc // until the test makes another one
 	serving.Go(func() { _ = on.Serve(l) })

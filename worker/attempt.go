@@ -119,6 +119,9 @@ func mixes(c driver.Capabilities) bool {
 // do carries the attempt out and hands in its report.
 func (a *attempt) do() {
 	ended := a.runInRoom()
+	if a.run.Left() {
+		a.worker.passOn(a.ref)
+	}
 	a.closeAPI()
 	if a.upload != nil {
 		a.upload.close()
@@ -158,6 +161,17 @@ func (w *Worker) vacate(ctx context.Context, owner string) error {
 // stop asks the attempt to end, or with force makes it.
 func (a *attempt) stop(force bool) {
 	a.run.Stop(force)
+	a.giveUpRoom()
+}
+
+// leave asks the attempt to end, but leaves to itself what others can take over.
+func (a *attempt) leave(force bool) {
+	a.run.Leave(force)
+	a.giveUpRoom()
+}
+
+// giveUpRoom says that it waits for room no longer.
+func (a *attempt) giveUpRoom() {
 	if a.stopped != nil {
 		a.stopping.Do(func() { close(a.stopped) })
 	}
@@ -169,6 +183,14 @@ func token(r client.AttemptRef) string {
 	b = append(b, r.Task.Job...)
 	b = strconv.AppendInt(append(b, '-'), r.Task.Index, 10)
 	return string(append(append(b, '-'), r.Attempt.String()...))
+}
+
+// passOn notes that what an attempt has started is another's from now on: the runner is not
+// told that it is settled.
+func (w *Worker) passOn(r client.AttemptRef) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.outliving, r)
 }
 
 // finish hands the end of an attempt to the reporter, at once or when its output has

@@ -280,7 +280,8 @@ func (w *Worker) drainLocked() {
 }
 
 // Interrupt asks all attempts to end; they will run again, here or elsewhere. With
-// force they are not given their time of grace.
+// force they are not given their time of grace. Of a worker with a directory, those that
+// others can take over as they run, as containers on a cluster, go on.
 func (w *Worker) Interrupt(force bool) { w.stopAll(force) }
 
 func (w *Worker) checkDrainedLocked() {
@@ -302,7 +303,11 @@ func (w *Worker) stopAll(force bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, a := range w.runs {
-		a.stop(force)
+		if w.opts.Dir != "" {
+			a.leave(force)
+		} else {
+			a.stop(force)
+		}
 	}
 }
 

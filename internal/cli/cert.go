@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -49,14 +50,15 @@ func newCertIssue(a *app) *cobra.Command {
 		Long: `issue makes a key here, lets the server sign a certificate for it, and writes
 NAME.crt, NAME.key and ca.crt, which is all that NAME needs, readable by you alone.`,
 		Example: `  navvy cert issue --name alice --out alice
-  navvy cert issue --name ci --role viewer --ttl 30d`,
+  navvy cert issue --name ci --role viewer --ttl 30d
+  kubectl exec navvy-server-0 -- navvy cert issue --name bob --out - | tar x`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.issueCert(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "name", "", "whom it is for")
 	fs.StringVar(&f.role, "role", string(auth.RoleUser), "what they may do: user, admin, viewer or worker")
-	fs.StringVar(&f.out, "out", ".", "the `DIR` to write to, made if need be")
+	fs.StringVar(&f.out, "out", ".", "the `DIR` to write to, made if need be; - for a tar archive of the files on standard output")
 	fs.StringVar(&f.ttl, "ttl", "", "how long it is good: 30d, 12h (default 365d, for a worker 90d); not beyond the end of the authority's own")
 	fs.StringVar(&f.keyType, "key-type", string(auth.Ed25519), "the type of the key: ed25519 or p256")
 	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"user", "admin", "viewer", "worker"}, cobra.ShellCompDirectiveNoFileComp))
@@ -75,7 +77,7 @@ func (a *app) issueCert(ctx context.Context, f *issueFlags) error {
 	}
 	crt, key := filepath.Join(f.out, f.name+".crt"), filepath.Join(f.out, f.name+".key")
 	for _, file := range []string{crt, key} {
-		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(file); f.out != "-" && !errors.Is(err, fs.ErrNotExist) {
 			return withHint(fmt.Errorf("%s is there already: %w", file, navvy.ErrConflict), "give another directory with --out, or navvy cert renew")
 		}
 	}
@@ -92,6 +94,9 @@ func (a *app) issueCert(ctx context.Context, f *issueFlags) error {
 		if err != nil {
 			return err
 		}
+		if f.out == "-" {
+			return a.archiveCert(f.name, text, issued.Certificate, issued.CA)
+		}
 		if err := os.MkdirAll(f.out, 0o700); err != nil {
 			return fmt.Errorf("cert issue: %w", err)
 		}
@@ -101,6 +106,26 @@ func (a *app) issueCert(ctx context.Context, f *issueFlags) error {
 		a.say("made %s for %s, role %s, with its key and %s beside it", crt, f.name, role, caFile)
 		return nil
 	})
+}
+
+// archiveCert writes what somebody needs as an archive, for who made it in another place
+// than where it is to be.
+func (a *app) archiveCert(name string, key, cert, ca []byte) error {
+	w := tar.NewWriter(a.out)
+	for _, file := range []struct {
+		name string
+		text []byte
+	}{{name + ".key", key}, {name + ".crt", cert}, {caFile, ca}} {
+		const mode = 0o600
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: file.name, Mode: mode, Size: int64(len(file.text)), ModTime: time.Now()})
+		if err == nil {
+			_, err = w.Write(file.text)
+		}
+		if err != nil {
+			return fmt.Errorf("cert issue: %w", err)
+		}
+	}
+	return w.Close()
 }
 
 // certObject is a certificate as -o json shows it.

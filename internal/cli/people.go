@@ -244,6 +244,9 @@ func (a *app) welcome(f *serverFlags, h *holder.Holder, p *people) error {
 	if at := h.NetRPC(); at != nil {
 		line("  net/rpc, for anybody on this machine, on %s", at)
 	}
+	if at := h.Scaler(); at != nil {
+		line("  how much there is to do, for KEDA, on %s", at)
+	}
 	switch {
 	case p.authority == nil:
 		line("connect: navvy --server %s --cert FILE --key FILE --ca FILE ls", here)

@@ -30,6 +30,7 @@ type serverFlags struct {
 	listen, http, health string
 	netrpc               string
 	faas                 holder.FaaSOptions
+	scaler               string
 	keyType              string
 	cert, key, ca        string // an outside authority's
 	hosts                []string
@@ -84,6 +85,7 @@ and ends it; what workers run goes on, and they come back with it.`,
 	fs.StringVar(&f.listen, "listen", defaultListen, "the `ADDR` of the port for gRPC")
 	f.add(fs)
 	fs.StringVar(&f.netrpc, "netrpc", "", "an `ADDR` on loopback for programs that speak net/rpc with a Manager, which tells nobody apart (docs/gateways.md)")
+	fs.StringVar(&f.scaler, "scaler", "", "an `ADDR` on loopback where KEDA asks how much there is to do; or https://ADDR, which asks for a viewer's certificate (docs/kubernetes.md)")
 	fs.BoolVar(&f.faas.Insecure, "insecure-listen", false, "let --faas speak plain HTTP on any address: whoever reaches it runs code as this account")
 	fs.StringVar(&f.dispatch, "dispatch", string(manager.Pull), "how tasks come to workers: pull, push or round-robin")
 	fs.StringVar(&f.cert, "tls-cert", "", "the server's certificate, if an authority of your own has issued it: a `FILE` that ends with the authority's")
@@ -172,7 +174,7 @@ func (a *app) serverConfig(f *serverFlags, dir *holder.Dir, log *slog.Logger) (h
 
 // checkAddresses refuses addresses before anything is made.
 func (f *serverFlags) checkAddresses() error {
-	for _, one := range []struct{ flag, address string }{{"listen", f.listen}, {"health", f.health}, {"http", strings.TrimPrefix(f.http, "https://")}, {"faas", strings.TrimPrefix(f.faas.Address, "https://")}} {
+	for _, one := range []struct{ flag, address string }{{"listen", f.listen}, {"health", f.health}, {"http", strings.TrimPrefix(f.http, "https://")}, {"faas", strings.TrimPrefix(f.faas.Address, "https://")}, {"scaler", strings.TrimPrefix(f.scaler, "https://")}} {
 		_, port, err := net.SplitHostPort(one.address)
 		if one.address == "" && one.flag != "listen" {
 			continue
@@ -187,6 +189,11 @@ func (f *serverFlags) checkAddresses() error {
 	if err := f.checkHosts(); err != nil {
 		return err
 	}
+	return f.checkPlain()
+}
+
+// checkPlain refuses addresses that would be served to others in plain text.
+func (f *serverFlags) checkPlain() error {
 	if f.netrpc != "" {
 		if err := netrpc.CheckAddress(f.netrpc); err != nil && !errors.Is(err, navvy.ErrDenied) {
 			return &usageError{err}
@@ -196,6 +203,11 @@ func (f *serverFlags) checkAddresses() error {
 	}
 	if f.http != "" {
 		if err := plainAddress(holder.CheckHTTP(f.http), f.http, "--health serves the health paths alone"); err != nil {
+			return err
+		}
+	}
+	if f.scaler != "" {
+		if err := plainAddress(holder.CheckScaler(f.scaler), f.scaler, "--health serves the same numbers to anybody"); err != nil {
 			return err
 		}
 	}
@@ -272,7 +284,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	}
 	cfg.Serving = &holder.Serving{
 		Listen: f.listen, Authority: people.authority, Prepare: people.prepare, Certificate: people.certificate, Pool: people.pool,
-		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas,
+		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas, Scaler: f.scaler,
 	}
 	return untilTold(ctx, func(soft, hard context.Context) error {
 		h, err := holder.Start(soft, lock, cfg)
@@ -286,7 +298,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 // cannotListen says what an error means that comes of an address, and what to do; any
 // other error it gives as it is.
 func cannotListen(err error) error {
-	const others = "with --listen, --http, --health, --faas or --netrpc"
+	const others = "with --listen, --http, --health, --faas, --scaler or --netrpc"
 	_, unknown := errors.AsType[*net.DNSError](err)
 	op, address := errors.AsType[*net.OpError](err)
 	switch {

@@ -26,7 +26,7 @@ for administrators; everybody makes, lists and removes tokens for the API of the
 		Example: "  navvy token create > token\n  navvy token ls", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTokenCreate(a), newTokenLs(a), newTokenRm(a))
+	cmd.AddCommand(newTokenCreate(a), newTokenLs(a), newTokenRm(a), newTokenPublish(a))
 	return cmd
 }
 

@@ -108,6 +108,8 @@ type Holder struct {
 	serving              []func() error
 	httpAddr, healthAddr net.Addr
 	netrpc               *netrpc.Gateway // nil for none
+	scaler               *grpc.Server    // nil unless KEDA asks
+	scalerAddr           net.Addr
 	netrpcAddr, faasAddr net.Addr
 	brokers              *broker.Gateway // nil for none
 	metrics              *prometheus.Registry

@@ -1,12 +1,16 @@
 package holder
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/internal/meter"
+	"github.com/navvy-run/navvy/manager"
 )
 
 // newMetrics makes the registry of a server: its own numbers, and those of its process.
@@ -37,6 +41,7 @@ var (
 
 	tasksNow   = number("tasks", "Tasks of the jobs being served now, by state; jobs that wait behind them are not counted.", "state", "queue")
 	jobsNow    = number("jobs", "Jobs being served now.", "queue")
+	wantedNow  = number("tasks_wanted", "Tasks that workers are wanted for, by the kind of their work: those that run, and those that could if there were workers enough.", "kind", "queue")
 	workersNow = number("workers", "Workers that are connected.")
 
 	attempts  = number("attempts_started_total", "Attempts that were given to workers.")
@@ -85,6 +90,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		gauge(tasksNow, float64(l.Running), "running", l.Queue)
 		gauge(tasksNow, float64(l.Waits), "settling", l.Queue)
 	}
+	c.collectWanted(func(v float64, labels ...string) { gauge(wantedNow, v, labels...) })
 	gauge(workersNow, float64(len(h.mgr.Workers())))
 	m := h.mgr.Meters()
 	counter(attempts, m.Started.Load())
@@ -116,5 +122,29 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	if h.door != nil {
 		gauge(connections, float64(h.door.strangers.count()), "strangers")
 		gauge(connections, float64(h.door.joining.count()), "joining")
+	}
+}
+
+// collectTime bounds what is read of the store while numbers are collected.
+const collectTime = 5 * time.Second
+
+// collectWanted counts what workers are wanted for. The kinds of work are always there for
+// the queue of those that name none, so that a sum over all queues is 0 and not unknown.
+func (c collector) collectWanted(tell func(float64, ...string)) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
+	defer cancel()
+	list := c.h.mgr.WantKinds()
+	for _, kind := range []string{navvy.KindCommand, navvy.KindContainer, navvy.KindFunction, navvy.KindService} {
+		if !slices.ContainsFunc(list, func(w manager.Want) bool { return w.Kind == kind && w.Queue == navvy.DefaultQueue }) {
+			list = append(list, manager.Want{Queue: navvy.DefaultQueue, Kind: kind})
+		}
+	}
+	for i := range list {
+		n, err := c.h.mgr.Wanted(ctx, &list[i])
+		if err != nil {
+			c.h.cfg.Logger.Warn("what workers are wanted for is not counted", "error", err)
+			return
+		}
+		tell(float64(n.Total()), list[i].Kind, list[i].Queue)
 	}
 }

@@ -41,6 +41,9 @@ type Serving struct {
 	NetRPC string
 	// FaaS says where the REST contract of package gateway/faas is served. Defaults to nowhere.
 	FaaS FaaSOptions
+	// Scaler is where the contract of package gateway/keda is served: plain on loopback, over
+	// mTLS where it begins with https://. Defaults to nowhere.
+	Scaler string
 }
 
 // What a client of the port can make a server hold, beside what server.GRPCOptions bounds.
@@ -96,6 +99,9 @@ func (h *Holder) openPort(ctx context.Context, srv *server.Server, local auth.Id
 	if err := h.openFaaS(ctx, &s.FaaS, local, config); err != nil {
 		return err
 	}
+	if err := h.openScaler(ctx, s.Scaler, config); err != nil {
+		return err
+	}
 	return h.serveHTTP(ctx, &s.HTTP, srv, config)
 }
 
@@ -130,6 +136,7 @@ func (h *Holder) Addresses() (port, http, health net.Addr) {
 
 // closePort lets calls from the network end, or with cut ends them.
 func (h *Holder) closePort(cut bool) {
+	h.closeScaler()
 	if cut {
 		for _, s := range h.web {
 			_ = s.Close()

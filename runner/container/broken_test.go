@@ -108,15 +108,12 @@ func TestRefusedByServer(t *testing.T) {
 	})
 }
 
-// The driver makes the calls that docs/containers.md names, and no others.
+// The driver makes the calls that the chart's Role allows, and no others.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	cluster := kubetest.Open(t)
 	namespace := cluster.Namespace(t)
-	rights := map[string][]string{
-		"batch/jobs": {"create", "get", "list", "watch", "patch", "delete"}, "/pods": {"list", "watch", "delete"}, "/pods/log": {"get"},
-		"/events": {"list"},
-	}
+	rights := kubetest.Rights(t, "../../deploy/helm/navvy/rights.yaml")
 	const user = "navvy-least"
 	cluster.Grant(t, namespace, user, rights)
 	one := open(t, namespace, container.Options{Kubeconfig: cluster.User(t, user), Keep: time.Second})

@@ -130,7 +130,7 @@ func New(o *Options) (*Driver, error) {
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Kind: navvy.KindContainer, Adopts: true, Asynchronous: true, Remains: true, Signals: true, Output: true, Explains: true,
+		Kind: navvy.KindContainer, Adopts: true, Passes: true, Asynchronous: true, Remains: true, Signals: true, Output: true, Explains: true,
 		Enforces: []navvy.Ability{navvy.AbilityCPUs, navvy.AbilityMemory},
 		Lacks:    "a Kubernetes Job has requests and limits of processor and memory; what else bounds pods is the cluster's, or the pod template's",
 		With:     "Kubernetes, namespace " + d.home,

@@ -228,6 +228,9 @@ type Capabilities struct {
 	Kind string
 	// Adopts says that attempts live on when navvy dies and Recover returns them running.
 	Adopts bool
+	// Passes says that Start of another attempt at the same task, by whatever navvy, takes
+	// over what an earlier one has left running.
+	Passes bool
 	// Asynchronous says that Start may return before the attempt runs.
 	Asynchronous bool
 	// Remains says that navvy's death may leave something of an attempt behind:

@@ -15,6 +15,7 @@ var (
 	readers  = who{user: true, admin: true, viewer: true}
 	changers = who{user: true, admin: true}
 	admins   = who{admin: true}
+	watchers = who{admin: true, viewer: true}
 	workers  = who{worker: true}
 	joiners  = who{nobody: true}
 )
@@ -115,6 +116,12 @@ var table = map[string]who{
 	"/apis.JobRunner/Stop":         changers,
 	"/apis.JobRunner/Query":        readers,
 	"/apis.JobRunner/StreamOutput": readers,
+
+	// How much there is to do in all queues, on an address of its own.
+	"/externalscaler.ExternalScaler/IsActive":       watchers,
+	"/externalscaler.ExternalScaler/StreamIsActive": watchers,
+	"/externalscaler.ExternalScaler/GetMetricSpec":  watchers,
+	"/externalscaler.ExternalScaler/GetMetrics":     watchers,
 
 	"/grpc.health.v1.Health/Check":                                   anybody,
 	"/grpc.health.v1.Health/List":                                    anybody,

@@ -3,8 +3,11 @@ package kubetest
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 // Grant gives a user rights in a namespace: verbs by GROUP/RESOURCE, as in "batch/jobs" or
@@ -29,4 +32,26 @@ roleRef: {kind: Role, name: `+user+`, apiGroup: rbac.authorization.k8s.io}
 func (c *Cluster) User(t testing.TB, name string) string {
 	t.Helper()
 	return c.Through(t, c.proxy, name, "").Kubeconfig
+}
+
+// Rights reads the rules of a Role from a file, as Grant takes them.
+func Rights(t testing.TB, path string) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rules []struct{ APIGroups, Resources, Verbs []string }
+	if err := yaml.UnmarshalStrict(text, &rules); err != nil {
+		t.Fatal(err)
+	}
+	rights := map[string][]string{}
+	for _, r := range rules {
+		for _, group := range r.APIGroups {
+			for _, resource := range r.Resources {
+				rights[group+"/"+resource] = append(rights[group+"/"+resource], r.Verbs...)
+			}
+		}
+	}
+	return rights
 }

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# helm.sh: the chart of navvy, with Helm as tools/helm/go.mod pins it; the first build takes
+# some minutes.
+#
+#   helm.sh path          where Helm is
+#   helm.sh check         lint the chart, render it with values of all kinds, and see that
+#                         deploy/manifests is what it renders
+#   helm.sh manifests     write deploy/manifests
+#   helm.sh install       the release RELEASE (navvy) in NAMESPACE (navvy), which is made; with
+#                         the image IMAGE and what HELM_ARGS adds; an upgrade if it is there
+#   helm.sh uninstall     that release; its volume and its namespace stay
+set -euo pipefail
+cd "$(dirname "$0")/.."
+chart=deploy/helm/navvy
+manifests=deploy/manifests/navvy.yaml
+# Rendered without a cluster, for none older than the chart wants.
+version=1.26.0
+release=${RELEASE:-navvy}
+namespace=${NAMESPACE:-navvy}
+
+helm() {
+	"$(path)" "$@"
+}
+
+path() {
+	go tool -modfile=tools/helm/go.mod -n helm
+}
+
+render() {
+	helm template navvy "$chart" --namespace navvy --kube-version "$version" "$@"
+}
+
+plain() {
+	cat <<'END'
+# navvy on Kubernetes without Helm: deploy/helm/navvy with its own values, in namespace navvy.
+# Made by make manifests; change the chart, not this. Set the image, then:
+#   kubectl create namespace navvy; kubectl apply -f navvy.yaml
+END
+	render | grep -v -e '^# Source: ' -e '^    helm.sh/chart: ' -e '^        helm.sh/chart: ' | sed 's|managed-by: Helm|managed-by: kubectl|'
+}
+
+# variants are values of all kinds, each rendered.
+variants() {
+	render >/dev/null
+	render --set app.replicaCount=2,app.name=other,app.account=mstc,app.image.tag=1,app.image.pullPolicy=Always >/dev/null
+	render --set mstc.enabled=true,app.queue.host=q,app.queue.user=u,app.queue.pass=p,storage.host=s,storage.user=a,storage.pass=b >/dev/null
+	render --set mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y >/dev/null
+	render --set scaling.by=keda --set-string 'server.policy=users: {}' >/dev/null
+	render --set scaling.by=hpa,worker.namespace=jobs --set-string 'worker.podTemplate=spec: {}' >/dev/null
+	for bad in app.replicaCount=-1 scaling.by=magic no.such=1 mstc.enabled=true rabbitmq.enabled=true; do
+		if render --set "$bad" >/dev/null 2>&1; then
+			echo "helm: the chart takes $bad" >&2
+			return 1
+		fi
+	done
+}
+
+case ${1:-} in
+path) path ;;
+check)
+	helm lint --strict --quiet --kube-version "$version" "$chart"
+	variants
+	if ! diff -u "$manifests" <(plain); then
+		echo "helm: $manifests is not what the chart renders: make manifests" >&2
+		exit 1
+	fi
+	;;
+manifests)
+	mkdir -p "$(dirname "$manifests")"
+	plain >"$manifests.new"
+	mv "$manifests.new" "$manifests"
+	;;
+install)
+	image=()
+	if [[ -n ${IMAGE:-} ]]; then
+		image=(--set "app.image.repository=${IMAGE%:*}" --set-string "app.image.tag=${IMAGE##*:}")
+	fi
+	# shellcheck disable=SC2086 # they are several
+	helm upgrade --install "$release" "$chart" --namespace "$namespace" --create-namespace "${image[@]}" ${HELM_ARGS:-}
+	;;
+uninstall)
+	helm uninstall "$release" --namespace "$namespace"
+	;;
+*)
+	sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+	;;
+esac

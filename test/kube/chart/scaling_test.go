@@ -1,0 +1,197 @@
+package chart_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"sigs.k8s.io/yaml"
+
+	scaler "github.com/navvy-run/navvy/gateway/keda/externalscaler"
+	"github.com/navvy-run/navvy/test/kube/kubetest"
+)
+
+// definitions makes the API server know KEDA's kinds, by their names alone.
+func definitions(t *testing.T, c *kubetest.Cluster) {
+	t.Helper()
+	for kind, plural := range map[string]string{"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"} {
+		c.Admin().Must(t, http.MethodPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", fmt.Sprintf(`
+metadata: {name: %[2]s.keda.sh}
+spec:
+  group: keda.sh
+  scope: Namespaced
+  names: {kind: %[1]s, plural: %[2]s, singular: %[3]s}
+  versions:
+    - name: v1alpha1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`, kind, plural, strings.ToLower(kind)), nil)
+		kubetest.Until(t, kind+" is known", func() bool {
+			return c.Admin().Do(t.Context(), http.MethodGet, "/apis/keda.sh/v1alpha1/"+plural, "", nil) == nil
+		})
+	}
+}
+
+// keda is what KEDA is to a release: it reads the ScaledObject, and what it refers to.
+type keda struct {
+	*release
+	client scaler.ExternalScalerClient
+	ref    *scaler.ScaledObjectRef
+}
+
+// get reads an object of the cluster.
+func (r *release) get(v any, args ...string) {
+	r.t.Helper()
+	if err := json.Unmarshal([]byte(run(r.t, r.kubectl(append([]string{"get", "-o", "json"}, args...)...))), v); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// keda connects as the ScaledObject says, to the server's pod in place of the Service.
+func (r *release) keda(ip string) *keda {
+	r.t.Helper()
+	var object struct {
+		Spec struct {
+			ScaleTargetRef struct{ Kind, Name string }
+			Triggers       []struct {
+				Type              string
+				Metadata          map[string]string
+				AuthenticationRef struct{ Name string }
+			}
+		}
+	}
+	r.get(&object, "scaledobject", "navvy-worker")
+	trigger := object.Spec.Triggers[0]
+	if trigger.Type != "external-push" || object.Spec.ScaleTargetRef.Name != "navvy-worker" {
+		r.t.Fatalf("the ScaledObject is %+v", object)
+	}
+	var authentication struct {
+		Spec struct {
+			SecretTargetRef []struct{ Parameter, Name, Key string }
+		}
+	}
+	r.get(&authentication, "triggerauthentication", trigger.AuthenticationRef.Name)
+	text := map[string][]byte{}
+	kubetest.Until(r.t, "the certificate is published", func() bool {
+		for _, p := range authentication.Spec.SecretTargetRef {
+			var secret struct{ Data map[string][]byte }
+			r.get(&secret, "secret", p.Name)
+			text[p.Parameter] = secret.Data[p.Key]
+		}
+		return len(text["caCert"]) > 0
+	})
+	pair, err := tls.X509KeyPair(text["tlsClientCert"], text["tlsClientKey"])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text["caCert"])
+	host, port, err := net.SplitHostPort(trigger.Metadata["scalerAddress"])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(host, port),
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12})),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return r.cluster.Dial(ctx, "tcp", net.JoinHostPort(ip, port))
+		}))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = conn.Close() })
+	return &keda{r, scaler.NewExternalScalerClient(conn), &scaler.ScaledObjectRef{
+		Name: "navvy-worker", Namespace: r.namespace, ScalerMetadata: trigger.Metadata,
+	}}
+}
+
+// scale makes as many workers as the figures ask for.
+func (k *keda) scale() int64 {
+	k.t.Helper()
+	spec, err := k.client.GetMetricSpec(k.t.Context(), k.ref)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	got, err := k.client.GetMetrics(k.t.Context(), &scaler.GetMetricsRequest{ScaledObjectRef: k.ref, MetricName: spec.GetMetricSpecs()[0].GetMetricName()})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	size := spec.GetMetricSpecs()[0].GetTargetSize()
+	n := (got.GetMetricValues()[0].GetMetricValue() + size - 1) / size
+	run(k.t, k.kubectl("scale", "deployment/navvy-worker", fmt.Sprintf("--replicas=%d", n)))
+	return n
+}
+
+// Workers are scaled from none to as many as there is work for, and to none when it is done.
+func TestScaling(t *testing.T) {
+	c := open(t)
+	definitions(t, c)
+	r := install(t, c, `scaling.by="keda"`, "scaling.tasksPerWorker=2", "worker.drainSeconds=1")
+	run(t, r.kubectl("scale", "deployment/navvy-worker", "--replicas=0"))
+	ip := r.serverIP()
+	r.helm("upgrade", `scaling.by="keda"`, "scaling.tasksPerWorker=2", "worker.drainSeconds=1",
+		fmt.Sprintf(`worker.hostAliases=[{"ip":%q,"hostnames":["navvy.%s.svc"]}]`, ip, r.namespace))
+	if out := run(t, r.kubectl("get", "deployment", "navvy-worker", "-o", "jsonpath={.spec.replicas}")); out != "0" {
+		t.Errorf("an upgrade has made %s workers", out)
+	}
+	k := r.keda(ip)
+	stream, err := k.client.StreamIsActive(t.Context(), k.ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	active := func(want bool) {
+		t.Helper()
+		if got, err := stream.Recv(); err != nil || got.GetResult() != want {
+			t.Fatalf("it is active: %v, %v; want %t", got, err, want)
+		}
+	}
+	active(false)
+	id := strings.TrimSpace(run(t, r.navvy("map", "-d", "--image", kubetest.Image, "--", "echo", "{}", ":::", "a", "b", "c")))
+	active(true)
+	if n := k.scale(); n != 2 {
+		t.Errorf("there are %d workers for 3 tasks, want 2", n)
+	}
+	run(t, r.navvy("wait", id))
+	active(false)
+	if n := k.scale(); n != 0 {
+		t.Errorf("with nothing to do there are %d workers", n)
+	}
+	kubetest.Until(t, "the workers are gone", func() bool {
+		return run(t, r.kubectl("get", "pods", "-l", "app.kubernetes.io/component=worker", "-o", "name")) == ""
+	})
+	if out := run(t, r.navvy("results", id)); out != "a\nb\nc\n" {
+		t.Errorf("the answers are %q", out)
+	}
+}
+
+// The ScaledObject says nothing that KEDA does not know.
+func TestScaledObject(t *testing.T) {
+	t.Parallel()
+	list := render(t, "--set", "scaling.by=keda,scaling.queue=fast,scaling.minReplicas=1,scaling.maxReplicas=7,worker.slots=9")
+	var object struct{ Spec map[string]any }
+	if err := yaml.Unmarshal([]byte(find(t, list, "ScaledObject", "navvy-worker").text), &object); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{"minReplicaCount": 1.0, "maxReplicaCount": 7.0, "cooldownPeriod": 300.0, "pollingInterval": 15.0} {
+		if object.Spec[key] != want {
+			t.Errorf("%s is %v, want %v", key, object.Spec[key], want)
+		}
+	}
+	text := find(t, list, "ScaledObject", "navvy-worker").text
+	for _, want := range []string{"scalerAddress: navvy.space.svc:7434", `enableTLS: "true"`, "kind: container", `queue: "fast"`, `tasksPerWorker: "9"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %s in\n%s", want, text)
+		}
+	}
+	if deployment := find(t, list, "Deployment", "navvy-worker").text; strings.Contains(deployment, "replicas:") {
+		t.Errorf("the chart would undo what KEDA does:\n%s", deployment)
+	}
+}
