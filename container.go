@@ -84,8 +84,6 @@ func (c *Container) notYet() error {
 		return fmt.Errorf("spec: a namespace and a pod template of a job's own: %w", ErrUnsupported)
 	case c.Pack > 1:
 		return fmt.Errorf("spec: tasks that share a pod: %w", ErrUnsupported)
-	case c.Buckets != (Buckets{}):
-		return fmt.Errorf("spec: buckets: %w", ErrUnsupported)
 	}
 	return nil
 }
