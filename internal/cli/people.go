@@ -241,6 +241,13 @@ func (a *app) welcome(f *serverFlags, h *holder.Holder, p *people) error {
 		}
 		line("  functions, for %s, on %s%s", who, scheme, at)
 	}
+	if at := h.MSTC(); at != nil {
+		scheme, who := "http://", "anybody who reaches it"
+		if strings.HasPrefix(f.mstc.Address, "https://") {
+			scheme, who = "https://", "whoever has a certificate"
+		}
+		line("  images of MSTC clients, for %s, on %s%s", who, scheme, at)
+	}
 	if at := h.NetRPC(); at != nil {
 		line("  net/rpc, for anybody on this machine, on %s", at)
 	}

@@ -30,13 +30,14 @@ type serverFlags struct {
 	listen, http, health string
 	netrpc               string
 	faas                 holder.FaaSOptions
-	keyType              string
-	cert, key, ca        string // an outside authority's
-	hosts                []string
-	dispatch             string
-	heartbeat            string
-	slots                int // of this process; 0 for no worker in it
-	share, shareFile     string
+	mstcFlags
+	keyType          string
+	cert, key, ca    string // an outside authority's
+	hosts            []string
+	dispatch         string
+	heartbeat        string
+	slots            int // of this process; 0 for no worker in it
+	share, shareFile string
 	claimsFlags
 }
 
@@ -84,7 +85,7 @@ and ends it; what workers run goes on, and they come back with it.`,
 	fs.StringVar(&f.listen, "listen", defaultListen, "the `ADDR` of the port for gRPC")
 	f.add(fs)
 	fs.StringVar(&f.netrpc, "netrpc", "", "an `ADDR` on loopback for programs that speak net/rpc with a Manager, which tells nobody apart (docs/gateways.md)")
-	fs.BoolVar(&f.faas.Insecure, "insecure-listen", false, "let --faas speak plain HTTP on any address: whoever reaches it runs code as this account")
+	fs.BoolVar(&f.faas.Insecure, "insecure-listen", false, "let --faas and --mstc speak plain HTTP on any address: whoever reaches it runs code as this account, or images")
 	fs.StringVar(&f.dispatch, "dispatch", string(manager.Pull), "how tasks come to workers: pull, push or round-robin")
 	fs.StringVar(&f.cert, "tls-cert", "", "the server's certificate, if an authority of your own has issued it: a `FILE` that ends with the authority's")
 	fs.StringVar(&f.key, "tls-key", "", "its key, a `FILE`")
@@ -100,6 +101,7 @@ func (f *serverFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.http, "http", defaultHTTP, "the `ADDR` for HTTP, on loopback; or https://ADDR, which asks for certificates; empty for none")
 	fs.StringVar(&f.health, "health", "", "an `ADDR` where /healthz, /readyz and /metrics are served, and nothing else, to anybody")
 	fs.StringVar(&f.faas.Address, "faas", "", "an `ADDR` for clients of the MPCS FaaS, such as 127.0.0.1:8000: whoever reaches it runs code as this account; or https://ADDR, which asks for certificates (docs/gateways.md)")
+	f.mstcFlags.add(fs)
 	fs.StringVar(&f.share, "share", "", "the `URL` of the share that keeps the files of owners; engine: for the store of jobs (docs/share.md; default: in the data directory, with --store in the store; NAVVY_SHARE says it, too)")
 	fs.StringVar(&f.shareFile, "share-file", "", "a `FILE` that holds that URL, for one with a password; - for standard input")
 	f.claimsFlags.add(fs)
@@ -172,7 +174,7 @@ func (a *app) serverConfig(f *serverFlags, dir *holder.Dir, log *slog.Logger) (h
 
 // checkAddresses refuses addresses before anything is made.
 func (f *serverFlags) checkAddresses() error {
-	for _, one := range []struct{ flag, address string }{{"listen", f.listen}, {"health", f.health}, {"http", strings.TrimPrefix(f.http, "https://")}, {"faas", strings.TrimPrefix(f.faas.Address, "https://")}} {
+	for _, one := range []struct{ flag, address string }{{"listen", f.listen}, {"health", f.health}, {"http", strings.TrimPrefix(f.http, "https://")}, {"faas", strings.TrimPrefix(f.faas.Address, "https://")}, {"mstc", strings.TrimPrefix(f.mstc.Address, "https://")}} {
 		_, port, err := net.SplitHostPort(one.address)
 		if one.address == "" && one.flag != "listen" {
 			continue
@@ -199,13 +201,15 @@ func (f *serverFlags) checkAddresses() error {
 			return err
 		}
 	}
-	if f.faas.Address == "" {
-		if f.faas.Insecure {
-			return usagef("--insecure-listen is about --faas, which is not given")
-		}
-		return nil
+	if f.faas.Insecure && f.faas.Address == "" && f.mstc.Address == "" {
+		return usagef("--insecure-listen is about --faas and --mstc, of which none is given")
 	}
-	return plainAddress(f.faas.Check(), f.faas.Address, "with --insecure-listen navvy server lets anybody in")
+	if f.faas.Address != "" {
+		if err := plainAddress(f.faas.Check(), f.faas.Address, "with --insecure-listen navvy server lets anybody in"); err != nil {
+			return err
+		}
+	}
+	return f.checkMSTC()
 }
 
 // plainAddress says what to do about an address where HTTP must not be plain.
@@ -236,6 +240,9 @@ func (f *serverFlags) checkHosts() error {
 var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*$`)
 
 func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
+	if err := a.findMSTC(f); err != nil {
+		return err
+	}
 	if err := f.checkAddresses(); err != nil {
 		return err
 	}
@@ -272,7 +279,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	}
 	cfg.Serving = &holder.Serving{
 		Listen: f.listen, Authority: people.authority, Prepare: people.prepare, Certificate: people.certificate, Pool: people.pool,
-		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas,
+		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas, MSTC: f.mstc,
 	}
 	return untilTold(ctx, func(soft, hard context.Context) error {
 		h, err := holder.Start(soft, lock, cfg)
@@ -286,7 +293,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 // cannotListen says what an error means that comes of an address, and what to do; any
 // other error it gives as it is.
 func cannotListen(err error) error {
-	const others = "with --listen, --http, --health, --faas or --netrpc"
+	const others = "with --listen, --http, --health, --faas, --mstc or --netrpc"
 	_, unknown := errors.AsType[*net.DNSError](err)
 	op, address := errors.AsType[*net.OpError](err)
 	switch {

@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/gateway/broker"
+	"github.com/navvy-run/navvy/gateway/mstc"
 	"github.com/navvy-run/navvy/gateway/netrpc"
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
@@ -109,6 +110,8 @@ type Holder struct {
 	httpAddr, healthAddr net.Addr
 	netrpc               *netrpc.Gateway // nil for none
 	netrpcAddr, faasAddr net.Addr
+	mstc                 *mstc.Gateway // nil for none
+	mstcAddr             net.Addr
 	brokers              *broker.Gateway // nil for none
 	metrics              *prometheus.Registry
 	forget               func(context.Context) error // what has expired; nil for a holder that has no port
@@ -294,6 +297,9 @@ func (h *Holder) run(runners []*runner.Runner) error {
 	}
 	if h.netrpc != nil {
 		h.background(serving, "netrpc", h.netrpc.Run)
+	}
+	if h.mstc != nil {
+		h.background(serving, "mstc", h.mstc.Run)
 	}
 	h.work.Go(func() error {
 		if err := h.grpc.Serve(h.listener); err != nil {

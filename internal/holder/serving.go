@@ -41,6 +41,8 @@ type Serving struct {
 	NetRPC string
 	// FaaS says where the REST contract of package gateway/faas is served. Defaults to nowhere.
 	FaaS FaaSOptions
+	// MSTC says how clients of package gateway/mstc are served. Defaults to not at all.
+	MSTC MSTCOptions
 }
 
 // What a client of the port can make a server hold, beside what server.GRPCOptions bounds.
@@ -94,6 +96,9 @@ func (h *Holder) openPort(ctx context.Context, srv *server.Server, local auth.Id
 		return err
 	}
 	if err := h.openFaaS(ctx, &s.FaaS, local, config); err != nil {
+		return err
+	}
+	if err := h.openMSTC(ctx, &s.MSTC, config); err != nil {
 		return err
 	}
 	return h.serveHTTP(ctx, &s.HTTP, srv, config)
