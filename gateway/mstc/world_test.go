@@ -36,26 +36,39 @@ import (
 // patience bounds whatever should come about by itself.
 const patience = 2 * time.Minute
 
-// shared is the broker of all tests that leave it as it is. Each test has a virtual host of
-// its own, since the contract's names are the same everywhere.
-var shared = sync.OnceValues(func() (*rabbittest.Broker, error) {
-	b, err := rabbittest.Start()
-	if err != nil {
-		return nil, err
-	}
-	err = b.Control("eval", `[begin
-		V = list_to_binary("v" ++ integer_to_list(I)), A = <<".*">>,
-		rabbit_vhost:add(V, <<"test">>),
-		rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, A, A, A, <<"test">>)
-	end || I <- lists:seq(1, 30)].`)
-	return b, err
-})
+// shared is the broker of all tests that leave it as it is.
+var shared = sync.OnceValues(func() (*rabbittest.Broker, error) { return rabbittest.Start() })
 
-var used, hosts atomic.Int64
+// hosts are virtual hosts of the shared broker, one for each test, since the contract's names
+// are the same everywhere.
+var hosts struct {
+	sync.Mutex
+	used, made int
+}
+
+// host gives a virtual host that nobody has used. They are made many at a time.
+func host(b *rabbittest.Broker) (string, error) {
+	hosts.Lock()
+	defer hosts.Unlock()
+	if hosts.used == hosts.made {
+		hosts.made += 30
+		if err := b.Control("eval", fmt.Sprintf(`[begin
+			V = list_to_binary("v" ++ integer_to_list(I)), A = <<".*">>,
+			rabbit_vhost:add(V, <<"test">>),
+			rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, A, A, A, <<"test">>)
+		end || I <- lists:seq(%d, %d)].`, hosts.used+1, hosts.made)); err != nil {
+			return "", err
+		}
+	}
+	hosts.used++
+	return fmt.Sprint("v", hosts.used), nil
+}
+
+var used atomic.Bool
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if used.Load() > 0 {
+	if used.Load() {
 		if b, err := shared(); err == nil {
 			b.Stop()
 		}
@@ -101,11 +114,12 @@ func newWorld(t *testing.T, b ...*rabbittest.Broker) *world {
 	if len(b) > 0 {
 		w.broker = b[0]
 	} else {
-		used.Add(1)
+		used.Store(true)
 		var err error
 		w.broker, err = shared()
 		need(t, err)
-		w.vhost = fmt.Sprint("v", hosts.Add(1))
+		w.vhost, err = host(w.broker)
+		w.must(err)
 	}
 	w.line = newLine(t, w.broker.Addr)
 	w.hold()
