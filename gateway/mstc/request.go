@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,12 +97,7 @@ type fields struct {
 // first tells whether the fields are those of the first generation: it names buckets by
 // URLs, and needs none.
 func (f *fields) first() bool {
-	for _, name := range []string{"inputBucket", "outputBucket", "prefix"} {
-		if f.has(name) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc([]string{"inputBucket", "outputBucket", "prefix"}, f.has)
 }
 
 func (f *fields) has(name string) bool {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/gateway/records"
 )
 
 func TestParse(t *testing.T) {
@@ -111,6 +112,28 @@ func TestFromEnvironment(t *testing.T) {
 	for _, u := range []string{"", "amqp://", "http://mq", "amqp://mq/queue", "amqp://u:hunter2@mq/?colour=red", "amqp://u:hunter2@mq:x/", "amqps://mq?ca=/none"} {
 		if err := CheckBroker(u); !errors.Is(err, navvy.ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", u, err)
+		}
+	}
+}
+
+// Records of earlier versions stay readable, and what this navvy does not know it refuses.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	const kept = `{"version":1,"replyTo":"cQ==","correlation":"MQ==","came":"2026-11-23T08:00:00Z",` +
+		`"request":{"image":"i","jobName":"n","minutes":15,"input":"b","output":"c","prefix":"p"},"job":"0123456789ab"}`
+	in, err := readIntent(&records.Record{Name: "answer/1", Value: []byte(kept)})
+	want := request{Image: "i", JobName: "n", Minutes: 15, Input: "b", Output: "c", Prefix: "p"}
+	if err != nil || string(in.ReplyTo) != "q" || string(in.Correlation) != "1" || *in.Request != want || in.Job != "0123456789ab" || in.name != "answer/1" {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if got := write(in.name, in); string(got.Value) != kept || got.Name != "answer/1" {
+		t.Errorf("written as %s %s", got.Name, got.Value)
+	}
+	for value, want := range map[string]error{
+		`{"version":2,"reply":{}}`: navvy.ErrUnsupported, `{"version":1}`: navvy.ErrCorrupt, `no`: navvy.ErrCorrupt,
+	} {
+		if _, err := readIntent(&records.Record{Name: "answer/1", Value: []byte(value)}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", value, err, want)
 		}
 	}
 }

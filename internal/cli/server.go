@@ -66,12 +66,16 @@ It listens with TLS 1.3 and asks everybody for a certificate. Plain HTTP is serv
 on loopback only: /v1, the API in JSON, which wants a token (navvy token create --api),
 /healthz, /readyz and /metrics; --health serves the last three on any address. An address that begins with https:// asks for certificates, too.
 
+--mstc has images run for clients of the MSTC Cloud Worker, whose requests come over
+RabbitMQ: --mstc-url-file or WORK_QUEUE_HOST says where it is.
+
 Without --data the data directory is $NAVVY_DATA, else $XDG_STATE_HOME/navvy-server,
 else ~/.local/state/navvy-server. SIGTERM lets reports that have come in get to disk
 and ends it; what workers run goes on, and they come back with it.`,
 		Example: `  navvy server
   navvy server --data /var/lib/navvy --listen :7433 --host build1.example,10.0.0.5
   navvy server --http '' --health :7481 --log-format json
+  navvy server --mstc --mstc-url-file rabbitmq.url
   navvy token create > token; scp token other:; ssh other navvy worker start --join build1 --token-file token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -189,15 +193,20 @@ func (f *serverFlags) checkAddresses() error {
 	if err := f.checkHosts(); err != nil {
 		return err
 	}
+	if f.http != "" {
+		if err := plainAddress(holder.CheckHTTP(f.http), f.http, "--health serves the health paths alone"); err != nil {
+			return err
+		}
+	}
+	return f.checkGateways()
+}
+
+// checkGateways refuses addresses where other systems' clients must not be served.
+func (f *serverFlags) checkGateways() error {
 	if f.netrpc != "" {
 		if err := netrpc.CheckAddress(f.netrpc); err != nil && !errors.Is(err, navvy.ErrDenied) {
 			return &usageError{err}
 		} else if err != nil {
-			return err
-		}
-	}
-	if f.http != "" {
-		if err := plainAddress(holder.CheckHTTP(f.http), f.http, "--health serves the health paths alone"); err != nil {
 			return err
 		}
 	}

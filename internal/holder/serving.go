@@ -104,6 +104,19 @@ func (h *Holder) openPort(ctx context.Context, srv *server.Server, local auth.Id
 	return h.serveHTTP(ctx, &s.HTTP, srv, config)
 }
 
+// runGateways starts those that call the API by themselves.
+func (h *Holder) runGateways(serving context.Context) {
+	if h.brokers != nil {
+		h.background(serving, "brokers", func(ctx context.Context) error { return h.brokers.Run(ctx, h.channel) })
+	}
+	if h.netrpc != nil {
+		h.background(serving, "netrpc", h.netrpc.Run)
+	}
+	if h.mstc != nil {
+		h.background(serving, "mstc", h.mstc.Run)
+	}
+}
+
 // authority issues certificates; nil if nobody here does.
 func (c *Config) authority() *auth.Authority {
 	if c.Serving == nil {

@@ -34,6 +34,17 @@ func TestMSTC(t *testing.T) {
 	}
 }
 
+// cases are requests, and what becomes of them.
+var cases = map[string]struct{ body, result, state, reason, code string }{
+	"success": {second("hello", "align"), `^Job align` + uuid + ` complete\.$`, "succeeded", "", "0"},
+	"exit":    {second("exit3", "Fails.3"), `^Job fails-3` + uuid + ` failed: exit.* 3$`, "failed", "exit", "3"},
+	"memory":  {second("oom", "oom"), `^Job oom` + uuid + ` failed: .*memory`, "failed", "oom", "137"},
+	"late":    {second("hang", "late"), `^Job late` + uuid + ` timed out after 1 minutes$`, "failed", "timeout", "none"},
+	"image":   {strings.Replace(second("none", "image"), `"timeOut": 1`, `"timeOut": 9`, 1), `^Job image` + uuid + ` failed: `, "failed", "image", "none"},
+	"first":   {`{"image": "local.test/hello:1", "inputBucketUrl": "http://127.0.0.1:9/in"}`, "^(hello\nerror|error\nhello)\n$", "succeeded", "", "0"},
+	"failed":  {`{"image": "local.test/exit3:1"}`, "^Job navvy" + uuid + " failed: exit.* 3\nout\n$", "failed", "exit", "3"},
+}
+
 // Requests become Jobs, and each is answered by what became of its own. Before there is
 // anybody who runs images, requests wait, and what is no request has its answer.
 func testOutcomes(t *testing.T, navvy string) {
@@ -43,15 +54,6 @@ func testOutcomes(t *testing.T, navvy string) {
 	kubetest.Until(t, "the broker is reached", func() bool { return !strings.Contains(s.ready(server), "no requests come") })
 	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
 		t.Errorf("/readyz: %s", text)
-	}
-	cases := map[string]struct{ body, result, state, reason, code string }{
-		"success": {second("hello", "align"), `^Job align` + uuid + ` complete\.$`, "succeeded", "", "0"},
-		"exit":    {second("exit3", "Fails.3"), `^Job fails-3` + uuid + ` failed: exit.* 3$`, "failed", "exit", "3"},
-		"memory":  {second("oom", "oom"), `^Job oom` + uuid + ` failed: .*memory`, "failed", "oom", "137"},
-		"late":    {second("hang", "late"), `^Job late` + uuid + ` timed out after 1 minutes$`, "failed", "timeout", "none"},
-		"image":   {second("none", "image"), `^Job image` + uuid + ` failed: `, "failed", "image", "none"},
-		"first":   {`{"image": "local.test/hello:1", "inputBucketUrl": "http://127.0.0.1:9/in"}`, "^(hello\nerror|error\nhello)\n$", "succeeded", "", "0"},
-		"failed":  {`{"image": "local.test/exit3:1"}`, "^Job navvy" + uuid + " failed: exit.* 3\nout\n$", "failed", "exit", "3"},
 	}
 	requests := map[string]string{}
 	for id, c := range cases {
@@ -73,11 +75,17 @@ func testOutcomes(t *testing.T, navvy string) {
 	if resp.StatusCode != http.StatusOK || !regexp.MustCompile(`^Job rest`+uuid+` complete\.$`).Match(text) {
 		t.Errorf("REST: %s: %s", resp.Status, text)
 	}
-	answers := asker.answers()
+	s.check(asker.answers())
+	s.ended("late")
+}
+
+// check checks that what is answered is what is wanted.
+func (s *site) check(answers map[string]*answer) {
+	s.Helper()
 	for id, c := range cases {
 		a := answers[id]
 		if a == nil {
-			t.Errorf("%s: no answer", id)
+			s.Errorf("%s: no answer", id)
 			continue
 		}
 		code := "none"
@@ -85,10 +93,9 @@ func testOutcomes(t *testing.T, navvy string) {
 			code = fmt.Sprint(*a.Body.ExitCode)
 		}
 		if !regexp.MustCompile(c.result).MatchString(a.Body.Result) || a.Body.State != c.state || a.Body.Reason != c.reason || code != c.code {
-			t.Errorf("%s: %+v, exit code %s; want %+v", id, a.Body, code, c)
+			s.Errorf("%s: %+v, exit code %s; want %+v", id, a.Body, code, c)
 		}
 	}
-	s.ended("late")
 }
 
 // ended checks that no pod of a job's name runs.
