@@ -129,13 +129,16 @@ func (g *Gateway) Run(ctx context.Context) error {
 			break
 		}
 		g.lost(err)
-		if time.Since(began) > tries.Longest {
+		if time.Since(began) > steady {
 			tries.Reset()
 		}
 		_ = tries.Wait(ctx) // the loop looks
 	}
 	return context.Cause(ctx)
 }
+
+// steady is how long a connection lasts that was not refused at once.
+const steady = 5 * time.Second
 
 // connected takes requests from the broker as long as it can be reached.
 func (g *Gateway) connected(ctx context.Context) error {

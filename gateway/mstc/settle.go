@@ -178,7 +178,7 @@ func (g *Gateway) publish(ctx context.Context, in *intent) error {
 		switch {
 		case errors.Is(err, navvy.ErrConflict): // PRECONDITION_FAILED
 			return errLarge
-		case err == nil, errors.Is(err, errNobody):
+		case err == nil, errors.Is(err, errNobody), again(err):
 			return err
 		default:
 			return fmt.Errorf("%w: %w", err, navvy.ErrUnavailable)

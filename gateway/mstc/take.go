@@ -92,7 +92,7 @@ func (g *Gateway) takeOne(ctx context.Context, ch *amqp.Channel, d *amqp.Deliver
 	if inDoubt == "" {
 		return full, nil
 	}
-	return full, g.records.Apply(ctx, records.Removal(inDoubt))
+	return full, g.records.Apply(context.WithoutCancel(ctx), records.Removal(inDoubt))
 }
 
 // accept makes a request durable, with the answer that is owed, and returns the name of the

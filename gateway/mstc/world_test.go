@@ -313,13 +313,19 @@ func (a *asker) next() *answer {
 		if !open {
 			a.w.t.Fatal("the connection is lost")
 		}
-		got := &answer{id: d.CorrelationId}
-		if err := json.Unmarshal(d.Body, got); err != nil {
-			a.w.t.Fatalf("%v: %.300q", err, d.Body)
-		}
-		return got
+		return a.read(d)
 	}
 	return nil
+}
+
+// read reads an answer.
+func (a *asker) read(d amqp.Delivery) *answer {
+	a.w.t.Helper()
+	got := &answer{id: d.CorrelationId}
+	if err := json.Unmarshal(d.Body, got); err != nil {
+		a.w.t.Fatalf("%v: %.300q", err, d.Body)
+	}
+	return got
 }
 
 // quiet checks that no answer has come.
