@@ -49,6 +49,8 @@ func TestChaos(t *testing.T) {
 			_, end = w.gateway()
 		}
 	}
+	end() // its pauses have become long
+	w.gateway()
 	t.Logf("%d answers after %d restarts", len(answers), restarts)
 	for len(answers) < requests {
 		take(a.next())
