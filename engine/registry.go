@@ -31,6 +31,7 @@ const (
 	KindWorker      Kind = "worker"      // by name
 	KindQueue       Kind = "queue"       // by name: its settings
 	KindNetRPC      Kind = "netrpc"      // of gateway/netrpc, which names them
+	KindMSTC        Kind = "mstc"        // of gateway/mstc, likewise
 
 	KindFunction     Kind = "function"      // by id: what is known of a version
 	KindFunctionCode Kind = "function-code" // by id: its code

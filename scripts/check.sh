@@ -57,10 +57,10 @@ curl_for_examples() {
 # python are the packages of Debian's Python that tests of functions and services use;
 # without them those skip on a laptop, and fail in CI.
 python() {
-	if [[ -z ${CI:-} ]] || /usr/bin/python3 -c 'import dill, cloudpickle, requests, pytest, tqdm, mypy, grpc' 2>/dev/null; then
+	if [[ -z ${CI:-} ]] || /usr/bin/python3 -c 'import dill, cloudpickle, requests, pytest, tqdm, mypy, grpc, pika' 2>/dev/null; then
 		return
 	fi
-	debian python3 python3-dill python3-cloudpickle python3-requests python3-pytest python3-tqdm python3-grpcio mypy
+	debian python3 python3-dill python3-cloudpickle python3-requests python3-pytest python3-tqdm python3-grpcio python3-pika mypy
 }
 
 # node is JavaScript's gRPC, which an example of a service uses; without it that skips on

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/navvy-run/navvy/gateway/records"
 )
 
 // bounded is a connection from which not more than maxRead bytes are read.
@@ -92,7 +94,7 @@ func (g *Gateway) drop(ctx context.Context, address, why string) {
 		return
 	}
 	g.log.Warn("a worker is dropped", "worker", address, "why", why)
-	if err := g.records.Apply(ctx, Change{Record: Record{Name: workerPrefix + address}, Delete: true}); err != nil {
+	if err := g.records.Apply(ctx, records.Removal(workerPrefix+address)); err != nil {
 		g.log.Error("a worker that was dropped is still recorded", "worker", address, "error", err)
 	}
 }
@@ -164,11 +166,11 @@ func (g *Gateway) settle(ctx context.Context, name string, work *Work) error {
 	if err != nil {
 		return err
 	}
-	changes := []Change{{Record: Record{Name: name}, Delete: true}, put}
+	changes := []records.Change{records.Removal(name), put}
 	g.mu.Lock()
 	g.done = append(g.done, done)
 	for _, old := range g.done[:max(0, len(g.done)-maxDone)] {
-		changes = append(changes, Change{Record: Record{Name: old}, Delete: true})
+		changes = append(changes, records.Removal(old))
 	}
 	g.mu.Unlock()
 	for {

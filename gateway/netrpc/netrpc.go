@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/gateway/records"
 )
 
 // Bounds of what strangers on this machine can make a gateway hold.
@@ -32,7 +33,7 @@ const (
 // Gateway is the manager of that system. Its methods may be called at once.
 type Gateway struct {
 	listener net.Listener
-	records  Records
+	records  records.Store
 	opts     Options
 	log      *slog.Logger
 	wake     chan struct{} // there is work, or a worker
@@ -86,9 +87,9 @@ func CheckAddress(address string) error {
 }
 
 // New makes a gateway that serves l, which Run closes, and goes on with what the
-// records have.
-func New(l net.Listener, records Records, opts *Options) *Gateway {
-	g := &Gateway{listener: l, records: records, wake: make(chan struct{}, 1)}
+// store has.
+func New(l net.Listener, store records.Store, opts *Options) *Gateway {
+	g := &Gateway{listener: l, records: store, wake: make(chan struct{}, 1)}
 	if opts != nil {
 		g.opts = *opts
 	}
@@ -118,7 +119,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // load takes up what an earlier gateway has left.
 func (g *Gateway) load(ctx context.Context) error {
-	err := each(ctx, g.records, workerPrefix, func(r *Record) error {
+	err := records.Each(ctx, g.records, workerPrefix, func(r *records.Record) error {
 		g.workers = append(g.workers, strings.TrimPrefix(r.Name, workerPrefix))
 		return nil
 	})
@@ -126,7 +127,7 @@ func (g *Gateway) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = each(ctx, g.records, prefix, func(r *Record) error {
+		err = records.Each(ctx, g.records, prefix, func(r *records.Record) error {
 			n, err := strconv.ParseInt(strings.TrimPrefix(r.Name, prefix), 10, 64)
 			if err != nil {
 				return fmt.Errorf("netrpc: the name %q is none of work: %w", r.Name, navvy.ErrCorrupt)

@@ -20,6 +20,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/memory"
 	"github.com/navvy-run/navvy/gateway/netrpc"
+	"github.com/navvy-run/navvy/gateway/records"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,15 +28,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // registry keeps records as a holder does.
 type registry struct{ engine.Registry }
 
-func (r registry) List(ctx context.Context, prefix, after string, limit int) (list []netrpc.Record, next string, err error) {
+func (r registry) List(ctx context.Context, prefix, after string, limit int) (list []records.Record, next string, err error) {
 	entries, next, err := r.Registry.List(ctx, engine.KindNetRPC, prefix, after, limit)
 	for _, e := range entries {
-		list = append(list, netrpc.Record{Name: e.Name, Value: e.Value})
+		list = append(list, records.Record{Name: e.Name, Value: e.Value})
 	}
 	return list, next, err
 }
 
-func (r registry) Apply(ctx context.Context, changes ...netrpc.Change) error {
+func (r registry) Apply(ctx context.Context, changes ...records.Change) error {
 	var list []engine.Change
 	for _, c := range changes {
 		list = append(list, engine.Change{Kind: engine.KindNetRPC, Name: c.Name, Value: c.Value, Delete: c.Delete})

@@ -206,6 +206,26 @@ func (p *people) renew(ctx context.Context, log *slog.Logger) {
 	}
 }
 
+// gateways says where other systems' clients are served, and whom.
+func gateways(f *serverFlags, h *holder.Holder) (lines []string) {
+	for _, g := range []struct {
+		what, address string
+		at            net.Addr
+	}{{"functions", f.faas.Address, h.FaaS()}, {"images of MSTC clients", f.mstc.Address, h.MSTC()}} {
+		switch {
+		case g.at == nil:
+		case strings.HasPrefix(g.address, "https://"):
+			lines = append(lines, fmt.Sprintf("%s, for whoever has a certificate, on https://%s", g.what, g.at))
+		default:
+			lines = append(lines, fmt.Sprintf("%s, for anybody who reaches it, on http://%s", g.what, g.at))
+		}
+	}
+	if at := h.NetRPC(); at != nil {
+		lines = append(lines, fmt.Sprintf("net/rpc, for anybody on this machine, on %s", at))
+	}
+	return lines
+}
+
 // welcome says what was made and how to connect, and writes the context of this account.
 func (a *app) welcome(f *serverFlags, h *holder.Holder, p *people) error {
 	port, http, health := h.Addresses()
@@ -234,15 +254,8 @@ func (a *app) welcome(f *serverFlags, h *holder.Holder, p *people) error {
 	if health != nil {
 		line("  health on http://%s", health)
 	}
-	if at := h.FaaS(); at != nil {
-		scheme, who := "http://", "anybody who reaches it"
-		if strings.HasPrefix(f.faas.Address, "https://") {
-			scheme, who = "https://", "whoever has a certificate"
-		}
-		line("  functions, for %s, on %s%s", who, scheme, at)
-	}
-	if at := h.NetRPC(); at != nil {
-		line("  net/rpc, for anybody on this machine, on %s", at)
+	for _, gateway := range gateways(f, h) {
+		line("  %s", gateway)
 	}
 	if at := h.Scaler(); at != nil {
 		line("  how much there is to do, for KEDA, on %s", at)

@@ -31,13 +31,14 @@ type serverFlags struct {
 	netrpc               string
 	faas                 holder.FaaSOptions
 	scaler               string
-	keyType              string
-	cert, key, ca        string // an outside authority's
-	hosts                []string
-	dispatch             string
-	heartbeat            string
-	slots                int // of this process; 0 for no worker in it
-	share, shareFile     string
+	mstcFlags
+	keyType          string
+	cert, key, ca    string // an outside authority's
+	hosts            []string
+	dispatch         string
+	heartbeat        string
+	slots            int // of this process; 0 for no worker in it
+	share, shareFile string
 	claimsFlags
 }
 
@@ -66,12 +67,16 @@ It listens with TLS 1.3 and asks everybody for a certificate. Plain HTTP is serv
 on loopback only: /v1, the API in JSON, which wants a token (navvy token create --api),
 /healthz, /readyz and /metrics; --health serves the last three on any address. An address that begins with https:// asks for certificates, too.
 
+--mstc has images run for clients of the MSTC Cloud Worker, whose requests come over
+RabbitMQ: --mstc-url-file or WORK_QUEUE_HOST says where it is.
+
 Without --data the data directory is $NAVVY_DATA, else $XDG_STATE_HOME/navvy-server,
 else ~/.local/state/navvy-server. SIGTERM lets reports that have come in get to disk
 and ends it; what workers run goes on, and they come back with it.`,
 		Example: `  navvy server
   navvy server --data /var/lib/navvy --listen :7433 --host build1.example,10.0.0.5
   navvy server --http '' --health :7481 --log-format json
+  navvy server --mstc --mstc-url-file rabbitmq.url
   navvy token create > token; scp token other:; ssh other navvy worker start --join build1 --token-file token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,7 +91,7 @@ and ends it; what workers run goes on, and they come back with it.`,
 	f.add(fs)
 	fs.StringVar(&f.netrpc, "netrpc", "", "an `ADDR` on loopback for programs that speak net/rpc with a Manager, which tells nobody apart (docs/gateways.md)")
 	fs.StringVar(&f.scaler, "scaler", "", "an `ADDR` on loopback where KEDA asks how much there is to do; or https://ADDR, which asks for a viewer's certificate (docs/kubernetes.md)")
-	fs.BoolVar(&f.faas.Insecure, "insecure-listen", false, "let --faas speak plain HTTP on any address: whoever reaches it runs code as this account")
+	fs.BoolVar(&f.faas.Insecure, "insecure-listen", false, "let --faas and --mstc speak plain HTTP on any address: whoever reaches it runs code as this account, or images")
 	fs.StringVar(&f.dispatch, "dispatch", string(manager.Pull), "how tasks come to workers: pull, push or round-robin")
 	fs.StringVar(&f.cert, "tls-cert", "", "the server's certificate, if an authority of your own has issued it: a `FILE` that ends with the authority's")
 	fs.StringVar(&f.key, "tls-key", "", "its key, a `FILE`")
@@ -102,6 +107,7 @@ func (f *serverFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.http, "http", defaultHTTP, "the `ADDR` for HTTP, on loopback; or https://ADDR, which asks for certificates; empty for none")
 	fs.StringVar(&f.health, "health", "", "an `ADDR` where /healthz, /readyz and /metrics are served, and nothing else, to anybody")
 	fs.StringVar(&f.faas.Address, "faas", "", "an `ADDR` for clients of the MPCS FaaS, such as 127.0.0.1:8000: whoever reaches it runs code as this account; or https://ADDR, which asks for certificates (docs/gateways.md)")
+	f.mstcFlags.add(fs)
 	fs.StringVar(&f.share, "share", "", "the `URL` of the share that keeps the files of owners; engine: for the store of jobs (docs/share.md; default: in the data directory, with --store in the store; NAVVY_SHARE says it, too)")
 	fs.StringVar(&f.shareFile, "share-file", "", "a `FILE` that holds that URL, for one with a password; - for standard input")
 	f.claimsFlags.add(fs)
@@ -174,7 +180,11 @@ func (a *app) serverConfig(f *serverFlags, dir *holder.Dir, log *slog.Logger) (h
 
 // checkAddresses refuses addresses before anything is made.
 func (f *serverFlags) checkAddresses() error {
-	for _, one := range []struct{ flag, address string }{{"listen", f.listen}, {"health", f.health}, {"http", strings.TrimPrefix(f.http, "https://")}, {"faas", strings.TrimPrefix(f.faas.Address, "https://")}, {"scaler", strings.TrimPrefix(f.scaler, "https://")}} {
+	plain := func(address string) string { return strings.TrimPrefix(address, "https://") }
+	for _, one := range []struct{ flag, address string }{
+		{"listen", f.listen}, {"health", f.health}, {"http", plain(f.http)}, {"faas", plain(f.faas.Address)},
+		{"mstc", plain(f.mstc.Address)}, {"scaler", plain(f.scaler)},
+	} {
 		_, port, err := net.SplitHostPort(one.address)
 		if one.address == "" && one.flag != "listen" {
 			continue
@@ -189,11 +199,16 @@ func (f *serverFlags) checkAddresses() error {
 	if err := f.checkHosts(); err != nil {
 		return err
 	}
-	return f.checkPlain()
+	if f.http != "" {
+		if err := plainAddress(holder.CheckHTTP(f.http), f.http, "--health serves the health paths alone"); err != nil {
+			return err
+		}
+	}
+	return f.checkGateways()
 }
 
-// checkPlain refuses addresses that would be served to others in plain text.
-func (f *serverFlags) checkPlain() error {
+// checkGateways refuses addresses where other systems' clients must not be served.
+func (f *serverFlags) checkGateways() error {
 	if f.netrpc != "" {
 		if err := netrpc.CheckAddress(f.netrpc); err != nil && !errors.Is(err, navvy.ErrDenied) {
 			return &usageError{err}
@@ -201,8 +216,11 @@ func (f *serverFlags) checkPlain() error {
 			return err
 		}
 	}
-	if f.http != "" {
-		if err := plainAddress(holder.CheckHTTP(f.http), f.http, "--health serves the health paths alone"); err != nil {
+	if f.faas.Insecure && f.faas.Address == "" && f.mstc.Address == "" {
+		return usagef("--insecure-listen is about --faas and --mstc, of which none is given")
+	}
+	if f.faas.Address != "" {
+		if err := plainAddress(f.faas.Check(), f.faas.Address, "with --insecure-listen navvy server lets anybody in"); err != nil {
 			return err
 		}
 	}
@@ -211,13 +229,7 @@ func (f *serverFlags) checkPlain() error {
 			return err
 		}
 	}
-	if f.faas.Address == "" {
-		if f.faas.Insecure {
-			return usagef("--insecure-listen is about --faas, which is not given")
-		}
-		return nil
-	}
-	return plainAddress(f.faas.Check(), f.faas.Address, "with --insecure-listen navvy server lets anybody in")
+	return f.checkMSTC()
 }
 
 // plainAddress says what to do about an address where HTTP must not be plain.
@@ -248,6 +260,9 @@ func (f *serverFlags) checkHosts() error {
 var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*$`)
 
 func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
+	if err := a.findMSTC(f); err != nil {
+		return err
+	}
 	if err := f.checkAddresses(); err != nil {
 		return err
 	}
@@ -284,7 +299,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	}
 	cfg.Serving = &holder.Serving{
 		Listen: f.listen, Authority: people.authority, Prepare: people.prepare, Certificate: people.certificate, Pool: people.pool,
-		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas, Scaler: f.scaler,
+		HTTP: holder.HTTPOptions{Address: f.http, Health: f.health}, NetRPC: f.netrpc, FaaS: f.faas, MSTC: f.mstc, Scaler: f.scaler,
 	}
 	return untilTold(ctx, func(soft, hard context.Context) error {
 		h, err := holder.Start(soft, lock, cfg)
@@ -298,7 +313,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 // cannotListen says what an error means that comes of an address, and what to do; any
 // other error it gives as it is.
 func cannotListen(err error) error {
-	const others = "with --listen, --http, --health, --faas, --scaler or --netrpc"
+	const others = "with --listen, --http, --health, --faas, --mstc, --scaler or --netrpc"
 	_, unknown := errors.AsType[*net.DNSError](err)
 	op, address := errors.AsType[*net.OpError](err)
 	switch {

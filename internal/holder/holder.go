@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/gateway/broker"
+	"github.com/navvy-run/navvy/gateway/mstc"
 	"github.com/navvy-run/navvy/gateway/netrpc"
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
@@ -97,25 +98,26 @@ type Holder struct {
 	// httpSocket is for HTTP what listener is for gRPC.
 	httpSocket *ownListener
 	// What serves the network.
-	port                 *grpc.Server
-	door                 *door
-	health               *health.Server
-	web                  []*http.Server
-	webContext           context.Context //nolint:containedctx // of all calls over HTTP, as net/http has it
-	endWeb               context.CancelCauseFunc
-	gate                 *auth.Gate
-	listeners            []net.Listener
-	serving              []func() error
-	httpAddr, healthAddr net.Addr
-	netrpc               *netrpc.Gateway // nil for none
-	scaler               *grpc.Server    // nil unless KEDA asks
-	scalerAddr           net.Addr
-	netrpcAddr, faasAddr net.Addr
-	brokers              *broker.Gateway // nil for none
-	metrics              *prometheus.Registry
-	forget               func(context.Context) error // what has expired; nil for a holder that has no port
-	publish, flush       func(context.Context) error // what tasks have made
-	syncs                meter.Histogram
+	port                           *grpc.Server
+	door                           *door
+	health                         *health.Server
+	web                            []*http.Server
+	webContext                     context.Context //nolint:containedctx // of all calls over HTTP, as net/http has it
+	endWeb                         context.CancelCauseFunc
+	gate                           *auth.Gate
+	listeners                      []net.Listener
+	serving                        []func() error
+	httpAddr, healthAddr           net.Addr
+	netrpc                         *netrpc.Gateway // nil for none, as those that follow
+	netrpcAddr, faasAddr, mstcAddr net.Addr
+	scaler                         *grpc.Server // nil unless KEDA asks
+	scalerAddr                     net.Addr
+	mstc                           *mstc.Gateway   // nil for none
+	brokers                        *broker.Gateway // nil for none
+	metrics                        *prometheus.Registry
+	forget                         func(context.Context) error // what has expired; nil for a holder that has no port
+	publish, flush                 func(context.Context) error // what tasks have made
+	syncs                          meter.Histogram
 
 	calls   guests           // our own, about jobs
 	running []*runner.Runner // nil if it runs nothing
@@ -291,12 +293,7 @@ func (h *Holder) run(runners []*runner.Runner) error {
 	if h.forget != nil {
 		h.background(serving, "registry", h.forget)
 	}
-	if h.brokers != nil {
-		h.background(serving, "brokers", func(ctx context.Context) error { return h.brokers.Run(ctx, h.channel) })
-	}
-	if h.netrpc != nil {
-		h.background(serving, "netrpc", h.netrpc.Run)
-	}
+	h.runGateways(serving)
 	h.work.Go(func() error {
 		if err := h.grpc.Serve(h.listener); err != nil {
 			h.fail(fmt.Errorf("serve the socket in %s: %w", h.cfg.Dir.path, err))

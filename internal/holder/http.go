@@ -50,7 +50,7 @@ func (h *Holder) healthMux(others http.Handler) http.Handler {
 			sayText(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		sayText(w, http.StatusOK, "ok")
+		sayText(w, http.StatusOK, strings.Join(append([]string{"ok"}, h.notes()...), "\n"))
 	})
 	mux.Handle("GET "+metricsPath, promhttp.HandlerFor(h.metrics, promhttp.HandlerOpts{
 		ErrorLog: promLog{h.cfg.Logger}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
@@ -109,6 +109,15 @@ func (h *Holder) Ready() error {
 		return errors.New("the disk is nearly full: new jobs are refused")
 	}
 	return nil
+}
+
+// notes are what is amiss while the server is ready, a line each: workers reach it, and
+// whatever it takes it keeps.
+func (h *Holder) notes() []string {
+	if h.mstc == nil {
+		return nil
+	}
+	return h.mstc.Trouble()
 }
 
 // HTTPOptions are the addresses of a server for HTTP.

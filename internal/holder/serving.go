@@ -44,6 +44,9 @@ type Serving struct {
 	// Scaler is where the contract of package gateway/keda is served: plain on loopback, over
 	// mTLS where it begins with https://. Defaults to nowhere.
 	Scaler string
+
+	// MSTC says how clients of package gateway/mstc are served. Defaults to not at all.
+	MSTC MSTCOptions
 }
 
 // What a client of the port can make a server hold, beside what server.GRPCOptions bounds.
@@ -102,7 +105,23 @@ func (h *Holder) openPort(ctx context.Context, srv *server.Server, local auth.Id
 	if err := h.openScaler(ctx, s.Scaler, config); err != nil {
 		return err
 	}
+	if err := h.openMSTC(ctx, &s.MSTC, config); err != nil {
+		return err
+	}
 	return h.serveHTTP(ctx, &s.HTTP, srv, config)
+}
+
+// runGateways starts those that call the API by themselves.
+func (h *Holder) runGateways(serving context.Context) {
+	if h.brokers != nil {
+		h.background(serving, "brokers", func(ctx context.Context) error { return h.brokers.Run(ctx, h.channel) })
+	}
+	if h.netrpc != nil {
+		h.background(serving, "netrpc", h.netrpc.Run)
+	}
+	if h.mstc != nil {
+		h.background(serving, "mstc", h.mstc.Run)
+	}
 }
 
 // authority issues certificates; nil if nobody here does.

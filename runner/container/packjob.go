@@ -101,7 +101,7 @@ func (d *Driver) packJob(pk *pack, token string) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	job.Name = prefix(&t) + "-" + uuid("navvy.container.pack.1 "+token)
+	job.Name = t.Spec.Container.NamePrefix() + "-" + navvy.NameUUID("navvy.container.pack.1 "+token)
 	job.Annotations[annotationAttempt] = token
 	for _, m := range pk.members {
 		job.Annotations[taskAnnotation(m.load.Index)] = m.task.Token

@@ -17,6 +17,16 @@ const Image = "local.test/busybox:1"
 // pause is the image of what holds the namespaces of a pod.
 const pause = "local.test/pause:1"
 
+// Scripts are images whose own command is a shell script, by what they are called: the node
+// has local.test/NAME:1 of each.
+var Scripts = map[string]string{
+	"hello": "echo hello; echo error >&2",
+	"exit3": "echo out; exit 3",
+	"oom":   "echo begun; tail /dev/zero",
+	"hang":  "trap 'exit 0' TERM; echo begun; sleep 1000000 & wait",
+	"slow":  "echo begun; sleep 10; echo done",
+}
+
 // images makes a tar archive, as docker save does, of the images that the node has: both are
 // Debian's static busybox, and do different things when nothing is said.
 func images() ([]byte, error) {
@@ -32,10 +42,14 @@ func images() ([]byte, error) {
 		Layers   []string
 	}
 	var manifests []manifest
-	for ref, command := range map[string][]string{
+	commands := map[string][]string{
 		Image: {"/bin/sh"},
 		pause: {"/bin/sleep", "1000000000"},
-	} {
+	}
+	for name, script := range Scripts {
+		commands["local.test/"+name+":1"] = []string{"/bin/sh", "-c", script}
+	}
+	for ref, command := range commands {
 		config, err := json.Marshal(map[string]any{
 			"architecture": "amd64", "os": "linux",
 			"config": map[string]any{"Cmd": command, "Env": []string{"PATH=/bin"}},

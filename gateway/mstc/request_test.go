@@ -1,0 +1,139 @@
+package mstc
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/gateway/records"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]request{
+		`{"image":"i"}`: {Image: "i", Minutes: 15, First: true},
+		`{"image":" i ","jobName":"n","timeOut":0,"inputBucketUrl":"http://h:9000/b"}`:                      {Image: "i", JobName: "n", Minutes: 15, First: true, Input: "http://h:9000/b"},
+		`{"image":"i","timeOut":2,"inputBucketUrl":"u","outputBucketUrl":"v","inputBucket":null}`:           {Image: "i", Minutes: 2, First: true, Input: "u", Output: "v"},
+		`{"image":"i","jobName":"n","timeOut":1e1,"inputBucket":"b","outputBucket":"c","prefix":"p"}`:       {Image: "i", JobName: "n", Minutes: 10, Input: "b", Output: "c", Prefix: "p"},
+		`{"image":"i","jobName":"n","inputBucket":"b","inputBucketUrl":"u","Image":"j","more":{"image":1}}`: {Image: "i", JobName: "n", Minutes: 15, Input: "b"},
+		`{"image":"j","image":"i","timeOut":null,"jobName":null}`:                                           {Image: "i", Minutes: 15, First: true},
+	} {
+		got, err := parse([]byte(body))
+		if err != nil || *got != want {
+			t.Errorf("%s: %+v, %v; want %+v", body, got, err, want)
+		}
+	}
+	for body, want := range map[string]string{
+		``:                                   "No image",
+		`null`:                               "No image",
+		`[]`:                                 "No image",
+		`"image"`:                            "No image",
+		`{}`:                                 "No image",
+		`{"image":""}`:                       "No image",
+		`{"image":7}`:                        "No image",
+		`{"Image":"i"}`:                      "No image",
+		`{"image":"i"} {}`:                   "No image",
+		`{"image":"i","jobName":["n"]}`:      "Bad jobName",
+		`{"image":"i","jobName":"a\u0000b"}`: "Bad jobName",
+		`{"image":"i","timeOut":"5"}`:        "Bad timeOut",
+		`{"image":"i","timeOut":-1}`:         "Bad timeOut",
+		`{"image":"i","timeOut":1.5}`:        "Bad timeOut",
+		`{"image":"i","timeOut":1e300}`:      "Bad timeOut",
+		`{"image":"i","timeOut":527041}`:     "Bad timeOut",
+		`{"image":"i","inputBucket":"b"}`:    "No jobName",
+		`{"image":"i","jobName":"n","outputBucket":"b"}`: "No inputBucket",
+		`{"image":"i j"}`: "spec: image",
+		`{"image":"i","jobName":"` + strings.Repeat("n", 300) + `"}`: "the name has 300 bytes",
+	} {
+		_, err := parse([]byte(body))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", body, err, want)
+		}
+	}
+}
+
+// Whatever comes, a request is one that can be a job, and an answer is text.
+func FuzzParse(f *testing.F) {
+	for _, body := range []string{
+		`{"image":"i","jobName":"n","timeOut":3,"inputBucket":"b","outputBucket":"c","prefix":"p"}`,
+		`{"image":"i","inputBucketUrl":"http://h:9000/b"}`, `{"image":"\ud800"}`, "{\"image\":\"\xff\"}", `{`, ``,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := parse(body)
+		if err != nil {
+			if _, ok := errors.AsType[invalid](err); !ok || r != nil {
+				t.Fatalf("%v, %+v", err, r)
+			}
+			if said := refusedAs(err, body); !utf8.Valid(said.body()) || len(said.Result) > 3*maxEcho+navvy.MaxMessage {
+				t.Fatalf("%d bytes are said of %q", len(said.Result), body)
+			}
+			return
+		}
+		job := r.job()
+		job.ID, job.Owner, job.Queue = navvy.NewJobID(), DefaultOwner, navvy.DefaultQueue
+		if err := job.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if job.Spec.Timeout <= 0 || r.container().JobName(navvy.TaskID{Job: job.ID}, 0, 0) == "" {
+			t.Fatalf("%+v", job)
+		}
+	})
+}
+
+func TestFromEnvironment(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		env  map[string]string
+		want address
+	}{
+		{map[string]string{"WORK_QUEUE_HOST": "mq"}, address{at: "mq:5672", user: "guest", password: "guest", vhost: "/"}},
+		{map[string]string{"WORK_QUEUE_HOST": "mq", "WORK_QUEUE_PORT": "5673", "WORK_QUEUE_USER": "a@b", "WORK_QUEUE_PASS": "c:d/e"}, address{at: "mq:5673", user: "a@b", password: "c:d/e", vhost: "/"}},
+		{map[string]string{"WORK_QUEUE_HOST": "::1", "WORK_QUEUE_PORT": "tcp://10.0.0.1:5674"}, address{at: "[::1]:5674", user: "guest", password: "guest", vhost: "/"}},
+	} {
+		u, err := FromEnvironment(func(name string) string { return c.env[name] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readURL(u); err != nil || *got != c.want {
+			t.Errorf("%v: %+v, %v; want %+v", c.env, got, err, c.want)
+		}
+	}
+	if u, err := FromEnvironment(func(string) string { return "" }); u != "" || err != nil {
+		t.Errorf("%q, %v", u, err)
+	}
+	bad := map[string]string{"WORK_QUEUE_HOST": "mq", "WORK_QUEUE_PORT": "x", "WORK_QUEUE_USER": "u", "WORK_QUEUE_PASS": "hunter2"}
+	if _, err := FromEnvironment(func(name string) string { return bad[name] }); !errors.Is(err, navvy.ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
+	for _, u := range []string{"", "amqp://", "http://mq", "amqp://mq/queue", "amqp://u:hunter2@mq/?colour=red", "amqp://u:hunter2@mq:x/", "amqps://mq?ca=/none"} {
+		if err := CheckBroker(u); !errors.Is(err, navvy.ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+}
+
+// Records of earlier versions stay readable, and what this navvy does not know it refuses.
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	const kept = `{"version":1,"replyTo":"cQ==","correlation":"MQ==","came":"2026-11-23T08:00:00Z",` +
+		`"request":{"image":"i","jobName":"n","minutes":15,"input":"b","output":"c","prefix":"p"},"job":"0123456789ab"}`
+	in, err := readIntent(&records.Record{Name: "answer/1", Value: []byte(kept)})
+	want := request{Image: "i", JobName: "n", Minutes: 15, Input: "b", Output: "c", Prefix: "p"}
+	if err != nil || string(in.ReplyTo) != "q" || string(in.Correlation) != "1" || *in.Request != want || in.Job != "0123456789ab" || in.name != "answer/1" {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if got := write(in.name, in); string(got.Value) != kept || got.Name != "answer/1" {
+		t.Errorf("written as %s %s", got.Name, got.Value)
+	}
+	for value, want := range map[string]error{
+		`{"version":2,"reply":{}}`: navvy.ErrUnsupported, `{"version":1}`: navvy.ErrCorrupt, `no`: navvy.ErrCorrupt,
+	} {
+		if _, err := readIntent(&records.Record{Name: "answer/1", Value: []byte(value)}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", value, err, want)
+		}
+	}
+}
