@@ -12,20 +12,21 @@ import (
 // containerFlags say that a command runs in a container, under the names that Docker has
 // for them.
 type containerFlags struct {
-	image, entrypoint, pending string
+	image, engine, entrypoint, pending string
 
 	own *pflag.FlagSet
 }
 
 func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own = cmd.Flags()
-	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image, as a Kubernetes Job: ARGS alone are given to the image's own program")
+	addEngine(f.own, &f.engine, engineAuto+": Kubernetes if it is configured, else Docker, else containerd")
+	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image: ARGS alone are given to the image's own program")
 	f.own.StringVar(&f.entrypoint, "entrypoint", "", "with --image: the program in place of the image's own")
 	f.own.StringVar(&f.pending, "pending-timeout", "", "with --image: fail a task that no node has room for within this time (default: it waits)")
 }
 
 // containerOnly are the flags that go with an image alone.
-var containerOnly = []string{"entrypoint", "pending-timeout"}
+var containerOnly = []string{"engine", "entrypoint", "pending-timeout"}
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
@@ -43,7 +44,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	k := &f.container
 	switch {
 	case c.Stdin:
-		return withHint(usagef("--stdin does not go with --image: a container of a cluster has no standard input"), "pass the input as an argument")
+		return withHint(usagef("--stdin does not go with --image: a container has no standard input"), "pass the input as an argument")
 	case f.staging.any():
 		return usagef("--in, --out, --mount and what copies files do not go with --image yet")
 	case f.isolate:
@@ -70,7 +71,11 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 		return &usageError{err}
 	}
 	if remote {
+		if k.engine != "" {
+			return usagef("--engine goes without a server: what its containers run on is the affair of its workers")
+		}
 		return nil
 	}
-	return noCluster(a.env)
+	a.engine = k.engine
+	return a.someEngine()
 }

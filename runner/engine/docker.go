@@ -34,7 +34,7 @@ func openDocker(ctx context.Context, o *Options) (backend, error) {
 	if o.Host != "" {
 		opts = append(opts, client.WithHost(o.Host))
 	}
-	if dir := o.Certificates; dir != "" {
+	if dir := o.Certificates; dir != "" && strings.HasPrefix(o.Host, "tcp://") {
 		opts = append(opts, client.WithTLSClientConfig(filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")))
 	}
 	c, err := client.New(opts...)

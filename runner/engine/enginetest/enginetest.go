@@ -121,7 +121,7 @@ again() { while :; do "$@" >>daemon.log 2>&1 3>&- || true; sleep 0.1; done; }
 `
 
 const dockerScript = prelude + `
-echo '{}' >daemon.json
+echo '{"live-restore": true}' >daemon.json
 again dockerd --host "unix://$PWD/docker.sock" --data-root "$PWD/data" --exec-root "$PWD/exec" --pidfile "$PWD/pid" \
 	--config-file "$PWD/daemon.json" --cgroup-parent "/$GROUP" --bridge=none --iptables=false --ip-forward=false --ip-masq=false \
 	--storage-driver vfs
