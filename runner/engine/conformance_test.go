@@ -19,14 +19,14 @@ func TestConformance(t *testing.T) {
 			name := instance()
 			return drivertest.Harness{
 				Open: func(tb testing.TB) driver.Driver { return w.open(tb, name, engine.Options{}) },
-				Spec: specOf, Many: 20, Patience: enginetest.Patience,
+				Spec: func(work drivertest.Work) (*navvy.Spec, bool) { return specOf(work, w.rest) }, Many: 20, Patience: enginetest.Patience,
 			}
 		})
 	})
 }
 
-// specOf makes a shell script that does the work.
-func specOf(w drivertest.Work) (*navvy.Spec, bool) {
+// specOf makes a shell script that does the work, and rests behind long output.
+func specOf(w drivertest.Work, rest string) (*navvy.Spec, bool) {
 	switch w.Refuse {
 	case "":
 	case navvy.ReasonNotFound:
@@ -58,7 +58,7 @@ func specOf(w drivertest.Work) (*navvy.Spec, bool) {
 		fmt.Fprintf(&script, "' >&%d\n", i+1)
 	}
 	if w.Pattern > 0 {
-		fmt.Fprintf(&script, "yes 0123456789 | head -c %d\n", w.Pattern)
+		fmt.Fprintf(&script, "yes 0123456789 | head -c %d\n%s", w.Pattern, rest)
 	}
 	switch {
 	case w.Hang:

@@ -76,7 +76,7 @@ func (r *frameReader) next() (more bool, err error) {
 			break
 		}
 		left -= int64(len(piece))
-		_, _ = hash.Write(piece)                // never fails
+		_, _ = hash.Write(piece)                 // never fails
 		_, _ = r.held[stream-first].Write(piece) // never fails
 		if r.held[stream-first].Len() >= flushAt {
 			err = r.flush()

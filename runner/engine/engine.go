@@ -38,6 +38,9 @@ type Options struct {
 	// Instance tells the containers of this navvy from those of others on the engine: that of
 	// its directory, which one process has at a time. Required.
 	Instance string
+	// Group is the control group in which containerd makes those of containers. Empty for its
+	// usual one.
+	Group string
 	// Logs is a directory of ours in which containerd writes what containers say; made if it
 	// is not there. Required for KindContainerd.
 	Logs string

@@ -65,11 +65,11 @@ func TestRefused(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		d := w.open(t, instance(), engine.Options{})
 		for words, change := range map[string]func(*navvy.Spec){
-			"a namespace":           func(s *navvy.Spec) { s.Container.Namespace = "other" },
-			"a pod template":        func(s *navvy.Spec) { s.Container.Template = []byte("{}") },
-			"the sharing of a pod":  func(s *navvy.Spec) { s.Container.Pack = 2 },
-			"buckets of a":          func(s *navvy.Spec) { s.Container.Buckets.Input = "there" },
-			"container cannot be s": func(s *navvy.Spec) { s.Resources = map[string]int64{navvy.ResourceGPU: 1} },
+			"a namespace":          func(s *navvy.Spec) { s.Container.Namespace = "other" },
+			"a pod template":       func(s *navvy.Spec) { s.Container.Template = []byte("{}") },
+			"the sharing of a pod": func(s *navvy.Spec) { s.Container.Pack = 2 },
+			"buckets of a":         func(s *navvy.Spec) { s.Container.Buckets.Input = "there" },
+			"container cannot be ": func(s *navvy.Spec) { s.Resources = map[string]int64{navvy.ResourceGPU: 1} },
 		} {
 			s := shell("exit 0")
 			change(s)

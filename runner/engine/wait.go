@@ -108,19 +108,24 @@ func (w *waiter) conclude(ctx context.Context, s *state) (driver.End, error) {
 			w.driver.log.Warn("a container stays", "container", w.id, "err", err)
 		}
 	}
+	return w.verdict(s, stopped, forced, late), nil
+}
+
+// verdict is how an attempt ended whose container ended so; nil for one that is gone.
+func (w *waiter) verdict(s *state, stopped, forced, late bool) driver.End {
 	switch {
 	case s == nil && stopped:
-		return driver.End{Refusal: refusal(navvy.ReasonStopped, "stopped")}, nil
-	case s == nil:
-		return driver.End{Refusal: refusal(navvy.ReasonDeleted, "somebody else removed its container %s", w.id)}, nil
+		return driver.End{Refusal: refusal(navvy.ReasonStopped, "stopped")}
+	case s == nil, s.undone && exited(s).Exit.Signal != 0:
+		return driver.End{Refusal: refusal(navvy.ReasonDeleted, "somebody else removed its container %s", w.id)}
 	case late || !w.deadline.IsZero() && s.late():
-		return driver.End{Refusal: refusal(navvy.ReasonTimeout, "ran longer than %s", s.labels[labelTimeout])}, nil
+		return driver.End{Refusal: refusal(navvy.ReasonTimeout, "ran longer than %s", s.labels[labelTimeout])}
 	}
 	end := exited(s)
 	if forced && end.Exit == (navvy.Exit{}) {
-		return driver.End{Refusal: refusal(navvy.ReasonStopped, "stopped")}, nil
+		return driver.End{Refusal: refusal(navvy.ReasonStopped, "stopped")}
 	}
-	return end, nil
+	return end
 }
 
 // discard removes a container of which nobody wants to know any more, unless another attempt

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,10 +26,15 @@ type world struct {
 	kind string
 	at   func(testing.TB) *enginetest.Engine
 	hands
+	rest string // what a script does so that nothing of its long output is lost
 }
 
 // worlds are the engines that each test is for.
-var worlds = []world{{engine.KindDocker, enginetest.Docker, dockerHands{}}}
+var worlds = []world{
+	{engine.KindDocker, enginetest.Docker, dockerHands{}, ""},
+	// containerd 1.6 may lose what is in a pipe when its container ends.
+	{engine.KindContainerd, enginetest.Containerd, containerdHands{}, "sleep 0.5\n"},
+}
 
 // each runs a test on each engine.
 func each(t *testing.T, test func(*testing.T, *world)) {
@@ -52,8 +58,10 @@ func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.D
 	tb.Helper()
 	e := w.at(tb)
 	o.Kind, o.Instance, o.Host, o.Address = w.kind, instance, "unix://"+e.Socket, e.Socket
+	o.Group = e.Group
 	o.Logs = filepath.Join(e.Dir, "logs", instance)
 	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
+	o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	d, err := engine.Open(tb.Context(), &o)
 	if err != nil {
 		tb.Fatal(err)

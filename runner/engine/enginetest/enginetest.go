@@ -21,6 +21,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
 // Patience bounds the waits of tests: machines differ, and are shared.
@@ -28,6 +30,8 @@ const Patience = 3 * time.Minute
 
 // Engine is one that runs.
 type Engine struct {
+	// Group is the control group of its containers, which goes with it.
+	Group string
 	// Socket is where it listens.
 	Socket string
 	// Dir is a directory of its own, which goes with it.
@@ -68,6 +72,12 @@ func (r tests) Run() int {
 func Docker(t testing.TB) *Engine {
 	t.Helper()
 	return open(t, "dockerd", []string{"containerd", "runc"}, dockerScript, loadDocker)
+}
+
+// Containerd returns the containerd of this test binary, which has the images of kubetest.
+func Containerd(t testing.TB) *Engine {
+	t.Helper()
+	return open(t, "containerd", []string{"ctr", "runc", filepath.Join(plugins, "bridge")}, containerdScript, loadContainerd)
 }
 
 // open returns an engine, and starts it if this is the first call.
@@ -127,6 +137,40 @@ again dockerd --host "unix://$PWD/docker.sock" --data-root "$PWD/data" --exec-ro
 	--storage-driver vfs
 `
 
+// plugins are Debian's CNI plugins.
+const plugins = "/usr/lib/cni"
+
+// containerdScript has the snapshotter that works on each file system.
+const containerdScript = prelude + `
+mkdir cni
+cat >cni/test.conflist <<'END'
+{"cniVersion": "0.4.0", "name": "enginetest", "plugins": [{
+	"type": "bridge", "bridge": "engine0", "isGateway": true, "ipMasq": false,
+	"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/16"}]], "dataDir": "/run/enginetest-ipam"}
+}]}
+END
+cat >containerd.toml <<END
+version = 2
+root = "$PWD/root"
+state = "/run/enginetest-containerd"
+disabled_plugins = ["io.containerd.internal.v1.restart"]
+[grpc]
+  address = "$PWD/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$PWD/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "` + kubetest.Pause + `"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "` + plugins + `"
+    conf_dir = "$PWD/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+END
+again containerd --config containerd.toml
+`
+
 // start starts an engine, after it has removed what others have left that were killed.
 func start(daemon, script string, load func(context.Context, *Engine) error) (*Engine, error) {
 	sweep()
@@ -134,7 +178,7 @@ func start(daemon, script string, load func(context.Context, *Engine) error) (*E
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{Dir: dir, Socket: filepath.Join(dir, "docker.sock"), daemon: daemon, ended: make(chan struct{})}
+	e := &Engine{Dir: dir, Group: "/" + filepath.Base(dir), Socket: filepath.Join(dir, "docker.sock"), daemon: daemon, ended: make(chan struct{})}
 	if daemon == "containerd" {
 		e.Socket = filepath.Join(dir, "containerd.sock")
 	}

@@ -1,8 +1,0 @@
-package engine
-
-import (
-	"context"
-	"errors"
-)
-
-func openContainerd(context.Context, *Options) (backend, error) { return nil, errors.New("not yet") }
