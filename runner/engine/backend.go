@@ -72,6 +72,7 @@ type state struct {
 	finished time.Time // of one that has ended
 	code     int
 	oom      bool // the kernel killed something of it for want of memory
+	unbegun  bool // its start was given up
 	undone   bool // somebody has ended what it was in
 }
 

@@ -250,18 +250,29 @@ func (c *containerd) start(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: main})
-	switch {
-	case err == nil:
-		return nil
-	case strings.Contains(err.Error(), "OCI runtime"):
-		return &startError{status.Convert(err).Message()}
+	for again := pauses(); ; {
+		_, err := c.runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: main})
+		switch {
+		case err == nil:
+			return nil
+		case strings.Contains(err.Error(), "OCI runtime"):
+			return &startError{status.Convert(err).Message()}
+		case strings.Contains(err.Error(), "starting state"):
+			// One that has died meanwhile wanted that, too.
+			if err := again.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if s, e := c.inspect(ctx, id); e == nil && s.phase != phaseCreated {
+			return nil // it has been started
+		}
+		return fmt.Errorf("containerd: %w", err)
 	}
-	return fmt.Errorf("containerd: %w", err)
 }
 
-// named finds a sandbox by its name. One without a container is what is left of a navvy that
-// died in between, and goes.
+// named finds a sandbox by its name. One without a container, or with one that was never
+// started, is what is left of a navvy that died in between, and goes.
 func (c *containerd) named(ctx context.Context, name string) (*state, error) {
 	r, err := c.runtime.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{Filter: &cri.PodSandboxFilter{
 		LabelSelector: map[string]string{labelManagedBy: managedBy},
@@ -274,7 +285,8 @@ func (c *containerd) named(ctx context.Context, name string) (*state, error) {
 			continue
 		}
 		s, err := c.inspect(ctx, box.Id)
-		if errors.Is(err, errGone) {
+		if errors.Is(err, errGone) || err == nil && s.unbegun {
+			err = errors.Join(err, errGone)
 			err = errors.Join(err, c.remove(ctx, box.Id))
 		}
 		return s, err
@@ -304,7 +316,7 @@ func (c *containerd) inspect(ctx context.Context, id string) (*state, error) {
 		undone = box.GetStatus().GetState() != cri.PodSandboxState_SANDBOX_READY || err != nil
 	}
 	return &state{
-		undone: undone, id: id, labels: of.Labels, phase: criPhase(of.State), created: time.Unix(0, of.CreatedAt), finished: time.Unix(0, of.FinishedAt),
+		unbegun: of.Reason == "StartError", undone: undone, id: id, labels: of.Labels, phase: criPhase(of.State), created: time.Unix(0, of.CreatedAt), finished: time.Unix(0, of.FinishedAt),
 		code: int(of.ExitCode), oom: of.Reason == "OOMKilled",
 	}, nil
 }
