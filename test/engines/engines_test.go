@@ -43,7 +43,7 @@ type place struct {
 	t     *testing.T
 	navvy string
 	env   []string
-	list  func() []string // all containers of navvy there
+	list  func(running bool) []string // all containers there, or those that run
 }
 
 // each runs a test on each engine.
@@ -60,20 +60,23 @@ func each(t *testing.T, test func(*place)) {
 			home := t.TempDir()
 			p := &place{t: t, navvy: path, env: append(os.Environ(), "HOME="+home, "NAVVY_DATA="+filepath.Join(home, "data"), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=",
 				"NAVVY_SERVER=", "NAVVY_CONTEXT=", "KUBECONFIG=", "NAVVY_ENGINE="+kind, "DOCKER_HOST=unix://"+e.Socket, "CONTAINERD_ADDRESS="+e.Socket)}
-			p.list = map[string]func() []string{"docker": func() []string { return docker(t, e) }, "containerd": func() []string { return containerd(t, e) }}[kind]
+			p.list = map[string]func(bool) []string{
+				"docker":     func(running bool) []string { return docker(t, e, running) },
+				"containerd": func(running bool) []string { return containerd(t, e, running) },
+			}[kind]
 			test(p)
 		})
 	}
 }
 
-func docker(t *testing.T, e *enginetest.Engine) []string {
+func docker(t *testing.T, e *enginetest.Engine, running bool) []string {
 	t.Helper()
 	c, err := client.New(client.WithHost("unix://" + e.Socket))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	r, err := c.ContainerList(t.Context(), client.ContainerListOptions{All: true})
+	r, err := c.ContainerList(t.Context(), client.ContainerListOptions{All: !running})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +87,7 @@ func docker(t *testing.T, e *enginetest.Engine) []string {
 	return ids
 }
 
-func containerd(t *testing.T, e *enginetest.Engine) []string {
+func containerd(t *testing.T, e *enginetest.Engine, running bool) []string {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+e.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -97,7 +100,9 @@ func containerd(t *testing.T, e *enginetest.Engine) []string {
 	}
 	var ids []string
 	for _, c := range r.Containers {
-		ids = append(ids, c.Id)
+		if !running || c.State == cri.ContainerState_CONTAINER_RUNNING {
+			ids = append(ids, c.Id)
+		}
 	}
 	return ids
 }
@@ -142,7 +147,7 @@ func TestKilled(t *testing.T) {
 			p.t.Fatal(err)
 		}
 		var made []string
-		p.until("two containers run", func() bool { made = p.list(); return len(made) == 2 })
+		p.until("two containers run", func() bool { made = p.list(true); return len(made) == 2 })
 		_ = first.Process.Kill()
 		_ = first.Wait() // it was killed
 		var jobs []struct{ ID string }
@@ -158,9 +163,10 @@ func TestKilled(t *testing.T) {
 			resumed <- string(out)
 		}()
 		for !over {
-			for _, id := range p.list() {
+			for _, id := range p.list(false) {
 				if !slices.Contains(made, id) {
 					p.t.Errorf("container %s was made besides %v", id, made)
+					made = append(made, id)
 				}
 			}
 			select {
@@ -172,7 +178,7 @@ func TestKilled(t *testing.T) {
 			case <-time.After(50 * time.Millisecond):
 			}
 		}
-		if left := p.list(); len(left) != 0 {
+		if left := p.list(false); len(left) != 0 {
 			p.t.Errorf("it leaves %v", left)
 		}
 	})
@@ -187,7 +193,7 @@ func TestOutcomes(t *testing.T) {
 		p.run(124, "run", "--timeout", "2s", "--image", enginetest.Image, "--", "sleep", "1000000")
 		p.run(137, "run", "--memory", "20M", "--image", enginetest.Image, "--", "tail", "/dev/zero")
 		p.run(127, "run", "--image", enginetest.Image, "--entrypoint", "/nope", "--")
-		if left := p.list(); len(left) != 0 {
+		if left := p.list(false); len(left) != 0 {
 			p.t.Errorf("it leaves %v", left)
 		}
 		if kinds := p.run(0, "status"); !strings.Contains(kinds, "ontainer") {
