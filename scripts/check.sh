@@ -137,6 +137,19 @@ redis() {
 	debian redis-server
 }
 
+# engines are Docker and containerd, which the tests of runner/engine and test/engines start;
+# without them those skip on a laptop, and fail in CI.
+engines() {
+	local name
+	[[ -n ${CI:-} ]] || return 0
+	for name in dockerd containerd ctr runc busybox /usr/lib/cni/bridge; do
+		if ! command -v "$name" >/dev/null; then
+			debian docker.io containerd runc containernetworking-plugins busybox-static
+			return
+		fi
+	done
+}
+
 # containers runs the tests of containers that need no cluster. Those that do are for
 # make test-kube, by hand, until they have run often enough to judge a change.
 containers() {
@@ -190,6 +203,7 @@ step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis
+step 'Docker and containerd' engines
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
 step 'containers, without a cluster' containers
