@@ -166,7 +166,10 @@ func TestOthers(t *testing.T) {
 		r.await(t, "begun")
 		w.remove(t, r.id())
 		<-waits.done
-		wantRefusal(t, waits.end, waits.err, navvy.ReasonDeleted, "somebody else removed")
+		// containerd's interface ends what is in a sandbox first: that may be seen before the rest.
+		if w.kind == engine.KindDocker || waits.end.Refusal != nil || waits.end.Exit.Signal != 9 {
+			wantRefusal(t, waits.end, waits.err, navvy.ReasonDeleted, "somebody else removed")
+		}
 		w.foreign(t, w.nameOf(t, func() *trial { return r.again().start(t, d) }))
 		again := r.again()
 		_, err := d.Start(t.Context(), &again.task)
