@@ -151,6 +151,19 @@ kube() {
 	make test-kube >&2
 }
 
+# engines are Docker and containerd, which the tests of runner/engine and test/engines start;
+# without them those skip on a laptop, and fail in CI.
+engines() {
+	local name
+	[[ -n ${CI:-} ]] || return 0
+	for name in dockerd containerd ctr runc busybox /usr/lib/cni/bridge; do
+		if ! command -v "$name" >/dev/null; then
+			debian docker.io containerd runc containernetworking-plugins busybox-static
+			return
+		fi
+	done
+}
+
 # race leaves the tests that start a cluster to the step of that name.
 race() {
 	local packages
@@ -199,6 +212,7 @@ step 'versitygw' versitygw
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis
+step 'Docker and containerd' engines
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
 step 'containers on Kubernetes' kube

@@ -49,7 +49,10 @@ type app struct {
 	store  string // --store
 	policy string // --policy
 	python pythonFlags
+	engine string // --engine
 	quiet  bool
+
+	forOthers bool // it runs tasks of other users
 }
 
 // gcPercent lets garbage grow to some times of what is in use before it is

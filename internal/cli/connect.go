@@ -218,6 +218,10 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	if err != nil {
 		return holder.Config{}, err
 	}
+	o := &runnerOptions{python: py, env: a.env, version: a.version}
+	if o.engine, err = a.containerEngine(); err != nil {
+		return holder.Config{}, err
+	}
 	return holder.Config{
 		Dir: dir,
 		OpenStore: func(ctx context.Context, full func(bool), fatal func(error)) (driver.Store, error) {
@@ -225,14 +229,12 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 		},
 		OpenFiles: func(context.Context, *engine.Engine) (*share.Share, error) { return dir.OpenShare() },
 		Runners: func(ctx context.Context, j *runner.Journal) ([]*runner.Runner, error) {
-			return newRunners(ctx, dir, j, &runnerOptions{python: py, env: a.env, version: a.version}, log)
+			return newRunners(ctx, dir, j, o, log)
 		},
-		Abilities: func() []navvy.KindAbilities {
-			return abilities(&runnerOptions{python: py, env: a.env, version: a.version})
-		},
-		Engine:  engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
-		Brokers: a.outerBrokers(),
-		Owner:   owner(), Version: a.version, Logger: log,
+		Abilities: func() []navvy.KindAbilities { return abilities(o) },
+		Engine:    engine.Options{Logger: log, KeepRead: read, KeepUnread: unread, KeepSize: size},
+		Brokers:   a.outerBrokers(),
+		Owner:     owner(), Version: a.version, Logger: log,
 	}, nil
 }
 
@@ -306,6 +308,9 @@ func (a *app) startBehind(ctx context.Context, dir *holder.Dir) error {
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir, cmd.Env = "/", outside(a.environ())
+	if a.engine != "" {
+		cmd.Env = append(cmd.Env, "NAVVY_ENGINE="+a.engine)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{tell}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -12,17 +12,18 @@ import (
 // containerFlags say that a command runs in a container, under the names that Docker has
 // for them.
 type containerFlags struct {
-	image, entrypoint, pending string
-	pack                       int
-	namespace, podTemplate     string
-	buckets                    navvy.Buckets
+	image, engine, entrypoint, pending string
+	pack                               int
+	namespace, podTemplate             string
+	buckets                            navvy.Buckets
 
 	own *pflag.FlagSet
 }
 
 func (f *containerFlags) add(cmd *cobra.Command) {
 	f.own = cmd.Flags()
-	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image, as a Kubernetes Job: ARGS alone are given to the image's own program")
+	addEngine(f.own, &f.engine, engineAuto+": Kubernetes if it is configured, else Docker, else containerd")
+	f.own.StringVar(&f.image, "image", "", "run the command in a container of this image: ARGS alone are given to the image's own program")
 	f.own.StringVar(&f.entrypoint, "entrypoint", "", "with --image: the program in place of the image's own")
 	f.own.StringVar(&f.namespace, "namespace", "", "with --image: the Kubernetes namespace `NAME` in which it runs (default: the queue's, or the worker's own)")
 	f.own.StringVar(&f.podTemplate, "pod-template", "", "with --image: merge this `FILE`, YAML or JSON of a Kubernetes PodTemplateSpec, over each pod; for administrators")
@@ -47,7 +48,7 @@ func (f *containerFlags) addPack(cmd *cobra.Command) {
 
 // containerOnly are the flags that go with an image alone.
 var containerOnly = []string{
-	"entrypoint", "namespace", "pack", "pending-timeout", "pod-template",
+	"engine", "entrypoint", "namespace", "pack", "pending-timeout", "pod-template",
 	"input-bucket", "output-bucket", "bucket-prefix", "input-dir", "output-dir",
 }
 
@@ -67,7 +68,7 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	k := &f.container
 	switch {
 	case c.Stdin:
-		return withHint(usagef("--stdin does not go with --image: a container of a cluster has no standard input"), "pass the input as an argument")
+		return withHint(usagef("--stdin does not go with --image: a container has no standard input"), "pass the input as an argument")
 	case f.staging.any():
 		return usagef("--in, --out, --mount and what copies files do not go with --image yet")
 	case f.isolate:
@@ -102,9 +103,13 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 		return &usageError{err}
 	}
 	if remote {
+		if k.engine != "" {
+			return usagef("--engine goes without a server: what its containers run on is the affair of its workers")
+		}
 		return nil
 	}
-	return noCluster(a.env)
+	a.engine = k.engine
+	return a.someEngine()
 }
 
 // podsAtOnce is how many shared pods a job has room for if nobody says how many tasks it may

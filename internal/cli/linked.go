@@ -32,6 +32,7 @@ import (
 	"github.com/navvy-run/navvy/runner/container"
 	"github.com/navvy-run/navvy/runner/container/inpod"
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/engine"
 	"github.com/navvy-run/navvy/runner/function"
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
@@ -168,6 +169,7 @@ type runnerOptions struct {
 	python  python
 	slots   int                 // how many attempts run at once, for services to know; 0 if that is not known
 	env     func(string) string // the environment, which says where containers run
+	engine  string              // what they run on: one of engines
 	version string              // of this program
 }
 
@@ -176,6 +178,8 @@ type runnerOptions struct {
 // behind it, on which it may stand.
 func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runnerdriver.Driver {
 	commands, isolation := &templates{}, isolate.Open()
+	containers := make(chan runnerdriver.Driver, 1) // an engine is asked what it can do meanwhile
+	go func() { containers <- newContainers(place, work, o, commands, log) }()
 	go isolation.Abilities() // which takes as long as all that is found out about groups meanwhile
 	processes := process.NewDriver(&process.Options{
 		Render: commands.render, Groups: cgroup.Open(&cgroup.Options{Name: place}),
@@ -187,13 +191,12 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 	services := service.NewDriver(&service.DriverOptions{
 		Processes: processes, Name: place, Concurrency: o.slots, Packages: filepath.Join(filepath.Dir(work), "packages"), Logger: log,
 	})
-	return []runnerdriver.Driver{functions, services, newContainers(o, commands, log), processes, noop.Driver{}}
+	return []runnerdriver.Driver{functions, services, <-containers, processes, noop.Driver{}}
 }
 
-// noCluster tells why containers cannot be run from here; nil if they can be.
-func noCluster(env func(string) string) error {
-	_, err := clusterOptions(env)
-	return err
+// onCluster tells whether containers run on Kubernetes, if anywhere.
+func (o *runnerOptions) onCluster() bool {
+	return o.engine == "" || o.engine == engineKubernetes || o.engine == engineAuto && container.Found(o.env) == nil
 }
 
 // clusterOptions are what the environment tells of the cluster that containers run on.
@@ -209,9 +212,13 @@ func clusterOptions(env func(string) string) (*container.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NAVVY_POD_TEMPLATE: %w", err)
 	}
+	buckets, err := bucketSettings(env)
+	if err != nil {
+		return nil, err
+	}
 	return &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		PodTemplate: template, MaxJobs: most,
+		PodTemplate: template, MaxJobs: most, Buckets: buckets,
 	}, nil
 }
 
@@ -221,16 +228,64 @@ const podTasks, podCopy = container.PodTasks, container.PodCopy
 // runPod runs the tasks of a pod.
 func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, env, out) }
 
-// newContainers makes the runner of containers, on the cluster that the environment tells of.
-func newContainers(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+// noContainers tells why containers cannot be run from here; nil if they can be.
+func noContainers(o *runnerOptions) error {
+	if o.onCluster() {
+		_, err := clusterOptions(o.env)
+		return err
+	}
+	d := newContainers("", noWork, o, nil, nil)
+	caps := d.Capabilities()
+	if err := d.Close(); err != nil {
+		return err
+	}
+	if caps.Absent != "" {
+		return fmt.Errorf("%s: %w", caps.Absent, navvy.ErrUnavailable)
+	}
+	return nil
+}
+
+// newContainers makes the runner of containers.
+func newContainers(place, work string, o *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+	switch {
+	case o.onCluster():
+		return newCluster(o, commands, log)
+	case o.engine != engineAuto:
+		d, err := newEngine(o.engine, place, work, o, commands, log)
+		if err != nil {
+			return container.Absent(err)
+		}
+		return d
+	}
+	why := []error{container.Found(o.env)}
+	for _, kind := range []string{engineDocker, engineContainerd} {
+		d, err := newEngine(kind, place, work, o, commands, log)
+		if err == nil {
+			return d
+		}
+		why = append(why, err)
+	}
+	return container.Absent(noEngine(why))
+}
+
+// newEngine makes the runner of containers on an engine of this machine. What is to be done
+// there is begun unless there is no place for attempts.
+func newEngine(kind, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
+	options := &engine.Options{
+		Kind: kind, Host: o.env("DOCKER_HOST"), Certificates: o.env("DOCKER_CERT_PATH"), Address: o.env("CONTAINERD_ADDRESS"),
+		Instance: place, Logs: filepath.Join(filepath.Dir(work), "containers"), Sweep: work != noWork,
+		Render: commands.render, Logger: log,
+	}
+	return engine.Open(context.Background(), options)
+}
+
+// newCluster makes the runner of containers on the cluster that the environment tells of.
+func newCluster(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
 	o, err := clusterOptions(r.env)
 	if err != nil {
 		return container.Absent(err)
 	}
 	o.Render, o.Logger, o.NavvyImage = commands.render, log, cmp.Or(r.env("NAVVY_IMAGE"), "navvy:"+r.version)
-	if o.Buckets, err = bucketSettings(r.env); err != nil {
-		return container.Absent(err)
-	}
 	d, err := container.New(o)
 	if err != nil {
 		return container.Absent(err)

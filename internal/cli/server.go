@@ -145,6 +145,7 @@ unless --data names others.`,
 	fs.StringVar(&f.listen, "listen", f.listen, "the `ADDR` of the port for gRPC, on loopback")
 	fs.IntVarP(&f.slots, "jobs", "j", runtime.NumCPU(), "tasks at once")
 	a.python.add(fs)
+	addEngine(fs, &a.engine, engineAuto)
 	f.add(fs)
 	return cmd
 }
@@ -279,6 +280,7 @@ func (a *app) runServer(ctx context.Context, f *serverFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	a.forOthers = f.slots == 0
 	cfg, err := a.serverConfig(f, dir, log)
 	if err != nil {
 		return err

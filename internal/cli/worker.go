@@ -46,6 +46,7 @@ type workerFlags struct {
 	drainTime time.Duration
 	slots     int
 	py        python
+	engine    string // what containers run on
 	shared    sharedDir
 	labels    map[string]string
 	resources map[string]int64
@@ -83,7 +84,7 @@ elsewhere, but containers go on, and whoever has their tasks next takes them ove
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.answer.wanted(a, f.join) {
-				if err := onlyWith(cmd, "--join", "token-file", "name", "label", "resource", "single-owner", "share-dir", "key-type", "processes", "python", "python-path"); err != nil {
+				if err := onlyWith(cmd, "--join", "token-file", "name", "label", "resource", "single-owner", "share-dir", "key-type", "processes", "python", "python-path", "engine"); err != nil {
 					return err
 				}
 				return a.startAnswering(cmd.Context(), f)
@@ -97,6 +98,7 @@ elsewhere, but containers go on, and whoever has their tasks next takes them ove
 	fs := cmd.Flags()
 	f.logFlags.add(fs)
 	a.python.add(fs)
+	addEngine(fs, &a.engine, engineKubernetes)
 	fs.StringVar(&f.join, "join", "", "the `ADDR` of the server to join, HOST or HOST:PORT")
 	fs.StringVar(&f.tokenFile, "token-file", "", "the `FILE` that holds the token; - for standard input (default $NAVVY_TOKEN)")
 	fs.StringVar(&f.name, "name", "", "what it would like to be called; the server adds a few characters (default the host's name)")
@@ -134,8 +136,11 @@ func (a *app) startWorker(ctx context.Context, f *workerFlags) error {
 	if err := f.offers(); err != nil {
 		return err
 	}
-	a.python.look = true
+	a.python.look, a.forOthers = true, true
 	if f.py, err = a.pythonOptions(); err != nil {
+		return err
+	}
+	if f.engine, err = a.containerEngine(); err != nil {
 		return err
 	}
 	path, err := a.stateDir(workerStateDir)
@@ -213,7 +218,7 @@ func (s *workerService) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env, version: s.app.version}, s.log)
+	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env, engine: s.flags.engine, version: s.app.version}, s.log)
 	if err == nil {
 		err = s.work(soft, hard, conn, me, runners)
 	}

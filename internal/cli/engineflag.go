@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/navvy-run/navvy"
+)
+
+// What containers run on.
+const (
+	engineAuto       = "auto"
+	engineKubernetes = "kubernetes"
+	engineDocker     = "docker"
+	engineContainerd = "containerd"
+)
+
+var engines = []string{engineAuto, engineKubernetes, engineDocker, engineContainerd}
+
+// addEngine adds the flag of who runs containers. usual is what it runs them on unless told.
+func addEngine(fs *pflag.FlagSet, engine *string, usual string) {
+	fs.StringVar(engine, "engine", "", "what containers run on: "+strings.Join(engines, ", ")+" (default $NAVVY_ENGINE, else "+usual+")")
+}
+
+// containerEngine is what containers run on: what the flag says, or the environment. Who runs
+// tasks of others gives them no engine of this machine unasked: whoever commands one could
+// command the machine.
+func (a *app) containerEngine() (string, error) {
+	asked, by := a.engine, "--engine"
+	if asked == "" {
+		asked, by = a.env("NAVVY_ENGINE"), "NAVVY_ENGINE"
+	}
+	switch {
+	case asked == "" && a.forOthers:
+		return engineKubernetes, nil
+	case asked == "":
+		return engineAuto, nil
+	case !slices.Contains(engines, asked):
+		return "", usagef("%s %s: want %s", by, asked, strings.Join(engines, ", "))
+	}
+	return asked, nil
+}
+
+// someEngine refuses what asks for containers where they cannot run. An engine of this machine
+// that somebody else's process would use is that one's affair.
+func (a *app) someEngine() error {
+	engine, err := a.containerEngine()
+	if err != nil {
+		return err
+	}
+	return noContainers(&runnerOptions{env: a.env, engine: engine})
+}
+
+// noEngine says that there is nothing to run containers on, and why not each of what there
+// could be.
+func noEngine(why []error) error {
+	words := make([]string, len(why))
+	for i, err := range why {
+		words[i] = err.Error()
+	}
+	return fmt.Errorf("there is nothing to run containers on, neither Kubernetes nor Docker nor containerd: %s: %w", strings.Join(words, "; "), navvy.ErrUnavailable)
+}

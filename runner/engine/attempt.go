@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/runner/driver"
+)
+
+// attempt is one container.
+type attempt struct {
+	driver   *Driver
+	task     driver.Task
+	id       string
+	deadline time.Time // of one that was adopted: nobody else knows when it began; zero for none
+
+	mu      sync.Mutex
+	stopped bool          // we have asked it to end
+	forced  bool          // and then ended it
+	late    bool          // it has run for longer than it may
+	left    chan struct{} // closed when another attempt has it, and this one was stopped
+	parted  bool          // left is closed
+}
+
+var _ driver.Execution = (*attempt)(nil)
+
+func (d *Driver) attempt(t *driver.Task, id string) *attempt {
+	a := &attempt{driver: d, task: *t, id: id, left: make(chan struct{})}
+	d.held.take(id, t.Token)
+	return a
+}
+
+// handleVersion begins each handle; the engine and the container's id follow.
+const handleVersion = "engine/1 "
+
+// Handle implements driver.Execution.
+func (a *attempt) Handle() []byte { return []byte(handleVersion + a.driver.opts.Kind + " " + a.id) }
+
+// parseHandle gives the id in a handle. What another engine, or a cluster, runs is not found
+// here.
+func (d *Driver) parseHandle(handle []byte) (id string, err error) {
+	if handle == nil {
+		return "", nil
+	}
+	rest, ok := strings.CutPrefix(string(handle), handleVersion)
+	kind, id, found := strings.Cut(rest, " ")
+	const bytes = 32
+	if b, err := hex.DecodeString(id); !ok || !found || err != nil || len(b) != bytes {
+		return "", fmt.Errorf("engine: handle %q: %w", handle, navvy.ErrCorrupt)
+	}
+	if kind != d.opts.Kind {
+		return "", fmt.Errorf("engine: container %s is one of %s: %w", id, kind, navvy.ErrNotFound)
+	}
+	return id, nil
+}
+
+// Stop implements driver.Execution, unless another attempt has the container by now.
+func (a *attempt) Stop(ctx context.Context, force bool) error {
+	a.mu.Lock()
+	a.stopped = true
+	others := !a.driver.held.has(a.id, a.task.Token)
+	a.forced = a.forced || force && !others
+	if others && !a.parted {
+		a.parted = true
+		close(a.left)
+	}
+	a.mu.Unlock()
+	if others {
+		return nil
+	}
+	end := a.driver.backend.ask
+	if force {
+		end = a.driver.backend.kill
+	}
+	if err := end(ctx, a.id); err != nil && !errors.Is(err, errGone) {
+		return err
+	}
+	return nil
+}
+
+// stops tells what was done to end it.
+func (a *attempt) stops() (stopped, forced, late bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stopped, a.forced, a.late
+}
+
+// overdue ends one that was adopted and has run for too long. It returns when it is to be
+// called again.
+func (a *attempt) overdue(ctx context.Context) (time.Duration, error) {
+	a.mu.Lock()
+	if a.stopped && !a.late || !a.driver.held.has(a.id, a.task.Token) {
+		a.mu.Unlock()
+		return 0, nil
+	}
+	first := !a.late
+	a.late = true
+	a.mu.Unlock()
+	if first {
+		return a.grace(), a.driver.backend.ask(ctx, a.id)
+	}
+	return longestPause, a.driver.backend.kill(ctx, a.id)
+}
+
+func (a *attempt) grace() time.Duration {
+	if s := a.task.Spec; s != nil && s.Grace > 0 {
+		return s.Grace
+	}
+	return navvy.DefaultGrace
+}
+
+// holdings tell which attempt has a container. It is one of this process: what has the
+// directory of an instance is one at a time.
+type holdings struct {
+	mu sync.Mutex
+	of map[string]string // id of a container: token
+	by map[string]string // token: id
+}
+
+func newHoldings() holdings { return holdings{of: map[string]string{}, by: map[string]string{}} }
+
+func (h *holdings) take(id, token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.of[id], h.by[token] = token, id
+}
+
+func (h *holdings) has(id, token string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	have, known := h.of[id]
+	return !known || have == token
+}
+
+// drop forgets an attempt, and gives the id of its container if no other one has it; empty
+// otherwise.
+func (h *holdings) drop(token string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := h.by[token]
+	delete(h.by, token)
+	if id == "" || h.of[id] != token {
+		return ""
+	}
+	delete(h.of, id)
+	return id
+}
+
+// held tells whether any attempt has a container.
+func (h *holdings) held(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, known := h.of[id]
+	return known
+}
