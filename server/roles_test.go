@@ -42,6 +42,7 @@ var mayCall = map[string]string{
 	"/navvy.v1.Functions/List":          "ua",
 	"/navvy.v1.Functions/Get":           "ua",
 	"/navvy.v1.Functions/Remove":        "ua",
+	"/navvy.v1.Workers/Closed":          "w",
 	"/navvy.v1.Workers/Function":        "w",
 	"/navvy.v1.Messages/Send":           "ua",
 	"/navvy.v1.Messages/Receive":        "ua",

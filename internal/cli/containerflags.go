@@ -64,7 +64,7 @@ func (f *containerFlags) alone() error {
 
 // inContainer makes a job run a command in a container. Nothing of our own environment
 // goes along: the image has its own.
-func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote bool) (err error) {
+func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote bool) error {
 	k := &f.container
 	switch {
 	case c.Stdin:
@@ -76,26 +76,11 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	case f.workdir != "" && !strings.HasPrefix(f.workdir, "/"):
 		return usagef("--workdir %s: with --image it is a directory of the image, and absolute", f.workdir)
 	}
-	to := &navvy.Container{Image: k.image, Name: f.name, Command: *c}
-	to.Command.Dir = f.workdir
-	if to.Command.Env, err = f.environment(nil); err != nil {
+	to, err := f.containerOf(c)
+	if err != nil {
 		return err
 	}
-	if to.Pending, err = durationFlag("pending-timeout", k.pending); err != nil {
-		return err
-	}
-	to.Namespace = k.namespace
-	if to.Template, err = readPodTemplate(k.podTemplate); err != nil {
-		return usagef("--pod-template: %w", err)
-	}
-	if k.entrypoint != "" {
-		to.Entrypoint = []string{k.entrypoint}
-	}
-	to.Buckets = k.buckets
-	if c.Shell && k.entrypoint != "" {
-		to.Entrypoint = append(to.Entrypoint, "-c")
-	}
-	if err = f.packed(job, to, remote); err != nil {
+	if err := f.packed(job, to, remote); err != nil {
 		return err
 	}
 	job.Spec.Container = to
@@ -110,6 +95,29 @@ func (f *jobFlags) inContainer(job *navvy.Job, c *navvy.Command, a *app, remote 
 	}
 	a.engine = k.engine
 	return a.someEngine()
+}
+
+// containerOf is what the flags say of a container that runs a command.
+func (f *jobFlags) containerOf(c *navvy.Command) (to *navvy.Container, err error) {
+	k := &f.container
+	to = &navvy.Container{Image: k.image, Name: f.name, Command: *c, Namespace: k.namespace, Buckets: k.buckets}
+	to.Command.Dir = f.workdir
+	if to.Command.Env, err = f.environment(nil); err != nil {
+		return nil, err
+	}
+	if to.Pending, err = durationFlag("pending-timeout", k.pending); err != nil {
+		return nil, err
+	}
+	if to.Template, err = readPodTemplate(k.podTemplate); err != nil {
+		return nil, usagef("--pod-template: %w", err)
+	}
+	if k.entrypoint != "" {
+		to.Entrypoint = []string{k.entrypoint}
+	}
+	if c.Shell && k.entrypoint != "" {
+		to.Entrypoint = append(to.Entrypoint, "-c")
+	}
+	return to, nil
 }
 
 // podsAtOnce is how many shared pods a job has room for if nobody says how many tasks it may

@@ -148,6 +148,7 @@ func TestDocument(t *testing.T) {
 // without are the calls that have no route, and why.
 var without = map[string]string{
 	"Jobs.Printed":            "for a client that prints, and knows bitmaps",
+	"Workers.Closed":          "for workers",
 	"Workers.Work":            "for workers",
 	"Workers.WriteOutput":     "for workers",
 	"Workers.Function":        "for workers",
