@@ -154,7 +154,7 @@ func TestScaling(t *testing.T) {
 		}
 	}
 	active(false)
-	id := strings.TrimSpace(run(t, r.navvy("map", "-d", "--image", kubetest.Image, "--", "echo", "{}", ":::", "a", "b", "c")))
+	id := strings.TrimSpace(run(t, r.navvy("map", "-d", "-j", "3", "--image", kubetest.Image, "--", "echo", "{}", ":::", "a", "b", "c")))
 	active(true)
 	if n := k.scale(); n != 2 {
 		t.Errorf("there are %d workers for 3 tasks, want 2", n)
