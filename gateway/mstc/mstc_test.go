@@ -18,11 +18,11 @@ import (
 
 // second is a request of the second generation for an image.
 func second(image string) string {
-	return `{"image": "` + image + `", "jobName": "align", "inputBucket": "in", "prefix": "p", "unknown": [1]}`
+	return `{"image": "` + image + `", "jobName": "align", "inputBucket": "inputs", "prefix": "p", "unknown": [1]}`
 }
 
 func first(image string) string {
-	return `{"image": "` + image + `", "jobName": "align", "timeOut": 3, "inputBucketUrl": "http://127.0.0.1:9000/in"}`
+	return `{"image": "` + image + `", "jobName": "align", "timeOut": 3, "inputBucketUrl": "http://127.0.0.1:9000/inputs"}`
 }
 
 // name fits what a Job is called.
@@ -90,7 +90,7 @@ func TestName(t *testing.T) {
 	if want := "Job " + j.Spec.Container.JobName(navvy.TaskID{Job: j.ID}, 0, 0) + " complete."; got.Result != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	want := navvy.Buckets{Input: "in", Prefix: "p"}
+	want := navvy.Buckets{Input: "inputs", Prefix: "p"}
 	if j.Owner != "sue" || j.Queue != "images" || j.Name != "align" || j.Spec.Timeout != 15*time.Minute || j.Spec.Container.Buckets != want {
 		t.Errorf("%+v", j)
 	}

@@ -14,11 +14,11 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]request{
 		`{"image":"i"}`: {Image: "i", Minutes: 15, First: true},
-		`{"image":" i ","jobName":"n","timeOut":0,"inputBucketUrl":"http://h:9000/b"}`:                      {Image: "i", JobName: "n", Minutes: 15, First: true, Input: "http://h:9000/b"},
-		`{"image":"i","timeOut":2,"inputBucketUrl":"u","outputBucketUrl":"v","inputBucket":null}`:           {Image: "i", Minutes: 2, First: true, Input: "u", Output: "v"},
-		`{"image":"i","jobName":"n","timeOut":1e1,"inputBucket":"b","outputBucket":"c","prefix":"p"}`:       {Image: "i", JobName: "n", Minutes: 10, Input: "b", Output: "c", Prefix: "p"},
-		`{"image":"i","jobName":"n","inputBucket":"b","inputBucketUrl":"u","Image":"j","more":{"image":1}}`: {Image: "i", JobName: "n", Minutes: 15, Input: "b"},
-		`{"image":"j","image":"i","timeOut":null,"jobName":null}`:                                           {Image: "i", Minutes: 15, First: true},
+		`{"image":" i ","jobName":"n","timeOut":0,"inputBucketUrl":"http://h:9000/bbb"}`:                                          {Image: "i", JobName: "n", Minutes: 15, First: true, Input: "http://h:9000/bbb"},
+		`{"image":"i","timeOut":2,"inputBucketUrl":"http://h:9000/uuu","outputBucketUrl":"http://h:9000/vvv","inputBucket":null}`: {Image: "i", Minutes: 2, First: true, Input: "http://h:9000/uuu", Output: "http://h:9000/vvv"},
+		`{"image":"i","jobName":"n","timeOut":1e1,"inputBucket":"bbb","outputBucket":"ccc","prefix":"p"}`:                         {Image: "i", JobName: "n", Minutes: 10, Input: "bbb", Output: "ccc", Prefix: "p"},
+		`{"image":"i","jobName":"n","inputBucket":"bbb","inputBucketUrl":"u","Image":"j","more":{"image":1}}`:                     {Image: "i", JobName: "n", Minutes: 15, Input: "bbb"},
+		`{"image":"j","image":"i","timeOut":null,"jobName":null}`:                                                                 {Image: "i", Minutes: 15, First: true},
 	} {
 		got, err := parse([]byte(body))
 		if err != nil || *got != want {
@@ -44,6 +44,7 @@ func TestParse(t *testing.T) {
 		`{"image":"i","timeOut":527041}`:     "Bad timeOut",
 		`{"image":"i","inputBucket":"b"}`:    "No jobName",
 		`{"image":"i","jobName":"n","outputBucket":"b"}`: "No inputBucket",
+		`{"image":"i","jobName":"n","inputBucket":"In"}`: "is no name of a bucket",
 		`{"image":"i j"}`: "spec: image",
 		`{"image":"i","jobName":"` + strings.Repeat("n", 300) + `"}`: "the name has 300 bytes",
 	} {
@@ -57,7 +58,7 @@ func TestParse(t *testing.T) {
 // Whatever comes, a request is one that can be a job, and an answer is text.
 func FuzzParse(f *testing.F) {
 	for _, body := range []string{
-		`{"image":"i","jobName":"n","timeOut":3,"inputBucket":"b","outputBucket":"c","prefix":"p"}`,
+		`{"image":"i","jobName":"n","timeOut":3,"inputBucket":"bbb","outputBucket":"ccc","prefix":"p"}`,
 		`{"image":"i","inputBucketUrl":"http://h:9000/b"}`, `{"image":"\ud800"}`, "{\"image\":\"\xff\"}", `{`, ``,
 	} {
 		f.Add([]byte(body))

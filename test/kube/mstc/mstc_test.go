@@ -17,7 +17,7 @@ import (
 
 // second is a request of the second generation.
 func second(image, name string) string {
-	return fmt.Sprintf(`{"image": "local.test/%s:1", "jobName": "%s", "timeOut": 1, "inputBucket": "in", "prefix": "p"}`, image, name)
+	return fmt.Sprintf(`{"image": "local.test/%s:1", "jobName": "%s", "timeOut": 1, "inputBucket": "inputs", "prefix": "p"}`, image, name)
 }
 
 // uuid fits what follows the name of a Job.
@@ -41,7 +41,7 @@ var cases = map[string]struct{ body, result, state, reason, code string }{
 	"memory":  {second("oom", "oom"), `^Job oom` + uuid + ` failed: .*memory`, "failed", "oom", "137"},
 	"late":    {second("hang", "late"), `^Job late` + uuid + ` timed out after 1 minutes$`, "failed", "timeout", "none"},
 	"image":   {strings.Replace(second("none", "image"), `"timeOut": 1`, `"timeOut": 9`, 1), `^Job image` + uuid + ` failed: `, "failed", "image", "none"},
-	"first":   {`{"image": "local.test/hello:1", "inputBucketUrl": "http://127.0.0.1:9/in"}`, "^(hello\nerror|error\nhello)\n$", "succeeded", "", "0"},
+	"first":   {`{"image": "local.test/hello:1", "inputBucketUrl": "http://127.0.0.1:9/inputs"}`, "^(hello\nerror|error\nhello)\n$", "succeeded", "", "0"},
 	"failed":  {`{"image": "local.test/exit3:1"}`, "^Job navvy" + uuid + " failed: exit.* 3\nout\n$", "failed", "exit", "3"},
 }
 
