@@ -54,6 +54,9 @@ var containerOnly = []string{
 
 // alone refuses flags that say nothing without an image.
 func (f *containerFlags) alone() error {
+	if f.own != nil && f.own.Changed("image") {
+		return withHint(usagef("--image is empty, and the command would run on this machine"), "leave it away for that")
+	}
 	for _, name := range containerOnly {
 		if f.own != nil && f.own.Changed(name) {
 			return usagef("--%s goes with --image", name)

@@ -231,8 +231,11 @@ func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, e
 // noContainers tells why containers cannot be run from here; nil if they can be.
 func noContainers(o *runnerOptions) error {
 	if o.onCluster() {
-		_, err := clusterOptions(o.env)
-		return err
+		c, err := clusterOptions(o.env)
+		if err != nil {
+			return err
+		}
+		return container.Check(c)
 	}
 	d := newContainers("", noWork, o, nil, nil)
 	caps := d.Capabilities()

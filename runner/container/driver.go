@@ -17,6 +17,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/podtemplate"
@@ -97,7 +98,7 @@ var (
 // New returns a driver for a cluster. It sends nothing yet. The error wraps
 // navvy.ErrInvalid if the configuration makes no sense.
 func New(o *Options) (*Driver, error) {
-	c, home, err := connect(o.Kubeconfig, o.Context, o.Namespace)
+	c, home, err := o.connect()
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +126,19 @@ func New(o *Options) (*Driver, error) {
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.packs = newPacks(d.ctx, d.sealPack)
 	return d, nil
+}
+
+// Check tells what New would find wrong with a configuration. It sends nothing.
+func Check(o *Options) error {
+	_, _, err := o.connect()
+	return err
+}
+
+func (o *Options) connect() (*connection, string, error) {
+	if wrong := validation.IsValidLabelValue(o.Instance); wrong != nil {
+		return nil, "", fmt.Errorf("kubernetes: instance %q: %s: %w", o.Instance, wrong[0], navvy.ErrInvalid)
+	}
+	return connect(o.Kubeconfig, o.Context, o.Namespace)
 }
 
 // Capabilities implements driver.Driver.

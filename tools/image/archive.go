@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -67,6 +68,19 @@ const (
 	annotationName = "io.containerd.image.name"
 )
 
+// fullName is a reference with the host that whoever runs images puts before one that has
+// none: containerd finds an image by that name only.
+func fullName(ref string) string {
+	first, rest, found := strings.Cut(ref, "/")
+	switch {
+	case !found:
+		return "docker.io/library/" + ref
+	case rest != "" && (strings.ContainsAny(first, ".:") || first == "localhost"):
+		return ref
+	}
+	return "docker.io/" + ref
+}
+
 // archive writes all images as a layout.
 func (s *settings) archive(out io.Writer) error {
 	files := map[string][]byte{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`)}
@@ -94,7 +108,7 @@ func (s *settings) archive(out io.Writer) error {
 	files[blob(digest)] = manifest
 	top := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{{
 		MediaType: types.OCIImageIndex, Size: int64(len(manifest)), Digest: digest,
-		Annotations: map[string]string{annotationRef: tagOf(s.ref), annotationName: s.ref},
+		Annotations: map[string]string{annotationRef: tagOf(s.ref), annotationName: fullName(s.ref)},
 	}}}
 	if files["index.json"], err = json.Marshal(top); err != nil {
 		return err

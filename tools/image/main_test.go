@@ -199,3 +199,16 @@ func unpack(t *testing.T, path string) string {
 		}
 	}
 }
+
+// What has no host is Docker Hub's, for those who run it.
+func TestFullName(t *testing.T) {
+	t.Parallel()
+	for ref, want := range map[string]string{
+		"navvy:1": "docker.io/library/navvy:1", "someone/navvy:1": "docker.io/someone/navvy:1",
+		"registry.example/navvy:1": "registry.example/navvy:1", "localhost/navvy:1": "localhost/navvy:1", "host:5000/navvy": "host:5000/navvy",
+	} {
+		if got := fullName(ref); got != want {
+			t.Errorf("%s is %s, want %s", ref, got, want)
+		}
+	}
+}
