@@ -76,6 +76,7 @@ var variants = map[string][]string{
 	"mstc":            {"mstc.enabled=true,app.queue.host=mq,app.queue.user=u,app.queue.pass=p,storage.host=s3,storage.user=a,storage.pass=b"},
 	"S3 by URL":       {"storage.url=https://s3.example,storage.podSecret=pods,storage.user=a,storage.pass=b"},
 	"mstc by URL":     {"mstc.enabled=true,mstc.urlSecret=url"},
+	"mstc for some":   {"mstc.enabled=true,mstc.urlSecret=url,mstc.rest.open=true,mstc.rest.from[0].podSelector.matchLabels.app=clients"},
 	"all beside it":   {"mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y"},
 	"an HPA":          {"scaling.by=hpa,scaling.queue=fast"},
 	"much": {"worker.singleOwner=ann,worker.labels.zone=a,worker.drainSeconds=600,server.service.type=NodePort,server.persistence.enabled=false," +
@@ -89,6 +90,7 @@ var paths = map[string]string{
 	"Role":        "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles",
 	"RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
 	"StatefulSet": "/apis/apps/v1/namespaces/%s/statefulsets", "Deployment": "/apis/apps/v1/namespaces/%s/deployments",
+	"NetworkPolicy":           "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
 	"HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
 }
 

@@ -89,6 +89,17 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
+{{/* The port of REST of the gateway mstc, and yes if others than the server's pod reach it. */}}
+{{- define "navvy.restPort" -}}
+{{ .Values.app.ports.rest | default 8080 | int }}
+{{- end -}}
+
+{{- define "navvy.restOpen" -}}
+{{- $open := .Values.mstc.rest.open -}}
+{{- if kindIs "invalid" $open }}{{ $open = not (kindIs "invalid" .Values.app.ports.rest) }}{{ end -}}
+{{- if and .Values.mstc.enabled $open }}yes{{ end -}}
+{{- end -}}
+
 {{/* The broker of the gateway mstc, as variables. */}}
 {{- define "navvy.queueEnv" -}}
 {{- $host := .Values.app.queue.host -}}
