@@ -46,6 +46,7 @@ variants() {
 	render --set mstc.enabled=true,app.queue.host=q,app.queue.user=u,app.queue.pass=p,storage.host=s,storage.user=a,storage.pass=b >/dev/null
 	render --set mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y >/dev/null
 	render --set mstc.enabled=true,mstc.urlSecret=u,mstc.rest.open=true --set-json 'mstc.rest.from=[{"podSelector":{}}]' >/dev/null
+	render --set scaling.by=keda,worker.labels.gpu=a100,worker.labels.zone=b >/dev/null
 	render --set scaling.by=keda --set-string 'server.policy=users: {}' >/dev/null
 	render --set scaling.by=hpa,worker.namespace=jobs --set-string 'worker.podTemplate=spec: {}' >/dev/null
 	for bad in app.replicaCount=-1 scaling.by=magic no.such=1 mstc.rest.open=maybe mstc.enabled=true rabbitmq.enabled=true; do
