@@ -69,6 +69,17 @@ func TestContract(t *testing.T) {
 	}
 }
 
+// A server whose pod never becomes ready is replaced by an upgrade that mends it.
+func TestContractUpgrade(t *testing.T) {
+	t.Parallel()
+	var set struct {
+		Spec struct{ PodManagementPolicy string }
+	}
+	if err := yaml.Unmarshal([]byte(find(t, render(t), "StatefulSet", "navvy-server").text), &set); err != nil || set.Spec.PodManagementPolicy != "Parallel" {
+		t.Errorf("the StatefulSet says %+v, %v", set, err)
+	}
+}
+
 // variants are values of all kinds.
 var variants = map[string][]string{
 	"as it is":        nil,
