@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -65,6 +66,47 @@ func TestContract(t *testing.T) {
 	for _, o := range list {
 		if o.Kind != "Secret" && (strings.Contains(o.text, "secret-word") || strings.Contains(o.text, "other-word")) {
 			t.Errorf("a password is in %s %s", o.Kind, o.Metadata.Name)
+		}
+	}
+}
+
+// A password that is another one makes the pods anew that use it, and none else; a file's end
+// of line is no part of it.
+func TestContractPassword(t *testing.T) {
+	t.Parallel()
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "pass")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	pods := func(queue, storage string) (server, worker string, list []object) {
+		list = render(t, "--set", "mstc.enabled=true,app.queue.host=mq,app.queue.user=u,storage.host=s3,storage.user=a",
+			"--set-file", "app.queue.pass="+file(queue)+",storage.pass="+file(storage))
+		return find(t, list, "StatefulSet", "navvy-server").text, find(t, list, "Deployment", "navvy-worker").text, list
+	}
+	server, worker, _ := pods("one", "two")
+	for _, c := range []struct {
+		queue, storage string
+		server, worker bool // are replaced
+	}{
+		{"one\n", "two\r\n", false, false}, {"other", "two", true, false}, {"one", "other", true, true},
+	} {
+		s, w, list := pods(c.queue, c.storage)
+		if (s != server) != c.server || (w != worker) != c.worker {
+			t.Errorf("with the passwords %q and %q:\n%s\n%s", c.queue, c.storage, s, w)
+		}
+		for name, pass := range map[string]string{"navvy-queue": c.queue, "navvy-storage": c.storage} {
+			if text := find(t, list, "Secret", name).text + "\n"; !strings.Contains(text, fmt.Sprintf("pass: %q\n", strings.TrimSpace(pass))) {
+				t.Errorf("with %q the Secret is\n%s", pass, text)
+			}
+		}
+	}
+	for _, beside := range []string{"rabbitmq", "minio"} {
+		list := render(t, "--set", beside+".enabled=true", "--set-file", beside+".auth.pass="+file("three\n"))
+		if text := find(t, list, "Secret", "navvy-"+beside).text; !strings.Contains(text, "pass: \"three\"") {
+			t.Errorf("beside it is\n%s", text)
 		}
 	}
 }
