@@ -39,15 +39,42 @@ END
 	render | grep -v -e '^# Source: ' -e '^    helm.sh/chart: ' -e '^        helm.sh/chart: ' | sed 's|managed-by: Helm|managed-by: kubectl|'
 }
 
+# image gives the values for an image: what is behind the last colon is its tag, unless a slash
+# is behind that, as it is of a registry's port.
+image() {
+	local repository=$1 tag=
+	if [[ ${1##*/} == *:* ]]; then
+		repository=${1%:*} tag=${1##*:}
+	fi
+	printf '%s\n' --set-string "app.image.repository=$repository,app.image.tag=$tag"
+}
+
+# images sees to it that the pods' image is the one that was named.
+images() {
+	local own named want args
+	own=$(sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$chart/Chart.yaml")
+	for named in navvy navvy:1 host:5000/navvy host:5000/team/navvy:1.0 host/navvy@sha256:0a; do
+		want=$named
+		[[ ${named##*/} == *:* ]] || want=$named:$own
+		mapfile -t args < <(image "$named")
+		if ! render "${args[@]}" | grep -xF "          image: \"$want\"" >/dev/null; then
+			echo "helm: with IMAGE=$named no pod has the image $want" >&2
+			return 1
+		fi
+	done
+}
+
 # variants are values of all kinds, each rendered.
 variants() {
 	render >/dev/null
 	render --set app.replicaCount=2,app.name=other,app.account=mstc,app.image.tag=1,app.image.pullPolicy=Always >/dev/null
 	render --set mstc.enabled=true,app.queue.host=q,app.queue.user=u,app.queue.pass=p,storage.host=s,storage.user=a,storage.pass=b >/dev/null
 	render --set mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y >/dev/null
+	render --set mstc.enabled=true,mstc.urlSecret=u,mstc.rest.open=true --set-json 'mstc.rest.from=[{"podSelector":{}}]' >/dev/null
+	render --set scaling.by=keda,worker.labels.gpu=a100,worker.labels.zone=b >/dev/null
 	render --set scaling.by=keda --set-string 'server.policy=users: {}' >/dev/null
 	render --set scaling.by=hpa,worker.namespace=jobs --set-string 'worker.podTemplate=spec: {}' >/dev/null
-	for bad in app.replicaCount=-1 scaling.by=magic no.such=1 mstc.enabled=true rabbitmq.enabled=true; do
+	for bad in app.replicaCount=-1 scaling.by=magic no.such=1 mstc.rest.open=maybe mstc.enabled=true rabbitmq.enabled=true; do
 		if render --set "$bad" >/dev/null 2>&1; then
 			echo "helm: the chart takes $bad" >&2
 			return 1
@@ -60,6 +87,7 @@ path) path ;;
 check)
 	helm lint --strict --quiet --kube-version "$version" "$chart"
 	variants
+	images
 	if ! diff -u "$manifests" <(plain); then
 		echo "helm: $manifests is not what the chart renders: make manifests" >&2
 		exit 1
@@ -73,7 +101,7 @@ manifests)
 install)
 	image=()
 	if [[ -n ${IMAGE:-} ]]; then
-		image=(--set "app.image.repository=${IMAGE%:*}" --set-string "app.image.tag=${IMAGE##*:}")
+		mapfile -t image < <(image "$IMAGE")
 	fi
 	# shellcheck disable=SC2086 # they are several
 	helm upgrade --install "$release" "$chart" --namespace "$namespace" --create-namespace "${image[@]}" ${HELM_ARGS:-}

@@ -35,10 +35,28 @@ type intent struct {
 	// Request is what is to be done; nil if the answer is known: Reply.
 	Request *request `json:"request,omitempty"`
 	Reply   *reply   `json:"reply,omitempty"`
+	// Cut says that Reply is less than the answer, which did not fit: Request and Job tell
+	// the whole, as long as there is the job.
+	Cut bool `json:"cut,omitempty"`
 	// Job is what does it, once there is one.
 	Job navvy.JobID `json:"job,omitempty"`
 
 	name string // of the record
+}
+
+// maxRecord is how large a record may be, in bytes: stores take a megabyte.
+const maxRecord = 1 << 19
+
+// concluded is the record of an intent whose answer is known.
+func (in *intent) concluded() records.Change {
+	known := *in
+	known.Request = nil
+	if c := write(in.name, &known); len(c.Value) <= maxRecord {
+		return c
+	}
+	known.Request, known.Cut = in.Request, true
+	known.Reply = in.Reply.without("the log was too large to be kept for this answer")
+	return write(in.name, &known)
 }
 
 // doubt is a request that was taken, as long as the broker may not know it: it comes again

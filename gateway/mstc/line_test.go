@@ -14,6 +14,7 @@ type line struct {
 
 	mu     sync.Mutex
 	broken bool
+	held   chan struct{} // nil if what the broker says gets through; closed when it does again
 	conns  map[net.Conn]bool
 	done   sync.WaitGroup
 }
@@ -28,6 +29,7 @@ func newLine(t *testing.T, to string) *line {
 	p.done.Go(p.serve)
 	t.Cleanup(func() {
 		_ = l.Close()
+		p.hold(false)
 		p.set(true)
 		p.done.Wait()
 	})
@@ -44,6 +46,36 @@ func (p *line) set(broken bool) {
 	for c := range p.conns {
 		_ = c.Close()
 	}
+}
+
+// hold keeps back what the broker says, or lets it through again.
+func (p *line) hold(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+	if on {
+		p.held = make(chan struct{})
+	}
+}
+
+// said is what the broker says.
+type said struct {
+	net.Conn
+	p *line
+}
+
+func (s said) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	s.p.mu.Lock()
+	held := s.p.held
+	s.p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	return n, err
 }
 
 // add notes a connection, unless the line is broken.
@@ -71,7 +103,7 @@ func (p *line) serve() {
 			}
 			continue
 		}
-		for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
+		for _, pair := range [][2]net.Conn{{near, said{far, p}}, {far, near}} {
 			p.done.Go(func() {
 				_, _ = io.Copy(pair[0], pair[1])
 				_, _ = pair[0].Close(), pair[1].Close()

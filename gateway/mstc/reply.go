@@ -3,6 +3,7 @@ package mstc
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/api"
@@ -34,6 +35,14 @@ func (r *reply) body() []byte {
 		panic(err) // it is made of strings and numbers
 	}
 	return b
+}
+
+// without is the reply with the first line of its result, and why there is no more.
+func (r *reply) without(why string) *reply {
+	out := *r
+	line, _, _ := strings.Cut(r.Result, "\n")
+	out.Result = echo([]byte(line)) + "\n[" + why + "]"
+	return &out
 }
 
 // refusedAs is the answer to a request that is none.

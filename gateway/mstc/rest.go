@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,15 +113,30 @@ func (h *handler) execute(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel = context.WithDeadlineCause(ctx, me.Expires, errGone)
 		defer cancel()
 	}
-	out, err := h.do(ctx, req)
+	id, out, err := h.do(ctx, req)
 	switch {
 	case err != nil:
 		Error(w, http.StatusInternalServerError, trouble(err).Result)
-	case !out.ok():
-		Error(w, http.StatusInternalServerError, out.Result)
 	default:
-		say(w, http.StatusOK, out.Result)
+		h.tell(ctx, w, id, out)
 	}
+}
+
+// tell answers a call whose job has ended. A job whose caller has the whole answer has been
+// read by somebody.
+func (h *handler) tell(ctx context.Context, w http.ResponseWriter, id navvy.JobID, out *reply) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(out.Result))) // the caller need not wait for what is behind it
+	if out.ok() {
+		say(w, http.StatusOK, out.Result)
+	} else {
+		Error(w, http.StatusInternalServerError, out.Result)
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return // who asked has gone
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer cancel()
+	h.markRead(ctx, id)
 }
 
 // who finds out who calls.
@@ -135,24 +151,23 @@ func (h *handler) who(r *http.Request) (auth.Identity, error) {
 	return me, err
 }
 
-// do has a request done, and waits for that.
-func (h *handler) do(ctx context.Context, req *request) (*reply, error) {
+// do has a request done by a job, and waits for that.
+func (h *handler) do(ctx context.Context, req *request) (id navvy.JobID, out *reply, err error) {
 	job := req.job()
 	job.Queue = h.opts.Queue
-	id, err := h.client.Begin(ctx, job, nil)
-	if err != nil {
-		return nil, err
+	if id, err = h.client.Begin(ctx, job, nil); err != nil {
+		return "", nil, err
 	}
 	h.logger.Info("a call of an MSTC client has a job", "job", id, "image", req.Image)
-	out, err := h.ended(ctx, req, id)
+	out, err = h.ended(ctx, req, id)
 	switch {
 	case errors.Is(err, navvy.ErrNotFound):
-		return req.replyStopped(id, "somebody has removed it"), nil
+		return id, req.replyStopped(id, "somebody has removed it"), nil
 	case err != nil:
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return nil, fmt.Errorf("job %s goes on, see navvy status: %w", id, err)
+		return id, nil, fmt.Errorf("job %s goes on, see navvy status: %w", id, err)
 	}
-	return out, nil
+	return id, out, nil
 }

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/server/auth"
 )
 
@@ -86,6 +88,10 @@ func TestREST(t *testing.T) {
 			t.Errorf("a job of %s", j.Owner)
 		}
 	}
+	// Whoever called has all of it.
+	w.until("all jobs are read", func() bool {
+		return !slices.ContainsFunc(w.jobs(), func(j client.Job) bool { return !j.Status.Read })
+	})
 }
 
 // The job of a caller who leaves goes on.
@@ -111,4 +117,8 @@ func TestCallerLeaves(t *testing.T) {
 	}
 	close(w.runs.free)
 	w.until("it has ended", func() bool { return w.jobs()[0].Status.State() == navvy.Succeeded })
+	s.Close() // nothing answers any more
+	if w.jobs()[0].Status.Read {
+		t.Error("it counts as read, and nobody has its result")
+	}
 }

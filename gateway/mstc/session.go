@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -31,12 +32,13 @@ type session struct {
 	in, out *wire
 	returns chan amqp.Return
 
-	turn sync.Mutex // one at a time publishes, and knows what comes back
+	turn   chan struct{} // full while somebody publishes: one at a time, who knows what comes back
+	ending chan struct{} // closed before the connections are
 }
 
 // connect opens a session, and declares what the contract has.
 func connect(ctx context.Context, a *address) (_ *session, err error) {
-	s := &session{}
+	s := &session{turn: make(chan struct{}, 1), ending: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -74,7 +76,16 @@ func declare(ch *amqp.Channel) error {
 	return ch.QueueBind(workQueue, workQueue, exchange, false, nil)
 }
 
+// close ends the session, when a confirmation that is under way has come, or does not come:
+// an answer that the broker has, and of which nobody knows it, is sent once more.
 func (s *session) close() {
+	close(s.ending)
+	patience := time.NewTimer(lastWord)
+	defer patience.Stop()
+	select {
+	case s.turn <- struct{}{}:
+	case <-patience.C:
+	}
 	var all sync.WaitGroup
 	for _, w := range []*wire{s.in, s.out} {
 		if w != nil {
@@ -87,11 +98,30 @@ func (s *session) close() {
 // errNobody says that a reply has no queue to go to: its client has left.
 var errNobody = errors.New("nobody waits for it: the queue for the answer is gone")
 
-// publish sends a reply, and returns when the broker has it. It gives errNobody if there is
-// no such queue.
+// enter waits for the turn to publish.
+func (s *session) enter(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.ending:
+	case s.turn <- struct{}{}:
+		select {
+		case <-s.ending:
+			<-s.turn
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("mstc: the connection to the broker is about to end: %w", navvy.ErrUnavailable)
+}
+
+// publish sends a reply, and returns when the broker has it; also if ctx ends meanwhile, unless
+// that takes longer than lastWord. It gives errNobody if there is no such queue.
 func (s *session) publish(ctx context.Context, to, correlation, body []byte) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-s.turn }()
 	select {
 	case <-s.returns: // of one whose sender has not waited
 	default:
@@ -105,11 +135,12 @@ func (s *session) publish(ctx context.Context, to, correlation, body []byte) err
 	if err != nil {
 		return classify(err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.out.gone, cancel)()
+	ctx, cancel := outlive(ctx, lastWord)
+	defer cancel(nil)
+	defer context.AfterFunc(s.out.gone, func() { cancel(context.Cause(s.out.gone)) })()
 	taken, err := confirmed.WaitContext(ctx)
 	switch {
+	case taken:
 	case s.out.gone.Err() != nil:
 		return context.Cause(s.out.gone)
 	case err != nil:

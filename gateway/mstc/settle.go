@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -19,25 +18,64 @@ const (
 	retryLongest = 10 * time.Second
 )
 
+// lastWord is for how long what is under way goes on when the gateway ends: what the broker
+// has, and is not noted, it is sent once more.
+const lastWord = 10 * time.Second
+
 // settle has a request done, and answers it. What is done is durable step by step, so that
 // whoever comes after a crash goes on where this one was.
 func (g *Gateway) settle(ctx context.Context, in *intent) error {
-	if in.Reply == nil {
-		if err := g.begin(ctx, in); err != nil {
+	if in.Reply == nil || in.Cut {
+		if err := g.conclude(ctx, in); err != nil {
 			return err
 		}
 	}
-	if in.Reply == nil {
+	told, err := g.send(ctx, in)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := outlive(ctx, lastWord)
+	defer cancel(nil)
+	err = g.persist(ctx, "forget an answer that was sent", func() error { return g.records.Apply(ctx, records.Removal(in.name)) })
+	if told && in.Job != "" {
+		g.markRead(ctx, in.Job)
+	}
+	return err
+}
+
+// conclude finds out what a client is told, and keeps it: it is told just that, whatever
+// becomes of the job before the broker can be reached.
+func (g *Gateway) conclude(ctx context.Context, in *intent) error {
+	if err := g.begin(ctx, in); err != nil {
+		return err
+	}
+	if in.Reply == nil || in.Cut {
 		r, err := g.outcome(ctx, in.Request, in.Job)
 		if err != nil {
 			return err
 		}
-		in.Reply = r
+		if in.Cut && r.State != in.Reply.State { // the job has been removed since
+			return nil
+		}
+		in.Reply, in.Cut = r, false
 	}
-	if err := g.send(ctx, in); err != nil {
-		return err
+	if len(in.ReplyTo) == 0 {
+		return nil
 	}
-	return g.persist(ctx, "forget an answer that was sent", func() error { return g.records.Apply(ctx, records.Removal(in.name)) })
+	record := in.concluded()
+	err := g.persist(ctx, "keep an answer", func() error { return g.records.Apply(ctx, record) })
+	if err != nil && ctx.Err() == nil { // it can be sent all the same
+		g.logger.Warn("an answer cannot be kept", "request", in.name, "error", err)
+		return nil
+	}
+	return err
+}
+
+// markRead notes that somebody has the result of a job.
+func (g *Gateway) markRead(ctx context.Context, id navvy.JobID) {
+	if err := g.client.MarkRead(ctx, id); err != nil {
+		g.logger.Debug("the job stays as one whose result nobody has read", "job", id, "error", err)
+	}
 }
 
 // begin makes the job of a request, if there is none. A job that is refused is an answer.
@@ -135,34 +173,29 @@ func (g *Gateway) told(ctx context.Context, r *request, a *client.Answer) (*repl
 // errLarge says that the broker takes no message of this size.
 var errLarge = errors.New("the broker takes no message so large")
 
-// send sends an answer, as soon as the broker can be reached. A client that has left, and
-// one that wanted none, is logged.
-func (g *Gateway) send(ctx context.Context, in *intent) error {
+// send sends an answer, as soon as the broker can be reached, and tells whether there was
+// somebody to have it. A client that has left, and one that wanted none, is logged.
+func (g *Gateway) send(ctx context.Context, in *intent) (told bool, err error) {
 	log := g.logger.With("request", in.name, "job", in.Job, "state", in.Reply.State)
 	if len(in.ReplyTo) == 0 {
 		log.Info("a request of an MSTC client is done; nobody has asked for the answer", "result", echo([]byte(in.Reply.Result)))
-		return nil
+		return false, nil
 	}
-	err := g.publish(ctx, in)
+	err = g.publish(ctx, in)
 	if errors.Is(err, errLarge) {
-		in.Reply.Result = in.Reply.Result[:strings.IndexByte(in.Reply.Result+"\n", '\n')]
-		in.Reply.Result = echo([]byte(in.Reply.Result)) + "\n[the log is too large for the broker: navvy logs " + string(in.Job) + " has it]"
+		in.Reply = in.Reply.without("the log is too large for the broker: navvy logs " + string(in.Job) + " has it")
 		err = g.publish(ctx, in)
 	}
 	switch {
+	case err == nil:
+		log.Info("a request of an MSTC client is answered")
+		return true, nil
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err != nil:
+		return false, context.Cause(ctx)
+	default:
 		log.Warn("the answer to a request of an MSTC client is lost", "error", err, "result", echo([]byte(in.Reply.Result)))
-		return nil
+		return false, nil
 	}
-	log.Info("a request of an MSTC client is answered")
-	if in.Job != "" {
-		if err := g.client.MarkRead(ctx, in.Job); err != nil && ctx.Err() == nil {
-			log.Debug("the job stays as one whose result nobody has read", "error", err)
-		}
-	}
-	return nil
 }
 
 // publish publishes an answer. It gives up only what nobody waits for and what is too large:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -142,6 +143,17 @@ func again(err error) bool {
 	return errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrExhausted) || errors.Is(err, navvy.ErrClosed) || errors.Is(err, context.Canceled)
 }
 
+// outlive gives a context that ends so long after ctx has, with its cause.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelCauseFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	context.AfterFunc(longer, func() { stop() })
+	return longer, cancel
+}
+
 // persist tries until it is over, or ctx ends: what fails with an error of again is tried
 // again.
 func (g *Gateway) persist(ctx context.Context, what string, try func() error) error {
@@ -149,10 +161,12 @@ func (g *Gateway) persist(ctx context.Context, what string, try func() error) er
 	said := ""
 	for {
 		err := try()
-		if ctx.Err() != nil {
+		switch {
+		case err == nil: // also if ctx ended meanwhile: it is done
+			return nil
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if err == nil || !again(err) {
+		case !again(err):
 			return err
 		}
 		if said != err.Error() {

@@ -214,6 +214,19 @@ func (w *world) gateway(o ...func(*mstc.Options)) (g *mstc.Gateway, end func()) 
 
 func (w *world) gatewayOn(s records.Store, o ...func(*mstc.Options)) (g *mstc.Gateway, end func()) {
 	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	g, over := w.gatewayIn(ctx, s, o...)
+	end = sync.OnceFunc(func() {
+		cancel()
+		<-over
+	})
+	w.t.Cleanup(end)
+	return g, end
+}
+
+// gatewayIn runs a gateway until ctx ends; over is closed when it has ended.
+func (w *world) gatewayIn(ctx context.Context, s records.Store, o ...func(*mstc.Options)) (g *mstc.Gateway, over chan struct{}) {
+	w.t.Helper()
 	options := &mstc.Options{
 		Slots: func() int { return int(w.slots.Load()) }, Look: 5 * time.Millisecond,
 		Clock:  func() time.Time { return time.Now().Add(time.Duration(w.clock.Load())) },
@@ -224,20 +237,14 @@ func (w *world) gatewayOn(s records.Store, o ...func(*mstc.Options)) (g *mstc.Ga
 	}
 	g, err := mstc.New(w.h.Conn(), "amqp://"+w.line.addr()+"?vhost="+w.vhost, s, options)
 	w.must(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan struct{})
+	over = make(chan struct{})
 	go func() {
 		defer close(over)
 		if err := g.Run(ctx); !errors.Is(err, context.Canceled) {
 			w.t.Errorf("the gateway: %v", err)
 		}
 	}()
-	end = sync.OnceFunc(func() {
-		cancel()
-		<-over
-	})
-	w.t.Cleanup(end)
-	return g, end
+	return g, over
 }
 
 // asker is a client of the contract: it declares what it needs, and sends without content

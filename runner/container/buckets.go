@@ -24,8 +24,8 @@ type Buckets struct {
 	// Here is the URL of the same server as this process reaches it. Empty for the same.
 	Here string
 	// Secret is the name of a Secret in the namespace of the pods, whose keys
-	// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the account of what runs in them.
-	// Empty for none.
+	// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are the account of what runs in them, if
+	// its buckets are on Server. Empty for none.
 	Secret string
 	// TempDir keeps logs on their way. Empty for the usual one.
 	TempDir string
@@ -154,7 +154,8 @@ func (p *plan) environ(env []corev1.EnvVar) []corev1.EnvVar {
 	add(envHost, host)
 	add(envPort, port)
 	add(envEndpoint, p.opts.Server.Endpoint)
-	if !p.Staged() { // what is copied for needs no account
+	// What is copied for needs no account, and for another's server nobody gets ours.
+	if p.ours && !p.Staged() {
 		list = append(list, p.account()...)
 	}
 	return append(slices.DeleteFunc(list, func(v corev1.EnvVar) bool {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,7 +144,8 @@ func TestStageBeside(t *testing.T) {
 	}
 }
 
-// Nobody but the server that we know is asked for anything with our account.
+// Nobody but the server that we know is asked for anything with our account, by us or by
+// what runs in the pod.
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -170,6 +172,29 @@ func TestPlan(t *testing.T) {
 			}
 		case refusal != nil || p.ours != c.ours || !strings.HasPrefix(p.logName(), c.log) || !strings.HasSuffix(p.logName(), ".log"):
 			t.Errorf("%s: %+v, %v", name, p, refusal)
+		default:
+			told := slices.ContainsFunc(p.environ(nil), func(v corev1.EnvVar) bool { return v.ValueFrom != nil })
+			if want := c.ours && !p.Staged(); told != want {
+				t.Errorf("%s: the container has the account: %t, want %t", name, told, want)
+			}
+		}
+	}
+}
+
+// Where no server is known nobody is told the account, which is of none then.
+func TestPlanWithoutServer(t *testing.T) {
+	t.Parallel()
+	for _, input := range []string{"data", "http://other:9000/data"} {
+		d, task := withBuckets(t, navvy.Buckets{Input: input}, "")
+		d.opts.Buckets.Server = staging.Server{}
+		p, refusal := d.plan(task)
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		for _, v := range p.environ(nil) {
+			if v.ValueFrom != nil {
+				t.Errorf("input %s: the container has %s of Secret %s", input, v.Name, v.ValueFrom.SecretKeyRef.Name)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -69,6 +70,58 @@ func TestContract(t *testing.T) {
 	}
 }
 
+// A password that is another one makes the pods anew that use it, and none else; a file's end
+// of line is no part of it.
+func TestContractPassword(t *testing.T) {
+	t.Parallel()
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "pass")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	pods := func(queue, storage string) (server, worker string, list []object) {
+		list = render(t, "--set", "mstc.enabled=true,app.queue.host=mq,app.queue.user=u,storage.host=s3,storage.user=a",
+			"--set-file", "app.queue.pass="+file(queue)+",storage.pass="+file(storage))
+		return find(t, list, "StatefulSet", "navvy-server").text, find(t, list, "Deployment", "navvy-worker").text, list
+	}
+	server, worker, _ := pods("one", "two")
+	for _, c := range []struct {
+		queue, storage string
+		server, worker bool // are replaced
+	}{
+		{"one\n", "two\r\n", false, false}, {"other", "two", true, false}, {"one", "other", true, true},
+	} {
+		s, w, list := pods(c.queue, c.storage)
+		if (s != server) != c.server || (w != worker) != c.worker {
+			t.Errorf("with the passwords %q and %q:\n%s\n%s", c.queue, c.storage, s, w)
+		}
+		for name, pass := range map[string]string{"navvy-queue": c.queue, "navvy-storage": c.storage} {
+			if text := find(t, list, "Secret", name).text + "\n"; !strings.Contains(text, fmt.Sprintf("pass: %q\n", strings.TrimSpace(pass))) {
+				t.Errorf("with %q the Secret is\n%s", pass, text)
+			}
+		}
+	}
+	for _, beside := range []string{"rabbitmq", "minio"} {
+		list := render(t, "--set", beside+".enabled=true", "--set-file", beside+".auth.pass="+file("three\n"))
+		if text := find(t, list, "Secret", "navvy-"+beside).text; !strings.Contains(text, "pass: \"three\"") {
+			t.Errorf("beside it is\n%s", text)
+		}
+	}
+}
+
+// A server whose pod never becomes ready is replaced by an upgrade that mends it.
+func TestContractUpgrade(t *testing.T) {
+	t.Parallel()
+	var set struct {
+		Spec struct{ PodManagementPolicy string }
+	}
+	if err := yaml.Unmarshal([]byte(find(t, render(t), "StatefulSet", "navvy-server").text), &set); err != nil || set.Spec.PodManagementPolicy != "Parallel" {
+		t.Errorf("the StatefulSet says %+v, %v", set, err)
+	}
+}
+
 // variants are values of all kinds.
 var variants = map[string][]string{
 	"as it is":        nil,
@@ -76,6 +129,7 @@ var variants = map[string][]string{
 	"mstc":            {"mstc.enabled=true,app.queue.host=mq,app.queue.user=u,app.queue.pass=p,storage.host=s3,storage.user=a,storage.pass=b"},
 	"S3 by URL":       {"storage.url=https://s3.example,storage.podSecret=pods,storage.user=a,storage.pass=b"},
 	"mstc by URL":     {"mstc.enabled=true,mstc.urlSecret=url"},
+	"mstc for some":   {"mstc.enabled=true,mstc.urlSecret=url,mstc.rest.open=true,mstc.rest.from[0].podSelector.matchLabels.app=clients"},
 	"all beside it":   {"mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y"},
 	"an HPA":          {"scaling.by=hpa,scaling.queue=fast"},
 	"much": {"worker.singleOwner=ann,worker.labels.zone=a,worker.drainSeconds=600,server.service.type=NodePort,server.persistence.enabled=false," +
@@ -89,6 +143,7 @@ var paths = map[string]string{
 	"Role":        "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/roles",
 	"RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/%s/rolebindings",
 	"StatefulSet": "/apis/apps/v1/namespaces/%s/statefulsets", "Deployment": "/apis/apps/v1/namespaces/%s/deployments",
+	"NetworkPolicy":           "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
 	"HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"sigs.k8s.io/yaml"
 
+	"github.com/navvy-run/navvy/gateway/keda"
 	scaler "github.com/navvy-run/navvy/gateway/keda/externalscaler"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
@@ -41,8 +43,8 @@ spec:
 	}
 }
 
-// keda is what KEDA is to a release: it reads the ScaledObject, and what it refers to.
-type keda struct {
+// operator is what KEDA is to a release: it reads the ScaledObject, and what it refers to.
+type operator struct {
 	*release
 	client scaler.ExternalScalerClient
 	ref    *scaler.ScaledObjectRef
@@ -57,7 +59,7 @@ func (r *release) get(v any, args ...string) {
 }
 
 // keda connects as the ScaledObject says, to the server's pod in place of the Service.
-func (r *release) keda(ip string) *keda {
+func (r *release) keda(ip string) *operator {
 	r.t.Helper()
 	var object struct {
 		Spec struct {
@@ -108,13 +110,13 @@ func (r *release) keda(ip string) *keda {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = conn.Close() })
-	return &keda{r, scaler.NewExternalScalerClient(conn), &scaler.ScaledObjectRef{
+	return &operator{r, scaler.NewExternalScalerClient(conn), &scaler.ScaledObjectRef{
 		Name: "navvy-worker", Namespace: r.namespace, ScalerMetadata: trigger.Metadata,
 	}}
 }
 
 // scale makes as many workers as the figures ask for.
-func (k *keda) scale() int64 {
+func (k *operator) scale() int64 {
 	k.t.Helper()
 	spec, err := k.client.GetMetricSpec(k.t.Context(), k.ref)
 	if err != nil {
@@ -193,5 +195,42 @@ func TestScaledObject(t *testing.T) {
 	}
 	if deployment := find(t, list, "Deployment", "navvy-worker").text; strings.Contains(deployment, "replicas:") {
 		t.Errorf("the chart would undo what KEDA does:\n%s", deployment)
+	}
+}
+
+// asked is what the gateway's source is asked for.
+type asked struct{ keda.Selection }
+
+func (a *asked) Wanted(_ context.Context, s *keda.Selection) (waiting, running int64, err error) {
+	a.Selection = *s
+	return 0, 0, nil
+}
+
+func (a *asked) WantedChanged() <-chan struct{} { return nil }
+
+// The trigger counts the tasks that ask for what the workers have.
+func TestScaledObjectLabels(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]map[string]string{
+		"worker.slots=9": {},
+		"worker.labels.gpu=a100,worker.labels.zone=b=c": {"gpu": "a100", "zone": "b=c"},
+	} {
+		var object struct {
+			Spec struct {
+				Triggers []struct{ Metadata map[string]string }
+			}
+		}
+		text := find(t, render(t, "--set", "scaling.by=keda,"+values), "ScaledObject", "navvy-worker").text
+		if err := yaml.Unmarshal([]byte(text), &object); err != nil {
+			t.Fatal(err)
+		}
+		ref := &scaler.ScaledObjectRef{ScalerMetadata: object.Spec.Triggers[0].Metadata}
+		var got asked
+		if _, err := keda.New(&got).GetMetrics(t.Context(), &scaler.GetMetricsRequest{ScaledObjectRef: ref}); err != nil || !maps.Equal(got.Labels, want) {
+			t.Errorf("with %s tasks are counted that ask for %v, %v; want %v", values, got.Labels, err, want)
+		}
+	}
+	if out, err := tryHelm(t, "template", "navvy", chart, "--kube-version", kubeVersion, "--set", `scaling.by=keda,worker.labels.gpu=a\,b`); err == nil || !strings.Contains(err.Error(), "no comma") {
+		t.Errorf("the chart takes a comma: %v\n%s", err, out)
 	}
 }

@@ -67,6 +67,35 @@ capabilities: {drop: [ALL]}
 {{ .Values.storage.existingSecret | default (printf "%s-storage" (include "navvy.fullname" .)) }}
 {{- end -}}
 
+{{/* What is in these Secrets; nothing if the chart does not make them. --set-file leaves the end of the line. */}}
+{{- define "navvy.queueAccount" -}}
+{{- if and .Values.mstc.enabled (not .Values.mstc.urlSecret) (not .Values.app.queue.existingSecret) -}}
+user: {{ .Values.app.queue.user | default (ternary .Values.rabbitmq.auth.user "" .Values.rabbitmq.enabled) | trim | quote }}
+pass: {{ .Values.app.queue.pass | default (ternary .Values.rabbitmq.auth.pass "" .Values.rabbitmq.enabled) | trim | quote }}
+{{- end -}}
+{{- end -}}
+
+{{- define "navvy.storageAccount" -}}
+{{- if and (or .Values.storage.host .Values.storage.user .Values.minio.enabled) (not .Values.storage.existingSecret) -}}
+user: {{ .Values.storage.user | default (ternary .Values.minio.auth.user "" .Values.minio.enabled) | trim | quote }}
+pass: {{ .Values.storage.pass | default (ternary .Values.minio.auth.pass "" .Values.minio.enabled) | trim | quote }}
+{{- end -}}
+{{- end -}}
+
+{{/* Annotations of pods that read these as they start, which are made anew when they are others.
+     Whoever may read pods, and no Secrets, has to try passwords slowly: it is scrypt of them. */}}
+{{- define "navvy.queueSum" -}}
+{{- with include "navvy.queueAccount" . -}}
+navvy.run/queue: {{ derivePassword 1 "maximum" . "navvy" "queue" | sha256sum }}
+{{- end -}}
+{{- end -}}
+
+{{- define "navvy.storageSum" -}}
+{{- with include "navvy.storageAccount" . -}}
+navvy.run/storage: {{ derivePassword 1 "maximum" . "navvy" "storage" | sha256sum }}
+{{- end -}}
+{{- end -}}
+
 {{/* Where the S3 service is and who we are there, as variables; nothing if none is named. */}}
 {{- define "navvy.storageEnv" -}}
 {{- $host := .Values.storage.host -}}
@@ -87,6 +116,17 @@ capabilities: {drop: [ALL]}
 - name: MINIO_ROOT_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "navvy.storageSecret" . }}, key: pass}}
 {{- end }}
+{{- end -}}
+
+{{/* The port of REST of the gateway mstc, and yes if others than the server's pod reach it. */}}
+{{- define "navvy.restPort" -}}
+{{ .Values.app.ports.rest | default 8080 | int }}
+{{- end -}}
+
+{{- define "navvy.restOpen" -}}
+{{- $open := .Values.mstc.rest.open -}}
+{{- if kindIs "invalid" $open }}{{ $open = not (kindIs "invalid" .Values.app.ports.rest) }}{{ end -}}
+{{- if and .Values.mstc.enabled $open }}yes{{ end -}}
 {{- end -}}
 
 {{/* The broker of the gateway mstc, as variables. */}}
