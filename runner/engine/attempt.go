@@ -31,9 +31,13 @@ type attempt struct {
 var _ driver.Execution = (*attempt)(nil)
 
 func (d *Driver) attempt(t *driver.Task, id string) *attempt {
-	a := &attempt{driver: d, task: *t, id: id, left: make(chan struct{})}
+	return &attempt{driver: d, task: *t, id: id, left: make(chan struct{})}
+}
+
+// holder is an attempt that has its container from now on, whoever had it.
+func (d *Driver) holder(t *driver.Task, id string) *attempt {
 	d.held.take(id, t.Token)
-	return a
+	return d.attempt(t, id)
 }
 
 // handleVersion begins each handle; the engine and the container's id follow.
@@ -113,49 +117,4 @@ func (a *attempt) grace() time.Duration {
 		return s.Grace
 	}
 	return navvy.DefaultGrace
-}
-
-// holdings tell which attempt has a container. It is one of this process: what has the
-// directory of an instance is one at a time.
-type holdings struct {
-	mu sync.Mutex
-	of map[string]string // id of a container: token
-	by map[string]string // token: id
-}
-
-func newHoldings() holdings { return holdings{of: map[string]string{}, by: map[string]string{}} }
-
-func (h *holdings) take(id, token string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.of[id], h.by[token] = token, id
-}
-
-func (h *holdings) has(id, token string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	have, known := h.of[id]
-	return !known || have == token
-}
-
-// drop forgets an attempt, and gives the id of its container if no other one has it; empty
-// otherwise.
-func (h *holdings) drop(token string) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	id := h.by[token]
-	delete(h.by, token)
-	if id == "" || h.of[id] != token {
-		return ""
-	}
-	delete(h.of, id)
-	return id
-}
-
-// held tells whether any attempt has a container.
-func (h *holdings) held(id string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, known := h.of[id]
-	return known
 }

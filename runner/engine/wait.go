@@ -11,8 +11,9 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// Wait implements driver.Execution.
+// Wait implements driver.Execution. Who waits has the container, unless another attempt does.
 func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
+	_ = a.driver.held.claim(a.id, a.task.Token) // if another has it, that is told when it ends or is stopped
 	changed, stop := a.driver.watch.follow(a.id)
 	defer stop()
 	w := &waiter{attempt: a, log: a.copyLog(ctx), again: pauses(), end: a.deadline}
