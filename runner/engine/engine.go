@@ -66,6 +66,7 @@ type Driver struct {
 	caps    driver.Capabilities
 	watch   *watcher
 	held    holdings
+	boot    string // of the engine's machine; empty if that is not known
 
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
@@ -101,7 +102,7 @@ func Open(ctx context.Context, o *Options) (*Driver, error) {
 }
 
 func newDriver(o *Options, b backend) *Driver {
-	d := &Driver{opts: *o, log: o.Logger, backend: b, held: newHoldings()}
+	d := &Driver{opts: *o, log: o.Logger, backend: b, held: newHoldings(), boot: bootOf(o)}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

@@ -147,6 +147,9 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (driver
 		return nil, errGone
 	case s.phase == phaseCreated:
 		return d.first(ctx, t, s.id)
+	case d.lost(s):
+		d.log.Warn("how a container ended is not known, and its task is run again: the machine, or its engine, was started anew", "task", t.ID, "container", s.id)
+		return nil, errors.Join(errGone, d.backend.remove(call, s.id))
 	}
 	a := d.holder(t, s.id)
 	a.deadline = s.deadline()

@@ -104,6 +104,10 @@ func (w *waiter) conclude(ctx context.Context, s *state) (driver.End, error) {
 	case err != nil:
 		s = nil // it went while its log was read
 	}
+	if s != nil && !stopped && w.driver.lost(s) {
+		lost := fmt.Errorf("engine: it is not known how container %s ended: the machine, or its engine, was started anew: %w", w.id, navvy.ErrUnavailable)
+		return driver.End{}, errors.Join(lost, w.discard(ctx))
+	}
 	if stopped {
 		if err := w.discard(ctx); err != nil {
 			w.driver.log.Warn("a container stays", "container", w.id, "err", err)

@@ -53,6 +53,17 @@ var instances atomic.Int64
 // instance is a name that no other test has.
 func instance() string { return fmt.Sprintf("navvy-test-%d", instances.Add(1)) }
 
+// answers tells whether the engine does.
+func (w *world) answers(tb testing.TB) bool {
+	tb.Helper()
+	e := w.at(tb)
+	d, err := engine.Open(tb.Context(), &engine.Options{Kind: w.kind, Instance: instance(), Host: "unix://" + e.Socket, Address: e.Socket})
+	if err != nil {
+		return false
+	}
+	return d.Close() == nil
+}
+
 // open returns a driver, as a navvy on the directory of that instance would have it.
 func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.Driver {
 	tb.Helper()
