@@ -78,6 +78,9 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	if others {
 		return nil
 	}
+	if err := a.driver.marks.set(a.id); err != nil {
+		a.driver.log.Warn("that a container is asked to end is not noted", "container", a.id, "err", err)
+	}
 	end := a.driver.backend.ask
 	if force {
 		end = a.driver.backend.kill

@@ -149,7 +149,10 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (driver
 		return d.first(ctx, t, s.id)
 	case d.lost(s):
 		d.log.Warn("how a container ended is not known, and its task is run again: the machine, or its engine, was started anew", "task", t.ID, "container", s.id)
-		return nil, errors.Join(errGone, d.backend.remove(call, s.id))
+		return nil, errors.Join(errGone, d.discard(ctx, s.id))
+	}
+	if since, ending := d.ending(s); ending {
+		return nil, d.leave(ctx, s, since)
 	}
 	a := d.holder(t, s.id)
 	a.deadline = s.deadline()

@@ -140,7 +140,5 @@ func (w *waiter) discard(ctx context.Context) error {
 	if id == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return w.driver.backend.remove(ctx, id)
+	return w.driver.discard(ctx, id)
 }

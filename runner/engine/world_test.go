@@ -70,7 +70,7 @@ func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.D
 	e := w.at(tb)
 	o.Kind, o.Instance, o.Host, o.Address = w.kind, instance, "unix://"+e.Socket, e.Socket
 	o.Group = e.Group
-	o.Logs = filepath.Join(e.Dir, "logs", instance)
+	o.Logs, o.Ending = filepath.Join(e.Dir, "logs", instance), filepath.Join(e.Dir, "ending", instance)
 	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
 	o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	d, err := engine.Open(tb.Context(), &o)
