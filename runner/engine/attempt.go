@@ -46,11 +46,18 @@ const handleVersion = "engine/1 "
 // Handle implements driver.Execution.
 func (a *attempt) Handle() []byte { return []byte(handleVersion + a.driver.opts.Kind + " " + a.id) }
 
-// parseHandle gives the id in a handle. What another engine, or a cluster, runs is not found
-// here.
+// clusterHandle begins the handles of package container, whose attempts are Jobs of Kubernetes.
+const clusterHandle = "container/"
+
+// parseHandle gives the id in a handle. What another engine, or a cluster, runs is not known
+// here: the error wraps navvy.ErrUnavailable.
 func (d *Driver) parseHandle(handle []byte) (id string, err error) {
 	if handle == nil {
 		return "", nil
+	}
+	if name, ok := strings.CutPrefix(string(handle), clusterHandle); ok {
+		return "", fmt.Errorf("engine: an attempt is a Job of Kubernetes (%.80q) and this navvy runs containers on %s: start it with --engine kubernetes to have it looked after: %w",
+			name, d.opts.Kind, navvy.ErrUnavailable)
 	}
 	rest, ok := strings.CutPrefix(string(handle), handleVersion)
 	kind, id, found := strings.Cut(rest, " ")
@@ -59,7 +66,8 @@ func (d *Driver) parseHandle(handle []byte) (id string, err error) {
 		return "", fmt.Errorf("engine: handle %q: %w", handle, navvy.ErrCorrupt)
 	}
 	if kind != d.opts.Kind {
-		return "", fmt.Errorf("engine: container %s is one of %s: %w", id, kind, navvy.ErrNotFound)
+		return "", fmt.Errorf("engine: container %[1]s is one of %[2]s and this navvy runs containers on %[3]s: start it with --engine %[2]s to have it looked after: %[4]w",
+			id, kind, d.opts.Kind, navvy.ErrUnavailable)
 	}
 	return id, nil
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy"
@@ -72,6 +73,21 @@ func TestLookAtLeft(t *testing.T) {
 		<-waits.done
 		if left := w.list(t, name); waits.err != nil || waits.end.Exit.Signal != 9 || len(left) != 0 {
 			t.Errorf("it ended as %+v, %v, and leaves %v", waits.end, waits.err, left)
+		}
+	})
+}
+
+// What runs elsewhere is not known to be gone.
+func TestForeignHandle(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, w *world) {
+		d := w.open(t, instance(), engine.Options{})
+		kind := map[string]string{engine.KindDocker: engine.KindContainerd, engine.KindContainerd: engine.KindDocker}[w.kind]
+		for _, handle := range []string{"engine/1 " + kind + " " + strings.Repeat("0a", 32), "container/2 a-name 00000000-0000-0000-0000-000000000000 space"} {
+			_, err := d.Recover(t.Context(), []byte(handle), newTrial(shell("")).left())
+			if !errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrNotFound) || !strings.Contains(err.Error(), "--engine") {
+				t.Errorf("handle %q: %v", handle, err)
+			}
 		}
 	})
 }
