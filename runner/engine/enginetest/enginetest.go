@@ -8,6 +8,7 @@ package enginetest
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -115,6 +116,25 @@ func missing(programs []string) string {
 	for _, name := range append(programs, "busybox", "sh", "mount") {
 		if _, err := exec.LookPath(name); err != nil {
 			return err.Error()
+		}
+	}
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return err.Error()
+	}
+	return dynamic(path)
+}
+
+// dynamic says that a program needs libraries, which the images have not; empty if it does not.
+func dynamic(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return path + " needs libraries: install busybox-static"
 		}
 	}
 	return ""
