@@ -50,10 +50,14 @@ var shared struct {
 	errs    map[string]error
 }
 
-// Main runs the tests of a package that uses engines, ends those, looks for leaks, and exits.
-func Main(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+// Main runs the tests of a package that uses engines, ends those, does what is to be done last,
+// looks for leaks, and exits.
+func Main(m *testing.M, last ...func() error) { goleak.VerifyTestMain(tests{m, last}) }
 
-type tests struct{ m *testing.M }
+type tests struct {
+	m    *testing.M
+	last []func() error
+}
 
 // Run runs the tests.
 func (r tests) Run() int {
@@ -61,7 +65,10 @@ func (r tests) Run() int {
 	shared.Lock()
 	defer shared.Unlock()
 	for _, e := range shared.engines {
-		if err := e.close(); err != nil {
+		r.last = append(r.last, e.close)
+	}
+	for _, end := range r.last {
+		if err := end(); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, "enginetest:", err)
 			code = max(code, 1)
 		}
