@@ -162,6 +162,10 @@ engines() {
 			return
 		fi
 	done
+	# The images are of a busybox that needs no libraries.
+	if ldd "$(command -v busybox)" >/dev/null 2>&1; then
+		debian busybox-static
+	fi
 }
 
 # race leaves the tests that start a cluster to the step of that name.

@@ -276,7 +276,7 @@ func newContainers(place, work string, o *runnerOptions, commands *templates, lo
 func newEngine(kind, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
 	options := &engine.Options{
 		Kind: kind, Host: o.env("DOCKER_HOST"), Certificates: o.env("DOCKER_CERT_PATH"), Address: o.env("CONTAINERD_ADDRESS"),
-		Instance: place, Logs: filepath.Join(filepath.Dir(work), "containers"), Sweep: work != noWork,
+		Instance: place, Logs: filepath.Join(filepath.Dir(work), "containers"), Ending: filepath.Join(filepath.Dir(work), "ending"), Sweep: work != noWork,
 		Render: commands.render, Logger: log,
 	}
 	return engine.Open(context.Background(), options)

@@ -33,7 +33,7 @@ type absent struct{ why error }
 
 // Capabilities implements driver.Driver.
 func (a absent) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Kind: navvy.KindContainer, Absent: a.why.Error()}
+	return driver.Capabilities{Kind: navvy.KindContainer, Absent: a.why.Error(), Adopts: true, Remains: true}
 }
 
 // Start implements driver.Driver.
@@ -41,9 +41,10 @@ func (a absent) Start(context.Context, *driver.Task) (driver.Execution, error) {
 	return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: a.why.Error()}
 }
 
-// Recover implements driver.Driver.
-func (absent) Recover(context.Context, []byte, *driver.Task) (driver.Execution, error) {
-	return nil, navvy.ErrNotFound
+// Recover implements driver.Driver. What an earlier process has left may run on all the same,
+// and is not forgotten.
+func (a absent) Recover(_ context.Context, _ []byte, t *driver.Task) (driver.Execution, error) {
+	return nil, fmt.Errorf("container: what is left of attempt %s cannot be looked after: %w: %w", t.Token, a.why, navvy.ErrUnavailable)
 }
 
 // Close implements driver.Driver.

@@ -49,6 +49,9 @@ const (
 	handleVersion  = "container/2 "
 )
 
+// engineHandle begins the handles of package engine.
+const engineHandle = "engine/"
+
 // Handle implements driver.Execution.
 func (a *attempt) Handle() []byte {
 	return []byte(handleVersion + a.name + " " + string(a.uid) + " " + a.space.namespace)
@@ -64,6 +67,10 @@ type handle struct {
 func parseHandle(b []byte) (h handle, err error) {
 	if b == nil {
 		return h, nil
+	}
+	if engine, ok := strings.CutPrefix(string(b), engineHandle); ok {
+		return h, fmt.Errorf("container: an attempt is a container of an engine of this machine (%.40q) and this navvy runs containers on Kubernetes: start it with --engine to have it looked after: %w",
+			engine, navvy.ErrUnavailable)
 	}
 	version, want := handleVersion, 3
 	if strings.HasPrefix(string(b), handleVersion1) {

@@ -31,9 +31,13 @@ type attempt struct {
 var _ driver.Execution = (*attempt)(nil)
 
 func (d *Driver) attempt(t *driver.Task, id string) *attempt {
-	a := &attempt{driver: d, task: *t, id: id, left: make(chan struct{})}
+	return &attempt{driver: d, task: *t, id: id, left: make(chan struct{})}
+}
+
+// holder is an attempt that has its container from now on, whoever had it.
+func (d *Driver) holder(t *driver.Task, id string) *attempt {
 	d.held.take(id, t.Token)
-	return a
+	return d.attempt(t, id)
 }
 
 // handleVersion begins each handle; the engine and the container's id follow.
@@ -42,11 +46,18 @@ const handleVersion = "engine/1 "
 // Handle implements driver.Execution.
 func (a *attempt) Handle() []byte { return []byte(handleVersion + a.driver.opts.Kind + " " + a.id) }
 
-// parseHandle gives the id in a handle. What another engine, or a cluster, runs is not found
-// here.
+// clusterHandle begins the handles of package container, whose attempts are Jobs of Kubernetes.
+const clusterHandle = "container/"
+
+// parseHandle gives the id in a handle. What another engine, or a cluster, runs is not known
+// here: the error wraps navvy.ErrUnavailable.
 func (d *Driver) parseHandle(handle []byte) (id string, err error) {
 	if handle == nil {
 		return "", nil
+	}
+	if name, ok := strings.CutPrefix(string(handle), clusterHandle); ok {
+		return "", fmt.Errorf("engine: an attempt is a Job of Kubernetes (%.80q) and this navvy runs containers on %s: start it with --engine kubernetes to have it looked after: %w",
+			name, d.opts.Kind, navvy.ErrUnavailable)
 	}
 	rest, ok := strings.CutPrefix(string(handle), handleVersion)
 	kind, id, found := strings.Cut(rest, " ")
@@ -55,7 +66,8 @@ func (d *Driver) parseHandle(handle []byte) (id string, err error) {
 		return "", fmt.Errorf("engine: handle %q: %w", handle, navvy.ErrCorrupt)
 	}
 	if kind != d.opts.Kind {
-		return "", fmt.Errorf("engine: container %s is one of %s: %w", id, kind, navvy.ErrNotFound)
+		return "", fmt.Errorf("engine: container %[1]s is one of %[2]s and this navvy runs containers on %[3]s: start it with --engine %[2]s to have it looked after: %[4]w",
+			id, kind, d.opts.Kind, navvy.ErrUnavailable)
 	}
 	return id, nil
 }
@@ -73,6 +85,9 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	a.mu.Unlock()
 	if others {
 		return nil
+	}
+	if err := a.driver.marks.set(a.id); err != nil {
+		a.driver.log.Warn("that a container is asked to end is not noted", "container", a.id, "err", err)
 	}
 	end := a.driver.backend.ask
 	if force {
@@ -113,49 +128,4 @@ func (a *attempt) grace() time.Duration {
 		return s.Grace
 	}
 	return navvy.DefaultGrace
-}
-
-// holdings tell which attempt has a container. It is one of this process: what has the
-// directory of an instance is one at a time.
-type holdings struct {
-	mu sync.Mutex
-	of map[string]string // id of a container: token
-	by map[string]string // token: id
-}
-
-func newHoldings() holdings { return holdings{of: map[string]string{}, by: map[string]string{}} }
-
-func (h *holdings) take(id, token string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.of[id], h.by[token] = token, id
-}
-
-func (h *holdings) has(id, token string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	have, known := h.of[id]
-	return !known || have == token
-}
-
-// drop forgets an attempt, and gives the id of its container if no other one has it; empty
-// otherwise.
-func (h *holdings) drop(token string) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	id := h.by[token]
-	delete(h.by, token)
-	if id == "" || h.of[id] != token {
-		return ""
-	}
-	delete(h.of, id)
-	return id
-}
-
-// held tells whether any attempt has a container.
-func (h *holdings) held(id string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, known := h.of[id]
-	return known
 }

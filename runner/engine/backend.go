@@ -74,6 +74,7 @@ type state struct {
 	oom      bool // the kernel killed something of it for want of memory
 	unbegun  bool // its start was given up
 	undone   bool // somebody has ended what it was in
+	unknown  bool // its engine does not know how it ended
 }
 
 // phase is how far a container is.

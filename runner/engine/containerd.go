@@ -317,7 +317,7 @@ func (c *containerd) inspect(ctx context.Context, id string) (*state, error) {
 	}
 	return &state{
 		unbegun: of.Reason == "StartError", undone: undone, id: id, labels: of.Labels, phase: criPhase(of.State), created: time.Unix(0, of.CreatedAt), finished: time.Unix(0, of.FinishedAt),
-		code: int(of.ExitCode), oom: of.Reason == "OOMKilled",
+		code: int(of.ExitCode), oom: of.Reason == "OOMKilled", unknown: of.Reason == "Unknown",
 	}, nil
 }
 

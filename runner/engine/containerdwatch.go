@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -51,14 +52,24 @@ func (c *containerd) watch(ctx context.Context, instance string, ready func(), c
 			}
 			continue
 		}
-		c.mu.Lock()
-		main := concerned(envelope.Event)
-		id := c.of[main]
-		c.mu.Unlock()
-		if id != "" {
-			c.running.Go(func() { c.settle(ctx, main, id, changed) })
+		if main := concerned(envelope.Event); main != "" {
+			before := c.sandboxOf(main)
+			c.running.Go(func() {
+				c.settle(ctx, main)
+				// One that we did not know may have been adopted meanwhile, as one that runs.
+				if id := cmp.Or(before, c.sandboxOf(main)); id != "" {
+					changed(id)
+				}
+			})
 		}
 	}
+}
+
+// sandboxOf tells in which sandbox a container is; empty if that is not known.
+func (c *containerd) sandboxOf(main string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of[main]
 }
 
 // call publishes an event until it is heard.
@@ -104,10 +115,9 @@ const (
 	settleStep     = 2 * time.Millisecond
 )
 
-// settle tells of an end once it is known to the interface for kubelets, which hears the same
+// settle returns when an end is known to the interface for kubelets, which hears the same
 // events as we do.
-func (c *containerd) settle(ctx context.Context, main, id string, changed func(id string)) {
-	defer changed(id)
+func (c *containerd) settle(ctx context.Context, main string) {
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	for again := (pause.Series{First: settleStep, Longest: time.Second}); ; {

@@ -44,6 +44,10 @@ type Options struct {
 	// Logs is a directory of ours in which containerd writes what containers say; made if it
 	// is not there. Required for KindContainerd.
 	Logs string
+	// Ending is a directory of ours in which is noted which containers were asked to end, for
+	// whoever comes after a navvy that was killed meanwhile; made when it is needed. Empty for
+	// no notes: how such a container ends is then taken for its task's own end.
+	Ending string
 	// ImagePatience is how long an attempt waits for an image that cannot be pulled before it
 	// has failed. Defaults to 2 minutes.
 	ImagePatience time.Duration
@@ -66,6 +70,8 @@ type Driver struct {
 	caps    driver.Capabilities
 	watch   *watcher
 	held    holdings
+	marks   marks
+	boot    string // of the engine's machine; empty if that is not known
 
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
@@ -101,7 +107,7 @@ func Open(ctx context.Context, o *Options) (*Driver, error) {
 }
 
 func newDriver(o *Options, b backend) *Driver {
-	d := &Driver{opts: *o, log: o.Logger, backend: b, held: newHoldings()}
+	d := &Driver{opts: *o, log: o.Logger, backend: b, held: newHoldings(), marks: marks{o.Ending}, boot: bootOf(o)}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

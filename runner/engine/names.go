@@ -22,6 +22,7 @@ const (
 	labelAttempt   = "navvy.run/attempt" // the token of whoever made it
 	labelTimeout   = "navvy.run/timeout" // how long it may run; none for ever
 	labelGrace     = "navvy.run/grace"
+	labelBoot      = "navvy.run/boot" // of the machine, when it was made
 
 	managedBy = "navvy"
 )
@@ -55,6 +56,9 @@ func (d *Driver) labels(t *driver.Task) map[string]string {
 		labelManagedBy: managedBy, labelInstance: d.opts.Instance,
 		labelJob: string(t.ID.Job), labelTask: fmt.Sprint(t.ID.Index), labelOwner: t.Owner, labelAttempt: t.Token,
 		labelGrace: t.Spec.Grace.String(),
+	}
+	if d.boot != "" {
+		labels[labelBoot] = d.boot
 	}
 	if t.Spec.Timeout > 0 {
 		labels[labelTimeout] = t.Spec.Timeout.String()

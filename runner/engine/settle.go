@@ -54,13 +54,6 @@ func (d *Driver) settleAll(ctx context.Context) {
 	}
 }
 
-// discard removes a container.
-func (d *Driver) discard(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return d.backend.remove(ctx, id)
-}
-
 // next takes the next id; whoever gets none is busy no longer.
 func (s *settler) next(ctx context.Context) (string, bool) {
 	s.mu.Lock()

@@ -41,7 +41,7 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	for {
 		id, err := d.create(ctx, c)
 		if err == nil {
-			return d.begin(ctx, t, id)
+			return d.first(ctx, t, id)
 		}
 		switch {
 		case errors.Is(err, errExists):
@@ -106,22 +106,30 @@ func (d *Driver) create(ctx context.Context, c *container) (string, error) {
 	return d.backend.create(ctx, c)
 }
 
+// first is the attempt that begins a container.
+func (d *Driver) first(ctx context.Context, t *driver.Task, id string) (driver.Execution, error) {
+	if err := d.begin(ctx, id); err != nil {
+		return nil, err
+	}
+	return d.holder(t, id), nil
+}
+
 // begin starts a container that was made for an attempt. Of one that does not start nothing
 // is left.
-func (d *Driver) begin(ctx context.Context, t *driver.Task, id string) (driver.Execution, error) {
+func (d *Driver) begin(ctx context.Context, id string) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := d.backend.start(call, id)
 	if err == nil {
-		return d.attempt(t, id), nil
+		return nil
 	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	err = errors.Join(err, d.backend.remove(clean, id))
 	if failed, ok := errors.AsType[*startError](err); ok {
-		return nil, refusal(startReason(failed.message), "its container cannot be started: %s", failed.message)
+		return refusal(startReason(failed.message), "its container cannot be started: %s", failed.message)
 	}
-	return nil, err
+	return err
 }
 
 // adopt takes the container of that name for an attempt: it was made for the same task, by
@@ -138,9 +146,15 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (driver
 	case s.phase == phaseGoing:
 		return nil, errGone
 	case s.phase == phaseCreated:
-		return d.begin(ctx, t, s.id)
+		return d.first(ctx, t, s.id)
+	case d.lost(s):
+		d.log.Warn("how a container ended is not known, and its task is run again: the machine, or its engine, was started anew", "task", t.ID, "container", s.id)
+		return nil, errors.Join(errGone, d.discard(ctx, s.id))
 	}
-	a := d.attempt(t, s.id)
+	if since, ending := d.ending(s); ending {
+		return nil, d.leave(ctx, s, since)
+	}
+	a := d.holder(t, s.id)
 	a.deadline = s.deadline()
 	return a, nil
 }
@@ -161,7 +175,8 @@ func (d *Driver) pull(ctx context.Context, image string) error {
 }
 
 // Recover implements driver.Driver. The handle names the container; without one it is found by
-// the token of whoever made it.
+// the token of whoever made it. What another attempt has taken over is not this one's any more;
+// of what nobody has, this one has it once it is waited for.
 func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
 	id, err := d.parseHandle(handle)
 	if err != nil {
@@ -176,14 +191,16 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		s, err = d.backend.inspect(ctx, id)
 	}
 	switch {
-	case errors.Is(err, errGone), err == nil && (s.phase == phaseGoing || s.labels[labelInstance] != d.opts.Instance):
+	case errors.Is(err, errGone), err == nil && (s.phase == phaseGoing || s.labels[labelInstance] != d.opts.Instance || !d.held.has(s.id, t.Token)):
 		return nil, fmt.Errorf("engine: no container of attempt %s: %w", t.Token, navvy.ErrNotFound)
 	case err != nil:
 		return nil, err
 	}
 	d.watch.begin()
 	if s.phase == phaseCreated {
-		return d.begin(ctx, t, s.id)
+		if err := d.begin(ctx, s.id); err != nil {
+			return nil, err
+		}
 	}
 	return d.attempt(t, s.id), nil
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/navvy-run/navvy/internal/pause"
@@ -27,14 +28,20 @@ func (d *Driver) sweep(ctx context.Context) {
 	}
 }
 
-// sweepOnce removes what ended long ago, and ends what has run for longer than it may, if no
+// sweepOnce removes what ended long ago, or because it was asked to, and ends what has run for longer than it may, if no
 // attempt of this process has it: whoever is given its task finds that it was too late.
 func (d *Driver) sweepOnce(ctx context.Context, now time.Time) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	noted := d.marks.list()
 	list, err := d.backend.list(call, d.opts.Instance)
 	if err != nil {
 		return err
+	}
+	for _, id := range noted {
+		if !slices.ContainsFunc(list, func(s state) bool { return s.id == id }) {
+			d.marks.clear(id)
+		}
 	}
 	var errs []error
 	for i := range list {
@@ -55,9 +62,14 @@ func (d *Driver) sweepOne(ctx context.Context, id string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	since, ending := d.ending(s)
 	switch deadline := s.deadline(); {
+	case ending && s.phase == phaseEnded: // of no use to anybody
+		return d.discard(call, id)
+	case ending && s.phase == phaseRunning && now.Sub(since) > s.grace():
+		return d.backend.kill(call, id)
 	case s.phase == phaseEnded && now.Sub(s.finished) > abandonedAfter, s.phase == phaseCreated && now.Sub(s.created) > abandonedAfter:
-		return d.backend.remove(call, id)
+		return d.discard(call, id)
 	case s.phase == phaseRunning && !deadline.IsZero() && now.After(deadline):
 		d.log.Warn("a container that an earlier run left has run for longer than it may, and is ended", "container", id)
 		d.running.Go(func() { d.end(ctx, s) })

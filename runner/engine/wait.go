@@ -11,8 +11,9 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// Wait implements driver.Execution.
+// Wait implements driver.Execution. Who waits has the container, unless another attempt does.
 func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
+	_ = a.driver.held.claim(a.id, a.task.Token) // if another has it, that is told when it ends or is stopped
 	changed, stop := a.driver.watch.follow(a.id)
 	defer stop()
 	w := &waiter{attempt: a, log: a.copyLog(ctx), again: pauses(), end: a.deadline}
@@ -103,6 +104,10 @@ func (w *waiter) conclude(ctx context.Context, s *state) (driver.End, error) {
 	case err != nil:
 		s = nil // it went while its log was read
 	}
+	if s != nil && !stopped && w.driver.lost(s) {
+		lost := fmt.Errorf("engine: it is not known how container %s ended: the machine, or its engine, was started anew: %w", w.id, navvy.ErrUnavailable)
+		return driver.End{}, errors.Join(lost, w.discard(ctx))
+	}
 	if stopped {
 		if err := w.discard(ctx); err != nil {
 			w.driver.log.Warn("a container stays", "container", w.id, "err", err)
@@ -135,7 +140,5 @@ func (w *waiter) discard(ctx context.Context) error {
 	if id == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return w.driver.backend.remove(ctx, id)
+	return w.driver.discard(ctx, id)
 }

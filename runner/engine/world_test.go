@@ -53,13 +53,24 @@ var instances atomic.Int64
 // instance is a name that no other test has.
 func instance() string { return fmt.Sprintf("navvy-test-%d", instances.Add(1)) }
 
+// answers tells whether the engine does.
+func (w *world) answers(tb testing.TB) bool {
+	tb.Helper()
+	e := w.at(tb)
+	d, err := engine.Open(tb.Context(), &engine.Options{Kind: w.kind, Instance: instance(), Host: "unix://" + e.Socket, Address: e.Socket})
+	if err != nil {
+		return false
+	}
+	return d.Close() == nil
+}
+
 // open returns a driver, as a navvy on the directory of that instance would have it.
 func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.Driver {
 	tb.Helper()
 	e := w.at(tb)
 	o.Kind, o.Instance, o.Host, o.Address = w.kind, instance, "unix://"+e.Socket, e.Socket
 	o.Group = e.Group
-	o.Logs = filepath.Join(e.Dir, "logs", instance)
+	o.Logs, o.Ending = filepath.Join(e.Dir, "logs", instance), filepath.Join(e.Dir, "ending", instance)
 	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
 	o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	d, err := engine.Open(tb.Context(), &o)

@@ -23,7 +23,10 @@ import (
 	"github.com/navvy-run/navvy/runner/engine/enginetest"
 )
 
-func TestMain(m *testing.M) { enginetest.Main(m) }
+func TestMain(m *testing.M) { enginetest.Main(m, func() error { return os.RemoveAll(built) }) }
+
+// built is the directory of what build has built; empty for nothing.
+var built string
 
 // build builds navvy, once.
 var build = sync.OnceValues(func() (string, error) {
@@ -31,6 +34,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	path := filepath.Join(dir, "navvy")
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/navvy-run/navvy/cmd/navvy").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)

@@ -8,6 +8,7 @@ package enginetest
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,10 +50,14 @@ var shared struct {
 	errs    map[string]error
 }
 
-// Main runs the tests of a package that uses engines, ends those, looks for leaks, and exits.
-func Main(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+// Main runs the tests of a package that uses engines, ends those, does what is to be done last,
+// looks for leaks, and exits.
+func Main(m *testing.M, last ...func() error) { goleak.VerifyTestMain(tests{m, last}) }
 
-type tests struct{ m *testing.M }
+type tests struct {
+	m    *testing.M
+	last []func() error
+}
 
 // Run runs the tests.
 func (r tests) Run() int {
@@ -60,7 +65,10 @@ func (r tests) Run() int {
 	shared.Lock()
 	defer shared.Unlock()
 	for _, e := range shared.engines {
-		if err := e.close(); err != nil {
+		r.last = append(r.last, e.close)
+	}
+	for _, end := range r.last {
+		if err := end(); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, "enginetest:", err)
 			code = max(code, 1)
 		}
@@ -115,6 +123,25 @@ func missing(programs []string) string {
 	for _, name := range append(programs, "busybox", "sh", "mount") {
 		if _, err := exec.LookPath(name); err != nil {
 			return err.Error()
+		}
+	}
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return err.Error()
+	}
+	return dynamic(path)
+}
+
+// dynamic says that a program needs libraries, which the images have not; empty if it does not.
+func dynamic(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return path + " needs libraries: install busybox-static"
 		}
 	}
 	return ""
