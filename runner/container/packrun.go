@@ -100,10 +100,7 @@ func (r *packRun) frame(f inpod.Frame) {
 	r.mu.Lock()
 	m := r.members[f.Index]
 	if f.Seq != r.next {
-		r.gap = true
-		if m != nil {
-			m.broken = true
-		}
+		r.missedLocked(m)
 	}
 	r.next = f.Seq + 1
 	if m != nil && m.task.Stdout == nil && m.task.Stderr == nil && f.Kind != inpod.KindBegin && f.Kind != inpod.KindEnd {
@@ -127,6 +124,18 @@ func (r *packRun) frame(f inpod.Frame) {
 		return
 	}
 	r.mu.Unlock()
+}
+
+// missedLocked notes that frames are missing before one of m, or of nobody here: they may be
+// the ends of all that have begun.
+func (r *packRun) missedLocked(m *member) {
+	r.gap = true
+	for _, other := range r.members {
+		other.broken = other.broken || other.begun
+	}
+	if m != nil {
+		m.broken = true
+	}
 }
 
 // write hands on output. The stream may block, and so hold up the log.
