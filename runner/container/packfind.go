@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -77,25 +76,47 @@ func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.E
 	if name == "" || err != nil {
 		return nil, err
 	}
-	job, err := s.get(ctx, name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, denied(err)
-	case job.Annotations[taskAnnotation(t.ID.Index)] == "":
-		return nil, nil // it was given back
-	case job.DeletionTimestamp != nil:
-		return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
-	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, taskAnnotation(t.ID.Index), t.Token)
-	if job, err = s.patch(ctx, name, patch); err != nil {
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+	for {
+		job, err := s.get(ctx, name)
+		switch {
+		case apierrors.IsNotFound(err):
 			return nil, nil
+		case err != nil:
+			return nil, denied(err)
+		case job.Annotations[taskAnnotation(t.ID.Index)] == "":
+			return nil, nil // it was given back
+		case job.DeletionTimestamp != nil:
+			return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
 		}
-		return nil, denied(err)
+		claim, err := packClaim(job, t)
+		if err != nil {
+			return nil, err
+		}
+		job, err = s.change(ctx, job, nil, claim)
+		switch {
+		case err == nil:
+			return s.joinRun(m, job), nil
+		case !apierrors.IsConflict(err) && !apierrors.IsNotFound(err): // else it has changed since
+			return nil, denied(err)
+		}
 	}
-	return s.joinRun(m, job), nil
+}
+
+// packClaim is what an attempt writes on a Job in which it takes its task over: that it has it,
+// and that the Job is no longer only theirs for whom it was made. A newer attempt keeps it.
+func packClaim(job *batchv1.Job, t *driver.Task) (map[string]any, error) {
+	name := taskAnnotation(t.ID.Index)
+	if newer(job.Annotations[name], t.Attempt) {
+		return nil, &driver.Away{Message: "a newer attempt has it in Job " + job.Name}
+	}
+	return map[string]any{name: t.Token, annotationAttempt: t.Token}, nil
+}
+
+// newer tells whether a token, which ends in the id of an attempt at the same task, is that of
+// a newer one.
+func newer(token string, than navvy.AttemptID) bool {
+	is, err := navvy.ParseAttemptID(token[strings.LastIndexByte(token, '-')+1:])
+	return err == nil && (is.Epoch > than.Epoch || is.Epoch == than.Epoch && is.Number > than.Number)
 }
 
 // joinRun has a task read from the log of a pod that runs, or has run, together with others

@@ -31,6 +31,14 @@ func taskAnnotation(index int64) string { return annotationTask + strconv.Format
 // isPack tells whether several tasks share a Job.
 func isPack(job *batchv1.Job) bool { return job.Labels[labelPack] != "" }
 
+// packToken begins the token of a Job that tasks share, until another attempt has one of them.
+const packToken = "pack-"
+
+// adopted tells whether others than those for whom it was made have had tasks of a Job.
+func adopted(job *batchv1.Job) bool {
+	return !strings.HasPrefix(job.Annotations[annotationAttempt], packToken)
+}
+
 // packTokens are those of the attempts that share a Job.
 func packTokens(job *batchv1.Job) []string {
 	var list []string
@@ -56,7 +64,7 @@ const (
 func (s *space) makePack(ctx context.Context, pk *pack) (*packRun, error) {
 	d := s.driver
 	slices.SortFunc(pk.members, func(a, b *member) int { return cmp.Compare(a.load.Index, b.load.Index) })
-	token := "pack-" + rand.Text()
+	token := packToken + rand.Text()
 	job, err := d.packJob(pk, token)
 	if err != nil {
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}

@@ -66,7 +66,7 @@ func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
 	r := &packRun{members: map[int64]*member{}, passed: map[int64]bool{}}
 	r.ctx, r.cancel = context.WithCancel(s.driver.ctx)
 	t := &driver.Task{
-		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: job.Annotations[annotationAttempt],
+		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: "Job " + string(job.UID),
 		Spec: &shared, Stdout: &inpod.Reader{Frame: r.frame, Other: r.other},
 	}
 	r.attempt = s.attempt(t, job)
@@ -231,7 +231,7 @@ func (m *member) Wait(ctx context.Context) (driver.End, error) {
 }
 
 // Stop implements driver.Execution: it ends the pod. The others in it are given back, unless
-// they are asked to end, too. If another navvy has the task by now, the pod is left alone.
+// they are asked to end, too. If another navvy has tasks in it by now, the pod is left alone.
 func (m *member) Stop(ctx context.Context, force bool) error {
 	r := m.run
 	r.mu.Lock()
@@ -243,26 +243,46 @@ func (m *member) Stop(ctx context.Context, force bool) error {
 		return nil
 	}
 	job, err := r.space.get(ctx, r.name)
-	if err == nil && job.UID == r.uid && job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token {
-		r.part(m)
-		return nil
+	if err == nil && job.UID == r.uid {
+		switch {
+		case job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token:
+			r.part(m, "another attempt has it in Job "+r.name)
+			return nil
+		case r.driver.packs.othersHave(job):
+			return r.yield(ctx, m, force)
+		}
 	}
 	err = r.attempt.halt(ctx, force)
 	if errors.Is(err, errOthers) { // since a moment ago
 		r.attempt.spare()
-		r.part(m)
-		return nil
+		return r.yield(ctx, m, force)
 	}
 	return err
 }
 
-// part ends the wait for a task: it is another attempt's.
-func (r *packRun) part(m *member) {
-	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "another attempt has it in Job " + r.name}}, nil)
+// yield ends the wait for a task in a pod that others go on with. What is to end for good is
+// taken off its Job; what is forced may be a lost attempt, and its successor finds it there.
+func (r *packRun) yield(ctx context.Context, m *member, force bool) error {
+	if !force {
+		if err := r.space.takeOff(ctx, r.name, r.uid, []*member{m}); err != nil {
+			return err
+		}
+	}
+	r.part(m, "other attempts go on with Job "+r.name)
+	return nil
 }
 
-// ours tells whether one of those that were asked to end is still this navvy's.
+// part ends the wait for a task whose pod goes on without it.
+func (r *packRun) part(m *member, why string) {
+	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: why}}, nil)
+}
+
+// ours tells whether nobody else has tasks of the Job, and one of those that were asked to end
+// is still this navvy's.
 func (r *packRun) ours(job *batchv1.Job) bool {
+	if r.driver.packs.othersHave(job) {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over || len(r.members) == 0 {
@@ -313,11 +333,7 @@ const givingBack = 10 * time.Second
 func (r *packRun) giveBack(list []*member) {
 	ctx, cancel := context.WithTimeout(r.driver.ctx, givingBack)
 	defer cancel()
-	annotations := map[string]any{}
-	for _, m := range list {
-		annotations[taskAnnotation(m.task.ID.Index)] = nil
-	}
-	if err := r.space.annotate(ctx, r.name, r.uid, annotations); err != nil {
+	if err := r.space.takeOff(ctx, r.name, r.uid, list); err != nil {
 		r.driver.log.Warn("tasks are not taken off a Job", "job", r.name, "err", err)
 	}
 	for _, m := range list {
