@@ -242,6 +242,29 @@ func TestPackStopBeside(t *testing.T) {
 	<-w.done
 }
 
+// A task that another navvy has begun while it waits for others to share a pod is given back.
+func TestPackElsewhereMeanwhile(t *testing.T) {
+	t.Parallel()
+	namespace := kubetest.Open(t).Namespace(t)
+	one, other := packing(t, namespace), packing(t, namespace)
+	list := newJob(shared(3, blocked), 4)
+	startAll(t, one, list[:3])
+	waits := []*waiting{list[0].wait(t), list[1].wait(t), list[2].wait(t)}
+	<-waits[0].done // now those that come wait for more of them
+	again := list[3].again()
+	again.task.Attempt.Number = 2
+	again.start(t, other) // and the first attempt does not look, as it knows of none before
+	_, err := one.Start(t.Context(), &list[3].task)
+	wantAway(t, driver.End{}, err, "by now")
+	if end, err := again.end(t); err != nil || end.Exit != (navvy.Exit{}) || again.out.text() != "begun 3\n" {
+		t.Errorf("ended as %+v, %v with %q", end, err, again.out.text())
+	}
+	if names := jobs(t, namespace); len(names) != 2 {
+		t.Errorf("there are Jobs %v", names)
+	}
+	list[1].stop(t)
+}
+
 // blocked is a script of which one task hangs.
 const blocked = `echo "begun $NAVVY_TASK"; if [ "$NAVVY_TASK" = 1 ]; then trap 'exit 9' TERM; sleep 1000000 & wait; fi; exit 0`
 

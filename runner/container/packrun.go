@@ -38,6 +38,9 @@ type member struct {
 	run   *packRun // once there is a Job
 	leave func()   // its slot is free; nil for none
 
+	quit      bool   // nobody waits for it any more; of packs.mu, until there is a Job
+	elsewhere string // the Job that has it already; set before there is one of its pack
+
 	ended chan struct{} // closed when end and err are set
 	end   driver.End
 	err   error
