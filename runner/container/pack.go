@@ -25,12 +25,14 @@ type packs struct {
 	runs   map[types.UID][]*packRun // that read the log of a pod, by its Job
 	jobs   map[types.UID]*packState // Jobs that have attempts which are not settled
 	tokens map[string]*packState    // the same, by the tokens of these
+
+	unwanted unwanted
 }
 
 func newPacks(ctx context.Context, seal func(*pack)) *packs {
 	return &packs{
 		ctx: ctx, seal: seal, groups: map[groupKey]*group{}, runs: map[types.UID][]*packRun{},
-		jobs: map[types.UID]*packState{}, tokens: map[string]*packState{},
+		jobs: map[types.UID]*packState{}, tokens: map[string]*packState{}, unwanted: unwanted{},
 	}
 }
 
@@ -100,9 +102,6 @@ func (p *packs) groupLocked(key groupKey) *group {
 
 // adoptLocked notes a task of a pack that is there already.
 func (p *packs) adoptLocked(m *member) {
-	if m.task.Spec == nil || m.task.Spec.Container == nil {
-		return // it is only to be ended
-	}
 	key := groupOf(&m.task)
 	p.groupLocked(key).live++
 	m.leave = func() { p.ended(key) }

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
@@ -58,12 +57,8 @@ func (s *space) listPacks(ctx context.Context, job navvy.JobID) (map[int64]strin
 	}
 	found := map[int64]string{}
 	for i := range list.Items {
-		for name := range list.Items[i].Annotations {
-			if text, ok := strings.CutPrefix(name, annotationTask); ok {
-				if index, err := strconv.ParseInt(text, 10, 64); err == nil {
-					found[index] = list.Items[i].Name
-				}
-			}
+		for index := range tasksOf(&list.Items[i]) {
+			found[index] = list.Items[i].Name
 		}
 	}
 	return found, nil
@@ -125,8 +120,10 @@ func (s *space) joinRun(m *member, job *batchv1.Job) *member {
 	d := s.driver
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
-	d.packs.holdLocked(s, job, m.task.Token)
-	d.packs.adoptLocked(m)
+	if m.task.Spec != nil { // else it is only to be ended
+		d.packs.holdLocked(s, job, m.task.Token)
+		d.packs.adoptLocked(m)
+	}
 	for _, run := range d.packs.runs[job.UID] {
 		if run.attach(m) {
 			return m

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,14 +42,20 @@ func adopted(job *batchv1.Job) bool {
 }
 
 // packTokens are those of the attempts that share a Job.
-func packTokens(job *batchv1.Job) []string {
-	var list []string
+func packTokens(job *batchv1.Job) []string { return slices.Collect(maps.Values(tasksOf(job))) }
+
+// tasksOf are the tasks that share a Job, by their index, with the tokens of the attempts that
+// have them.
+func tasksOf(job *batchv1.Job) map[int64]string {
+	tasks := map[int64]string{}
 	for name, token := range job.Annotations {
-		if strings.HasPrefix(name, annotationTask) {
-			list = append(list, token)
+		if text, ok := strings.CutPrefix(name, annotationTask); ok {
+			if index, err := strconv.ParseInt(text, 10, 64); err == nil {
+				tasks[index] = token
+			}
 		}
 	}
-	return list
+	return tasks
 }
 
 // What is in the pod for navvy's own sake: a volume with its program.

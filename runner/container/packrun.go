@@ -73,8 +73,15 @@ func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
 		Spec: &shared, Stdout: &inpod.Reader{Frame: r.frame, Other: r.other},
 	}
 	r.attempt = s.attempt(t, job)
-	r.attempt.owns = r.ours
+	r.attempt.owns, r.attempt.read = r.ours, r.frames
 	return r
+}
+
+// frames is how many have come.
+func (r *packRun) frames() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
 }
 
 // attach has a task read; false if its beginning has passed.

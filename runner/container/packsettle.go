@@ -79,8 +79,11 @@ func (p *packs) hasAll(job *batchv1.Job) bool {
 	return true
 }
 
-// hasLocked tells whether an attempt with a task of a Job is or was this navvy's.
+// hasLocked tells whether an attempt with a task of a Job is or was this navvy's, or nobody's.
 func (p *packs) hasLocked(uid types.UID, token string) bool {
+	if p.unwanted[uid][token] {
+		return true
+	}
 	if p.jobs[uid] == nil {
 		return false
 	}
