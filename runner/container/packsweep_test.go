@@ -1,28 +1,48 @@
 package container
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-// heard is a driver whose watch knows what the test tells it, and the calls that it makes.
+// heard is a driver whose watch knows some Jobs, and tells the calls by which it would change
+// them; none of these does anything.
 func heard(t *testing.T, list ...*batchv1.Job) (d *Driver, calls chan string) {
 	t.Helper()
 	calls = make(chan string, 100)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		calls <- r.Method + " " + filepath.Base(r.URL.Path)
+		name := filepath.Base(r.URL.Path)
 		w.Header().Set("Content-Type", "application/json")
+		switch body, _ := io.ReadAll(r.Body); {
+		case r.Method == http.MethodGet && name == "jobs":
+			items := batchv1.JobList{TypeMeta: metav1.TypeMeta{Kind: "JobList", APIVersion: "batch/v1"}}
+			for _, job := range list {
+				items.Items = append(items.Items, *job)
+			}
+			_ = json.NewEncoder(w).Encode(&items)
+			return
+		case r.Method == http.MethodGet:
+			_ = json.NewEncoder(w).Encode(list[0])
+			return
+		case r.Method == http.MethodPatch:
+			calls <- "PATCH " + string(body)
+		default:
+			calls <- r.Method + " " + name
+		}
 		_, _ = io.WriteString(w, `{"kind":"Job","apiVersion":"batch/v1","metadata":{"name":"navvy-pack"}}`)
 	}))
 	t.Cleanup(server.Close)
@@ -136,5 +156,126 @@ func TestPackRest(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A Job goes soon once this navvy has settled all tasks that it has by then. While others have
+// some, they may be reading its log.
+func TestPackSettled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ has, want string }{
+		"alone":         {"j-1-1.1", `"ttlSecondsAfterFinished":30}`},
+		"beside others": {"j-1-2.1", `"ttlSecondsAfterFinished":3600}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			job := sharedJob("j-0-1.1", c.has)
+			d, calls := heard(t, job)
+			s, err := d.space("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens := []string{"j-0-1.1", "j-1-1.1"} // the latter may have been replaced since
+			d.packs.mu.Lock()
+			for _, token := range tokens {
+				d.packs.holdLocked(s, job, token)
+			}
+			d.packs.mu.Unlock()
+			for _, token := range tokens {
+				if ok, err := d.settlePacked(t.Context(), token); !ok || err != nil {
+					t.Errorf("%s is settled: %v, %v", token, ok, err)
+				}
+			}
+			if len(calls) != 1 {
+				t.Fatalf("there are %d calls", len(calls))
+			}
+			if call := <-calls; !strings.Contains(call, c.want) || strings.Contains(call, "annotations") {
+				t.Errorf("it is told %s", call)
+			}
+		})
+	}
+}
+
+// Who takes the last task off a Job deletes it; a place that another attempt has stays.
+func TestPackTakeOff(t *testing.T) {
+	t.Parallel()
+	job := sharedJob("j-0-1.1", "j-1-2.1")
+	d, calls := heard(t, job)
+	s, err := d.space("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := []*member{
+		newMember(&driver.Task{Token: "j-0-1.1"}),
+		newMember(&driver.Task{ID: navvy.TaskID{Index: 1}, Token: "j-1-1.1"}),
+	}
+	if err := s.takeOff(t.Context(), job.Name, job.UID, members[1:]); err != nil || len(calls) > 0 {
+		t.Errorf("what is another's is taken off: %v", err)
+	}
+	if err := s.takeOff(t.Context(), job.Name, job.UID, members); err != nil || len(calls) != 2 { // after the call it seems to have none
+		t.Fatalf("%v, %d calls", err, len(calls))
+	}
+	if call := <-calls; !strings.Contains(call, `"annotations":{"navvy.run/task-0":null}`) {
+		t.Errorf("it is told %s", call)
+	}
+	if call := <-calls; call != "DELETE navvy-pack" {
+		t.Errorf("then %s", call)
+	}
+}
+
+// A pod whose tasks have waited is made only for those that are nowhere else by then.
+func TestPackLooksAgain(t *testing.T) {
+	t.Parallel()
+	d, calls := heard(t, sharedJob("j-0-2.1"))
+	s, err := d.space("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		since time.Duration
+		tasks int64
+		made  string
+	}{
+		"a fresh one":  {0, 1, "POST jobs"},
+		"all are away": {2 * packFresh, 1, ""},
+		"one is away":  {2 * packFresh, 2, "POST jobs"},
+	} {
+		pk := &pack{since: time.Now().Add(-c.since), made: make(chan struct{})}
+		if c.since == 0 {
+			pk.since = pk.since.Add(time.Hour) // however slow this is
+		}
+		for i := range c.tasks {
+			pk.members = append(pk.members, newMember(&driver.Task{
+				ID: navvy.TaskID{Job: navvy.NewJobID(), Index: i}, Spec: &navvy.Spec{Container: &navvy.Container{Pack: 2}},
+			}))
+		}
+		try := &packTry{space: s, pack: pk, token: packToken + "y", looked: pk.since}
+		made, err := try.make(t.Context())
+		switch {
+		case err != nil || (made != nil) != (c.made != ""):
+			t.Errorf("%s: %v, %v", name, made, err)
+		case len(calls) > 0 && <-calls != c.made:
+			t.Errorf("%s: it is not made", name)
+		case c.since > 0 && (pk.members[0].elsewhere == "" || len(try.members) != len(pk.members)-1):
+			t.Errorf("%s: it is made for %d", name, len(try.members))
+		}
+	}
+}
+
+// Who gave up making a Job does not remove it once another attempt has taken a task of it over.
+func TestPackAbandoned(t *testing.T) {
+	t.Parallel()
+	job := sharedJob("j-0-1.1")
+	d, calls := heard(t, job)
+	s, err := d.space("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.removeOwn(t.Context(), job.Name, packToken+"x"); err != nil || len(calls) != 1 {
+		t.Errorf("nobody has it: %v, %d calls", err, len(calls))
+	}
+	claim(t, job, &driver.Task{Attempt: navvy.AttemptID{Number: 2, Epoch: 1}, Token: "j-0-2.1"})
+	if err := s.removeOwn(t.Context(), job.Name, packToken+"x"); err != nil || len(calls) != 1 {
+		t.Errorf("another attempt has it: %v, %d calls", err, len(calls))
 	}
 }
