@@ -101,15 +101,15 @@ func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.E
 // and that the Job is no longer only theirs for whom it was made. A newer attempt keeps it.
 func packClaim(job *batchv1.Job, t *driver.Task) (map[string]any, error) {
 	name := taskAnnotation(t.ID.Index)
-	if newer(job.Annotations[name], t.Attempt) {
+	if supersedes(job.Annotations[name], t.Attempt) {
 		return nil, &driver.Away{Message: "a newer attempt has it in Job " + job.Name}
 	}
 	return map[string]any{name: t.Token, annotationAttempt: t.Token}, nil
 }
 
-// newer tells whether a token, which ends in the id of an attempt at the same task, is that of
+// supersedes tells whether a token, which ends in the id of an attempt at the same task, is that of
 // a newer one.
-func newer(token string, than navvy.AttemptID) bool {
+func supersedes(token string, than navvy.AttemptID) bool {
 	is, err := navvy.ParseAttemptID(token[strings.LastIndexByte(token, '-')+1:])
 	return err == nil && (is.Epoch > than.Epoch || is.Epoch == than.Epoch && is.Number > than.Number)
 }
