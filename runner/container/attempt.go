@@ -33,6 +33,7 @@ type attempt struct {
 	left    chan struct{} // closed when another attempt is known to have it
 	parted  bool          // left is closed
 
+	read func() uint64           // how much has come of a log that has results in it; nil for others
 	owns func(*batchv1.Job) bool // whether the Job is still this attempt's, in place of what its token says
 }
 
@@ -206,6 +207,14 @@ func (a *attempt) has(job *batchv1.Job) bool {
 		return a.owns(job)
 	}
 	return job.Annotations[annotationAttempt] == a.task.Token
+}
+
+// hasRead is how much of the log has come, if its results have to; 0 if not.
+func (a *attempt) hasRead() uint64 {
+	if a.read == nil {
+		return 0
+	}
+	return a.read()
 }
 
 // atOnce is the shortest grace, in seconds: 0 would forget a pod before its node has ended it.

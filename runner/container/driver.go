@@ -261,7 +261,7 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 		return nil, err
 	}
 	if isPack(job) {
-		return space.joinRun(newMember(t), job), nil
+		return space.recoverPacked(t, job), nil
 	}
 	return space.attempt(t, job), nil
 }

@@ -25,12 +25,14 @@ type packs struct {
 	runs   map[types.UID][]*packRun // that read the log of a pod, by its Job
 	jobs   map[types.UID]*packState // Jobs that have attempts which are not settled
 	tokens map[string]*packState    // the same, by the tokens of these
+
+	unwanted unwanted
 }
 
 func newPacks(ctx context.Context, seal func(*pack)) *packs {
 	return &packs{
 		ctx: ctx, seal: seal, groups: map[groupKey]*group{}, runs: map[types.UID][]*packRun{},
-		jobs: map[types.UID]*packState{}, tokens: map[string]*packState{},
+		jobs: map[types.UID]*packState{}, tokens: map[string]*packState{}, unwanted: unwanted{},
 	}
 }
 
@@ -65,7 +67,8 @@ type pack struct {
 
 	ctx    context.Context //nolint:containedctx // it ends when all have given up
 	cancel context.CancelFunc
-	gone   int // who has given up since it was sealed
+	gone   int  // who has given up since it was sealed
+	trying bool // its Job may be there already, whatever is said of that
 
 	made chan struct{} // closed when the Job is made, or is not
 	err  error         // why it is not
@@ -99,9 +102,6 @@ func (p *packs) groupLocked(key groupKey) *group {
 
 // adoptLocked notes a task of a pack that is there already.
 func (p *packs) adoptLocked(m *member) {
-	if m.task.Spec == nil || m.task.Spec.Container == nil {
-		return // it is only to be ended
-	}
 	key := groupOf(&m.task)
 	p.groupLocked(key).live++
 	m.leave = func() { p.ended(key) }
@@ -168,6 +168,31 @@ func (p *packs) sealLocked(g *group) {
 	p.seal(sealed)
 }
 
+// remaining are the members for whom a Job is made: none that has given up by then, or is
+// elsewhere. From then on it is too late for the former.
+func (p *packs) remaining(pk *pack) []*member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pk.trying = true
+	return slices.DeleteFunc(slices.Clone(pk.members), func(m *member) bool { return m.quit || m.elsewhere != "" })
+}
+
+// quitters are members that have given up since.
+func (p *packs) quitters(list []*member) []*member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(list), func(m *member) bool { return !m.quit })
+}
+
+// quit gives up a task for which a Job may be made already: that ends then. It tells false if
+// it is made.
+func (p *packs) quit(pk *pack, m *member) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.quit = !closed(pk.made)
+	return m.quit
+}
+
 // withdraw takes a task out of a pack again; false if that is too late.
 func (p *packs) withdraw(pk *pack, m *member) bool {
 	p.mu.Lock()
@@ -177,7 +202,8 @@ func (p *packs) withdraw(pk *pack, m *member) bool {
 		if pk.gone++; pk.gone == len(pk.members) {
 			pk.cancel()
 		}
-		return false
+		m.quit = !pk.trying
+		return m.quit
 	}
 	for i, other := range pk.members {
 		if other == m {
@@ -245,18 +271,43 @@ func (s *space) startPacked(ctx context.Context, t *driver.Task, argv []string) 
 	}
 	m.leave = func() { d.packs.ended(key) }
 	pk := d.packs.join(s, key, m)
-	select {
-	case <-pk.made:
-	case <-ctx.Done():
-		if d.packs.withdraw(pk, m) {
-			return nil, context.Cause(ctx)
-		}
-		<-pk.made // what has begun is told, and can be stopped
+	if err := d.packs.await(ctx, pk, m); err != nil {
+		return nil, err
 	}
-	if pk.err != nil {
+	switch {
+	case pk.err != nil:
 		return nil, pk.err
+	case m.elsewhere != "":
+		return nil, &driver.Away{Message: "by now it is in Job " + m.elsewhere}
 	}
 	return m, nil
+}
+
+// quitPatience is how long who gives up waits for a Job that is being made: what has begun is
+// told, and can be stopped. Afterwards that is done for it.
+const quitPatience = 10 * time.Second
+
+// await waits until the Job of a pack is made, or is not.
+func (p *packs) await(ctx context.Context, pk *pack, m *member) error {
+	select {
+	case <-pk.made:
+		return nil
+	case <-ctx.Done():
+	}
+	if p.withdraw(pk, m) {
+		return context.Cause(ctx)
+	}
+	timer := time.NewTimer(quitPatience)
+	defer timer.Stop()
+	select {
+	case <-pk.made:
+		return nil
+	case <-timer.C:
+	}
+	if !p.quit(pk, m) {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // sealPack makes the Job of a pack, in the background.
@@ -264,15 +315,33 @@ func (d *Driver) sealPack(pk *pack) {
 	d.running.Go(func() {
 		defer pk.cancel()
 		run, err := pk.space.makePack(pk.ctx, pk)
-		if err != nil {
-			pk.err = err
-			for _, m := range pk.members {
-				m.leave()
-			}
-			close(pk.made)
+		for _, m := range d.packs.concluded(pk, run, err) {
+			m.leave()
+		}
+		if run == nil {
 			return
 		}
-		close(pk.made)
+		d.endQuitters(run, pk)
 		run.follow()
 	})
+}
+
+// concluded notes that the Job of a pack is made, or is not, and gives those who are not in it.
+func (p *packs) concluded(pk *pack, run *packRun, err error) []*member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pk.err = err
+	close(pk.made)
+	return slices.DeleteFunc(slices.Clone(pk.members), func(m *member) bool { return run != nil && m.run == run })
+}
+
+// endQuitters ends, for those in a pod who have given up while it was made, what has begun.
+func (d *Driver) endQuitters(run *packRun, pk *pack) {
+	for _, m := range d.packs.quitters(pk.members) {
+		if m.run == run {
+			d.chores.do(func() {
+				d.insist(func(ctx context.Context) error { return m.Stop(ctx, true) }, "job", run.name)
+			})
+		}
+	}
 }

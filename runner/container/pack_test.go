@@ -203,6 +203,68 @@ func TestPackAdopt(t *testing.T) {
 	}
 }
 
+// Whoever ends a task leaves a pod alone in which another navvy has one.
+func TestPackStopBeside(t *testing.T) {
+	t.Parallel()
+	namespace := kubetest.Open(t).Namespace(t)
+	one, other := packing(t, namespace), packing(t, namespace)
+	list := newJob(shared(3, blocked), 3)
+	startAll(t, one, list)
+	waits := []*waiting{list[0].wait(t), list[1].wait(t), list[2].wait(t)}
+	list[1].await(t, "begun 1")
+	again := list[1].again()
+	again.task.Attempt.Number = 2
+	w := again.start(t, other).wait(t)
+	again.await(t, "begun 1")
+	for _, r := range list {
+		if err := r.execution.Stop(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+	}
+	<-waits[1].done
+	<-waits[2].done
+	wantRefusal(t, waits[1].end, waits[1].err, navvy.ReasonStopped, "another attempt has it")
+	wantRefusal(t, waits[2].end, waits[2].err, navvy.ReasonStopped, "other attempts go on")
+	select {
+	case <-w.done:
+		t.Fatalf("the other navvy's ended as %+v, %v", w.end, w.err)
+	default:
+	}
+	if names := jobs(t, namespace); len(names) != 1 {
+		t.Errorf("there are Jobs %v", names)
+	}
+	if err := list[0].execution.Stop(t.Context(), false); err != nil { // it has ended
+		t.Error(err)
+	}
+	if err := again.execution.Stop(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+	<-w.done
+}
+
+// A task that another navvy has begun while it waits for others to share a pod is given back.
+func TestPackElsewhereMeanwhile(t *testing.T) {
+	t.Parallel()
+	namespace := kubetest.Open(t).Namespace(t)
+	one, other := packing(t, namespace), packing(t, namespace)
+	list := newJob(shared(3, blocked), 4)
+	startAll(t, one, list[:3])
+	waits := []*waiting{list[0].wait(t), list[1].wait(t), list[2].wait(t)}
+	<-waits[0].done // now those that come wait for more of them
+	again := list[3].again()
+	again.task.Attempt.Number = 2
+	again.start(t, other) // and the first attempt does not look, as it knows of none before
+	_, err := one.Start(t.Context(), &list[3].task)
+	wantAway(t, driver.End{}, err, "by now")
+	if end, err := again.end(t); err != nil || end.Exit != (navvy.Exit{}) || again.out.text() != "begun 3\n" {
+		t.Errorf("ended as %+v, %v with %q", end, err, again.out.text())
+	}
+	if names := jobs(t, namespace); len(names) != 2 {
+		t.Errorf("there are Jobs %v", names)
+	}
+	list[1].stop(t)
+}
+
 // blocked is a script of which one task hangs.
 const blocked = `echo "begun $NAVVY_TASK"; if [ "$NAVVY_TASK" = 1 ]; then trap 'exit 9' TERM; sleep 1000000 & wait; fi; exit 0`
 
@@ -225,7 +287,7 @@ func TestPackDeleted(t *testing.T) {
 	if w := waits[0]; w.err != nil || w.end != (driver.End{Ran: w.end.Ran, Usage: w.end.Usage}) {
 		t.Errorf("the first ended as %+v, %v", w.end, w.err)
 	}
-	wantRefusal(t, waits[1].end, waits[1].err, navvy.ReasonDeleted, "somebody else deleted")
+	wantAway(t, waits[1].end, waits[1].err, "somebody else deleted")
 	wantAway(t, waits[2].end, waits[2].err, "before its turn")
 	again := list[2].again()
 	again.task.Attempt.Number = 2

@@ -73,10 +73,12 @@ func (r *packRun) exitedLocked(m *member, end driver.End) fate {
 
 // refusedLocked is for a pod that came to no end of its own.
 func (r *packRun) refusedLocked(m *member, end driver.End) fate {
-	switch {
+	switch deleted := end.Refusal.Reason == navvy.ReasonDeleted; {
+	case m.begun && deleted: // perhaps by another navvy, for the sake of a task that it has there
+		return away("its pod ended: %s", end.Refusal.Message)
 	case m.begun:
 		return fate{end: end}
-	case end.Refusal.Reason == navvy.ReasonDeleted || len(r.passed) > 0 || r.gap:
+	case deleted || len(r.passed) > 0 || r.gap:
 		return away("its pod ended before its turn: %s", end.Refusal.Message)
 	}
 	return fate{end: end}

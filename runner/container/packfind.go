@@ -2,8 +2,6 @@ package container
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -59,12 +57,8 @@ func (s *space) listPacks(ctx context.Context, job navvy.JobID) (map[int64]strin
 	}
 	found := map[int64]string{}
 	for i := range list.Items {
-		for name := range list.Items[i].Annotations {
-			if text, ok := strings.CutPrefix(name, annotationTask); ok {
-				if index, err := strconv.ParseInt(text, 10, 64); err == nil {
-					found[index] = list.Items[i].Name
-				}
-			}
+		for index := range tasksOf(&list.Items[i]) {
+			found[index] = list.Items[i].Name
 		}
 	}
 	return found, nil
@@ -77,25 +71,47 @@ func (s *space) adoptPacked(ctx context.Context, c *census, m *member) (driver.E
 	if name == "" || err != nil {
 		return nil, err
 	}
-	job, err := s.get(ctx, name)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, denied(err)
-	case job.Annotations[taskAnnotation(t.ID.Index)] == "":
-		return nil, nil // it was given back
-	case job.DeletionTimestamp != nil:
-		return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
-	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, taskAnnotation(t.ID.Index), t.Token)
-	if job, err = s.patch(ctx, name, patch); err != nil {
-		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+	for {
+		job, err := s.get(ctx, name)
+		switch {
+		case apierrors.IsNotFound(err):
 			return nil, nil
+		case err != nil:
+			return nil, denied(err)
+		case job.Annotations[taskAnnotation(t.ID.Index)] == "":
+			return nil, nil // it was given back
+		case job.DeletionTimestamp != nil:
+			return nil, s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != job.UID })
 		}
-		return nil, denied(err)
+		claim, err := packClaim(job, t)
+		if err != nil {
+			return nil, err
+		}
+		job, err = s.change(ctx, job, nil, claim)
+		switch {
+		case err == nil:
+			return s.joinRun(m, job), nil
+		case !apierrors.IsConflict(err) && !apierrors.IsNotFound(err): // else it has changed since
+			return nil, denied(err)
+		}
 	}
-	return s.joinRun(m, job), nil
+}
+
+// packClaim is what an attempt writes on a Job in which it takes its task over: that it has it,
+// and that the Job is no longer only theirs for whom it was made. A newer attempt keeps it.
+func packClaim(job *batchv1.Job, t *driver.Task) (map[string]any, error) {
+	name := taskAnnotation(t.ID.Index)
+	if supersedes(job.Annotations[name], t.Attempt) {
+		return nil, &driver.Away{Message: "a newer attempt has it in Job " + job.Name}
+	}
+	return map[string]any{name: t.Token, annotationAttempt: t.Token}, nil
+}
+
+// supersedes tells whether a token, which ends in the id of an attempt at the same task, is that of
+// a newer one.
+func supersedes(token string, than navvy.AttemptID) bool {
+	is, err := navvy.ParseAttemptID(token[strings.LastIndexByte(token, '-')+1:])
+	return err == nil && (is.Epoch > than.Epoch || is.Epoch == than.Epoch && is.Number > than.Number)
 }
 
 // joinRun has a task read from the log of a pod that runs, or has run, together with others
@@ -104,8 +120,10 @@ func (s *space) joinRun(m *member, job *batchv1.Job) *member {
 	d := s.driver
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
-	d.packs.holdLocked(s, job, m.task.Token)
-	d.packs.adoptLocked(m)
+	if m.task.Spec != nil { // else it is only to be ended
+		d.packs.holdLocked(s, job, m.task.Token)
+		d.packs.adoptLocked(m)
+	}
 	for _, run := range d.packs.runs[job.UID] {
 		if run.attach(m) {
 			return m

@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,15 +33,29 @@ func taskAnnotation(index int64) string { return annotationTask + strconv.Format
 // isPack tells whether several tasks share a Job.
 func isPack(job *batchv1.Job) bool { return job.Labels[labelPack] != "" }
 
+// packToken begins the token of a Job that tasks share, until another attempt has one of them.
+const packToken = "pack-"
+
+// adopted tells whether others than those for whom it was made have had tasks of a Job.
+func adopted(job *batchv1.Job) bool {
+	return !strings.HasPrefix(job.Annotations[annotationAttempt], packToken)
+}
+
 // packTokens are those of the attempts that share a Job.
-func packTokens(job *batchv1.Job) []string {
-	var list []string
+func packTokens(job *batchv1.Job) []string { return slices.Collect(maps.Values(tasksOf(job))) }
+
+// tasksOf are the tasks that share a Job, by their index, with the tokens of the attempts that
+// have them.
+func tasksOf(job *batchv1.Job) map[int64]string {
+	tasks := map[int64]string{}
 	for name, token := range job.Annotations {
-		if strings.HasPrefix(name, annotationTask) {
-			list = append(list, token)
+		if text, ok := strings.CutPrefix(name, annotationTask); ok {
+			if index, err := strconv.ParseInt(text, 10, 64); err == nil {
+				tasks[index] = token
+			}
 		}
 	}
-	return list
+	return tasks
 }
 
 // What is in the pod for navvy's own sake: a volume with its program.
@@ -56,38 +72,97 @@ const (
 func (s *space) makePack(ctx context.Context, pk *pack) (*packRun, error) {
 	d := s.driver
 	slices.SortFunc(pk.members, func(a, b *member) int { return cmp.Compare(a.load.Index, b.load.Index) })
-	token := "pack-" + rand.Text()
-	job, err := d.packJob(pk, token)
-	if err != nil {
-		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
-	}
-	made, err := s.build(ctx, job.Name, token, 0, func() (*batchv1.Job, error) {
-		made, err := s.create(ctx, job)
-		if apierrors.IsAlreadyExists(err) { // by a try whose answer was lost
-			return s.get(ctx, job.Name)
+	try := &packTry{space: s, pack: pk, token: packToken + rand.Text(), looked: pk.since}
+	spec := pk.members[0].task.Spec
+	name := packName(spec, try.token)
+	made, err := s.build(ctx, name, try.token, 0, func() (*batchv1.Job, error) { return try.make(ctx) })
+	if err == nil && made == nil {
+		if try.job != nil { // and a try that made one may have been lost
+			s.abandon(name, try.token)
 		}
-		return made, err
-	})
+		err = &driver.Away{Message: "by now other Jobs have all tasks of its pod"}
+	}
 	if err != nil {
-		d.room.leave(keyOf(s.namespace, job.Name))
+		d.room.leave(keyOf(s.namespace, name))
 		return nil, err
 	}
-	run := s.newPackRun(pk.members[0].task.Spec, made)
+	run := s.newPackRun(spec, made)
 	d.packs.mu.Lock()
 	defer d.packs.mu.Unlock()
 	d.packs.addLocked(run)
-	for _, m := range pk.members {
-		d.packs.holdLocked(s, made, m.task.Token)
+	for _, m := range try.members {
+		if !m.quit {
+			d.packs.holdLocked(s, made, m.task.Token)
+		}
 		run.attach(m)
 	}
 	return run, nil
 }
 
-// packJob makes the Job of a pack, which is that of a task with another program.
-func (d *Driver) packJob(pk *pack, token string) (*batchv1.Job, error) {
-	t := pk.members[0].task
-	load := &inpod.Load{Timeout: t.Spec.Timeout, Grace: cmp.Or(t.Spec.Grace, navvy.DefaultGrace)}
+// packTry makes the Job of a pack, if need be in several tries.
+type packTry struct {
+	space   *space
+	pack    *pack
+	token   string
+	looked  time.Time // when it was last known where its tasks are
+	members []*member // those for whom it was tried to make it; nil before
+	job     *batchv1.Job
+}
+
+// packFresh is for how long it is believed that nobody else has a task: a lease may end while
+// a pack waits for more tasks, for room, or for the API server.
+const packFresh = time.Second
+
+// make is one try; no Job and no error if nobody is left for whom to make it.
+func (p *packTry) make(ctx context.Context) (*batchv1.Job, error) {
+	s := p.space
+	if p.members != nil { // a try whose answer was lost may have made it
+		if made, err := s.get(ctx, p.job.Name); !apierrors.IsNotFound(err) {
+			return made, err
+		}
+	}
+	if now := time.Now(); now.Sub(p.looked) > packFresh {
+		found, err := s.listPacks(ctx, p.pack.key.job)
+		if err != nil {
+			return nil, err
+		}
+		s.driver.packs.elsewhere(p.pack, found)
+		p.looked = now
+	}
+	p.members = s.driver.packs.remaining(p.pack)
+	if len(p.members) == 0 {
+		return nil, nil //nolint:nilnil // nobody is left
+	}
+	var err error
+	if p.job, err = s.driver.packJob(p.members, p.token); err != nil {
+		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: navvy.Shorten(err.Error())}
+	}
+	made, err := s.create(ctx, p.job)
+	if apierrors.IsAlreadyExists(err) {
+		return s.get(ctx, p.job.Name)
+	}
+	return made, err
+}
+
+// elsewhere notes which tasks of a pack are in Jobs by now.
+func (p *packs) elsewhere(pk *pack, found map[int64]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, m := range pk.members {
+		m.elsewhere = found[m.task.ID.Index]
+	}
+}
+
+// packName names the Job of a pack.
+func packName(spec *navvy.Spec, token string) string {
+	return spec.Container.NamePrefix() + "-" + navvy.NameUUID("navvy.container.pack.1 "+token)
+}
+
+// packJob makes the Job of tasks that share a pod, which is that of one with another program.
+func (d *Driver) packJob(members []*member, token string) (*batchv1.Job, error) {
+	t := members[0].task
+	load := &inpod.Load{Timeout: t.Spec.Timeout, Grace: cmp.Or(t.Spec.Grace, navvy.DefaultGrace)}
+	for _, m := range members {
 		load.Tasks = append(load.Tasks, m.load)
 	}
 	pieces, err := load.Pack()
@@ -101,15 +176,15 @@ func (d *Driver) packJob(pk *pack, token string) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	job.Name = t.Spec.Container.NamePrefix() + "-" + navvy.NameUUID("navvy.container.pack.1 "+token)
+	job.Name = packName(t.Spec, token)
 	job.Annotations[annotationAttempt] = token
-	for _, m := range pk.members {
+	for _, m := range members {
 		job.Annotations[taskAnnotation(m.load.Index)] = m.task.Token
 	}
 	pod := &job.Spec.Template
 	for _, labels := range []map[string]string{job.Labels, pod.Labels} {
 		delete(labels, labelTask)
-		labels[labelPack] = strconv.Itoa(len(pk.members))
+		labels[labelPack] = strconv.Itoa(len(members))
 	}
 	d.bringNavvy(pod, append([]string{navvyPath + "/navvy", PodTasks}, pieces...))
 	return job, nil

@@ -38,6 +38,9 @@ type member struct {
 	run   *packRun // once there is a Job
 	leave func()   // its slot is free; nil for none
 
+	quit      bool   // nobody waits for it any more; of packs.mu, until there is a Job
+	elsewhere string // the Job that has it already; set before there is one of its pack
+
 	ended chan struct{} // closed when end and err are set
 	end   driver.End
 	err   error
@@ -66,12 +69,19 @@ func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
 	r := &packRun{members: map[int64]*member{}, passed: map[int64]bool{}}
 	r.ctx, r.cancel = context.WithCancel(s.driver.ctx)
 	t := &driver.Task{
-		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: job.Annotations[annotationAttempt],
+		ID: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob])}, Token: "Job " + string(job.UID),
 		Spec: &shared, Stdout: &inpod.Reader{Frame: r.frame, Other: r.other},
 	}
 	r.attempt = s.attempt(t, job)
-	r.attempt.owns = r.ours
+	r.attempt.owns, r.attempt.read = r.ours, r.frames
 	return r
+}
+
+// frames is how many have come.
+func (r *packRun) frames() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
 }
 
 // attach has a task read; false if its beginning has passed.
@@ -100,10 +110,7 @@ func (r *packRun) frame(f inpod.Frame) {
 	r.mu.Lock()
 	m := r.members[f.Index]
 	if f.Seq != r.next {
-		r.gap = true
-		if m != nil {
-			m.broken = true
-		}
+		r.missedLocked(m)
 	}
 	r.next = f.Seq + 1
 	if m != nil && m.task.Stdout == nil && m.task.Stderr == nil && f.Kind != inpod.KindBegin && f.Kind != inpod.KindEnd {
@@ -127,6 +134,18 @@ func (r *packRun) frame(f inpod.Frame) {
 		return
 	}
 	r.mu.Unlock()
+}
+
+// missedLocked notes that frames are missing before one of m, or of nobody here: they may be
+// the ends of all that have begun.
+func (r *packRun) missedLocked(m *member) {
+	r.gap = true
+	for _, other := range r.members {
+		other.broken = other.broken || other.begun
+	}
+	if m != nil {
+		m.broken = true
+	}
 }
 
 // write hands on output. The stream may block, and so hold up the log.
@@ -222,7 +241,7 @@ func (m *member) Wait(ctx context.Context) (driver.End, error) {
 }
 
 // Stop implements driver.Execution: it ends the pod. The others in it are given back, unless
-// they are asked to end, too. If another navvy has the task by now, the pod is left alone.
+// they are asked to end, too. If another navvy has tasks in it by now, the pod is left alone.
 func (m *member) Stop(ctx context.Context, force bool) error {
 	r := m.run
 	r.mu.Lock()
@@ -234,26 +253,46 @@ func (m *member) Stop(ctx context.Context, force bool) error {
 		return nil
 	}
 	job, err := r.space.get(ctx, r.name)
-	if err == nil && job.UID == r.uid && job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token {
-		r.part(m)
-		return nil
+	if err == nil && job.UID == r.uid {
+		switch {
+		case job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token:
+			r.part(m, "another attempt has it in Job "+r.name)
+			return nil
+		case r.driver.packs.othersHave(job):
+			return r.yield(ctx, m, force)
+		}
 	}
 	err = r.attempt.halt(ctx, force)
 	if errors.Is(err, errOthers) { // since a moment ago
 		r.attempt.spare()
-		r.part(m)
-		return nil
+		return r.yield(ctx, m, force)
 	}
 	return err
 }
 
-// part ends the wait for a task: it is another attempt's.
-func (r *packRun) part(m *member) {
-	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: "another attempt has it in Job " + r.name}}, nil)
+// yield ends the wait for a task in a pod that others go on with. What is to end for good is
+// taken off its Job; what is forced may be a lost attempt, and its successor finds it there.
+func (r *packRun) yield(ctx context.Context, m *member, force bool) error {
+	if !force {
+		if err := r.space.takeOff(ctx, r.name, r.uid, []*member{m}); err != nil {
+			return err
+		}
+	}
+	r.part(m, "other attempts go on with Job "+r.name)
+	return nil
 }
 
-// ours tells whether one of those that were asked to end is still this navvy's.
+// part ends the wait for a task whose pod goes on without it.
+func (r *packRun) part(m *member, why string) {
+	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: why}}, nil)
+}
+
+// ours tells whether nobody else has tasks of the Job, and one of those that were asked to end
+// is still this navvy's.
 func (r *packRun) ours(job *batchv1.Job) bool {
+	if r.driver.packs.othersHave(job) {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over || len(r.members) == 0 {
@@ -304,11 +343,7 @@ const givingBack = 10 * time.Second
 func (r *packRun) giveBack(list []*member) {
 	ctx, cancel := context.WithTimeout(r.driver.ctx, givingBack)
 	defer cancel()
-	annotations := map[string]any{}
-	for _, m := range list {
-		annotations[taskAnnotation(m.task.ID.Index)] = nil
-	}
-	if err := r.space.annotate(ctx, r.name, r.uid, annotations); err != nil {
+	if err := r.space.takeOff(ctx, r.name, r.uid, list); err != nil {
 		r.driver.log.Warn("tasks are not taken off a Job", "job", r.name, "err", err)
 	}
 	for _, m := range list {

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,8 +130,58 @@ func TestPackWithdraw(t *testing.T) {
 		c.after(2*packLinger, nil...)
 		second, d := c.join(1)
 		c.after(2*packLinger, 1)
+		c.packs.remaining(second)
 		if c.packs.withdraw(second, d) {
 			t.Error("it left a pod that is made")
+		}
+	})
+}
+
+// Who gives up while its pod waits for room does so at once, and has no place in it; while it is
+// being made, it does not wait for that for ever.
+func TestPackQuit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		pk, a := c.join(1)
+		_, b := c.join(1)
+		c.join(1)
+		c.after(0, 3)
+		began := time.Now()
+		if err := c.packs.await(ctx, pk, a); !errors.Is(err, context.Canceled) || time.Since(began) > 0 {
+			t.Errorf("before it is made it ended with %v after %s", err, time.Since(began))
+		}
+		if list := c.packs.remaining(pk); len(list) != 2 || list[0] != b {
+			t.Errorf("it is made for %d", len(list))
+		}
+		if err := c.packs.await(ctx, pk, b); !errors.Is(err, context.Canceled) || time.Since(began) != quitPatience {
+			t.Errorf("while it is made it ended with %v after %s", err, time.Since(began))
+		}
+		if list := c.packs.quitters(pk.members); len(list) != 2 || list[1] != b {
+			t.Errorf("%d are to be ended", len(list))
+		}
+	})
+}
+
+// Tasks that are in other Jobs by the time that a pod is made have no place in it.
+func TestPackElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t)
+		pk, _ := c.join(1)
+		_, b := c.join(1)
+		b.task.ID.Index = 7
+		c.after(2*packLinger, 2)
+		c.packs.elsewhere(pk, map[int64]string{7: "another"})
+		if list := c.packs.remaining(pk); len(list) != 1 || list[0] == b {
+			t.Errorf("it is made for %d", len(list))
+		}
+		run := &packRun{}
+		pk.members[0].run = run
+		if list := c.packs.concluded(pk, run, nil); len(list) != 1 || list[0] != b || !closed(pk.made) {
+			t.Errorf("%d are not in it", len(list))
 		}
 	})
 }

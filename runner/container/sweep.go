@@ -3,11 +3,13 @@ package container
 import (
 	"context"
 	"strconv"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
@@ -19,16 +21,32 @@ var _ driver.Sweeper = (*Driver)(nil)
 // or have ended and been told nothing. It knows of none in a namespace before the first attempt there.
 func (d *Driver) Adrift() []driver.Adrift {
 	var list []driver.Adrift
+	there := map[types.UID]bool{}
 	for _, s := range d.spaces.all() {
 		for _, o := range s.watch.jobs.GetStore().List() {
 			job := o.(*batchv1.Job)
-			index, err := strconv.ParseInt(job.Labels[labelTask], 10, 64)
-			token := job.Annotations[annotationAttempt]
-			if err != nil || token == "" || job.DeletionTimestamp != nil || jobOver(job) && !unsettled(job) {
-				continue
+			there[job.UID] = true
+			if job.DeletionTimestamp == nil && (!jobOver(job) || unsettled(job)) {
+				list = append(list, adrift(job)...)
 			}
-			list = append(list, driver.Adrift{Task: navvy.TaskID{Job: navvy.JobID(job.Labels[labelJob]), Index: index}, Token: token})
 		}
+	}
+	d.packs.sweptGone(there)
+	return list
+}
+
+// adrift are the attempts that a Job has.
+func adrift(job *batchv1.Job) (list []driver.Adrift) {
+	id := navvy.JobID(job.Labels[labelJob])
+	if isPack(job) {
+		for index, token := range tasksOf(job) {
+			list = append(list, driver.Adrift{Task: navvy.TaskID{Job: id, Index: index}, Token: token})
+		}
+		return list
+	}
+	index, err := strconv.ParseInt(job.Labels[labelTask], 10, 64)
+	if token := job.Annotations[annotationAttempt]; err == nil && token != "" {
+		list = append(list, driver.Adrift{Task: navvy.TaskID{Job: id, Index: index}, Token: token})
 	}
 	return list
 }
@@ -36,10 +54,12 @@ func (d *Driver) Adrift() []driver.Adrift {
 // Sweep implements driver.Sweeper.
 func (d *Driver) Sweep(ctx context.Context, token string) error {
 	s, job := d.spaces.holding(token)
-	if job == nil {
+	switch {
+	case job == nil:
 		return nil
-	}
-	if jobOver(job) {
+	case isPack(job):
+		return s.sweepPacked(ctx, job, token)
+	case jobOver(job):
 		return d.Settle(ctx, token)
 	}
 	d.log.Info("a Job whose task nobody wants answered any more is ended", "job", job.Name)
@@ -60,8 +80,8 @@ func jobOver(job *batchv1.Job) bool {
 	return false
 }
 
-// unsettled tells whether nobody has told a Job that its result is kept.
+// unsettled tells whether nobody has told a Job that its result is kept, or that all are.
 func unsettled(job *batchv1.Job) bool {
 	ttl := job.Spec.TTLSecondsAfterFinished
-	return ttl != nil && *ttl == abandonedAfter
+	return ttl != nil && (*ttl == abandonedAfter || isPack(job) && time.Duration(*ttl)*time.Second == strandedAfter)
 }

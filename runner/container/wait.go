@@ -271,6 +271,7 @@ func (w *waiter) close() {
 }
 
 // restPatience bounds the wait for the rest of a log that no result needs: its node may be lost.
+// Where results of others are in the log it bounds the wait for more of it.
 const restPatience = 10 * time.Second
 
 // rest waits for the rest of the log. What is a result needs all of it.
@@ -282,19 +283,26 @@ func (w *waiter) rest(ctx context.Context, needed bool) error {
 		w.hasEnd = true
 		close(w.ended)
 	}
-	var enough <-chan time.Time
-	if !needed {
-		enough = time.After(restPatience)
-	}
-	select {
-	case err := <-w.copied:
-		if needed && err != nil && ctx.Err() == nil {
-			return fmt.Errorf("container: the log of pod %s: %w", w.pod.Name, err)
+	for read := w.hasRead(); ; {
+		var enough <-chan time.Time
+		if !needed {
+			enough = time.After(restPatience)
 		}
-	case <-enough:
-	case <-ctx.Done():
+		select {
+		case err := <-w.copied:
+			if needed && err != nil && ctx.Err() == nil {
+				return fmt.Errorf("container: the log of pod %s: %w", w.pod.Name, err)
+			}
+			return nil
+		case <-enough:
+			before := read
+			if read = w.hasRead(); read == before {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	return nil
 }
 
 // conclude ends an attempt once its log is there.
