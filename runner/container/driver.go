@@ -195,8 +195,8 @@ func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
 	return argv, nil
 }
 
-// errGoing says that a Job of the name is on its way out.
-var errGoing = errors.New("it is being deleted")
+// errGoing says that a Job of the name is on its way out, or has changed while it was looked at.
+var errGoing = errors.New("it is being deleted, or has changed")
 
 // denied tells an error of the task from one of the host.
 func denied(err error) error {

@@ -207,17 +207,18 @@ func (s *space) delete(ctx context.Context, job *batchv1.Job, how metav1.Deletio
 	})
 }
 
-// claim writes whose a Job is now: whoever had it before leaves it alone from then on.
+// claim writes whose a Job is now, as it was seen: whoever had it before leaves it alone from
+// then on. The error is a conflict if the Job has changed since.
 func (s *space) claim(ctx context.Context, job *batchv1.Job, token string) (*batchv1.Job, error) {
 	if job.Annotations[annotationAttempt] == token {
 		return job, nil
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, annotationAttempt, token)
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"resourceVersion":%q,"annotations":{%q:%q}}}`, job.UID, job.ResourceVersion, annotationAttempt, token)
 	return s.patch(ctx, job.Name, patch)
 }
 
 // adopt takes the Job of that name for an attempt: it was made for the same task, by
-// whoever had the task before.
+// whoever had the task before. One that a later attempt has is left to that.
 func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv1.Job, error) {
 	job, err := s.get(ctx, name)
 	switch {
@@ -228,6 +229,8 @@ func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv
 	case !s.driver.ours(job.Labels, t.ID):
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: fmt.Sprintf(
 			"there is a Job %s in namespace %s that is not for this task", name, s.namespace)}
+	case newer(job.Annotations[annotationAttempt], t.Token):
+		return nil, overtaken(name)
 	case job.DeletionTimestamp != nil:
 		uid := job.UID
 		if err := s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }); err != nil {
@@ -236,9 +239,15 @@ func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv
 		return nil, errGoing
 	}
 	if job, err = s.claim(ctx, job, t.Token); apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil, errGoing // and gone meanwhile, or another one
+		return nil, errGoing // and gone meanwhile, or it has changed
 	}
 	return job, err
+}
+
+// overtaken is why an attempt comes to nothing whose task was given to another worker while it
+// waited, for room or for the API server.
+func overtaken(job string) error {
+	return &driver.Away{Message: "a later attempt at its task has its Job " + job}
 }
 
 // look tells what the watch knows of a Job and of its pod.
