@@ -25,7 +25,7 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	w := &waiter{attempt: a, begun: time.Now(), patience: behind, log: a.driver.newLog(&a.task)}
 	defer w.close()
 	for {
-		v, again := w.look(ctx)
+		v, again := w.dismiss(ctx)
 		if v != nil {
 			end, err := w.conclude(ctx, v)
 			w.log.keep(ctx, w, end, err)
@@ -67,6 +67,9 @@ type waiter struct {
 	vanished time.Time // when Job and pod were found missing
 	lag      time.Time // since when the Job is over and no pod of it is known
 	podless  bool      // the server has none either
+
+	refusal *verdict  // of an attempt whose pod may go on, and whose Job was deleted for that
+	until   time.Time // when that is told though its pod has not gone
 
 	log    *bucketLog         // of an attempt with a bucket for it; nil for others
 	cancel context.CancelFunc // of the log; nil before it begins
