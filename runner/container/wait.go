@@ -28,7 +28,9 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 		v, again := w.dismiss(ctx)
 		if v != nil {
 			end, err := w.conclude(ctx, v)
-			w.log.keep(ctx, w, end, err)
+			if !w.log.keep(ctx, w, end, err) && err == nil && w.remains() {
+				return driver.End{}, ctx.Err()
+			}
 			return end, err
 		}
 		var timer <-chan time.Time
@@ -46,6 +48,12 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 			return driver.End{}, fmt.Errorf("container: closed: %w", navvy.ErrUnavailable)
 		}
 	}
+}
+
+// remains tells whether whoever takes the attempt over finds its end, and its log.
+func (a *attempt) remains() bool {
+	job, _ := a.look()
+	return job != nil && job.DeletionTimestamp == nil
 }
 
 // waiter waits for the end of an attempt, and copies its log.
