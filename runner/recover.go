@@ -78,6 +78,7 @@ func end(ctx context.Context, j *Journal, d driver.Driver, e *Entry) error {
 func (r *Runner) Adopt(ctx context.Context, e *Entry, t *Task) (*Run, error) {
 	x := r.Prepare(t)
 	x.slot, x.journaled, x.since = e.slot, true, e.Started
+	x.task.Began = e.Started
 	execution, err := r.driver.Recover(ctx, e.Handle, &x.task)
 	if errors.Is(err, navvy.ErrNotFound) {
 		err = errors.Join(err, r.journal.Release(e.slot))

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/output"
@@ -58,9 +60,13 @@ func TestAdopt(t *testing.T) {
 	if e.Task != task.ID || e.Attempt != task.Attempt || e.Token != task.Token {
 		t.Errorf("entry %+v", e)
 	}
-	x, err := runner.New(d, &runner.Options{Journal: journal}).Adopt(t.Context(), e, task)
+	began := &beganOf{Driver: d}
+	x, err := runner.New(began, &runner.Options{Journal: journal}).Adopt(t.Context(), e, task)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !began.at.Equal(e.Started) {
+		t.Errorf("the driver is told that it began at %s, not %s", began.at, e.Started)
 	}
 	x.Watch()
 	go func() {
@@ -79,6 +85,40 @@ func TestAdopt(t *testing.T) {
 	if _, err := runner.New(d, &runner.Options{Journal: journal}).Adopt(t.Context(), e, task); !errors.Is(err, navvy.ErrNotFound) {
 		t.Errorf("adopt what has ended: %v", err)
 	}
+}
+
+// beganOf notes when a driver is told that an attempt has begun.
+type beganOf struct {
+	driver.Driver
+	at time.Time
+}
+
+func (d *beganOf) Start(ctx context.Context, t *driver.Task) (driver.Execution, error) {
+	d.at = t.Began
+	return d.Driver.Start(ctx, t)
+}
+
+func (d *beganOf) Recover(ctx context.Context, handle []byte, t *driver.Task) (driver.Execution, error) {
+	d.at = t.Began
+	return d.Driver.Recover(ctx, handle, t)
+}
+
+// A driver is told when the time of an attempt began, which is before it was waited for anything.
+func TestBegan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		world := remotetest.NewWorld()
+		spec, _ := world.Spec(drivertest.Work{})
+		began := &beganOf{Driver: remotetest.New(world)}
+		x := runner.New(began, nil).Prepare(newTask(spec, nil))
+		x.Before(func(context.Context) error {
+			<-time.After(time.Minute)
+			return nil
+		})
+		if a := x.Do(); began.at.IsZero() || !began.at.Equal(a.Started) {
+			t.Errorf("it is told %s, not %s", began.at, a.Started)
+		}
+	})
 }
 
 func TestEnd(t *testing.T) {

@@ -64,6 +64,7 @@ func (x *Run) Do() navvy.Attempt {
 	if a.Started.IsZero() {
 		a.Started = x.runner.now()
 	}
+	x.task.Began = a.Started
 	end, err := x.startAndWait(a.Started)
 	x.conclude(&a, end, err)
 	return a

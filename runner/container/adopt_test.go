@@ -1,12 +1,15 @@
 package container_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/container"
+	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
@@ -39,6 +42,51 @@ func TestAdopt(t *testing.T) {
 	<-w.done
 	if w.err != nil || w.end.Refusal != nil || w.end.Exit.Code != 4 || second.out.text() != "begun\n" {
 		t.Errorf("the adopted one ended as %+v, %v with output %q", w.end, w.err, second.out.text())
+	}
+}
+
+// numbered gives a trial an attempt's id, and a token that ends in it.
+func (r *trial) numbered(id navvy.AttemptID) *trial {
+	r.task.Attempt, r.task.Token = id, fmt.Sprintf("%s-%d-%s", r.task.ID.Job, r.task.ID.Index, id)
+	return r
+}
+
+// A worker whose task was given to another one meanwhile does not take the Job of that away, also
+// not if it has looked at the Job just before.
+func TestAdoptOvertaken(t *testing.T) {
+	t.Parallel()
+	cluster := kubetest.Open(t)
+	namespace := cluster.Namespace(t)
+	gate := cluster.Gate(t, "overtaken", "system:masters")
+	one, other := open(t, namespace, container.Options{Kubeconfig: gate.Kubeconfig}), open(t, namespace, container.Options{})
+	first := newTrial(shell("trap 'exit 4' TERM; echo begun; sleep 1000000 & wait")).numbered(navvy.AttemptID{Number: 1, Epoch: 1}).start(t, other)
+	stale := first.again().numbered(navvy.AttemptID{Number: 9, Epoch: 1})
+	next := first.again().numbered(navvy.AttemptID{Number: 1, Epoch: 2})
+	var adopted error
+	gate.Rule(func(c *kubetest.Call) *kubetest.Answer {
+		if c.Verb == "patch" && next.execution == nil && adopted == nil { // the stale one is about to adopt
+			next.execution, adopted = other.Start(t.Context(), &next.task)
+		}
+		return nil
+	})
+	for range 2 {
+		_, err := one.Start(t.Context(), &stale.task)
+		wantAway(t, driver.End{}, err, "a later attempt")
+	}
+	if adopted != nil || next.execution == nil || string(next.execution.Handle()) != string(first.execution.Handle()) {
+		t.Fatalf("the later one was started with %v", adopted)
+	}
+	if calls := gate.Calls(); calls["patch jobs"] != 1 || calls["delete jobs"] != 0 {
+		t.Errorf("it took %v", calls)
+	}
+	w := next.wait(t)
+	next.await(t, "begun\n")
+	if err := next.execution.Stop(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	<-w.done
+	if w.err != nil || w.end.Refusal != nil || w.end.Exit.Code != 4 {
+		t.Errorf("ended as %+v, %v", w.end, w.err)
 	}
 }
 

@@ -147,10 +147,14 @@ const (
 )
 
 // keep puts the log of an attempt that has ended into its bucket. Its result waits for that,
-// for a while; then it is told without, and the log is tried on.
-func (l *bucketLog) keep(ctx context.Context, w *waiter, end driver.End, err error) {
-	if l == nil || ctx.Err() != nil || l.driver.ctx.Err() != nil {
-		return // it goes on
+// for a while; then it is told without, and the log is tried on. If ctx ends first, that is for
+// whoever takes the attempt over: false says so.
+func (l *bucketLog) keep(ctx context.Context, w *waiter, end driver.End, err error) bool {
+	switch {
+	case l == nil, l.driver.ctx.Err() != nil:
+		return true
+	case ctx.Err() != nil:
+		return false
 	}
 	text := l.finish(w.lastWords(end, err))
 	kept := make(chan struct{})
@@ -164,16 +168,24 @@ func (l *bucketLog) keep(ctx context.Context, w *waiter, end driver.End, err err
 	for {
 		select {
 		case <-kept:
-			return
+			return true
 		case <-ctx.Done():
-			return
+			return closed(kept)
 		case <-tick.C:
 		}
 		if time.Since(begun) > w.logTime(begun) {
 			l.driver.log.Warn("a result does not wait for its log any more", "job", l.plan.job, "bucket", l.plan.Target())
-			return
+			return true
 		}
 	}
+}
+
+// began is when the time of the attempt began, as whoever ends it when that is over has it.
+func (w *waiter) began() time.Time {
+	if t := w.task.Began; !t.IsZero() {
+		return t
+	}
+	return w.created
 }
 
 // logTime is how long the result waits that was there at that time.
@@ -182,8 +194,8 @@ func (w *waiter) logTime(begun time.Time) time.Duration {
 		return stoppedLog
 	}
 	most := w.log.plan.opts.patience()
-	if t := w.task.Spec.Timeout; t > 0 && !w.created.IsZero() {
-		most = min(most, max(w.created.Add(t-logMargin).Sub(begun), time.Second))
+	if t := w.task.Spec.Timeout; t > 0 && !w.began().IsZero() {
+		most = min(most, max(w.began().Add(t-logMargin).Sub(begun), time.Second))
 	}
 	return most
 }
@@ -229,7 +241,7 @@ func (w *waiter) lastWords(end driver.End, err error) string {
 	switch {
 	case !w.wasStopped():
 		return why(end, err)
-	case t > 0 && !w.created.IsZero() && time.Since(w.created) > t-logMargin:
+	case t > 0 && !w.began().IsZero() && time.Since(w.began()) > t-logMargin:
 		return "ran longer than " + t.String()
 	}
 	return "stopped"

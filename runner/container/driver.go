@@ -168,6 +168,7 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 	if refusal != nil {
 		return nil, refusal
 	}
+	d.spaces.begins(t.Token)
 	space, err := d.space(t.Spec.Container.Namespace)
 	if err != nil {
 		return nil, err
@@ -209,8 +210,8 @@ func (d *Driver) arguments(t *driver.Task) ([]string, *driver.Refusal) {
 	return argv, nil
 }
 
-// errGoing says that a Job of the name is on its way out.
-var errGoing = errors.New("it is being deleted")
+// errGoing says that a Job of the name is on its way out, or has changed while it was looked at.
+var errGoing = errors.New("it is being deleted, or has changed")
 
 // denied tells an error of the task from one of the host.
 func denied(err error) error {
@@ -283,20 +284,19 @@ func (d *Driver) keep() int64 {
 }
 
 // Settle says that the result of an attempt is kept: its Job may go, some time later, or at
-// once if others wait for its room.
+// once if others wait for its room. That of an attempt of an earlier process is looked for at
+// home; if that may not be looked at, it goes when it is found.
 func (d *Driver) Settle(ctx context.Context, token string) error {
-	home, err := d.space("")
-	if err != nil {
-		return err
-	}
-	defer home.release()
-	if err := home.ready(ctx); err != nil {
-		return err
-	}
 	if packed, err := d.settlePacked(ctx, token); packed || err != nil {
 		return err
 	}
 	space, job := d.spaces.holding(token)
+	if job == nil && !d.spaces.had(token) {
+		if err := d.lookHome(ctx); err != nil {
+			return err
+		}
+		space, job = d.spaces.holding(token)
+	}
 	if job == nil {
 		d.spaces.lacks(token)
 		return nil

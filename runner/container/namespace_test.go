@@ -94,6 +94,38 @@ func TestSettleLater(t *testing.T) {
 	another.stop(t)
 }
 
+// A worker that may do nothing in its own namespace settles what it has run in others all the same,
+// and what an earlier process has left when it comes to know of it.
+func TestSettleAway(t *testing.T) {
+	t.Parallel()
+	cluster := kubetest.Open(t)
+	home, team := cluster.Namespace(t), cluster.Namespace(t)
+	const user = "navvy-away"
+	rights := map[string][]string{"batch/jobs": {"*"}, "/pods": {"*"}, "/pods/log": {"*"}}
+	cluster.Grant(t, team, user, rights)
+	there, end, err := run(t, open(t, team, container.Options{}), shell("exit 0"))
+	if err != nil || end.Exit.Code != 0 {
+		t.Fatalf("ended as %+v, %v", end, err)
+	}
+	here, end, err := run(t, open(t, home, container.Options{}), shell("exit 0"))
+	if err != nil || end.Exit.Code != 0 {
+		t.Fatalf("ended as %+v, %v", end, err)
+	}
+	d := open(t, home, container.Options{Kubeconfig: cluster.User(t, user), Keep: time.Second})
+	for range 20 { // more than are told at once
+		d.Settled(there.task.Token)
+		d.Settled(here.task.Token)
+	}
+	r, end, err := run(t, d, in(team, shell("exit 0")))
+	if err != nil || end.Exit.Code != 0 {
+		t.Fatalf("ended as %+v, %v", end, err)
+	}
+	d.Settled(r.task.Token)
+	kubetest.Until(t, "they are settled and go", func() bool { return len(jobs(t, team)) == 0 })
+	cluster.Grant(t, home, user, rights)
+	kubetest.Until(t, "so does that at home", func() bool { return len(jobs(t, home)) == 0 })
+}
+
 // A namespace that a job names and the worker may not use is the job's fault.
 func TestForeignNamespace(t *testing.T) {
 	t.Parallel()

@@ -100,6 +100,9 @@ func passing(err error) bool {
 	if _, refused := errors.AsType[*driver.Refusal](err); refused {
 		return false
 	}
+	if _, away := errors.AsType[*driver.Away](err); away {
+		return false // the whole attempt may be made again, later
+	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return true // it did not answer

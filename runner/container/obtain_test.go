@@ -40,6 +40,7 @@ func TestPassing(t *testing.T) {
 		{apierrors.NewInvalid(schema.GroupKind{Kind: "Job"}, "j", nil), false},
 		{apierrors.NewRequestEntityTooLargeError("too long"), false},
 		{&driver.Refusal{Reason: navvy.ReasonStart}, false},
+		{overtaken("j"), false},
 	} {
 		if got := passing(c.err); got != c.want {
 			t.Errorf("%v: passing %t, want %t", c.err, got, c.want)

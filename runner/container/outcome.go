@@ -17,6 +17,15 @@ type verdict struct {
 	end driver.End
 	// away says that the attempt has come to nothing by the cluster's doing, and why.
 	away string
+	// alive says that its pod may go on, or yet begin.
+	alive bool
+}
+
+// alive is a refusal of an attempt whose pod is there.
+func alive(reason navvy.Reason, format string, args ...any) *verdict {
+	v := refused(reason, format, args...)
+	v.alive = true
+	return v
 }
 
 func refused(reason navvy.Reason, format string, args ...any) *verdict {
@@ -268,7 +277,7 @@ func waiting(pod *corev1.Pod, w *view) (*verdict, time.Duration) {
 		if left := since.Add(w.image).Sub(w.now); left > 0 && !hopeless(pod) {
 			return nil, left
 		}
-		return refused(reason, "%s", message), 0
+		return alive(reason, "%s", message), 0
 	}
 	c := unscheduled(pod)
 	if c == nil || w.pending == 0 {
@@ -277,7 +286,7 @@ func waiting(pod *corev1.Pod, w *view) (*verdict, time.Duration) {
 	if left := pod.CreationTimestamp.Add(w.pending).Sub(w.now); left > 0 {
 		return nil, left
 	}
-	return refused(navvy.ReasonPending, "no node had room for it within %s: %s", w.pending, c.Message), 0
+	return alive(navvy.ReasonPending, "no node had room for it within %s: %s", w.pending, c.Message), 0
 }
 
 // unscheduled is the condition that says that no node has room for a pod.

@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,8 +70,9 @@ func TestImages(t *testing.T) {
 			t.Parallel()
 			s := shell("exit 0")
 			s.Container.Image = c.image
-			_, end, err := run(t, d, s)
+			r, end, err := run(t, d, s)
 			wantRefusal(t, end, err, navvy.ReasonImage, c.words)
+			r.wantGone(t, namespace)
 		})
 	}
 }
@@ -81,8 +83,34 @@ func TestConfigError(t *testing.T) {
 	d := open(t, namespace, container.Options{ImagePatience: time.Second, PodTemplate: []byte(`
 spec: {containers: [{name: main, env: [{name: A, valueFrom: {secretKeyRef: {name: nowhere, key: a}}}]}]}
 `)})
-	_, end, err := run(t, d, shell("exit 0"))
+	r, end, err := run(t, d, shell("exit 0"))
 	wantRefusal(t, end, err, navvy.ReasonStart, `secret "nowhere" not found`)
+	r.wantGone(t, namespace)
+}
+
+// wantGone checks that nothing of an attempt that has ended can run any more: its retry has
+// another Job.
+func (r *trial) wantGone(t *testing.T, namespace string) {
+	t.Helper()
+	for _, p := range r.pods(t, namespace) {
+		if p.Status.Phase != "Failed" && p.Status.Phase != "Succeeded" {
+			t.Errorf("pod %s is there, in phase %s", p.Metadata.Name, p.Status.Phase)
+		}
+	}
+	kubetest.Until(t, "its Job is gone", func() bool { return !slices.Contains(jobs(t, namespace), r.name()) })
+}
+
+// A container beside the task's own that cannot be made is its failure, also if that runs: then
+// that is ended first.
+func TestBesideFails(t *testing.T) {
+	t.Parallel()
+	namespace := kubetest.Open(t).Namespace(t)
+	d := open(t, namespace, container.Options{ImagePatience: time.Second, PodTemplate: []byte(`
+spec: {containers: [{name: beside, image: "127.0.0.1:9/none:1"}]}
+`)})
+	r, end, err := run(t, d, shell(hang))
+	wantRefusal(t, end, err, navvy.ReasonImage, "connection refused")
+	r.wantGone(t, namespace)
 }
 
 // A pod for which no node has room waits, as long as it may.
@@ -98,6 +126,7 @@ func TestUnschedulable(t *testing.T) {
 	kubetest.Until(t, "it says why it waits", func() bool { return strings.Contains(d.Why(t.Context(), r.task.Token), "Insufficient cpu") })
 	<-w.done
 	wantRefusal(t, w.end, w.err, navvy.ReasonPending, "Insufficient cpu")
+	r.wantGone(t, namespace)
 }
 
 // hang begins at once and ends when it is asked to, as if all were well.

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -40,13 +41,43 @@ type spaces struct {
 	of map[string]*space
 	// settled are attempts of an earlier process whose Jobs are nowhere that is watched.
 	settled map[string]bool
+	// begun are attempts that this process began, the latest of them in the first.
+	begun [2]map[string]bool
+
+	home sync.Once // somebody waits until the driver's own can be watched, which it could not
 }
 
 // mostSettled bounds them: the Job of one that is dropped goes a week after its end.
 const mostSettled = 10_000
 
+// mostBegun bounds each of begun: an attempt is settled soon after its end, or given back twice.
+const mostBegun = 10_000
+
 func newSpaces() spaces {
-	return spaces{byName: map[string]*space{}, of: map[string]*space{}, settled: map[string]bool{}}
+	return spaces{
+		byName: map[string]*space{}, of: map[string]*space{}, settled: map[string]bool{}, begun: [2]map[string]bool{{}, {}},
+	}
+}
+
+// begins notes that this process begins an attempt, which may come to nothing.
+func (l *spaces) begins(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.begun[0]) >= mostBegun {
+		l.begun[0], l.begun[1] = map[string]bool{}, l.begun[0]
+	}
+	l.begun[0][token] = true
+}
+
+// had tells whether an attempt is, or was not long ago, one of this process.
+func (l *spaces) had(token string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hadLocked(token)
+}
+
+func (l *spaces) hadLocked(token string) bool {
+	return l.of[token] != nil || l.begun[0][token] || l.begun[1][token]
 }
 
 // space gives a namespace, the driver's own for an empty name. The caller releases it.
@@ -118,7 +149,7 @@ func (l *spaces) forget(token string) {
 func (l *spaces) lacks(token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.of[token] == nil && len(l.settled) < mostSettled {
+	if !l.hadLocked(token) && len(l.settled) < mostSettled {
 		l.settled[token] = true
 	}
 	delete(l.of, token)
@@ -154,14 +185,38 @@ func (l *spaces) holding(token string) (*space, *batchv1.Job) {
 	return nil, nil
 }
 
+// lookHome waits until it is known what there is at home; not if that may not be looked at, as
+// where tasks are in other namespaces only. What is settled until it may be is settled then.
+func (d *Driver) lookHome(ctx context.Context) error {
+	home, err := d.space("")
+	if err != nil {
+		return err
+	}
+	defer home.release()
+	err = home.known(ctx, home.watch.refused)
+	if _, refused := errors.AsType[*driver.Refusal](err); !refused {
+		return err
+	}
+	d.spaces.home.Do(func() {
+		d.log.Warn("the namespace of jobs that name none cannot be looked at: what an earlier process has left there stays until it can", "namespace", d.home, "err", err)
+		d.running.Go(func() { _ = home.ready(home.ctx) }) // fails when the driver is closed
+	})
+	return nil
+}
+
 // ready begins to watch, and waits until what there is is known. What another namespace than
 // the driver's own refuses is the fault of whoever asked for it.
 func (s *space) ready(ctx context.Context) error {
-	s.begin.Do(func() { s.driver.running.Go(func() { s.watch.run(s.ctx) }) })
 	refused := s.watch.refused
 	if s.namespace == s.driver.home {
 		refused = nil // who set it up mends it, and tasks wait for that
 	}
+	return s.known(ctx, refused)
+}
+
+// known does what ready does, until refused is closed; nil for never.
+func (s *space) known(ctx context.Context, refused <-chan struct{}) error {
+	s.begin.Do(func() { s.driver.running.Go(func() { s.watch.run(s.ctx) }) })
 	if err := s.watch.synced(ctx, refused); err != nil {
 		return err
 	}
@@ -207,17 +262,18 @@ func (s *space) delete(ctx context.Context, job *batchv1.Job, how metav1.Deletio
 	})
 }
 
-// claim writes whose a Job is now: whoever had it before leaves it alone from then on.
+// claim writes whose a Job is now, as it was seen: whoever had it before leaves it alone from
+// then on. The error is a conflict if the Job has changed since.
 func (s *space) claim(ctx context.Context, job *batchv1.Job, token string) (*batchv1.Job, error) {
 	if job.Annotations[annotationAttempt] == token {
 		return job, nil
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"annotations":{%q:%q}}}`, job.UID, annotationAttempt, token)
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"resourceVersion":%q,"annotations":{%q:%q}}}`, job.UID, job.ResourceVersion, annotationAttempt, token)
 	return s.patch(ctx, job.Name, patch)
 }
 
 // adopt takes the Job of that name for an attempt: it was made for the same task, by
-// whoever had the task before.
+// whoever had the task before. One that a later attempt has is left to that.
 func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv1.Job, error) {
 	job, err := s.get(ctx, name)
 	switch {
@@ -228,6 +284,8 @@ func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv
 	case !s.driver.ours(job.Labels, t.ID):
 		return nil, &driver.Refusal{Reason: navvy.ReasonStart, Message: fmt.Sprintf(
 			"there is a Job %s in namespace %s that is not for this task", name, s.namespace)}
+	case newer(job.Annotations[annotationAttempt], t.Token):
+		return nil, overtaken(name)
 	case job.DeletionTimestamp != nil:
 		uid := job.UID
 		if err := s.watch.removed(ctx, s.namespace, name, func(j *batchv1.Job) bool { return j.UID != uid }); err != nil {
@@ -236,9 +294,15 @@ func (s *space) adopt(ctx context.Context, t *driver.Task, name string) (*batchv
 		return nil, errGoing
 	}
 	if job, err = s.claim(ctx, job, t.Token); apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil, errGoing // and gone meanwhile, or another one
+		return nil, errGoing // and gone meanwhile, or it has changed
 	}
 	return job, err
+}
+
+// overtaken is why an attempt comes to nothing whose task was given to another worker while it
+// waited, for room or for the API server.
+func overtaken(job string) error {
+	return &driver.Away{Message: "a later attempt at its task has its Job " + job}
 }
 
 // look tells what the watch knows of a Job and of its pod.

@@ -25,10 +25,12 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 	w := &waiter{attempt: a, begun: time.Now(), patience: behind, log: a.driver.newLog(&a.task)}
 	defer w.close()
 	for {
-		v, again := w.look(ctx)
+		v, again := w.dismiss(ctx)
 		if v != nil {
 			end, err := w.conclude(ctx, v)
-			w.log.keep(ctx, w, end, err)
+			if !w.log.keep(ctx, w, end, err) && err == nil && w.remains() {
+				return driver.End{}, ctx.Err()
+			}
 			return end, err
 		}
 		var timer <-chan time.Time
@@ -46,6 +48,12 @@ func (a *attempt) Wait(ctx context.Context) (driver.End, error) {
 			return driver.End{}, fmt.Errorf("container: closed: %w", navvy.ErrUnavailable)
 		}
 	}
+}
+
+// remains tells whether whoever takes the attempt over finds its end, and its log.
+func (a *attempt) remains() bool {
+	job, _ := a.look()
+	return job != nil && job.DeletionTimestamp == nil
 }
 
 // waiter waits for the end of an attempt, and copies its log.
@@ -67,6 +75,9 @@ type waiter struct {
 	vanished time.Time // when Job and pod were found missing
 	lag      time.Time // since when the Job is over and no pod of it is known
 	podless  bool      // the server has none either
+
+	refusal *verdict  // of an attempt whose pod may go on, and whose Job was deleted for that
+	until   time.Time // when that is told though its pod has not gone
 
 	log    *bucketLog         // of an attempt with a bucket for it; nil for others
 	cancel context.CancelFunc // of the log; nil before it begins

@@ -124,6 +124,9 @@ type Task struct {
 	// it can be found without a handle: letters, digits and ".-:" only.
 	Token string
 	Slot  int
+	// Began is when the attempt's time began, of which its timeout is told; zero if nobody tells.
+	// Before Start it may have waited for something, and an earlier process may have begun it.
+	Began time.Time
 	// Round is how often the task was retried by hand, and Failed how many of its attempts
 	// have failed in this round: what both name stays the same until an attempt has ended,
 	// whoever makes it.
