@@ -23,6 +23,7 @@ func (w *world) web() *httptest.Server {
 	w.line.set(true)
 	g, _ := w.gateway()
 	s := httptest.NewServer(g.Handler(func(r *http.Request) (auth.Identity, error) {
+		context.AfterFunc(r.Context(), func() { w.gone.Add(1) })
 		switch name := r.Header.Get("Test-Name"); name {
 		case "nobody":
 			return auth.Identity{}, nil
@@ -115,6 +116,7 @@ func TestCallerLeaves(t *testing.T) {
 	if err := <-over; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+	w.until("its server knows", func() bool { return w.gone.Load() > 0 })
 	close(w.runs.free)
 	w.until("it has ended", func() bool { return w.jobs()[0].Status.State() == navvy.Succeeded })
 	s.Close() // nothing answers any more

@@ -104,6 +104,7 @@ type world struct {
 	api    *client.Client
 	slots  atomic.Int64
 	clock  atomic.Int64 // how far the gateway's clock is ahead
+	gone   atomic.Int64 // calls over HTTP whose callers have left, or that are over
 }
 
 func newWorld(t *testing.T, b ...*rabbittest.Broker) *world {

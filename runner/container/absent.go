@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -14,16 +15,21 @@ import (
 // Found tells why there is no cluster to run containers on; nil if there may be one: a file
 // that names one, or the pod that this process is in, of which the environment tells.
 func Found(env func(string) string) error {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	for _, file := range rules.Precedence {
-		if _, err := os.Stat(file); err == nil {
-			return nil
-		}
+	if configured() {
+		return nil
 	}
 	if env("KUBERNETES_SERVICE_HOST") != "" {
 		return nil
 	}
 	return fmt.Errorf("there is no Kubernetes cluster: set KUBECONFIG, or put its configuration into %s: %w", clientcmd.RecommendedHomeFile, navvy.ErrUnavailable)
+}
+
+// configured tells whether there is a file that names a cluster.
+func configured() bool {
+	return slices.ContainsFunc(clientcmd.NewDefaultClientConfigLoadingRules().Precedence, func(file string) bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
 }
 
 // Absent is the driver of the kind container where there is no cluster, and why.

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Grant gives a user rights in a namespace: verbs by GROUP/RESOURCE, as in "batch/jobs" or
+// Grant gives a user rights in a namespace, and waits until it has them: verbs by GROUP/RESOURCE, as in "batch/jobs" or
 // "/pods/log".
 func (c *Cluster) Grant(t testing.TB, namespace, user string, rights map[string][]string) {
 	t.Helper()
@@ -26,6 +26,21 @@ metadata: {name: `+user+`}
 subjects: [{kind: User, name: `+user+`, apiGroup: rbac.authorization.k8s.io}]
 roleRef: {kind: Role, name: `+user+`, apiGroup: rbac.authorization.k8s.io}
 `, nil)
+	for what, verbs := range rights {
+		Until(t, "the server knows of the rights", func() bool { return c.may(t, namespace, user, what, verbs[0]) })
+	}
+}
+
+// may tells whether a user has a right in a namespace, as far as the server knows by now.
+func (c *Cluster) may(t testing.TB, namespace, user, what, verb string) bool {
+	t.Helper()
+	group, resource, _ := strings.Cut(what, "/")
+	resource, sub, _ := strings.Cut(resource, "/")
+	var review struct{ Status struct{ Allowed bool } }
+	c.admin.Must(t, http.MethodPost, "/apis/authorization.k8s.io/v1/subjectaccessreviews", fmt.Sprintf(
+		"kind: SubjectAccessReview\napiVersion: authorization.k8s.io/v1\nspec: {user: %q, resourceAttributes: {namespace: %q, verb: %q, group: %q, resource: %q, subresource: %q}}\n",
+		user, namespace, verb, group, resource, sub), &review)
+	return review.Status.Allowed
 }
 
 // User makes a user without rights of its own and returns its kubeconfig.
