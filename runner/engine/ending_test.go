@@ -26,7 +26,7 @@ func TestKilledWhileEnding(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		name := instance()
-		first := newTrial(shell(hang)).start(t, w.open(t, name, engine.Options{}))
+		first := newTrial(shell(hang)).begun(t, w.open(t, name, engine.Options{}))
 		if err := first.execution.Stop(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestStubbornWhileEnding(t *testing.T) {
 		name := instance()
 		s := shell("trap '' TERM; echo begun; sleep 1000000 & wait; wait")
 		s.Grace = 2 * time.Second
-		first := newTrial(s).start(t, w.open(t, name, engine.Options{}))
+		first := newTrial(s).begun(t, w.open(t, name, engine.Options{}))
 		asked := time.Now()
 		if err := first.execution.Stop(t.Context(), false); err != nil {
 			t.Fatal(err)
@@ -84,8 +84,8 @@ func TestKilledWhileTimedOut(t *testing.T) {
 		name := instance()
 		s := shell(hang)
 		s.Timeout = time.Second
+		first := newTrial(s).begun(t, w.open(t, name, engine.Options{}))
 		begun := time.Now()
-		first := newTrial(s).start(t, w.open(t, name, engine.Options{}))
 		until(t, "its time is over", func() bool { return time.Since(begun) > s.Timeout+time.Second })
 		if err := first.execution.Stop(t.Context(), false); err != nil {
 			t.Fatal(err)
@@ -102,7 +102,7 @@ func TestSweepEnding(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, w *world) {
 		name := instance()
-		first := newTrial(shell(hang)).start(t, w.open(t, name, engine.Options{}))
+		first := newTrial(shell(hang)).begun(t, w.open(t, name, engine.Options{}))
 		if err := first.execution.Stop(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}

@@ -134,6 +134,23 @@ func (r *trial) start(t *testing.T, d *engine.Driver) *trial {
 	return r
 }
 
+// begun starts an attempt and waits until its script has written that it has begun: the first
+// process of a container does not hear a signal that comes before it listens.
+func (r *trial) begun(t *testing.T, d *engine.Driver) *trial {
+	t.Helper()
+	r.start(t, d)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, _ = r.execution.Wait(ctx) // ends with ctx
+	}()
+	r.await(t, "begun\n")
+	cancel()
+	<-left
+	return r
+}
+
 // end waits for the end.
 func (r *trial) end(t *testing.T) (driver.End, error) {
 	t.Helper()
