@@ -71,7 +71,13 @@ func TestMany(t *testing.T) {
 		Kubeconfig: cluster.User(t, "navvy-many"), PodTemplate: fmt.Appendf(nil, "spec: {%s}", cluster.KwokNodes(t, 5)), Keep: time.Second,
 	})
 	crowd(t, d, many)
-	kubetest.Until(t, "no Job is left", func() bool { return len(jobs(t, namespace)) == 0 })
+	var left []string
+	defer func() {
+		if len(left) > 0 {
+			t.Logf("%d Jobs are left, among them %s", len(left), cluster.Object("/apis/batch/v1/namespaces/"+namespace+"/jobs/"+left[0]))
+		}
+	}()
+	kubetest.Until(t, "no Job is left", func() bool { left = jobs(t, namespace); return len(left) == 0 })
 	if calls := cluster.Calls(t, "navvy-many"); calls["create jobs"] != many || calls["patch jobs"] != many || calls["delete jobs"] != 0 {
 		t.Errorf("%d Jobs cost %v", many, calls)
 	}

@@ -173,8 +173,22 @@ func (c *Cluster) nodeReady(ctx context.Context) error {
 	}
 }
 
+// Object is an object as the API server has it, in JSON, or why it is not known: for a test
+// that tells of its failure, also when it ends.
+func (c *Cluster) Object(path string) []byte {
+	const bound = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	var object json.RawMessage
+	if err := c.admin.Do(ctx, http.MethodGet, path, "", &object); err != nil {
+		return []byte(err.Error())
+	}
+	return object
+}
+
 // Calls are what a user has asked of the API server so far, as its audit log has it: verb and
-// resource, as in "create jobs" or "get pods/log", and how often each.
+// resource, as in "create jobs" or "get pods/log", and how often each. What the server had no
+// time for is not among them.
 func (c *Cluster) Calls(t testing.TB, user string) map[string]int {
 	t.Helper()
 	text, err := os.ReadFile(c.pki.path("audit.jsonl"))
@@ -187,9 +201,14 @@ func (c *Cluster) Calls(t testing.TB, user string) map[string]int {
 			Verb      string
 			User      struct{ Username string }
 			ObjectRef struct{ Resource, Subresource string }
+
+			ResponseStatus struct{ Code int }
 		}
 		if err := json.Unmarshal([]byte(line), &event); err != nil || event.User.Username != user {
 			continue // a line may be being written
+		}
+		if event.ResponseStatus.Code == http.StatusTooManyRequests {
+			continue // the server had no time, and did nothing; the client asks again
 		}
 		what := event.Verb + " " + event.ObjectRef.Resource
 		if s := event.ObjectRef.Subresource; s != "" {
