@@ -227,9 +227,12 @@ func (a *attempt) kill(ctx context.Context, pod *corev1.Pod) error {
 
 // end deletes a pod, with its own grace if none is given.
 func (a *attempt) end(ctx context.Context, pod *corev1.Pod, grace *int64) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := a.space.pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
+	ctx, done, err := a.space.calls.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	err = a.space.pods.Delete(ctx, pod.Name, metav1.DeleteOptions{
 		GracePeriodSeconds: grace, Preconditions: &metav1.Preconditions{UID: &pod.UID},
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {

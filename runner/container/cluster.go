@@ -28,8 +28,9 @@ type (
 
 // connection is what the namespaces of a cluster share.
 type connection struct {
-	batch, core rest.Interface
-	params      runtime.ParameterCodec
+	batch, core  rest.Interface
+	params       runtime.ParameterCodec
+	makes, calls gate
 }
 
 // cluster is one namespace of a Kubernetes cluster.
@@ -39,6 +40,9 @@ type cluster struct {
 	pods      *podClient
 	core      rest.Interface
 	params    runtime.ParameterCodec
+
+	makes gate // of calls that make Jobs
+	calls gate // of others, but for streams
 }
 
 // Rates that a client keeps to by itself; the API server's own priority and fairness says
@@ -47,9 +51,6 @@ const (
 	queriesPerSecond = 500
 	queriesAtOnce    = 1000
 )
-
-// callTimeout bounds a call that is no stream.
-const callTimeout = 30 * time.Second
 
 // connect makes the clients of a cluster; nothing is sent yet. kubeconfig is a file, or
 // empty for what is usual: $KUBECONFIG, ~/.kube/config, or the service account of the pod
@@ -101,13 +102,13 @@ func newConnection(config *rest.Config) (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
-	return &connection{batch: b, core: c, params: runtime.NewParameterCodec(scheme)}, nil
+	return &connection{batch: b, core: c, params: runtime.NewParameterCodec(scheme), makes: newGate(), calls: newGate()}, nil
 }
 
 // in is a namespace of the cluster.
 func (c *connection) in(namespace string) *cluster {
 	return &cluster{
-		namespace: namespace, core: c.core, params: c.params,
+		namespace: namespace, core: c.core, params: c.params, makes: c.makes, calls: c.calls,
 		jobs: gentype.NewClientWithList("jobs", c.batch, c.params, namespace,
 			func() *batchv1.Job { return new(batchv1.Job) }, func() *batchv1.JobList { return new(batchv1.JobList) },
 			gentype.PrefersProtobuf[*batchv1.Job]()),

@@ -48,10 +48,10 @@ func (c *census) find(ctx context.Context, t *driver.Task, list func(context.Con
 
 // listPacks asks the cluster which of a job's tasks are in pods that they share.
 func (s *space) listPacks(ctx context.Context, job navvy.JobID) (map[int64]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	selector := labels.Set{labelManagedBy: managedBy, labelInstance: s.driver.opts.Instance, labelJob: string(job)}.String() + "," + labelPack
-	list, err := s.jobs.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	list, err := through(ctx, s.calls, func(ctx context.Context) (*batchv1.JobList, error) {
+		return s.jobs.List(ctx, metav1.ListOptions{LabelSelector: selector})
+	})
 	if err != nil {
 		return nil, denied(err)
 	}

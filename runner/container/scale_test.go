@@ -170,7 +170,9 @@ func left(b *testing.B, cluster *kubetest.Cluster, namespace, query string) int 
 // sweepUp removes all Jobs of a namespace, so that the next turn finds the cluster at rest.
 func sweepUp(b *testing.B, cluster *kubetest.Cluster, namespace string) {
 	b.Helper()
-	cluster.Admin().Must(b, http.MethodDelete, "/apis/batch/v1/namespaces/"+namespace+"/jobs?propagationPolicy=Background", "", nil)
+	until(b, "its Jobs are deleted", func() bool { // so many may take longer than a call
+		return cluster.Admin().Do(b.Context(), http.MethodDelete, "/apis/batch/v1/namespaces/"+namespace+"/jobs?propagationPolicy=Background", "", nil) == nil
+	})
 	until(b, "its pods are gone", func() bool {
 		var list struct{ Items []struct{} }
 		cluster.Admin().Must(b, http.MethodGet, "/api/v1/namespaces/"+namespace+"/pods?limit=1", "", &list)

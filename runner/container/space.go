@@ -229,34 +229,37 @@ func (s *space) known(ctx context.Context, refused <-chan struct{}) error {
 }
 
 func (s *space) create(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.jobs.Create(ctx, job, metav1.CreateOptions{})
+	return through(ctx, s.makes, func(ctx context.Context) (*batchv1.Job, error) {
+		return s.jobs.Create(ctx, job, metav1.CreateOptions{})
+	})
 }
 
 func (s *space) get(ctx context.Context, name string) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.jobs.Get(ctx, name, metav1.GetOptions{})
+	return through(ctx, s.calls, func(ctx context.Context) (*batchv1.Job, error) {
+		return s.jobs.Get(ctx, name, metav1.GetOptions{})
+	})
 }
 
 func (s *space) patch(ctx context.Context, name string, patch []byte) (*batchv1.Job, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.jobs.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managedBy})
+	return through(ctx, s.calls, func(ctx context.Context) (*batchv1.Job, error) {
+		return s.jobs.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: managedBy})
+	})
 }
 
 // podsOf asks for the pods of a Job.
 func (s *space) podsOf(ctx context.Context, name string) (*corev1.PodList, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return s.pods.List(ctx, metav1.ListOptions{LabelSelector: jobNameLabel + "=" + name})
+	return through(ctx, s.calls, func(ctx context.Context) (*corev1.PodList, error) {
+		return s.pods.List(ctx, metav1.ListOptions{LabelSelector: jobNameLabel + "=" + name})
+	})
 }
 
 // delete deletes a Job as it was seen; the error is a conflict if it has changed since.
 func (s *space) delete(ctx context.Context, job *batchv1.Job, how metav1.DeletionPropagation) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	ctx, done, err := s.calls.call(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return s.jobs.Delete(ctx, job.Name, metav1.DeleteOptions{
 		PropagationPolicy: &how, Preconditions: &metav1.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
 	})
