@@ -28,9 +28,13 @@ func (t *translation) environment() {
 		t.same("workers.environment."+short(v.Name), key+".Name")
 		t.lines["$"+small] = t.lineOf(key)
 	}
-	if len(t.mistakes.List) > 0 {
-		return
+	if len(t.mistakes.List) == 0 {
+		t.settings()
 	}
+}
+
+// settings takes those of a host out of the environment.
+func (t *translation) settings() {
 	t.setting("Worker__Concurrency", "workers.concurrency", func(text string) string {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxConcurrency {

@@ -24,6 +24,8 @@ type decoder struct {
 	nulls bool
 	// older are the keys of a configuration of CloudWorker, by ours that they stand for.
 	older map[string]string
+	// meant are keys that stand under a wrong name: they are not missing as well.
+	meant map[string]bool
 	// others are the paths of all keys, for who writes one in the wrong place.
 	others []string
 }
@@ -114,10 +116,10 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) missing(n *yaml.Node, path string, fields []field, seen map[string]int) {
 	for _, f := range fields {
-		if !f.required || seen[f.name] > 0 {
+		own := below(path, f.name)
+		if !f.required || seen[f.name] > 0 || d.meant[own] {
 			continue
 		}
-		own := below(path, f.name)
 		if choice := keyOf(own).words; choice != nil {
 			d.wrong(n, own, "it is missing; want one of %s", strings.Join(choice, ", "))
 			continue
@@ -138,6 +140,7 @@ func (d *decoder) unknown(n *yaml.Node, path string, fields []field) {
 	}
 	own := below(path, short(n.Value))
 	if near := nearest.To(n.Value, names); near != "" {
+		d.meant[below(path, near)] = true
 		d.wrong(n, own, "there is no such key; did you mean %s?", below(path, near))
 		return
 	}

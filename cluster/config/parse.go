@@ -67,7 +67,7 @@ func Parse(name string, text []byte) (*Cluster, error) {
 
 // parse is Parse, with what is known of the lines.
 func parse(name string, text []byte) (*Cluster, *decoder, error) {
-	d := &decoder{mistakes: Mistakes{File: name}, lines: map[string]int{}}
+	d := &decoder{mistakes: Mistakes{File: name}, lines: map[string]int{}, meant: map[string]bool{}}
 	root := d.document(text)
 	if root == nil {
 		return nil, nil, d.mistakes.err()
@@ -95,10 +95,10 @@ func (d *decoder) cluster(root *yaml.Node, c *Cluster) {
 	dropSchema(root)
 	d.section(root, reflect.ValueOf(c).Elem(), "")
 	if c.Version > Version {
-		d.wrong(root, "version", "%d is newer than this navvy, which reads %d; a newer navvy reads it", c.Version, Version)
+		d.mistakes.add(d.lines["version"], "version", "%d is newer than this navvy, which reads %d; a newer navvy reads it", c.Version, Version)
 	}
 	count, auto := d.lines["workers.count"], d.lines["workers.autoscale"]
-	if at := d.lines["workers"]; at > 0 && count == 0 && auto == 0 {
+	if at := d.lines["workers"]; at > 0 && count == 0 && auto == 0 && !d.meant["workers.count"] {
 		d.mistakes.add(at, "workers.count", "it is missing: how many workers there are")
 	}
 }

@@ -96,16 +96,35 @@ func within(at, other string) bool {
 
 func (k *checker) service() {
 	s := &k.Service
-	grpc := s.Kind == ServiceGRPC || s.Kind == ServiceGRPCAny
-	switch {
-	case s.Kind == ServiceEcho && s.Command != "":
+	switch s.Kind {
+	case ServiceEcho:
+		k.echo(s)
+	case ServiceGRPC, ServiceGRPCAny:
+		k.grpc(s)
+	case ServiceCGI, ServiceCommand, ServiceLines, ServiceLinesJSON:
+		if s.Command == "" {
+			k.wrong("service.command", "it is missing: the program that %s starts", s.Kind)
+		}
+		if s.Address != "" {
+			k.wrong("service.address", "only a gRPC server has one, and the kind is %s", s.Kind)
+		}
+	}
+}
+
+func (k *checker) echo(s *Service) {
+	if s.Command != "" {
 		k.wrong("service.command", "echo has no program; for one of yours the kind is cgi, command, lines, lines-json, grpc or grpc-any")
-	case s.Kind == ServiceEcho && s.Package != "":
+	}
+	if s.Package != "" {
 		k.wrong("service.package", "echo has no program, and needs no package")
-	case !grpc && s.Kind != ServiceEcho && s.Command == "":
-		k.wrong("service.command", "it is missing: the program that %s starts", s.Kind)
-	case !grpc && s.Address != "":
-		k.wrong("service.address", "only a gRPC server has one, and the kind is %s", s.Kind)
+	}
+	if s.Address != "" {
+		k.wrong("service.address", "only a gRPC server has one, and the kind is echo")
+	}
+}
+
+func (k *checker) grpc(s *Service) {
+	switch {
 	case s.Kind == ServiceGRPC && (s.Command == "") == (s.Address == ""):
 		k.wrong("service", "grpc wants either a command, which is started, or the address of a server that runs already")
 	case s.Kind == ServiceGRPCAny && s.Address == "":
@@ -114,8 +133,7 @@ func (k *checker) service() {
 		k.wrong("service.address", "- is for a server that navvy starts; its command is missing")
 	case strings.ContainsAny(s.Address, " \t\n"):
 		k.wrong("service.address", "%q: want HOST:PORT or unix:PATH", short(s.Address))
-	}
-	if s.Package != "" && s.Command == "" && s.Kind != ServiceEcho {
+	case s.Package != "" && s.Command == "":
 		k.wrong("service.package", "a package is of programs that navvy starts, and service.command names none")
 	}
 }
@@ -152,6 +170,13 @@ func (k *checker) workers() {
 	case placeholder(strings.SplitN(w.Image, "/", 2)[0]):
 		k.wrong("workers.image", "%s stands for an image of yours: fill in one with navvy in it, from a registry that the workers reach", w.Image)
 	}
+	k.environment(w)
+	if err := navvy.ValidateLabels(w.Labels); err != nil {
+		k.wrong("workers.labels", "%s", why(err))
+	}
+}
+
+func (k *checker) environment(w *Workers) {
 	for _, name := range sorted(w.Environment) {
 		key := "workers.environment." + short(name)
 		switch {
@@ -162,9 +187,6 @@ func (k *checker) workers() {
 		case strings.ContainsRune(w.Environment[name].Text, 0):
 			k.wrong(key, "a variable holds no zero byte")
 		}
-	}
-	if err := navvy.ValidateLabels(w.Labels); err != nil {
-		k.wrong("workers.labels", "%s", why(err))
 	}
 }
 

@@ -58,22 +58,7 @@ func (k *checker) ssh() {
 		k.wrong("ssh.hosts", "it is missing: the machines for the workers, as [USER@]HOST[:PORT]")
 		return
 	}
-	for i, text := range s.Hosts {
-		key := fmt.Sprintf("ssh.hosts[%d]", i)
-		user, host, found := strings.Cut(text, "@")
-		if !found {
-			user, host = "", text
-		}
-		at, ok := hostPort(host)
-		switch {
-		case !ok || found && !userName.MatchString(user):
-			k.wrong(key, "%q: want [USER@]HOST[:PORT]", short(text))
-		case placeholder(at):
-			k.wrong(key, "%s stands for a machine of yours: fill in those that you reach by ssh", text)
-		case slices.Index(s.Hosts, text) < i:
-			k.wrong(key, "%s is there twice; workers go to the hosts in turns", text)
-		}
-	}
+	k.hosts(s.Hosts)
 	if s.Server != "" {
 		if _, ok := hostPort(s.Server); !ok {
 			k.wrong("ssh.server", "%q: want HOST or HOST:PORT", short(s.Server))
@@ -85,6 +70,25 @@ func (k *checker) ssh() {
 		k.wrong("ssh.tunnel", "with a tunnel the hosts do not use ssh.server; take one of the two out")
 	case !*s.Tunnel && s.Server == "" && k.Queue.Kind.Server():
 		k.wrong("ssh.server", "it is missing: without a tunnel the hosts want to know where this machine is")
+	}
+}
+
+func (k *checker) hosts(hosts []string) {
+	for i, text := range hosts {
+		key := fmt.Sprintf("ssh.hosts[%d]", i)
+		user, host, found := strings.Cut(text, "@")
+		if !found {
+			user, host = "", text
+		}
+		at, ok := hostPort(host)
+		switch {
+		case !ok || found && !userName.MatchString(user):
+			k.wrong(key, "%q: want [USER@]HOST[:PORT]", short(text))
+		case placeholder(at):
+			k.wrong(key, "%s stands for a machine of yours: fill in those that you reach by ssh", text)
+		case slices.Index(hosts, text) < i:
+			k.wrong(key, "%s is there twice; workers go to the hosts in turns", text)
+		}
 	}
 }
 
