@@ -1,6 +1,8 @@
 // Package config is the file that describes a cluster of navvy: a pair of queues, files that
 // workers find, the service that answers, what watches it, and the workers. It is YAML or
-// JSON; Parse reads it strictly, Schema describes it for editors and programs.
+// JSON. Load and Read read it strictly, and configurations of CloudWorker, too; Defaults
+// fills in what it leaves open; Encode writes it; Schema describes it for editors and
+// programs. docs/cluster.md is for who writes one.
 package config
 
 import "time"
@@ -93,11 +95,22 @@ func (k QueueKind) Server() bool { return k == QueueNavvy }
 
 // Share is a directory or file that workers find.
 type Share struct {
-	// From is what is uploaded: a file or directory beside the cluster's file.
-	From string `json:"from"`
+	// From is what is uploaded: a file or directory beside the cluster's file. Either it or
+	// Files is there.
+	From string `json:"from,omitempty"`
+	// Files is a file share of Azure that is there already, on azure.
+	Files *AzureFiles `json:"files,omitempty"`
 	// At is where workers find it: an absolute path in a container (kubernetes, azure), a
 	// path below the working directory of the service otherwise. It is not in another one.
 	At string `json:"at"`
+}
+
+// AzureFiles is a file share in a storage account that the cluster does not make.
+type AzureFiles struct {
+	Account string `json:"account"`
+	Share   string `json:"share"`
+	// Key is the account's, by reference.
+	Key *Value `json:"key"`
 }
 
 // Service is what answers requests: the forms of docs/services.md.
