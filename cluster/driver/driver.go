@@ -87,6 +87,9 @@ type Observed struct {
 	Properties Properties
 	Health     Health
 	Detail     string // why it is not well, or what it does, for people
+	// Holds says what is lost with it, such as requests that nobody has answered, for people;
+	// empty for nothing. It is removed only for whoever says that it may be lost.
+	Holds string
 	// Handle is what the driver wants to know to remove it; nobody else looks at it.
 	Handle any
 }

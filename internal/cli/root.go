@@ -79,7 +79,7 @@ func addVerbs(a *app, root *cobra.Command) {
 	}{
 		{"work", []*cobra.Command{newMap(a), newRun(a), newFn(a), newResume(a), newRetry(a)}},
 		{"look", []*cobra.Command{newLs(a), newStatus(a), newWait(a), newResults(a), newLogs(a), newStop(a), newWhy(a), newRm(a), newQueue(a)}},
-		{"team", []*cobra.Command{newServer(a), newDev(a), newWorker(a), newToken(a), newCert(a), newContext(a), newKV(a), newShare(a), newPackage(a)}},
+		{"team", []*cobra.Command{newServer(a), newDev(a), newWorker(a), newToken(a), newCert(a), newContext(a), newKV(a), newShare(a), newPackage(a), newClusterVerbs(a)}},
 		{"house", []*cobra.Command{newVerify(a), newBench(a), newVersion(a)}},
 	} {
 		for _, verb := range v.verbs {
