@@ -148,7 +148,7 @@ func (a *app) confirm(name string, p *cluster.Plan) error {
 	}
 	_, _ = fmt.Fprintf(a.err, "Type %s to remove all of it: ", name)
 	line, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader returns io.EOF itself
+	if err != nil && err != io.EOF {
 		return err
 	}
 	if strings.TrimSpace(line) != name {

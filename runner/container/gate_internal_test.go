@@ -24,7 +24,7 @@ func TestGate(t *testing.T) {
 				_, err := through(ctx, g, func(ctx context.Context) (int64, error) {
 					defer now.Add(-1)
 					n := now.Add(1)
-					time.Sleep(takes)
+					time.Sleep(takes) //nolint:forbidigo // the time of the bubble
 					return n, ctx.Err()
 				})
 				if !errors.Is(err, want) {

@@ -63,6 +63,12 @@ func testCompile(t *testing.T, h *Harness) {
 	if h.Secret != "" && (properties(list) == properties(compile("secret", salt)) || properties(list) == properties(compile("a", other))) {
 		t.Error("another secret, or another salt, changes nothing")
 	}
+	wantOrder(t, list)
+}
+
+// wantOrder checks that resources come behind what they need, the mark first, each once.
+func wantOrder(t *testing.T, list []driver.Resource) {
+	t.Helper()
 	seen := map[driver.ID]bool{}
 	for i := range list {
 		r := &list[i]

@@ -5,6 +5,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -150,11 +151,7 @@ func (h *Harness) until(t *testing.T, is func() bool, otherwise func()) {
 func describe(p *cluster.Plan) (lines []string) {
 	for i := range p.Changes {
 		c := &p.Changes[i]
-		line := string(c.Action) + " " + c.ID.String() + " " + c.Why
-		for _, d := range c.Differences {
-			line += " " + d.Key + ": " + d.Is + " -> " + d.Want
-		}
-		lines = append(lines, line)
+		lines = append(lines, fmt.Sprintf("%s %s %s %+v", c.Action, c.ID, c.Why, c.Differences))
 	}
 	return lines
 }
