@@ -23,9 +23,9 @@ type (
 		Location               string          `json:"Location,omitempty"`
 		Service                string          `json:"Service,omitempty"`
 		NodeCount              *int            `json:"NodeCount,omitempty"`
-		NodeOptions            olderNode       `json:"NodeOptions,omitempty"`
+		NodeOptions            olderNode       `json:"NodeOptions,omitzero"`
 		FileShares             []olderShare    `json:"FileShares,omitempty"`
-		ServiceBusQueueOptions olderQueue      `json:"ServiceBusQueueOptions,omitempty"`
+		ServiceBusQueueOptions olderQueue      `json:"ServiceBusQueueOptions,omitzero"`
 		EnvironmentVariables   []olderVariable `json:"EnvironmentVariables,omitempty"`
 	}
 	olderNode struct {

@@ -50,7 +50,7 @@ func TestDocumentation(t *testing.T) {
 	if !*update {
 		t.Fatalf("the table of keys in %s is not that of the types: go test ./cluster/config -run TestDocumentation -update", page)
 	}
-	if err := os.WriteFile(page, []byte(before+tableBegin+want.String()+tableEnd+after), 0o644); err != nil { //nolint:gosec // a page of the repository
+	if err := os.WriteFile(page, []byte(before+tableBegin+want.String()+tableEnd+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -26,7 +26,7 @@ const maxFile = 1 << 20
 // Load reads the file of a cluster, as Read does; Dir is its directory. Errors wrap
 // navvy.ErrInvalid, but for those of the file system.
 func Load(path string) (*Cluster, error) {
-	file, err := os.Open(path) //nolint:gosec // the path is what the user names
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -171,14 +171,17 @@ func begins(text []byte, with byte) bool {
 
 var escaped = regexp.MustCompile(`\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|.)`)
 
-// plainJSON writes characters that JSON escapes as two, which YAML does not know, as they
-// are. What is no JSON stays.
+// plainJSON writes what YAML does not escape as JSON does as it is: \/, and characters that
+// are two to JSON. What is no JSON stays.
 func plainJSON(text []byte) []byte {
 	if !begins(text, '{') || !json.Valid(text) {
 		return text
 	}
 	return escaped.ReplaceAllFunc(text, func(pair []byte) []byte {
-		if len(pair) < 12 {
+		switch {
+		case string(pair) == `\/`:
+			return []byte("/")
+		case len(pair) < 12:
 			return pair
 		}
 		var one string

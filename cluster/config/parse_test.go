@@ -191,7 +191,7 @@ func TestMistakes(t *testing.T) {
 		"null":                      "c.yaml: there is nothing in it",
 		"- a":                       "c.yaml:1: want keys with values, each on a line of its own, not a list",
 		least + "---\nname: b":      "c.yaml:7: there is more than one document in it; a cluster has a file of its own",
-		"\tname: a":                 "c.yaml:1: found character that cannot start any token",
+		"\tname: a":                 "c.yaml: found character that cannot start any token",
 		"name: 'a\n":                "c.yaml:",
 		"{\"name\": \"a\",\n \"que": "c.yaml:2: unexpected end of JSON input; the file seems to end in the middle",
 		least + "nam":               "c.yaml:7: could not find expected ':'; the file seems to end in the middle",

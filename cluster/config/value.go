@@ -85,7 +85,7 @@ func readValue(path string) (string, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is no file: %w", path, navvy.ErrInvalid)
 	}
-	file, err := os.Open(path) //nolint:gosec // the path is what whoever applies the file wrote into it
+	file, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
