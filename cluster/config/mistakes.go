@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/navvy-run/navvy"
 )
@@ -57,7 +58,17 @@ func (m *Mistakes) Error() string {
 func (m *Mistakes) Unwrap() error { return navvy.ErrInvalid }
 
 func (m *Mistakes) add(line int, key, format string, args ...any) {
-	m.List = append(m.List, Mistake{line, key, fmt.Sprintf(format, args...)})
+	m.List = append(m.List, Mistake{line, printable(key), printable(fmt.Sprintf(format, args...))})
+}
+
+// printable keeps what a file has in it from steering a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // err is m, in order and bounded; nil if nothing is wrong.

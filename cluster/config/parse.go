@@ -217,6 +217,8 @@ func Validate(c *Cluster) error {
 		}
 		return m.err()
 	}
-	m.List = append(m.List, check(c)...)
+	for _, one := range check(c) {
+		m.add(0, one.Key, "%s", one.Why)
+	}
 	return m.err()
 }

@@ -214,6 +214,30 @@ func with(part, other string) string {
 	return strings.Replace(least, part, other, 1)
 }
 
+// A file that was cut off somewhere is refused, wherever that was.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	inJSON := string(Encode(wholeCluster()))
+	for name, text := range map[string]string{"least": strings.TrimRight(least, "\n"), "JSON": strings.TrimRight(inJSON, "\n")} {
+		for i := range len(text) {
+			if c, err := Parse("c.yaml", []byte(text[:i])); !errors.Is(err, navvy.ErrInvalid) || c != nil {
+				t.Errorf("%s cut after %d bytes, at %q: %v", name, i, text[max(0, i-20):i], err)
+			}
+		}
+	}
+}
+
+// What a file has in it does not steer the terminal.
+func TestControls(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{least + `"\e[31m\n": 1`, with("name: a", `name: "\e[2J\n"`), with("kind: echo", `kind: "\e"`), with("count: 1", `count: 1, labels: {"\e": [1]}`)} {
+		_, err := Read("c.yaml", []byte(text), "")
+		if err == nil || strings.ContainsAny(err.Error(), "\x1b\n") {
+			t.Errorf("%q", err)
+		}
+	}
+}
+
 // Of many mistakes ten are told, in the order of the lines, and how many there are beside.
 func TestManyMistakes(t *testing.T) {
 	t.Parallel()

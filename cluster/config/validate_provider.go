@@ -107,8 +107,8 @@ func hostPort(text string) (host string, ok bool) {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 			return "", false
 		}
-		if net.ParseIP(host) != nil {
-			return host, true
+		if strings.HasPrefix(text, "[") {
+			return host, net.ParseIP(host) != nil
 		}
 	}
 	return host, hostName.MatchString(host)
