@@ -159,6 +159,9 @@ func (a *app) readCluster(path string) (*config.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkService(c.Service.Form()); err != nil {
+		return nil, fmt.Errorf("%s: service.command: %w", name, err)
+	}
 	return config.Defaults(c), nil
 }
 
