@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/navvy-run/navvy"
 )
@@ -123,6 +124,30 @@ func (o *Options) localHost() *host {
 	return &h
 }
 
+// onceHost finds a host out when it is asked for first, and keeps it until it is to forget it.
+type onceHost struct {
+	find func() *host
+
+	mu    sync.Mutex
+	known bool
+	host  *host
+}
+
+func (o *onceHost) get() *host {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.known {
+		o.known, o.host = true, o.find()
+	}
+	return o.host
+}
+
+func (o *onceHost) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.known, o.host = false, nil
+}
+
 // refuse is why a job is refused that could only wait for ever: no worker but those
 // of this process will come, and they have not what it asks for.
 func (m *Manager) refuse(j *navvy.Job) error {
@@ -130,7 +155,7 @@ func (m *Manager) refuse(j *navvy.Job) error {
 	if !d.picky {
 		return nil
 	}
-	if local := m.local(); local != nil && !local.fits(&d) {
+	if local := m.local.get(); local != nil && !local.fits(&d) {
 		return fmt.Errorf("%s: %w", local.why(&d), navvy.ErrUnsupported)
 	}
 	return nil
@@ -143,7 +168,7 @@ func (m *Manager) unfitLocked(d *demand) string {
 	if !d.picky {
 		return ""
 	}
-	if local := m.local(); local != nil {
+	if local := m.local.get(); local != nil {
 		if local.fits(d) {
 			return ""
 		}

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
 )
 
 // What containers run on.
@@ -46,13 +50,34 @@ func (a *app) containerEngine() (string, error) {
 
 // someEngine refuses what asks for containers where they cannot run. An engine of this machine
 // that somebody else's process would use is that one's affair.
+// One that was asked for, and does not answer, may be about to start: it has some time.
 func (a *app) someEngine() error {
 	engine, err := a.containerEngine()
 	if err != nil {
 		return err
 	}
-	return noContainers(&runnerOptions{env: a.env, engine: engine})
+	o := &runnerOptions{env: a.env, engine: engine}
+	ctx, cancel := context.WithTimeout(context.Background(), a.patience)
+	defer cancel()
+	again := pause.Series{First: firstEnginePause, Longest: longestEnginePause}
+	for first := true; ; first = false {
+		switch err = noContainers(ctx, o); {
+		case err == nil, !o.ownEngine(), !errors.Is(err, navvy.ErrUnavailable):
+			return err
+		case first:
+			fmt.Fprintf(a.err, "navvy: %s; waiting up to %s for it\n", err, a.patience)
+		}
+		if again.Wait(ctx) != nil {
+			return withHint(err, "start %s, or see whether this user may reach it; --engine %s takes whatever there is", engine, engineAuto)
+		}
+	}
 }
+
+// The pauses between looks for an engine that a command waits for.
+const (
+	firstEnginePause   = 100 * time.Millisecond
+	longestEnginePause = time.Second
+)
 
 // noEngine says that there is nothing to run containers on, and why not each of what there
 // could be.

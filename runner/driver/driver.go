@@ -22,7 +22,8 @@ import (
 
 // Driver runs tasks of one kind. All methods may be called at once.
 type Driver interface {
-	// Capabilities says what this driver can do on this host. It does not change.
+	// Capabilities says what this driver can do on this host. It does not change, but for that
+	// of a Latecomer, once.
 	Capabilities() Capabilities
 
 	// Start begins an attempt and returns as soon as it can be stopped and
@@ -77,6 +78,13 @@ type Sweeper interface {
 type Adrift struct {
 	Task  navvy.TaskID
 	Token string
+}
+
+// Latecomer is a driver whose work cannot be done here yet (Capabilities.Absent), and that looks
+// for what it lacks until that is there.
+type Latecomer interface {
+	// Come is closed once the work is done here. Capabilities tells what with from then on.
+	Come() <-chan struct{}
 }
 
 // Bounder is a driver of which some attempts keep to the timeout of their task by themselves,
