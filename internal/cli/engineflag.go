@@ -65,7 +65,7 @@ func (a *app) someEngine() error {
 		case err == nil, !o.ownEngine(), !errors.Is(err, navvy.ErrUnavailable):
 			return err
 		case first:
-			fmt.Fprintf(a.err, "navvy: %s; waiting up to %s for it\n", err, a.patience)
+			a.tell("navvy: %s; waiting up to %s for it\n", err, a.patience)
 		}
 		if again.Wait(ctx) != nil {
 			return withHint(err, "start %s, or see whether this user may reach it; --engine %s takes whatever there is", engine, engineAuto)

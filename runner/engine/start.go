@@ -202,7 +202,9 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 			return nil, err
 		}
 	}
-	return d.attempt(t, s.id), nil
+	a := d.attempt(t, s.id)
+	a.found = s
+	return a, nil
 }
 
 // ofToken finds the container that the attempt with a token made.
