@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,16 @@ func (a *app) containerEngine() (string, error) {
 	return asked, nil
 }
 
+// dockerConfig is the directory of the configuration of Docker's command line, with whose
+// credentials images are pulled: that of who runs navvy. Tasks of others get it only from who says so.
+func (a *app) dockerConfig() string {
+	dir, home := a.env("DOCKER_CONFIG"), a.env("HOME")
+	if dir == "" && !a.forOthers && home != "" {
+		dir = filepath.Join(home, ".docker")
+	}
+	return dir
+}
+
 // someEngine refuses what asks for containers where they cannot run. An engine of this machine
 // that somebody else's process would use is that one's affair.
 // One that was asked for, and does not answer, may be about to start: it has some time.
@@ -57,7 +68,7 @@ func (a *app) someEngine() error {
 		return err
 	}
 	o := &runnerOptions{env: a.env, engine: engine}
-	ctx, cancel := context.WithTimeout(context.Background(), a.patience)
+	ctx, cancel := context.WithTimeout(context.Background(), enginePatience)
 	defer cancel()
 	again := pause.Series{First: firstEnginePause, Longest: longestEnginePause}
 	for first := true; ; first = false {
@@ -65,7 +76,7 @@ func (a *app) someEngine() error {
 		case err == nil, !o.ownEngine(), !errors.Is(err, navvy.ErrUnavailable):
 			return err
 		case first:
-			a.tell("navvy: %s; waiting up to %s for it\n", err, a.patience)
+			a.tell("navvy: %s; waiting %s for it\n", err, enginePatience)
 		}
 		if again.Wait(ctx) != nil {
 			return withHint(err, "start %s, or see whether this user may reach it; --engine %s takes whatever there is", engine, engineAuto)
@@ -73,8 +84,9 @@ func (a *app) someEngine() error {
 	}
 }
 
-// The pauses between looks for an engine that a command waits for.
+// For how long a command waits for the engine that it names, and the pauses between its looks.
 const (
+	enginePatience     = 5 * time.Second
 	firstEnginePause   = 100 * time.Millisecond
 	longestEnginePause = time.Second
 )

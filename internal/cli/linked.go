@@ -171,6 +171,7 @@ type runnerOptions struct {
 	slots   int                 // how many attempts run at once, for services to know; 0 if that is not known
 	env     func(string) string // the environment, which says where containers run
 	engine  string              // what they run on: one of engines
+	docker  string              // the directory of the configuration with which an engine's images are pulled; empty for none
 	version string              // of this program
 }
 
@@ -292,7 +293,7 @@ func newEngine(ctx context.Context, kind, place, work string, o *runnerOptions, 
 	options := &engine.Options{
 		Kind: kind, Host: o.env("DOCKER_HOST"), Certificates: o.env("DOCKER_CERT_PATH"), Address: o.env("CONTAINERD_ADDRESS"),
 		Instance: place, Logs: filepath.Join(filepath.Dir(work), "containers"), Ending: filepath.Join(filepath.Dir(work), "ending"), Sweep: work != noWork,
-		Render: commands.render, Logger: log,
+		Credentials: o.docker, Render: commands.render, Logger: log,
 	}
 	d, err := engine.Open(ctx, options)
 	if err != nil {

@@ -52,6 +52,9 @@ type Options struct {
 	// ImagePatience is how long an attempt waits for an image that cannot be pulled before it
 	// has failed. Defaults to 2 minutes.
 	ImagePatience time.Duration
+	// Credentials is the directory of a configuration of Docker's command line (config.json), which
+	// names the accounts with which images are pulled, or who keeps them. Empty for none.
+	Credentials string
 	// Sweep says that what earlier navvys of this instance left is looked after: nothing of it
 	// runs longer than its timeout, or is kept for longer than a week.
 	Sweep bool
