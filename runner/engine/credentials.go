@@ -50,6 +50,9 @@ func accountFor(ctx context.Context, dir, image string) (account, error) {
 			return
 		}
 		found, err := file.GetAuthConfig(registry)
+		if found.Username == "" && found.IdentityToken == "" && found.RegistryToken == "" {
+			found = account{} // only where it would be
+		}
 		answers <- answer{found, err}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, credentialTimeout)

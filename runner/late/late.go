@@ -57,11 +57,18 @@ func New(absent driver.Driver, open func(context.Context) (driver.Driver, error)
 
 // look looks until there is a driver, or ctx ends.
 func (d *Driver) look(ctx context.Context, open func(context.Context) (driver.Driver, error)) {
-	again := pause.Series{First: firstPause, Longest: longestPause}
+	again, said := pause.Series{First: firstPause, Longest: longestPause}, d.Capabilities().Absent
 	for again.Wait(ctx) == nil {
 		found, err := open(ctx)
-		if err != nil {
-			continue // why is what the first look said, or soon as good
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return
+		case err != nil:
+			if why := err.Error(); why != said { // it may be nearly there
+				d.log.Info("this kind of work is not done here yet", "kind", d.Capabilities().Kind, "why", why)
+				said = why
+			}
+			continue
 		}
 		caps := found.Capabilities()
 		d.now.Store(&found)

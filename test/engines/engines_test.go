@@ -116,6 +116,21 @@ func containerd(t *testing.T, e *enginetest.Engine, running bool) []string {
 	return ids
 }
 
+// containerdHas tells whether containerd has an image.
+func containerdHas(t *testing.T, e *enginetest.Engine, image string) bool {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+e.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	r, err := cri.NewImageServiceClient(conn).ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: image}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Image != nil
+}
+
 // command is navvy with arguments.
 func (p *place) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.navvy, args...)

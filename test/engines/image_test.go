@@ -41,6 +41,7 @@ func (p *place) load(archive string) {
 		if err != nil {
 			p.t.Fatalf("%v: %s", err, out)
 		}
+		p.until("containerd tells kubelets of the image", func() bool { return containerdHas(p.t, p.at, imageName) })
 		return
 	}
 	c, err := client.New(client.WithHost("unix://" + p.at.Socket))
@@ -67,13 +68,7 @@ func (p *place) load(archive string) {
 func TestImage(t *testing.T) {
 	each(t, func(p *place) {
 		p.load(image(p.t, p.navvy))
-		var out string
-		p.until("the image is there", func() bool { // containerd tells of it later
-			said, err := p.command(p.t.Context(), "run", "--image", imageName, "--", "version").Output()
-			out = string(said)
-			return err == nil
-		})
-		if !strings.HasPrefix(out, "navvy ") {
+		if out := p.run(0, "run", "--image", imageName, "--", "version"); !strings.HasPrefix(out, "navvy ") {
 			p.t.Errorf("navvy version says %q", out)
 		}
 	})
