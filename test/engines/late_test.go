@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -137,6 +138,9 @@ func TestWorkerKilled(t *testing.T) {
 		var made []string
 		p.until("three containers run", func() bool { made = p.list(true); return len(made) == 3 })
 		worker.end(unix.SIGKILL)
+		if fleet := p.run(0, "worker", "ls", "-o", "json"); !strings.Contains(fleet, `"container"`) {
+			p.t.Errorf("that it has run containers is not kept: %s", fleet)
+		}
 		p.run(0, "stop", jobs["stop"])
 		p.run(0, "stop", jobs["rm"])
 		p.until("what was stopped can be removed", func() bool {
@@ -156,5 +160,36 @@ func TestWorkerKilled(t *testing.T) {
 		}
 		p.run(0, "stop", jobs["open"])
 		p.until("it is gone, too", func() bool { return len(p.list(false)) == 0 })
+	})
+}
+
+// TestStopAfterDeath stops a job whose navvy was killed, without any other: its container ends before
+// the command does, though it does not hear. One whose job was not stopped goes on.
+func TestStopAfterDeath(t *testing.T) {
+	each(t, func(p *place) {
+		var made []string
+		for _, name := range []string{"gone", "stays"} {
+			first := p.command(p.t.Context(), "run", "--name", name, "--image", enginetest.Image, "-S", "--", "trap '' TERM; while :; do sleep 1; done")
+			if err := first.Start(); err != nil {
+				p.t.Fatal(err)
+			}
+			p.until("its container runs", func() bool { made = p.list(true); return len(made) > 0 && name == "gone" || len(made) == 2 })
+			_ = first.Process.Kill()
+			_ = first.Wait() // it was killed
+		}
+		var jobs []struct{ ID, Name string }
+		if err := json.Unmarshal([]byte(p.run(0, "ls", "-o", "json")), &jobs); err != nil || len(jobs) != 2 {
+			p.t.Fatalf("%v: there are jobs %v", err, jobs)
+		}
+		for _, left := range []int{1, 0} {
+			for _, job := range jobs {
+				if (job.Name == "gone") == (left == 1) {
+					p.run(0, "stop", job.ID)
+				}
+			}
+			if list := p.list(false); len(list) != left {
+				p.t.Errorf("of %v there are %v, want %d", made, list, left)
+			}
+		}
 	})
 }
