@@ -140,7 +140,7 @@ func (m *Manager) joinLocked(s *Session) {
 // already goes on.
 func (s *Session) Offers(kinds []string, abilities []navvy.KindAbilities) {
 	m := s.m
-	m.local.forget() // it may be of this process
+	m.own.forget() // it may be of this process
 	m.mu.Lock()
 	s.info.Kinds, s.info.Abilities = kinds, abilities
 	s.knowLocked()

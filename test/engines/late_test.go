@@ -96,7 +96,7 @@ func TestLate(t *testing.T) {
 			p.t.Errorf("without an engine a command ends with %v: %s", err, out)
 		}
 		dev := p.background("dev", env, "dev", "--data", filepath.Join(p.home, "data"), "--listen", "127.0.0.1:0", "--http", "")
-		p.says(dev, "(not done here yet).*kind=container.*later.sock")
+		p.says(dev, `(not done here yet).*"kind":"container".*later.sock`)
 		id := strings.TrimSpace(p.run(0, "map", "-d", "--image", enginetest.Image, "-S", "--", "echo ran {}", ":::", "a"))
 		if why := p.run(0, "why", id); !strings.Contains(why, "later.sock") {
 			p.t.Errorf("it waits because %q", why)
@@ -106,7 +106,7 @@ func TestLate(t *testing.T) {
 		if out := p.run(0, "results", id); out != "ran a\n" {
 			p.t.Errorf("it wrote %q", out)
 		}
-		p.says(dev, "(done here from now on).*kind=container")
+		p.says(dev, "(done here from now on).*container")
 	})
 }
 
@@ -128,11 +128,11 @@ func TestWorkerKilled(t *testing.T) {
 			return p.background("worker", env, append([]string{"worker", "start", "--data", filepath.Join(p.home, "work"), "-j", "4"}, args...)...)
 		}
 		worker := work("--join", at, "--token-file", token)
-		p.says(worker, "(not done here yet).*kind=container.*later.sock")
+		p.says(worker, `(not done here yet).*"kind":"container".*later.sock`)
 		p.says(worker, "(connected to the server)")
 		jobs := make(map[string]string)
 		for _, fate := range []string{"stop", "rm", "open"} {
-			jobs[fate] = strings.TrimSpace(p.run(0, "map", "-d", "--name", fate, "--image", enginetest.Image, "-S", "--", "trap 'exit 4' TERM; sleep 1000000 & wait", ":::", "a"))
+			jobs[fate] = strings.TrimSpace(p.run(0, "map", "-d", "--name", fate, "--image", enginetest.Image, "-S", "--", "trap 'exit 4' TERM; echo {}; sleep 1000000 & wait", ":::", "a"))
 		}
 		listen()
 		var made []string
