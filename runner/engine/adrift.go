@@ -16,7 +16,7 @@ import (
 type leftovers struct {
 	mu    sync.Mutex
 	byID  map[string]driver.Adrift
-	going map[string]bool // those that are being seen off
+	going map[string]chan struct{} // those that are being seen off, by id
 }
 
 // know notes what an engine has.
@@ -65,23 +65,26 @@ func (l *leftovers) of(token string) string {
 	return ""
 }
 
-// seeOff notes that a container is seen off from now on; false if it is already.
-func (l *leftovers) seeOff(id string) bool {
+// seeOff notes that a container is seen off from now on, and gives what is closed when it has been;
+// first is false if somebody does already.
+func (l *leftovers) seeOff(id string) (done chan struct{}, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.going[id] {
-		return false
+	if done := l.going[id]; done != nil {
+		return done, false
 	}
 	if l.going == nil {
-		l.going = map[string]bool{}
+		l.going = map[string]chan struct{}{}
 	}
-	l.going[id] = true
-	return true
+	done = make(chan struct{})
+	l.going[id] = done
+	return done, true
 }
 
 func (l *leftovers) seenOff(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	close(l.going[id])
 	delete(l.going, id)
 }
 
@@ -128,11 +131,16 @@ func (d *Driver) dismiss(ctx context.Context, s *state) error {
 // dismissed sees to it that a container that was asked to end does so, within its grace or by
 // force, and goes, unless an attempt of this process has it by then. It does so as one of all.
 func (d *Driver) dismissed(id string, grace time.Duration, all *sync.WaitGroup) {
-	if d.ctx.Err() != nil || !d.left.seeOff(id) {
-		return // the next navvy does, or somebody here
+	if d.ctx.Err() != nil {
+		return // the next navvy does
 	}
 	d.watch.begin()
+	done, first := d.left.seeOff(id)
 	all.Go(func() {
+		if !first {
+			<-done
+			return
+		}
 		defer d.left.seenOff(id)
 		d.seeOff(d.ctx, id, grace)
 	})

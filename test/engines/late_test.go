@@ -124,6 +124,7 @@ func TestWorkerKilled(t *testing.T) {
 		admin := filepath.Join(srv, "clients", "admin")
 		p.env = append(p.env, "NAVVY_SERVER="+at, "NAVVY_CA="+filepath.Join(srv, "ca", "ca.crt"), "NAVVY_CERT="+admin+".crt", "NAVVY_KEY="+admin+".key")
 		env, listen := p.later()
+		env = append(env, "NAVVY_SERVER=", "NAVVY_CA=", "NAVVY_CERT=", "NAVVY_KEY=") // it has its own
 		work := func(args ...string) *daemon {
 			return p.background("worker", env, append([]string{"worker", "start", "--data", filepath.Join(p.home, "work"), "-j", "4"}, args...)...)
 		}
