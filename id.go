@@ -1,6 +1,7 @@
 package navvy
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -91,6 +92,12 @@ func ParseAttemptID(s string) (AttemptID, error) {
 		return AttemptID{}, fmt.Errorf("attempt %q: want NUMBER.EPOCH, as in 2.17: %w", s, ErrInvalid)
 	}
 	return AttemptID{Number: uint32(n), Epoch: uint32(e)}, nil
+}
+
+// After tells whether an attempt came after another one at the same task. Numbers may be given
+// again after a start of the server, which has another epoch.
+func (a AttemptID) After(b AttemptID) bool {
+	return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Number, b.Number)) > 0
 }
 
 // IsZero tells whether the id names no attempt.

@@ -175,7 +175,7 @@ type Report struct {
 }
 
 // Session is a worker's session with a server. Next is for one goroutine at a
-// time, and so are Report, Alive, Explain and Leave together.
+// time, and so are Report, Alive, Explain, Offer and Leave together.
 type Session struct {
 	Welcome
 	stream grpc.BidiStreamingClient[navvyv1.WorkRequest, navvyv1.WorkResponse]
@@ -315,6 +315,11 @@ func (s *Session) Explain(waiting map[AttemptRef]string) error {
 		m.Explanations = append(m.Explanations, &navvyv1.Explanation{Attempt: api.FromRef(r.Task, r.Attempt), Waiting: api.Text(why)})
 	}
 	return sent(s.stream.Send(m))
+}
+
+// Offer says anew what the worker runs, in place of what WorkerInfo said.
+func (s *Session) Offer(kinds []string, abilities []navvy.KindAbilities) error {
+	return sent(s.stream.Send(&navvyv1.WorkRequest{Kinds: &navvyv1.Kinds{Kinds: kinds, Abilities: api.FromAbilities(abilities)}}))
 }
 
 // Leave says that the worker takes no further attempts.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/navvy-run/navvy"
 )
@@ -101,26 +102,46 @@ func (h *host) cannotEnforce(d *demand, k *kindSet) string {
 // Local tells what this process can enforce, where no workers but its own will
 // come; nil where others may.
 func (m *Manager) Local() []navvy.KindAbilities {
-	if m.opts.Local == nil {
-		return nil
-	}
-	return m.opts.Local()
+	abilities, _ := m.own.get()
+	return abilities
 }
 
-// localHost is this process as a host; nil if workers of others may come.
-func (o *Options) localHost() *host {
-	if o.Local == nil {
-		return nil
+// ownHost is this process as a host. What it can is asked once, until it is to be forgotten.
+type ownHost struct {
+	ask func() []navvy.KindAbilities // nil where workers of others may come
+
+	mu        sync.Mutex
+	known     bool
+	abilities []navvy.KindAbilities
+	host      *host
+}
+
+// get gives what it can, and what that makes of it; nil if workers of others may come.
+func (o *ownHost) get() ([]navvy.KindAbilities, *host) {
+	if o.ask == nil {
+		return nil, nil
 	}
-	var kinds []string
-	abilities := o.Local()
-	for _, a := range abilities {
-		if !a.Absent {
-			kinds = append(kinds, a.Kind)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.known {
+		o.known, o.abilities = true, o.ask()
+		var kinds []string
+		for _, a := range o.abilities {
+			if !a.Absent {
+				kinds = append(kinds, a.Kind)
+			}
 		}
+		h := newHost("", kinds, o.abilities, &navvy.Offer{})
+		o.host = &h
 	}
-	h := newHost("", kinds, abilities, &navvy.Offer{})
-	return &h
+	return o.abilities, o.host
+}
+
+// forget has it asked again.
+func (o *ownHost) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.known = false
 }
 
 // refuse is why a job is refused that could only wait for ever: no worker but those
@@ -130,7 +151,7 @@ func (m *Manager) refuse(j *navvy.Job) error {
 	if !d.picky {
 		return nil
 	}
-	if local := m.local(); local != nil && !local.fits(&d) {
+	if _, local := m.own.get(); local != nil && !local.fits(&d) {
 		return fmt.Errorf("%s: %w", local.why(&d), navvy.ErrUnsupported)
 	}
 	return nil
@@ -143,7 +164,7 @@ func (m *Manager) unfitLocked(d *demand) string {
 	if !d.picky {
 		return ""
 	}
-	if local := m.local(); local != nil {
+	if _, local := m.own.get(); local != nil {
 		if local.fits(d) {
 			return ""
 		}

@@ -56,7 +56,7 @@ type Manager struct {
 	watched      map[navvy.TaskID]int
 	idle         signal // fires when something ended
 	wanted       signal // fires when there may be more or fewer tasks to run
-	local        func() *host
+	own          ownHost
 	expiry       time.Time // when to look for expired jobs
 	expireSoon   bool      // some have come that expire sooner
 	meters       Meters
@@ -136,9 +136,6 @@ func (o *Options) withDefaults() Options {
 	if d.Jitter == nil {
 		d.Jitter = halfJitter
 	}
-	if d.Local != nil {
-		d.Local = sync.OnceValue(d.Local)
-	}
 	if d.Full == nil {
 		d.Full = func() bool { return false }
 	}
@@ -149,7 +146,7 @@ func (o *Options) withDefaults() Options {
 func New(eng *engine.Engine, opts *Options) *Manager {
 	o := opts.withDefaults()
 	m := &Manager{
-		eng: eng, opts: o, lines: map[engine.Line]*line{}, queues: map[string]*queue{}, local: sync.OnceValue(o.localHost),
+		eng: eng, opts: o, lines: map[engine.Line]*line{}, queues: map[string]*queue{}, own: ownHost{ask: o.Local},
 		jobs: map[navvy.JobID]*job{}, attached: map[navvy.JobID]int{}, signals: map[navvy.JobID]*signal{},
 		calls:    map[navvy.JobID]*Caller{},
 		callers:  map[*Caller]struct{}{},

@@ -58,7 +58,7 @@ func (s *Session) servesLocked(d *demand) bool {
 
 // serveLocked notes that one more or less process of an owner runs in the session.
 func (s *Session) serveLocked(d *demand, more int) {
-	if !s.mixes || !d.process {
+	if !d.process {
 		return
 	}
 	if s.owners[d.owner] += more; s.owners[d.owner] == 0 {

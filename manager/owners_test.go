@@ -156,3 +156,27 @@ func TestSingleOwnerIsolates(t *testing.T) {
 		}
 	})
 }
+
+// A worker that comes to run what it cannot keep apart knows who is there already.
+func TestOwnersOfLateKinds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := ownersScene(t)
+		s.session = s.processes(manager.Worker{Name: "w1", Slots: 10}, navvy.AbilityIsolate, navvy.AbilityUser)
+		s.process("ann", nil)
+		if list := s.next(); len(list) != 1 {
+			t.Fatalf("%d tasks start", len(list))
+		}
+		if got := s.owners(); got != "" {
+			t.Errorf("the worker %s", got)
+		}
+		s.session.Offers([]string{navvy.KindCommand}, []navvy.KindAbilities{{Kind: navvy.KindCommand, Lacks: "no rights"}})
+		if got := s.owners(); got != "cannot keep owners apart: it serves ann now" {
+			t.Errorf("the worker %s", got)
+		}
+		s.process("bob", nil)
+		if list := s.next(); len(list) != 0 {
+			t.Errorf("beside ann's it is given %v", list)
+		}
+	})
+}

@@ -26,7 +26,7 @@ type demand struct {
 func demandOf(j *navvy.Job) demand {
 	s := &j.Spec
 	d := demand{spec: s, kind: s.Kind(), needs: setOf(s.Needs()), owner: j.Owner, process: s.IsProcess()}
-	d.picky = d.needs != 0 || s.Reserves() || len(s.Labels) > 0 || s.Function != nil || s.Service != nil
+	d.picky = d.needs != 0 || s.Reserves() || len(s.Labels) > 0 || s.Function != nil || s.Service != nil || s.Container != nil
 	return d
 }
 

@@ -38,7 +38,7 @@ type Session struct {
 	running int            // attempts that it runs
 	room    navvy.Room     // what they have of its offer
 	mixes   bool           // processes of different owners could do something to each other on its host
-	owners  map[string]int // if it mixes: whose processes run, and how many
+	owners  map[string]int // whose processes run, and how many
 	// unsettled are its attempts whose reports are not on disk; the bound keeps
 	// a full disk from filling memory.
 	unsettled, unsettledBytes int
@@ -120,9 +120,7 @@ func (m *Manager) Attach(info Worker) *Session {
 
 func (m *Manager) newSession(info Worker) *Session {
 	s := &Session{m: m, info: info, ready: make(chan struct{}, 1), heard: m.opts.Clock()}
-	s.host = newHost(info.Name, info.Kinds, info.Abilities, &s.info.Offer)
-	s.host.only = info.SingleOwner
-	s.mixes = m.opts.Local == nil && s.host.mixes()
+	s.knowLocked() // it is nobody else's yet
 	s.owners = map[string]int{}
 	s.room.Offer = &s.info.Offer
 	return s
@@ -136,6 +134,26 @@ func (m *Manager) joinLocked(s *Session) {
 		s.wake()
 	}
 	m.otherWorkersLocked()
+}
+
+// Offers says anew what the worker runs, in place of what Attach or Return was told. What it runs
+// already goes on.
+func (s *Session) Offers(kinds []string, abilities []navvy.KindAbilities) {
+	m := s.m
+	m.own.forget() // it may be of this process
+	m.mu.Lock()
+	s.info.Kinds, s.info.Abilities = kinds, abilities
+	s.knowLocked()
+	m.otherWorkersLocked()
+	m.mu.Unlock()
+	m.poke()
+}
+
+// knowLocked makes of what the worker says what it can be given.
+func (s *Session) knowLocked() {
+	s.host = newHost(s.info.Name, s.info.Kinds, s.info.Abilities, &s.info.Offer)
+	s.host.only = s.info.SingleOwner
+	s.mixes = s.m.opts.Local == nil && s.host.mixes()
 }
 
 // Name is what the worker is called.

@@ -121,7 +121,7 @@ func (x *Run) begin(started time.Time) (context.Context, bool) {
 // start journals the attempt and starts it.
 func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, error) {
 	r := x.runner
-	if refusal := r.caps.Refuse(x.task.Spec); refusal != nil {
+	if refusal := r.can().Refuse(x.task.Spec); refusal != nil {
 		return nil, refusal
 	}
 	if x.before != nil {
@@ -129,9 +129,9 @@ func (x *Run) start(ctx context.Context, started time.Time) (driver.Execution, e
 			return nil, err
 		}
 	}
-	if r.journal != nil && r.caps.Remains {
+	if r.journal != nil && r.can().Remains {
 		slot, err := r.journal.Reserve(&Entry{
-			Kind: r.caps.Kind, Task: x.task.ID, Attempt: x.task.Attempt, Token: x.task.Token, Started: started,
+			Kind: r.first.Kind, Task: x.task.ID, Attempt: x.task.Attempt, Token: x.task.Token, Started: started,
 		})
 		if err != nil {
 			return nil, err

@@ -18,7 +18,8 @@ import (
 type Runner struct {
 	now     func() time.Time
 	driver  driver.Driver
-	caps    driver.Capabilities
+	first   driver.Capabilities // when it was made, see can
+	late    driver.Latecomer    // the driver, if it is one
 	journal *Journal
 	worker  string
 	log     *slog.Logger
@@ -45,7 +46,9 @@ func New(d driver.Driver, o *Options) *Runner {
 	if o == nil {
 		o = &Options{}
 	}
-	r := &Runner{driver: d, caps: d.Capabilities(), journal: o.Journal, worker: o.Worker, log: o.Logger}
+	r := &Runner{driver: d, journal: o.Journal, worker: o.Worker, log: o.Logger}
+	r.late, _ = d.(driver.Latecomer)
+	r.first = d.Capabilities()
 	if r.now = o.Clock; r.now == nil {
 		r.now = time.Now
 	}
@@ -87,7 +90,7 @@ func (r *Runner) Left(list []Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range list {
-		if list[i].Kind == r.caps.Kind {
+		if list[i].Kind == r.first.Kind {
 			r.left = append(r.left, list[i])
 		}
 	}
@@ -103,7 +106,25 @@ func (r *Runner) Why(ctx context.Context, token string) string {
 }
 
 // Capabilities are the driver's.
-func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
+func (r *Runner) Capabilities() driver.Capabilities { return *r.can() }
+
+// Come is closed once the driver does its work here, if that may yet come to pass: see
+// driver.Latecomer. Nil otherwise.
+func (r *Runner) Come() <-chan struct{} {
+	if r.late == nil {
+		return nil
+	}
+	return r.late.Come()
+}
+
+// can is what the driver can do now.
+func (r *Runner) can() *driver.Capabilities {
+	if r.late == nil {
+		return &r.first
+	}
+	now := r.driver.Capabilities()
+	return &now
+}
 
 // Task is one attempt to run.
 type Task struct {
@@ -118,7 +139,7 @@ type Task struct {
 // Prepare returns the run of a task, which has not begun.
 func (r *Runner) Prepare(t *Task) *Run {
 	x := &Run{runner: r, task: t.Task}
-	if r.caps.Output {
+	if r.can().Output {
 		x.output = output.NewCollector(watchedSink{t.Sink, x})
 		if t.Spec != nil && t.Spec.Limits.Output > 0 {
 			x.output.Limit(t.Spec.Limits.Output, x.tooMuchOutput)

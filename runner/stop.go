@@ -23,7 +23,7 @@ func (x *Run) Stop(force bool) { x.stop(causeStopped, force) }
 // unless it had ended before. Others it stops, as Stop does. One that is being stopped already
 // is not left. Leave does not wait for the end.
 func (x *Run) Leave(force bool) {
-	if !x.runner.caps.Passes {
+	if !x.runner.can().Passes {
 		x.Stop(force)
 		return
 	}
@@ -52,7 +52,7 @@ func (x *Run) Left() bool {
 func (x *Run) stop(why cause, force bool) {
 	x.mu.Lock()
 	next := phaseAsked
-	if force || !x.runner.caps.Signals {
+	if force || !x.runner.can().Signals {
 		next = phaseForced
 	}
 	// A forced stop is repeated, nothing else is.

@@ -151,14 +151,14 @@ kube() {
 	make test-kube >&2
 }
 
-# engines are Docker and containerd, which the tests of runner/engine and test/engines start;
-# without them those skip on a laptop, and fail in CI.
+# engines are Docker and containerd, which the tests of runner/engine and test/engines start, and
+# skopeo, which reads images; without them those skip on a laptop, and fail in CI.
 engines() {
 	local name
 	[[ -n ${CI:-} ]] || return 0
-	for name in dockerd containerd ctr runc busybox /usr/lib/cni/bridge; do
+	for name in dockerd containerd ctr runc busybox skopeo /usr/lib/cni/bridge; do
 		if ! command -v "$name" >/dev/null; then
-			debian docker.io containerd runc containernetworking-plugins busybox-static
+			debian docker.io containerd runc containernetworking-plugins busybox-static skopeo
 			return
 		fi
 	done

@@ -58,7 +58,7 @@ func (s *workers) work(stream workStream) error {
 	defer cancel(nil)
 	go func() { // until the call ends: Recv waits for nothing else
 		defer session.Close()
-		cancel(receiveReports(ctx, session, stream))
+		cancel(s.receive(ctx, session, stream, hello.GetReturns()))
 	}()
 	if err := sendWork(ctx, session, stream); !errors.Is(err, io.EOF) && !errors.Is(err, navvy.ErrClosed) {
 		return err
@@ -109,12 +109,17 @@ func (s *workers) attach(ctx context.Context, hello *navvyv1.Hello) (*manager.Se
 	return session, err
 }
 
-// receiveReports takes what the worker says.
-func receiveReports(ctx context.Context, session *manager.Session, stream workStream) error {
+// receive takes what the worker says.
+func (s *workers) receive(ctx context.Context, session *manager.Session, stream workStream, returns bool) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
+		}
+		if k := m.GetKinds(); k != nil {
+			if err := s.learn(ctx, session, k, returns); err != nil {
+				return err
+			}
 		}
 		if m.GetLeaving() {
 			session.Leave()
@@ -135,18 +140,36 @@ func receiveReports(ctx context.Context, session *manager.Session, stream workSt
 			}
 			session.Alive(refs)
 		}
-		if len(m.GetReports()) == 0 {
-			continue
-		}
-		finished := make([]manager.Finished, len(m.GetReports()))
-		for i, r := range m.GetReports() {
-			finished[i].Task = navvy.TaskID{Job: navvy.JobID(r.GetJob()), Index: r.GetIndex()}
-			finished[i].Attempt = api.ToAttempt(r.GetAttempt())
-		}
-		if err := session.Done(ctx, finished); err != nil {
+		if err := receiveReports(ctx, session, m.GetReports()); err != nil {
 			return err
 		}
 	}
+}
+
+// learn notes that a worker runs something else than it has said.
+func (s *workers) learn(ctx context.Context, session *manager.Session, k *navvyv1.Kinds, returns bool) error {
+	session.Offers(k.GetKinds(), api.ToAbilities(k.GetAbilities()))
+	if !returns {
+		return nil
+	}
+	return s.reroll(ctx, session.Name(), func(r *rostered) bool {
+		known := !r.Joined.IsZero() // else it was removed
+		r.Kinds = k.GetKinds()
+		return known
+	})
+}
+
+// receiveReports takes what a worker says of attempts that have ended.
+func receiveReports(ctx context.Context, session *manager.Session, reports []*navvyv1.Report) error {
+	if len(reports) == 0 {
+		return nil
+	}
+	finished := make([]manager.Finished, len(reports))
+	for i, r := range reports {
+		finished[i].Task = navvy.TaskID{Job: navvy.JobID(r.GetJob()), Index: r.GetIndex()}
+		finished[i].Attempt = api.ToAttempt(r.GetAttempt())
+	}
+	return session.Done(ctx, finished)
 }
 
 // sendWork passes on what the manager decides.

@@ -24,6 +24,7 @@ func (w *Worker) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
+	awaited := w.awaited() // what comes from now on is told, or told twice
 	session, err := w.server.Work(ctx, w.info())
 	if err != nil {
 		return err
@@ -37,6 +38,9 @@ func (w *Worker) serve(ctx context.Context) error {
 	}
 	g.Go(func() error { return w.obey(ctx, session, p, g) })
 	g.Go(func() error { w.sweeps(ctx); return nil })
+	for _, come := range awaited {
+		g.Go(func() error { w.learn(ctx, come); return nil })
+	}
 	g.Go(func() error {
 		defer cancel() // which ends obey, too
 		return w.speak(ctx, session, p)
@@ -233,9 +237,14 @@ func (w *Worker) say(session *client.Session, said *spoken) (more bool, err erro
 	clear(said.reports)
 	w.mu.Lock()
 	said.reports, w.reports = w.reports, said.reports[:0]
-	freed, draining, explained := w.freed, w.draining, w.explained
-	w.freed, w.explained = 0, nil
+	freed, draining, explained, learned := w.freed, w.draining, w.explained, w.learned
+	w.freed, w.explained, w.learned = 0, nil, false
 	w.mu.Unlock()
+	if learned {
+		if err := session.Offer(w.kinds()); err != nil {
+			return false, err
+		}
+	}
 	if explained != nil {
 		if err := session.Explain(explained); err != nil {
 			return false, err

@@ -39,6 +39,7 @@ type Worker struct {
 	reports   []client.Report              // ready to be sent in this session
 	explained map[client.AttemptRef]string // what attempts wait for, of which the server has asked
 	freed     int                          // slots, since the server was told the last time
+	learned   bool                         // it runs other kinds than the server was told
 	ready     chan struct{}                // there are reports, or slots are free
 	link      *link                        // the session
 	changed   chan struct{}                // closed when link changes
@@ -236,13 +237,7 @@ func (w *Worker) info() client.WorkerInfo {
 		Name: w.opts.Name, Slots: w.opts.Slots, Returns: w.opts.Dir != "", Version: w.opts.Version, Offer: w.room.offer,
 		SingleOwner: w.opts.SingleOwner, Process: w.process,
 	}
-	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
-		caps := w.runners[kind].Capabilities()
-		if caps.Absent == "" {
-			info.Kinds = append(info.Kinds, kind)
-		}
-		info.Abilities = append(info.Abilities, caps.Abilities())
-	}
+	info.Kinds, info.Abilities = w.kinds()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for ref, a := range w.runs {
@@ -252,6 +247,45 @@ func (w *Worker) info() client.WorkerInfo {
 		info.Held = append(info.Held, client.Held{AttemptRef: ref, Slot: f.Attempt.Slot})
 	}
 	return info
+}
+
+// kinds are the kinds of work that it runs, and what its host enforces for each.
+func (w *Worker) kinds() (kinds []string, abilities []navvy.KindAbilities) {
+	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
+		caps := w.runners[kind].Capabilities()
+		if caps.Absent == "" {
+			kinds = append(kinds, kind)
+		}
+		abilities = append(abilities, caps.Abilities())
+	}
+	return kinds, abilities
+}
+
+// awaited are the kinds of work that may yet come to be run here: each is closed when it does.
+func (w *Worker) awaited() (list []<-chan struct{}) {
+	for _, r := range w.runners {
+		come := r.Come()
+		select {
+		case <-come:
+		default:
+			if come != nil {
+				list = append(list, come)
+			}
+		}
+	}
+	return list
+}
+
+// learn tells the server of a kind of work once it is run here.
+func (w *Worker) learn(ctx context.Context, come <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-come:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.learned = true
+		w.wakeLocked()
+	}
 }
 
 // Drain lets the worker take no further attempts; Run returns when none runs any

@@ -218,7 +218,7 @@ func (a *app) holderConfig(dir *holder.Dir, log *slog.Logger) (holder.Config, er
 	if err != nil {
 		return holder.Config{}, err
 	}
-	o := &runnerOptions{python: py, env: a.env, version: a.version}
+	o := &runnerOptions{python: py, env: a.env, docker: a.dockerConfig(), version: a.version}
 	if o.engine, err = a.containerEngine(); err != nil {
 		return holder.Config{}, err
 	}

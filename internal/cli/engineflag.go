@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
 )
 
 // What containers run on.
@@ -44,15 +49,47 @@ func (a *app) containerEngine() (string, error) {
 	return asked, nil
 }
 
+// dockerConfig is the directory of the configuration of Docker's command line, with whose
+// credentials images are pulled: that of who runs navvy. Tasks of others get it only from who says so.
+func (a *app) dockerConfig() string {
+	dir, home := a.env("DOCKER_CONFIG"), a.env("HOME")
+	if dir == "" && !a.forOthers && home != "" {
+		dir = filepath.Join(home, ".docker")
+	}
+	return dir
+}
+
 // someEngine refuses what asks for containers where they cannot run. An engine of this machine
 // that somebody else's process would use is that one's affair.
+// One that was asked for, and does not answer, may be about to start: it has some time.
 func (a *app) someEngine() error {
 	engine, err := a.containerEngine()
 	if err != nil {
 		return err
 	}
-	return noContainers(&runnerOptions{env: a.env, engine: engine})
+	o := &runnerOptions{env: a.env, engine: engine}
+	ctx, cancel := context.WithTimeout(context.Background(), enginePatience)
+	defer cancel()
+	again := pause.Series{First: firstEnginePause, Longest: longestEnginePause}
+	for first := true; ; first = false {
+		switch err = noContainers(ctx, o); {
+		case err == nil, !o.ownEngine(), !errors.Is(err, navvy.ErrUnavailable):
+			return err
+		case first:
+			a.tell("navvy: %s; waiting %s for it\n", err, enginePatience)
+		}
+		if again.Wait(ctx) != nil {
+			return withHint(err, "start %s, or see whether this user may reach it; --engine %s takes whatever there is", engine, engineAuto)
+		}
+	}
 }
+
+// For how long a command waits for the engine that it names, and the pauses between its looks.
+const (
+	enginePatience     = 5 * time.Second
+	firstEnginePause   = 100 * time.Millisecond
+	longestEnginePause = time.Second
+)
 
 // noEngine says that there is nothing to run containers on, and why not each of what there
 // could be.

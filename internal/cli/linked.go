@@ -34,6 +34,7 @@ import (
 	runnerdriver "github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/runner/engine"
 	"github.com/navvy-run/navvy/runner/function"
+	"github.com/navvy-run/navvy/runner/late"
 	"github.com/navvy-run/navvy/runner/noop"
 	"github.com/navvy-run/navvy/runner/process"
 	"github.com/navvy-run/navvy/runner/process/cgroup"
@@ -170,6 +171,7 @@ type runnerOptions struct {
 	slots   int                 // how many attempts run at once, for services to know; 0 if that is not known
 	env     func(string) string // the environment, which says where containers run
 	engine  string              // what they run on: one of engines
+	docker  string              // the directory of the configuration with which an engine's images are pulled; empty for none
 	version string              // of this program
 }
 
@@ -197,6 +199,11 @@ func newDrivers(place, work string, o *runnerOptions, log *slog.Logger) []runner
 // onCluster tells whether containers run on Kubernetes, if anywhere.
 func (o *runnerOptions) onCluster() bool {
 	return o.engine == "" || o.engine == engineKubernetes || o.engine == engineAuto && container.Found(o.env) == nil
+}
+
+// ownEngine tells whether containers are to run on one engine of this machine, and on nothing else.
+func (o *runnerOptions) ownEngine() bool {
+	return o.engine == engineDocker || o.engine == engineContainerd
 }
 
 // clusterOptions are what the environment tells of the cluster that containers run on.
@@ -229,7 +236,7 @@ const podTasks, podCopy = container.PodTasks, container.PodCopy
 func runPod(pieces, env []string, out *os.File) int { return inpod.Run(pieces, env, out) }
 
 // noContainers tells why containers cannot be run from here; nil if they can be.
-func noContainers(o *runnerOptions) error {
+func noContainers(ctx context.Context, o *runnerOptions) error {
 	if o.onCluster() {
 		c, err := clusterOptions(o.env)
 		if err != nil {
@@ -237,63 +244,76 @@ func noContainers(o *runnerOptions) error {
 		}
 		return container.Check(c)
 	}
-	d := newContainers("", noWork, o, nil, nil)
-	caps := d.Capabilities()
-	if err := d.Close(); err != nil {
+	d, err := findContainers(ctx, "", noWork, o, nil, nil)
+	if err != nil {
 		return err
 	}
-	if caps.Absent != "" {
-		return fmt.Errorf("%s: %w", caps.Absent, navvy.ErrUnavailable)
-	}
-	return nil
+	return d.Close()
 }
 
-// newContainers makes the runner of containers.
+// newContainers makes the runner of containers. An engine that is not there may come: it is
+// looked for as long as there is a place for attempts.
 func newContainers(place, work string, o *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+	find := func(ctx context.Context) (runnerdriver.Driver, error) {
+		return findContainers(ctx, place, work, o, commands, log)
+	}
+	d, err := find(context.Background())
+	switch {
+	case err == nil:
+		return d
+	case work == noWork, o.onCluster(), !errors.Is(err, navvy.ErrUnavailable):
+		return container.Absent(err)
+	}
+	return late.New(container.Absent(err), find, log)
+}
+
+// findContainers makes the runner of containers on what there is. The error wraps
+// navvy.ErrUnavailable if that may come.
+func findContainers(ctx context.Context, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
 	switch {
 	case o.onCluster():
 		return newCluster(o, commands, log)
 	case o.engine != engineAuto:
-		d, err := newEngine(o.engine, place, work, o, commands, log)
-		if err != nil {
-			return container.Absent(err)
-		}
-		return d
+		return newEngine(ctx, o.engine, place, work, o, commands, log)
 	}
 	why := []error{container.Found(o.env)}
 	for _, kind := range []string{engineDocker, engineContainerd} {
-		d, err := newEngine(kind, place, work, o, commands, log)
+		d, err := newEngine(ctx, kind, place, work, o, commands, log)
 		if err == nil {
-			return d
+			return d, nil
 		}
 		why = append(why, err)
 	}
-	return container.Absent(noEngine(why))
+	return nil, noEngine(why)
 }
 
 // newEngine makes the runner of containers on an engine of this machine. What is to be done
 // there is begun unless there is no place for attempts.
-func newEngine(kind, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
+func newEngine(ctx context.Context, kind, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
 	options := &engine.Options{
 		Kind: kind, Host: o.env("DOCKER_HOST"), Certificates: o.env("DOCKER_CERT_PATH"), Address: o.env("CONTAINERD_ADDRESS"),
 		Instance: place, Logs: filepath.Join(filepath.Dir(work), "containers"), Ending: filepath.Join(filepath.Dir(work), "ending"), Sweep: work != noWork,
-		Render: commands.render, Logger: log,
+		Credentials: o.docker, Render: commands.render, Logger: log,
 	}
-	return engine.Open(context.Background(), options)
+	d, err := engine.Open(ctx, options)
+	if err != nil {
+		return nil, err // d is a pointer to nothing
+	}
+	return d, nil
 }
 
 // newCluster makes the runner of containers on the cluster that the environment tells of.
-func newCluster(r *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
+func newCluster(r *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
 	o, err := clusterOptions(r.env)
 	if err != nil {
-		return container.Absent(err)
+		return nil, err
 	}
 	o.Render, o.Logger, o.NavvyImage = commands.render, log, cmp.Or(r.env("NAVVY_IMAGE"), "navvy:"+r.version)
 	d, err := container.New(o)
 	if err != nil {
-		return container.Absent(err)
+		return nil, err // d is a pointer to nothing
 	}
-	return d
+	return d, nil
 }
 
 // mostJobs reads how many Jobs there may be; empty for any number.
@@ -351,11 +371,14 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, o
 	var list []*runner.Runner
 	for _, d := range drivers {
 		if caps := d.Capabilities(); caps.Absent != "" {
-			level := slog.LevelWarn
-			if caps.Kind == navvy.KindContainer {
-				level = slog.LevelInfo // most machines have no cluster, and nobody misses one
+			level, message := slog.LevelWarn, "this kind of work is not done here"
+			if caps.Kind == navvy.KindContainer && !o.ownEngine() {
+				level = slog.LevelInfo // most machines have neither cluster nor engine, and nobody misses one
 			}
-			log.Log(ctx, level, "this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
+			if _, ok := d.(runnerdriver.Latecomer); ok {
+				message = "this kind of work is not done here yet: what it lacks is looked for until it is there"
+			}
+			log.Log(ctx, level, message, "kind", caps.Kind, "why", caps.Absent)
 		}
 		r := runner.New(d, &runner.Options{Journal: journal, Logger: log})
 		r.Left(left) // whoever is given its task next finds it by its name; the worker ends what nobody is

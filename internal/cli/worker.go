@@ -218,7 +218,9 @@ func (s *workerService) run(soft, hard context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{python: s.flags.py, slots: s.flags.slots, env: s.app.env, engine: s.flags.engine, version: s.app.version}, s.log)
+	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{
+		python: s.flags.py, slots: s.flags.slots, env: s.app.env, engine: s.flags.engine, docker: s.app.dockerConfig(), version: s.app.version,
+	}, s.log)
 	if err == nil {
 		err = s.work(soft, hard, conn, me, runners)
 	}

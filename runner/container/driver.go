@@ -20,8 +20,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/errand"
 )
 
 // Options configure New.
@@ -82,7 +84,7 @@ type Driver struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	settling settler
+	settling *errand.Queue // tokens of attempts whose results are kept
 	chores   chores
 	packs    *packs
 
@@ -125,6 +127,7 @@ func New(o *Options) (*Driver, error) {
 	}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.packs = newPacks(d.ctx, d.sealPack)
+	d.settling = errand.New(settleAtOnce, pause.Series{First: firstPause, Longest: longestPause}, d.settle)
 	return d, nil
 }
 
@@ -157,7 +160,7 @@ func (d *Driver) Capabilities() driver.Capabilities {
 
 // Close implements driver.Driver. Jobs go on; those whose results are kept are told so first.
 func (d *Driver) Close() error {
-	d.finishSettling()
+	d.settling.Close(lastSettling)
 	d.finishLogs()
 	d.stop()
 	d.chores.close()

@@ -2,7 +2,6 @@ package container
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math"
 	"strings"
@@ -87,22 +86,11 @@ func (d *Driver) container(t *driver.Task, argv []string) corev1.Container {
 
 // environment is what the container finds beside what its image says.
 func environment(t *driver.Task) []corev1.EnvVar {
-	pairs := append([]string{
-		"NAVVY_JOB=" + string(t.ID.Job), fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index),
-		fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1),
-	}, t.Spec.Container.Command.Env...)
-	at := make(map[string]int, len(pairs))
 	var list []corev1.EnvVar
-	for _, pair := range append(pairs, t.Env...) {
+	for _, pair := range t.ContainerEnv() {
 		name, value, _ := strings.Cut(pair, "=")
 		// Kubernetes expands $(NAME); $$ is a dollar.
-		v := corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")}
-		if i, there := at[name]; there {
-			list[i] = v
-			continue
-		}
-		at[name] = len(list)
-		list = append(list, v)
+		list = append(list, corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")})
 	}
 	return list
 }

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"cmp"
 	"strings"
 
 	"github.com/navvy-run/navvy"
@@ -13,11 +12,7 @@ import (
 func newer(token, than string) bool {
 	task, attempt, ok := parseToken(token)
 	other, before, known := parseToken(than)
-	if !ok || !known || task != other {
-		return false
-	}
-	// Numbers may be given again after a start of the server, which has another epoch.
-	return cmp.Or(cmp.Compare(attempt.Epoch, before.Epoch), cmp.Compare(attempt.Number, before.Number)) > 0
+	return ok && known && task == other && attempt.After(before)
 }
 
 func parseToken(token string) (task string, attempt navvy.AttemptID, ok bool) {
@@ -27,4 +22,11 @@ func parseToken(token string) (task string, attempt navvy.AttemptID, ok bool) {
 	}
 	attempt, err := navvy.ParseAttemptID(token[i+1:])
 	return token[:i], attempt, err == nil
+}
+
+// supersedes tells whether a token, which ends in the id of an attempt at the same task, is that of
+// a newer one.
+func supersedes(token string, than navvy.AttemptID) bool {
+	_, is, ok := parseToken(token)
+	return ok && is.After(than)
 }

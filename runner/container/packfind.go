@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -105,13 +104,6 @@ func packClaim(job *batchv1.Job, t *driver.Task) (map[string]any, error) {
 		return nil, &driver.Away{Message: "a newer attempt has it in Job " + job.Name}
 	}
 	return map[string]any{name: t.Token, annotationAttempt: t.Token}, nil
-}
-
-// supersedes tells whether a token, which ends in the id of an attempt at the same task, is that of
-// a newer one.
-func supersedes(token string, than navvy.AttemptID) bool {
-	is, err := navvy.ParseAttemptID(token[strings.LastIndexByte(token, '-')+1:])
-	return err == nil && (is.Epoch > than.Epoch || is.Epoch == than.Epoch && is.Number > than.Number)
 }
 
 // joinRun has a task read from the log of a pod that runs, or has run, together with others

@@ -11,6 +11,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -22,7 +23,8 @@ import (
 
 // Driver runs tasks of one kind. All methods may be called at once.
 type Driver interface {
-	// Capabilities says what this driver can do on this host. It does not change.
+	// Capabilities says what this driver can do on this host. It does not change, but for that
+	// of a Latecomer, once.
 	Capabilities() Capabilities
 
 	// Start begins an attempt and returns as soon as it can be stopped and
@@ -77,6 +79,13 @@ type Sweeper interface {
 type Adrift struct {
 	Task  navvy.TaskID
 	Token string
+}
+
+// Latecomer is a driver whose work cannot be done here yet (Capabilities.Absent), and that looks
+// for what it lacks until that is there.
+type Latecomer interface {
+	// Come is closed once the work is done here. Capabilities tells what with from then on.
+	Come() <-chan struct{}
 }
 
 // Bounder is a driver of which some attempts keep to the timeout of their task by themselves,
@@ -165,6 +174,27 @@ type Task struct {
 	// Files stages the files of a spec that names some; nil for others. Kinds without
 	// working directories of an attempt's own refuse such specs (navvy.AbilityStage).
 	Files Stager
+}
+
+// ContainerEnv is what a container of a task finds in its environment beside what its image says,
+// NAME=VALUE each, and each name once: the last that sets it counts. The task is one of kind container.
+func (t *Task) ContainerEnv() []string {
+	pairs := slices.Concat([]string{
+		"NAVVY_JOB=" + string(t.ID.Job), fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index),
+		fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1),
+	}, t.Spec.Container.Command.Env, t.Env)
+	at := make(map[string]int, len(pairs))
+	list := pairs[:0]
+	for _, pair := range pairs {
+		name, _, _ := strings.Cut(pair, "=")
+		if i, there := at[name]; there {
+			list[i] = pair
+			continue
+		}
+		at[name] = len(list)
+		list = append(list, pair)
+	}
+	return list
 }
 
 // Stager brings files into the working directory of an attempt, and keeps what it leaves

@@ -19,6 +19,7 @@ type attempt struct {
 	task     driver.Task
 	id       string
 	deadline time.Time // of one that was adopted: nobody else knows when it began; zero for none
+	found    *state    // how it was when it was recovered; nil if it was not
 
 	mu      sync.Mutex
 	stopped bool          // we have asked it to end
@@ -85,6 +86,9 @@ func (a *attempt) Stop(ctx context.Context, force bool) error {
 	a.mu.Unlock()
 	if others {
 		return nil
+	}
+	if a.found != nil && !force && !a.driver.held.held(a.id) {
+		return a.driver.dismiss(ctx, a.found) // nobody waits for it, and would force it
 	}
 	if err := a.driver.marks.set(a.id); err != nil {
 		a.driver.log.Warn("that a container is asked to end is not noted", "container", a.id, "err", err)

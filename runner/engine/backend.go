@@ -38,7 +38,7 @@ type backend interface {
 	// remove removes a container, by force; it is no error if it is gone.
 	remove(ctx context.Context, id string) error
 	// pull fetches an image. The error wraps errRefused if trying again cannot mend it.
-	pull(ctx context.Context, image string) error
+	pull(ctx context.Context, image string, as account) error
 	close() error
 }
 

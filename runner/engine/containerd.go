@@ -403,8 +403,12 @@ func (c *containerd) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-func (c *containerd) pull(ctx context.Context, image string) error {
-	_, err := c.images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}})
+func (c *containerd) pull(ctx context.Context, image string, as account) error {
+	request := &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}}
+	if as != (account{}) {
+		request.Auth = &cri.AuthConfig{Username: as.Username, Password: as.Password, IdentityToken: as.IdentityToken, RegistryToken: as.RegistryToken}
+	}
+	_, err := c.images.PullImage(ctx, request)
 	switch {
 	case err == nil:
 		return nil

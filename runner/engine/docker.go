@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/authconfig"
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/navvy-run/navvy"
@@ -281,8 +283,18 @@ func (d *docker) remove(ctx context.Context, id string) error {
 
 // pull fetches an image. That it cannot be had comes as a status, or in the words of the
 // registry behind one that says that all is well.
-func (d *docker) pull(ctx context.Context, image string) error {
-	r, err := d.client.ImagePull(ctx, image, client.ImagePullOptions{})
+func (d *docker) pull(ctx context.Context, image string, as account) error {
+	var o client.ImagePullOptions
+	if as != (account{}) {
+		text, err := authconfig.Encode(registry.AuthConfig{
+			Username: as.Username, Password: as.Password, IdentityToken: as.IdentityToken, RegistryToken: as.RegistryToken, ServerAddress: as.ServerAddress,
+		})
+		if err != nil {
+			return fmt.Errorf("docker: %w", err)
+		}
+		o.RegistryAuth = text
+	}
+	r, err := d.client.ImagePull(ctx, image, o)
 	if err == nil {
 		err = r.Wait(ctx)
 	}
@@ -297,10 +309,10 @@ func (d *docker) pull(ctx context.Context, image string) error {
 
 // hopeless tells from a registry's words that it will not change its mind.
 func hopeless(words string) bool {
-	for _, part := range []string{badReference, "manifest unknown", "no matching manifest", "not found", "denied", "unauthorized"} {
+	for _, part := range []string{badReference, "manifest unknown", "no matching manifest", "not found"} {
 		if strings.Contains(words, part) {
 			return true
 		}
 	}
-	return false
+	return stranger(words)
 }

@@ -87,5 +87,6 @@ func (d *Driver) discard(ctx context.Context, id string) error {
 		return err
 	}
 	d.marks.clear(id)
+	d.left.forget(id)
 	return nil
 }

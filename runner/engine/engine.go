@@ -16,6 +16,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/runner/errand"
 )
 
 // The engines that there are.
@@ -51,6 +52,9 @@ type Options struct {
 	// ImagePatience is how long an attempt waits for an image that cannot be pulled before it
 	// has failed. Defaults to 2 minutes.
 	ImagePatience time.Duration
+	// Credentials is the directory of a configuration of Docker's command line (config.json), which
+	// names the accounts with which images are pulled, or who keeps them. Empty for none.
+	Credentials string
 	// Sweep says that what earlier navvys of this instance left is looked after: nothing of it
 	// runs longer than its timeout, or is kept for longer than a week.
 	Sweep bool
@@ -70,6 +74,7 @@ type Driver struct {
 	caps    driver.Capabilities
 	watch   *watcher
 	held    holdings
+	left    leftovers
 	marks   marks
 	boot    string // of the engine's machine; empty if that is not known
 
@@ -77,12 +82,14 @@ type Driver struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	settling settler
+	settling *errand.Queue  // ids of containers whose results are kept
+	ends     sync.WaitGroup // of containers that nobody wants, which were asked to
 }
 
 var (
 	_ driver.Driver  = (*Driver)(nil)
 	_ driver.Settler = (*Driver)(nil)
+	_ driver.Sweeper = (*Driver)(nil)
 )
 
 // Open reaches an engine and returns a driver for it. The error wraps navvy.ErrUnavailable if
@@ -121,6 +128,7 @@ func newDriver(o *Options, b backend) *Driver {
 	}
 	d.watch = newWatcher(b, d.opts.Instance, d.log)
 	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.settling = errand.New(settleAtOnce, pauses(), d.settle)
 	if o.Sweep {
 		d.running.Go(func() { d.sweep(d.ctx) })
 	}
@@ -130,9 +138,11 @@ func newDriver(o *Options, b backend) *Driver {
 // Capabilities implements driver.Driver.
 func (d *Driver) Capabilities() driver.Capabilities { return d.caps }
 
-// Close implements driver.Driver. Containers go on; those whose results are kept go first.
+// Close implements driver.Driver. Containers go on; those whose results are kept, and those that
+// nobody wants any more, go first.
 func (d *Driver) Close() error {
-	d.finishSettling()
+	d.settling.Close(lastSettling)
+	d.finishEnds()
 	d.stop()
 	d.running.Wait()
 	d.watch.close()

@@ -105,28 +105,7 @@ func (d *Driver) container(t *driver.Task, args []string) *container {
 	}
 	return &container{
 		name: d.nameOf(t), image: c.Image, entrypoint: entrypoint, args: args, dir: c.Command.Dir,
-		env: environment(t), labels: d.labels(t), limits: s.Limits, gpus: s.Resources[navvy.ResourceGPU],
+		env: t.ContainerEnv(), labels: d.labels(t), limits: s.Limits, gpus: s.Resources[navvy.ResourceGPU],
 		noNetwork: slices.Contains(s.Needs(), navvy.AbilityNetwork),
 	}
-}
-
-// environment is what the container finds beside what its image says; of a name that comes
-// twice the last counts.
-func environment(t *driver.Task) []string {
-	pairs := slices.Concat([]string{
-		"NAVVY_JOB=" + string(t.ID.Job), fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index),
-		fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1),
-	}, t.Spec.Container.Command.Env, t.Env)
-	at := make(map[string]int, len(pairs))
-	var list []string
-	for _, pair := range pairs {
-		name, _, _ := strings.Cut(pair, "=")
-		if i, there := at[name]; there {
-			list[i] = pair
-			continue
-		}
-		at[name] = len(list)
-		list = append(list, pair)
-	}
-	return list
 }

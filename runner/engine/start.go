@@ -161,17 +161,32 @@ func (d *Driver) adopt(ctx context.Context, t *driver.Task, name string) (driver
 
 // pull fetches an image, again and again if it seems to be of use.
 func (d *Driver) pull(ctx context.Context, image string) error {
+	as, err := accountFor(ctx, d.opts.Credentials, image)
+	if err != nil {
+		d.log.Warn("the credentials for an image cannot be read, and it is pulled without", "image", image, "err", err)
+	}
 	patience, cancel := context.WithTimeout(ctx, d.opts.ImagePatience)
 	defer cancel()
 	for again := pauses(); ; {
-		err := d.backend.pull(ctx, image) // which may take its time, as long as it goes on
+		err := d.backend.pull(ctx, image, as) // which may take its time, as long as it goes on
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		if errors.Is(err, errRefused) || again.Wait(patience) != nil {
-			return refusal(navvy.ReasonImage, "image %s: %s", image, err)
+			return refusal(navvy.ReasonImage, "image %s: %s%s", image, err, d.advice(as, err))
 		}
 	}
+}
+
+// advice is what may help who is turned away as a stranger.
+func (d *Driver) advice(as account, err error) string {
+	switch {
+	case as != (account{}) || !stranger(err.Error()):
+		return ""
+	case d.opts.Credentials == "":
+		return "; it was asked without credentials: whoever runs the tasks names those of docker login by DOCKER_CONFIG"
+	}
+	return "; there are no credentials for it in " + d.opts.Credentials + ": see docker login"
 }
 
 // Recover implements driver.Driver. The handle names the container; without one it is found by
@@ -202,7 +217,9 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 			return nil, err
 		}
 	}
-	return d.attempt(t, s.id), nil
+	a := d.attempt(t, s.id)
+	a.found = s
+	return a, nil
 }
 
 // ofToken finds the container that the attempt with a token made.

@@ -38,6 +38,7 @@ func (d *Driver) sweepOnce(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	d.left.know(list)
 	for _, id := range noted {
 		if !slices.ContainsFunc(list, func(s state) bool { return s.id == id }) {
 			d.marks.clear(id)
@@ -66,8 +67,8 @@ func (d *Driver) sweepOne(ctx context.Context, id string, now time.Time) error {
 	switch deadline := s.deadline(); {
 	case ending && s.phase == phaseEnded: // of no use to anybody
 		return d.discard(call, id)
-	case ending && s.phase == phaseRunning && now.Sub(since) > s.grace():
-		return d.backend.kill(call, id)
+	case ending && s.phase == phaseRunning:
+		d.dismissed(id, s.grace()-now.Sub(since), &d.running)
 	case s.phase == phaseEnded && now.Sub(s.finished) > abandonedAfter, s.phase == phaseCreated && now.Sub(s.created) > abandonedAfter:
 		return d.discard(call, id)
 	case s.phase == phaseRunning && !deadline.IsZero() && now.After(deadline):

@@ -67,13 +67,7 @@ func (w *world) answers(tb testing.TB) bool {
 // open returns a driver, as a navvy on the directory of that instance would have it.
 func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.Driver {
 	tb.Helper()
-	e := w.at(tb)
-	o.Kind, o.Instance, o.Host, o.Address = w.kind, instance, "unix://"+e.Socket, e.Socket
-	o.Group = e.Group
-	o.Logs, o.Ending = filepath.Join(e.Dir, "logs", instance), filepath.Join(e.Dir, "ending", instance)
-	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
-	o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
-	d, err := engine.Open(tb.Context(), &o)
+	d, err := engine.Open(tb.Context(), w.options(tb, instance, o))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -83,6 +77,18 @@ func (w *world) open(tb testing.TB, instance string, o engine.Options) *engine.D
 		}
 	})
 	return d
+}
+
+// options are those of a driver.
+func (w *world) options(tb testing.TB, instance string, o engine.Options) *engine.Options {
+	tb.Helper()
+	e := w.at(tb)
+	o.Kind, o.Instance, o.Host, o.Address = w.kind, instance, "unix://"+e.Socket, e.Socket
+	o.Group = e.Group
+	o.Logs, o.Ending = filepath.Join(e.Dir, "logs", instance), filepath.Join(e.Dir, "ending", instance)
+	o.Render = func(t *driver.Task) ([]string, error) { return t.Spec.Container.Command.Args, nil }
+	o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
+	return &o
 }
 
 // shell is a spec that runs a shell script in a container.

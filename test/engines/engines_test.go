@@ -36,7 +36,9 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	path := filepath.Join(dir, "navvy")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/navvy-run/navvy/cmd/navvy").CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/navvy-run/navvy/cmd/navvy")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // for images without libraries, too
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	return path, nil
@@ -45,6 +47,9 @@ var build = sync.OnceValues(func() (string, error) {
 // place is a navvy's on an engine.
 type place struct {
 	t     *testing.T
+	kind  string
+	at    *enginetest.Engine
+	home  string
 	navvy string
 	env   []string
 	list  func(running bool) []string // all containers there, or those that run
@@ -62,7 +67,7 @@ func each(t *testing.T, test func(*place)) {
 				t.Fatal(err)
 			}
 			home := t.TempDir()
-			p := &place{t: t, navvy: path, env: append(os.Environ(), "HOME="+home, "NAVVY_DATA="+filepath.Join(home, "data"), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=",
+			p := &place{t: t, kind: kind, at: e, home: home, navvy: path, env: append(os.Environ(), "HOME="+home, "NAVVY_DATA="+filepath.Join(home, "data"), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=",
 				"NAVVY_SERVER=", "NAVVY_CONTEXT=", "KUBECONFIG=", "NAVVY_ENGINE="+kind, "DOCKER_HOST=unix://"+e.Socket, "CONTAINERD_ADDRESS="+e.Socket)}
 			p.list = map[string]func(bool) []string{
 				"docker":     func(running bool) []string { return docker(t, e, running) },
@@ -109,6 +114,21 @@ func containerd(t *testing.T, e *enginetest.Engine, running bool) []string {
 		}
 	}
 	return ids
+}
+
+// containerdHas tells whether containerd has an image.
+func containerdHas(t *testing.T, e *enginetest.Engine, image string) bool {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+e.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	r, err := cri.NewImageServiceClient(conn).ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: image}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Image != nil
 }
 
 // command is navvy with arguments.

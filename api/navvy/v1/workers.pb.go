@@ -313,7 +313,9 @@ type WorkRequest struct {
 	// The worker is about to leave: it takes no further attempts.
 	Leaving bool `protobuf:"varint,6,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// What attempts wait for, of which the server has asked.
-	Explanations  []*Explanation `protobuf:"bytes,7,rep,name=explanations,proto3" json:"explanations,omitempty"`
+	Explanations []*Explanation `protobuf:"bytes,7,rep,name=explanations,proto3" json:"explanations,omitempty"`
+	// What it runs is something else from now on than it has said.
+	Kinds         *Kinds `protobuf:"bytes,8,opt,name=kinds,proto3" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -397,6 +399,68 @@ func (x *WorkRequest) GetExplanations() []*Explanation {
 	return nil
 }
 
+func (x *WorkRequest) GetKinds() *Kinds {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+// Kinds says anew what a worker runs: all that hello says of it.
+type Kinds struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kinds of work.
+	Kinds []string `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// What its host can enforce for each; a kind that is not named enforces nothing.
+	Abilities     []*Abilities `protobuf:"bytes,2,rep,name=abilities,proto3" json:"abilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kinds) Reset() {
+	*x = Kinds{}
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kinds) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kinds) ProtoMessage() {}
+
+func (x *Kinds) ProtoReflect() protoreflect.Message {
+	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kinds.ProtoReflect.Descriptor instead.
+func (*Kinds) Descriptor() ([]byte, []int) {
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Kinds) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *Kinds) GetAbilities() []*Abilities {
+	if x != nil {
+		return x.Abilities
+	}
+	return nil
+}
+
 // Explanation says what an attempt waits for.
 type Explanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -410,7 +474,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +486,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[6]
+	mi := &file_navvy_v1_workers_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +499,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{6}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Explanation) GetAttempt() *AttemptRef {
@@ -486,7 +550,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +562,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[7]
+	mi := &file_navvy_v1_workers_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +575,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{7}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hello) GetName() string {
@@ -604,7 +668,7 @@ type HeldAttempt struct {
 
 func (x *HeldAttempt) Reset() {
 	*x = HeldAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +680,7 @@ func (x *HeldAttempt) String() string {
 func (*HeldAttempt) ProtoMessage() {}
 
 func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[8]
+	mi := &file_navvy_v1_workers_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +693,7 @@ func (x *HeldAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAttempt.ProtoReflect.Descriptor instead.
 func (*HeldAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{8}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HeldAttempt) GetAttempt() *AttemptRef {
@@ -661,7 +725,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +737,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[9]
+	mi := &file_navvy_v1_workers_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +750,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{9}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Report) GetJob() string {
@@ -735,7 +799,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +811,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[10]
+	mi := &file_navvy_v1_workers_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +824,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{10}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WorkResponse) GetWelcome() *Welcome {
@@ -839,7 +903,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +915,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[11]
+	mi := &file_navvy_v1_workers_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +928,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{11}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Welcome) GetLease() *durationpb.Duration {
@@ -919,7 +983,7 @@ type WorkJob struct {
 
 func (x *WorkJob) Reset() {
 	*x = WorkJob{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +995,7 @@ func (x *WorkJob) String() string {
 func (*WorkJob) ProtoMessage() {}
 
 func (x *WorkJob) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[12]
+	mi := &file_navvy_v1_workers_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1008,7 @@ func (x *WorkJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkJob.ProtoReflect.Descriptor instead.
 func (*WorkJob) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{12}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WorkJob) GetId() string {
@@ -1002,7 +1066,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1078,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[13]
+	mi := &file_navvy_v1_workers_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1091,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{13}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Assignment) GetJob() int32 {
@@ -1106,7 +1170,7 @@ type StopAttempt struct {
 
 func (x *StopAttempt) Reset() {
 	*x = StopAttempt{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1182,7 @@ func (x *StopAttempt) String() string {
 func (*StopAttempt) ProtoMessage() {}
 
 func (x *StopAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[14]
+	mi := &file_navvy_v1_workers_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1195,7 @@ func (x *StopAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopAttempt.ProtoReflect.Descriptor instead.
 func (*StopAttempt) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{14}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StopAttempt) GetAttempt() *AttemptRef {
@@ -1161,7 +1225,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[15]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1237,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[15]
+	mi := &file_navvy_v1_workers_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1250,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{15}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Settled) GetAttempt() *AttemptRef {
@@ -1216,7 +1280,7 @@ type WriteOutputRequest struct {
 
 func (x *WriteOutputRequest) Reset() {
 	*x = WriteOutputRequest{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[16]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1292,7 @@ func (x *WriteOutputRequest) String() string {
 func (*WriteOutputRequest) ProtoMessage() {}
 
 func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[16]
+	mi := &file_navvy_v1_workers_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1305,7 @@ func (x *WriteOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputRequest.ProtoReflect.Descriptor instead.
 func (*WriteOutputRequest) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{16}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteOutputRequest) GetAttempt() *AttemptRef {
@@ -1269,7 +1333,7 @@ type WriteOutputResponse struct {
 
 func (x *WriteOutputResponse) Reset() {
 	*x = WriteOutputResponse{}
-	mi := &file_navvy_v1_workers_proto_msgTypes[17]
+	mi := &file_navvy_v1_workers_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1345,7 @@ func (x *WriteOutputResponse) String() string {
 func (*WriteOutputResponse) ProtoMessage() {}
 
 func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_navvy_v1_workers_proto_msgTypes[17]
+	mi := &file_navvy_v1_workers_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1358,7 @@ func (x *WriteOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOutputResponse.ProtoReflect.Descriptor instead.
 func (*WriteOutputResponse) Descriptor() ([]byte, []int) {
-	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{17}
+	return file_navvy_v1_workers_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteOutputResponse) GetTaken() int64 {
@@ -1324,7 +1388,7 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\x89\x02\n" +
+	"\x05epoch\x18\x04 \x01(\rR\x05epoch\"\xb0\x02\n" +
 	"\vWorkRequest\x12%\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0f.navvy.v1.HelloR\x05hello\x12*\n" +
 	"\areports\x18\x02 \x03(\v2\x10.navvy.v1.ReportR\areports\x12*\n" +
@@ -1332,7 +1396,11 @@ const file_navvy_v1_workers_proto_rawDesc = "" +
 	"\x04beat\x18\x04 \x01(\bR\x04beat\x12\x12\n" +
 	"\x04want\x18\x05 \x01(\x05R\x04want\x12\x18\n" +
 	"\aleaving\x18\x06 \x01(\bR\aleaving\x129\n" +
-	"\fexplanations\x18\a \x03(\v2\x15.navvy.v1.ExplanationR\fexplanations\"W\n" +
+	"\fexplanations\x18\a \x03(\v2\x15.navvy.v1.ExplanationR\fexplanations\x12%\n" +
+	"\x05kinds\x18\b \x01(\v2\x0f.navvy.v1.KindsR\x05kinds\"P\n" +
+	"\x05Kinds\x12\x14\n" +
+	"\x05kinds\x18\x01 \x03(\tR\x05kinds\x121\n" +
+	"\tabilities\x18\x02 \x03(\v2\x13.navvy.v1.AbilitiesR\tabilities\"W\n" +
 	"\vExplanation\x12.\n" +
 	"\aattempt\x18\x01 \x01(\v2\x14.navvy.v1.AttemptRefR\aattempt\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\tR\awaiting\"\xd3\x02\n" +
@@ -1416,7 +1484,7 @@ func file_navvy_v1_workers_proto_rawDescGZIP() []byte {
 	return file_navvy_v1_workers_proto_rawDescData
 }
 
-var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_navvy_v1_workers_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_navvy_v1_workers_proto_goTypes = []any{
 	(*WorkersClosedRequest)(nil),   // 0: navvy.v1.WorkersClosedRequest
 	(*TaskRef)(nil),                // 1: navvy.v1.TaskRef
@@ -1424,67 +1492,70 @@ var file_navvy_v1_workers_proto_goTypes = []any{
 	(*WorkersFunctionRequest)(nil), // 3: navvy.v1.WorkersFunctionRequest
 	(*AttemptRef)(nil),             // 4: navvy.v1.AttemptRef
 	(*WorkRequest)(nil),            // 5: navvy.v1.WorkRequest
-	(*Explanation)(nil),            // 6: navvy.v1.Explanation
-	(*Hello)(nil),                  // 7: navvy.v1.Hello
-	(*HeldAttempt)(nil),            // 8: navvy.v1.HeldAttempt
-	(*Report)(nil),                 // 9: navvy.v1.Report
-	(*WorkResponse)(nil),           // 10: navvy.v1.WorkResponse
-	(*Welcome)(nil),                // 11: navvy.v1.Welcome
-	(*WorkJob)(nil),                // 12: navvy.v1.WorkJob
-	(*Assignment)(nil),             // 13: navvy.v1.Assignment
-	(*StopAttempt)(nil),            // 14: navvy.v1.StopAttempt
-	(*Settled)(nil),                // 15: navvy.v1.Settled
-	(*WriteOutputRequest)(nil),     // 16: navvy.v1.WriteOutputRequest
-	(*WriteOutputResponse)(nil),    // 17: navvy.v1.WriteOutputResponse
-	(*Abilities)(nil),              // 18: navvy.v1.Abilities
-	(*Offer)(nil),                  // 19: navvy.v1.Offer
-	(*Attempt)(nil),                // 20: navvy.v1.Attempt
-	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
-	(*Spec)(nil),                   // 22: navvy.v1.Spec
-	(InputFormat)(0),               // 23: navvy.v1.InputFormat
-	(*FunctionVersion)(nil),        // 24: navvy.v1.FunctionVersion
+	(*Kinds)(nil),                  // 6: navvy.v1.Kinds
+	(*Explanation)(nil),            // 7: navvy.v1.Explanation
+	(*Hello)(nil),                  // 8: navvy.v1.Hello
+	(*HeldAttempt)(nil),            // 9: navvy.v1.HeldAttempt
+	(*Report)(nil),                 // 10: navvy.v1.Report
+	(*WorkResponse)(nil),           // 11: navvy.v1.WorkResponse
+	(*Welcome)(nil),                // 12: navvy.v1.Welcome
+	(*WorkJob)(nil),                // 13: navvy.v1.WorkJob
+	(*Assignment)(nil),             // 14: navvy.v1.Assignment
+	(*StopAttempt)(nil),            // 15: navvy.v1.StopAttempt
+	(*Settled)(nil),                // 16: navvy.v1.Settled
+	(*WriteOutputRequest)(nil),     // 17: navvy.v1.WriteOutputRequest
+	(*WriteOutputResponse)(nil),    // 18: navvy.v1.WriteOutputResponse
+	(*Abilities)(nil),              // 19: navvy.v1.Abilities
+	(*Offer)(nil),                  // 20: navvy.v1.Offer
+	(*Attempt)(nil),                // 21: navvy.v1.Attempt
+	(*durationpb.Duration)(nil),    // 22: google.protobuf.Duration
+	(*Spec)(nil),                   // 23: navvy.v1.Spec
+	(InputFormat)(0),               // 24: navvy.v1.InputFormat
+	(*FunctionVersion)(nil),        // 25: navvy.v1.FunctionVersion
 }
 var file_navvy_v1_workers_proto_depIdxs = []int32{
 	1,  // 0: navvy.v1.WorkersClosedRequest.tasks:type_name -> navvy.v1.TaskRef
 	4,  // 1: navvy.v1.WorkersFunctionRequest.attempt:type_name -> navvy.v1.AttemptRef
-	7,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
-	9,  // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
+	8,  // 2: navvy.v1.WorkRequest.hello:type_name -> navvy.v1.Hello
+	10, // 3: navvy.v1.WorkRequest.reports:type_name -> navvy.v1.Report
 	4,  // 4: navvy.v1.WorkRequest.alive:type_name -> navvy.v1.AttemptRef
-	6,  // 5: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
-	4,  // 6: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
-	18, // 7: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
-	8,  // 8: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
-	19, // 9: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
-	4,  // 10: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	20, // 11: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
-	11, // 12: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
-	12, // 13: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
-	13, // 14: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
-	14, // 15: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
-	4,  // 16: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
-	15, // 17: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
-	4,  // 18: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
-	21, // 19: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
-	21, // 20: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
-	21, // 21: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
-	22, // 22: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
-	23, // 23: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
-	4,  // 24: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
-	4,  // 25: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
-	4,  // 26: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
-	5,  // 27: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
-	16, // 28: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
-	3,  // 29: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
-	0,  // 30: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
-	10, // 31: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
-	17, // 32: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
-	24, // 33: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
-	2,  // 34: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
-	31, // [31:35] is the sub-list for method output_type
-	27, // [27:31] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	7,  // 5: navvy.v1.WorkRequest.explanations:type_name -> navvy.v1.Explanation
+	6,  // 6: navvy.v1.WorkRequest.kinds:type_name -> navvy.v1.Kinds
+	19, // 7: navvy.v1.Kinds.abilities:type_name -> navvy.v1.Abilities
+	4,  // 8: navvy.v1.Explanation.attempt:type_name -> navvy.v1.AttemptRef
+	19, // 9: navvy.v1.Hello.abilities:type_name -> navvy.v1.Abilities
+	9,  // 10: navvy.v1.Hello.held:type_name -> navvy.v1.HeldAttempt
+	20, // 11: navvy.v1.Hello.offer:type_name -> navvy.v1.Offer
+	4,  // 12: navvy.v1.HeldAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	21, // 13: navvy.v1.Report.attempt:type_name -> navvy.v1.Attempt
+	12, // 14: navvy.v1.WorkResponse.welcome:type_name -> navvy.v1.Welcome
+	13, // 15: navvy.v1.WorkResponse.jobs:type_name -> navvy.v1.WorkJob
+	14, // 16: navvy.v1.WorkResponse.assignments:type_name -> navvy.v1.Assignment
+	15, // 17: navvy.v1.WorkResponse.stops:type_name -> navvy.v1.StopAttempt
+	4,  // 18: navvy.v1.WorkResponse.watch:type_name -> navvy.v1.AttemptRef
+	16, // 19: navvy.v1.WorkResponse.settled:type_name -> navvy.v1.Settled
+	4,  // 20: navvy.v1.WorkResponse.explain:type_name -> navvy.v1.AttemptRef
+	22, // 21: navvy.v1.Welcome.lease:type_name -> google.protobuf.Duration
+	22, // 22: navvy.v1.Welcome.heartbeat:type_name -> google.protobuf.Duration
+	22, // 23: navvy.v1.Welcome.idle_heartbeat:type_name -> google.protobuf.Duration
+	23, // 24: navvy.v1.WorkJob.spec:type_name -> navvy.v1.Spec
+	24, // 25: navvy.v1.WorkJob.format:type_name -> navvy.v1.InputFormat
+	4,  // 26: navvy.v1.StopAttempt.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 27: navvy.v1.Settled.attempt:type_name -> navvy.v1.AttemptRef
+	4,  // 28: navvy.v1.WriteOutputRequest.attempt:type_name -> navvy.v1.AttemptRef
+	5,  // 29: navvy.v1.Workers.Work:input_type -> navvy.v1.WorkRequest
+	17, // 30: navvy.v1.Workers.WriteOutput:input_type -> navvy.v1.WriteOutputRequest
+	3,  // 31: navvy.v1.Workers.Function:input_type -> navvy.v1.WorkersFunctionRequest
+	0,  // 32: navvy.v1.Workers.Closed:input_type -> navvy.v1.WorkersClosedRequest
+	11, // 33: navvy.v1.Workers.Work:output_type -> navvy.v1.WorkResponse
+	18, // 34: navvy.v1.Workers.WriteOutput:output_type -> navvy.v1.WriteOutputResponse
+	25, // 35: navvy.v1.Workers.Function:output_type -> navvy.v1.FunctionVersion
+	2,  // 36: navvy.v1.Workers.Closed:output_type -> navvy.v1.WorkersClosedResponse
+	33, // [33:37] is the sub-list for method output_type
+	29, // [29:33] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_navvy_v1_workers_proto_init() }
@@ -1500,7 +1571,7 @@ func file_navvy_v1_workers_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_navvy_v1_workers_proto_rawDesc), len(file_navvy_v1_workers_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
