@@ -3,6 +3,7 @@ package mstc
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -45,28 +46,39 @@ var cases = map[string]struct{ body, result, state, reason, code string }{
 	"failed":  {`{"image": "local.test/exit3:1"}`, "^Job navvy" + uuid + " failed: exit.* 3\nout\n$", "failed", "exit", "3"},
 }
 
-// Requests become Jobs, and each is answered by what became of its own. Before there is
-// anybody who runs images, requests wait, and what is no request has its answer.
+// Requests become Jobs, which find their inputs and leave their outputs in buckets, and each
+// is answered by what became of its own. Before there is anybody who runs images, requests
+// wait, and what is no request has its answer.
 func testOutcomes(t *testing.T, navvy string) {
 	s := newSite(t, navvy)
 	server := s.server("server")
-	rest := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
+	url := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
 	kubetest.Until(t, "the broker is reached", func() bool { return !strings.Contains(s.ready(server), "no requests come") })
 	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
 		t.Errorf("/readyz: %s", text)
 	}
-	requests := map[string]string{}
+	s.storage = s.openStorage()
+	requests := s.storage.fill(t)
 	for id, c := range cases {
 		requests[id] = c.body
 	}
-	asker := s.ask(requests)
+	slow := map[string]string{}
+	for _, id := range []string{"late", "stubborn"} {
+		slow[id] = requests[id]
+		delete(requests, id)
+	}
+	first := s.ask(slow)
 	got := s.ask(map[string]string{"none": `{"jobName": "x"}`}).answers()
 	if a := got["none"]; len(got) != 1 || a.Body.Result != `Invalid request No image: {"jobName": "x"}` || a.Body.State != "invalid" {
 		t.Errorf("no image: %v", got)
 	}
 	s.worker("worker")
 	kubetest.Until(t, "there is somebody who runs images", func() bool { return s.ready(server) == "ok\n" })
-	resp, err := http.Post(rest+"/mstc/worker/execute", "application/json", strings.NewReader(second("hello", "rest")))
+	for job := range slow { // alone, so that they begin within their time on any machine
+		kubetest.Until(t, job+" runs", func() bool { return len(running(t, job)) > 0 })
+	}
+	rest := s.ask(requests)
+	resp, err := http.Post(url+"/mstc/worker/execute", "application/json", strings.NewReader(second("hello", "rest")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +87,12 @@ func testOutcomes(t *testing.T, navvy string) {
 	if resp.StatusCode != http.StatusOK || !regexp.MustCompile(`^Job rest`+uuid+` complete\.$`).Match(text) {
 		t.Errorf("REST: %s: %s", resp.Status, text)
 	}
-	s.check(asker.answers())
-	s.ended("late")
+	answers := rest.answers()
+	maps.Copy(answers, first.answers())
+	answers["late"].ended(t)
+	answers["stubborn"].ended(t)
+	s.check(answers)
+	s.storage.check(t, answers)
 }
 
 // check checks that what is answered is what is wanted.
@@ -94,23 +110,6 @@ func (s *site) check(answers map[string]*answer) {
 		}
 		if !regexp.MustCompile(c.result).MatchString(a.Body.Result) || a.Body.State != c.state || a.Body.Reason != c.reason || code != c.code {
 			s.Errorf("%s: %+v, exit code %s; want %+v", id, a.Body, code, c)
-		}
-	}
-}
-
-// ended checks that no pod of a job's name runs.
-func (s *site) ended(job string) {
-	s.Helper()
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name, DeletionTimestamp string }
-			Status   struct{ Phase string }
-		}
-	}
-	s.cluster.Admin().Must(s, http.MethodGet, "/api/v1/namespaces/"+s.namespace+"/pods", "", &list)
-	for _, p := range list.Items {
-		if strings.HasPrefix(p.Metadata.Name, job) && p.Status.Phase == "Running" && p.Metadata.DeletionTimestamp == "" {
-			s.Errorf("pod %s runs on", p.Metadata.Name)
 		}
 	}
 }

@@ -34,7 +34,8 @@ type site struct {
 	broker    *rabbittest.Broker
 	cluster   *kubetest.Cluster
 	namespace string
-	listen    string // of the server
+	listen    string   // of the server
+	storage   *storage // that workers know; nil for none
 }
 
 // build builds navvy.
@@ -150,7 +151,7 @@ func (s *site) worker(name string) *proc {
 		s.Fatal(err)
 	}
 	file, template := filepath.Join(s.dir, name+".token"), filepath.Join(s.dir, "pod.yaml")
-	for path, text := range map[string]string{file: string(token), template: "spec: {containers: [{name: main, resources: {limits: {memory: 32Mi}}}]}\n"} {
+	for path, text := range map[string]string{file: string(token), template: "spec: {containers: [{name: main, resources: {limits: {memory: 64Mi}}}]}\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			s.Fatal(err)
 		}
@@ -158,7 +159,10 @@ func (s *site) worker(name string) *proc {
 	env := []string{
 		"KUBECONFIG=" + s.cluster.Admin().Kubeconfig, "NAVVY_KUBE_NAMESPACE=" + s.namespace, "NAVVY_KUBE_INSTANCE=mstc", "NAVVY_POD_TEMPLATE=" + template,
 	}
-	return s.start(name, env, "worker", "start", "--join", s.listen, "--token-file", file, "--data", filepath.Join(s.dir, name), "--name", name, "-j", "10")
+	if s.storage != nil {
+		env = append(env, s.storage.environ(s.dir)...)
+	}
+	return s.start(name, env, "worker", "start", "--join", s.listen, "--token-file", file, "--data", filepath.Join(s.dir, name), "--name", name, "-j", "20")
 }
 
 // ready is what /readyz says.
