@@ -102,6 +102,15 @@ func (r *Runner) Why(ctx context.Context, token string) string {
 	return ""
 }
 
+// Reach tells why what does the work has not been reached yet, and gives a channel that is
+// closed once it has been; nil if it has been, or is here: see driver.Reacher.
+func (r *Runner) Reach(ctx context.Context) (reached <-chan struct{}, why error) {
+	if d, ok := r.driver.(driver.Reacher); ok {
+		return d.Reach(ctx)
+	}
+	return nil, nil
+}
+
 // Capabilities are the driver's.
 func (r *Runner) Capabilities() driver.Capabilities { return r.caps }
 

@@ -24,7 +24,8 @@ func (w *Worker) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	session, err := w.server.Work(ctx, w.info())
+	away := w.unreached(ctx)
+	session, err := w.server.Work(ctx, w.info(away))
 	if err != nil {
 		return err
 	}
@@ -37,6 +38,9 @@ func (w *Worker) serve(ctx context.Context) error {
 	}
 	g.Go(func() error { return w.obey(ctx, session, p, g) })
 	g.Go(func() error { w.sweeps(ctx); return nil })
+	for _, a := range away {
+		g.Go(func() error { return a.awaited(ctx) })
+	}
 	g.Go(func() error {
 		defer cancel() // which ends obey, too
 		return w.speak(ctx, session, p)

@@ -43,6 +43,7 @@ type Worker struct {
 	link      *link                        // the session
 	changed   chan struct{}                // closed when link changes
 	share     string                       // that of the last session, see client.Welcome
+	away      map[string]bool              // kinds of which it was said that what does them was not reached; of serve
 	doubted   bool                         // it was said in this session that ours is another
 	draining  bool
 	sentAway  bool          // the server has asked it to drain
@@ -103,7 +104,7 @@ func New(server *client.Workers, runners []*runner.Runner, opts *Options) *Worke
 		server: server, runners: map[string]*runner.Runner{},
 		runs: map[client.AttemptRef]*attempt{}, unsettled: map[client.AttemptRef]*finished{}, outliving: map[client.AttemptRef]bool{},
 		ready: make(chan struct{}, 1), changed: make(chan struct{}), drained: make(chan struct{}),
-		process: rand.Text(),
+		process: rand.Text(), away: map[string]bool{},
 	}
 	if opts != nil {
 		w.opts = *opts
@@ -217,6 +218,9 @@ func (w *Worker) serveAgain(ctx context.Context) error {
 		case errors.Is(err, navvy.ErrExists):
 			wait = otherPause
 			w.log.Warn("the server has no place for this worker, which tries again", "error", err)
+		case errors.Is(err, errReached):
+			wait = 0
+			w.log.Info("the worker connects again, for work that it can have done from now on")
 		case errors.Is(err, errAbsent):
 			w.log.Warn("the worker connects again: it may have lost its leases", "error", err)
 		case !lost:
@@ -230,14 +234,18 @@ func (w *Worker) serveAgain(ctx context.Context) error {
 	}
 }
 
-// info is how the worker introduces itself, with what it holds.
-func (w *Worker) info() client.WorkerInfo {
+// info is how the worker introduces itself, with what it holds. It is not given what is done by
+// somebody who is away: that waits with the server, and its time does not begin.
+func (w *Worker) info(away []unreached) client.WorkerInfo {
 	info := client.WorkerInfo{
 		Name: w.opts.Name, Slots: w.opts.Slots, Returns: w.opts.Dir != "", Version: w.opts.Version, Offer: w.room.offer,
 		SingleOwner: w.opts.SingleOwner, Process: w.process,
 	}
 	for _, kind := range slices.Sorted(maps.Keys(w.runners)) {
 		caps := w.runners[kind].Capabilities()
+		if i := slices.IndexFunc(away, func(a unreached) bool { return a.kind == kind }); i >= 0 {
+			caps.Absent = navvy.Shorten(away[i].why.Error())
+		}
 		if caps.Absent == "" {
 			info.Kinds = append(info.Kinds, kind)
 		}

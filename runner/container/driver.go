@@ -77,6 +77,7 @@ type Driver struct {
 	template []byte
 	spaces   spaces
 	room     *room
+	reach    reach
 
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
@@ -102,7 +103,7 @@ func New(o *Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
+	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), reach: newReach()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	} else {

@@ -95,6 +95,15 @@ type Explainer interface {
 	Why(ctx context.Context, token string) string
 }
 
+// Reacher is a driver whose work is done elsewhere, by what may be away.
+type Reacher interface {
+	// Reach tells why what does the work has not been reached since the driver was made, and
+	// gives a channel that is closed once it has been; nil if it has been. The first call tries
+	// it, and waits for what comes of that, or for the end of ctx; from then on it is tried
+	// again and again, until Close. What was reached and is away again is the affair of Start.
+	Reach(ctx context.Context) (reached <-chan struct{}, why error)
+}
+
 // Execution is one running attempt. Wait is called once; the others at any time
 // and at once, also after the end.
 type Execution interface {

@@ -47,16 +47,13 @@ var cases = map[string]struct{ body, result, state, reason, code string }{
 }
 
 // Requests become Jobs, which find their inputs and leave their outputs in buckets, and each
-// is answered by what became of its own. Before there is anybody who runs images, requests
-// wait, and what is no request has its answer.
+// is answered by what became of its own. Before the cluster can be reached requests wait, and
+// what is no request has its answer.
 func testOutcomes(t *testing.T, navvy string) {
 	s := newSite(t, navvy)
 	server := s.server("server")
 	url := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
 	kubetest.Until(t, "the broker is reached", func() bool { return !strings.Contains(s.ready(server), "no requests come") })
-	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
-		t.Errorf("/readyz: %s", text)
-	}
 	s.storage = s.openStorage()
 	requests := s.storage.fill(t)
 	for id, c := range cases {
@@ -68,11 +65,20 @@ func testOutcomes(t *testing.T, navvy string) {
 		delete(requests, id)
 	}
 	first := s.ask(slow)
+	heal := s.away()
+	worker := s.worker("worker")
+	s.says(worker, `"msg":"(connected to the server)"`)
+	if text := s.run("worker", "ls", "-o", "json"); !strings.Contains(text, `"lacks":"the cluster cannot be reached: `) {
+		t.Errorf("navvy worker ls: %s", text)
+	}
 	got := s.ask(map[string]string{"none": `{"jobName": "x"}`}).answers()
 	if a := got["none"]; len(got) != 1 || a.Body.Result != `Invalid request No image: {"jobName": "x"}` || a.Body.State != "invalid" {
 		t.Errorf("no image: %v", got)
 	}
-	s.worker("worker")
+	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
+		t.Errorf("/readyz: %s", text)
+	}
+	heal()
 	kubetest.Until(t, "there is somebody who runs images", func() bool { return s.ready(server) == "ok\n" })
 	for job := range slow { // alone, so that they begin within their time on any machine
 		kubetest.Until(t, job+" runs", func() bool { return len(running(t, job)) > 0 })
@@ -93,6 +99,19 @@ func testOutcomes(t *testing.T, navvy string) {
 	answers["stubborn"].ended(t)
 	s.check(answers)
 	s.storage.check(t, answers)
+}
+
+// away is a way to the cluster for workers that is closed until heal is called.
+func (s *site) away() (heal func()) {
+	s.Helper()
+	way, err := s.cluster.Proxy()
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(way.Close)
+	way.Break()
+	s.kube = s.cluster.Through(s, way, "mstc", "system:masters").Kubeconfig
+	return way.Heal
 }
 
 // check checks that what is answered is what is wanted.
