@@ -101,7 +101,7 @@ var stored = map[string]struct {
 	"second, no input": {
 		request: `"jobName": "empty", "timeOut": 9, "inputBucket": "empty", "prefix": "n"`,
 		object:  "empty/other", input: "acgt\n",
-		log: "empty/n-JOB.log", says: "(?s)\nalign: .*NoSuchKey.*\nnavvy: exit code 1\n$",
+		log: "empty/n-JOB.log", says: "(?s)align: .*NoSuchKey.*navvy: exit code 1\n$",
 		result: `^Job empty` + uuid + ` failed: exit code 1$`, state: "failed", reason: "exit", ex: "1",
 	},
 	"first, buckets": {

@@ -68,7 +68,7 @@ func testOutcomes(t *testing.T, navvy string) {
 	heal := s.away()
 	worker := s.worker("worker")
 	s.says(worker, `"msg":"(connected to the server)"`)
-	if text := s.run("worker", "ls", "-o", "json"); !strings.Contains(text, `"lacks":"the cluster cannot be reached: `) {
+	if text := s.run("worker", "ls", "-o", "jsonl"); !regexp.MustCompile(`"lacks": ?"the cluster cannot be reached: `).MatchString(text) {
 		t.Errorf("navvy worker ls: %s", text)
 	}
 	got := s.ask(map[string]string{"none": `{"jobName": "x"}`}).answers()
