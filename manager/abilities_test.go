@@ -221,6 +221,26 @@ func TestNoPython(t *testing.T) {
 	})
 }
 
+// Work waits for a worker that has reached what does it, and is told what keeps each.
+func TestNotReached(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, nil)
+		s.run()
+		s.worker("far", append(noops(""), navvy.KindAbilities{Kind: navvy.KindContainer, Absent: true, Lacks: "the cluster cannot be reached"}))
+		id, err := s.submitSpec(navvy.Spec{Container: &navvy.Container{Image: "i"}})
+		s.must(err)
+		const want = `no worker has room for work of kind "container": worker far runs no work of kind container: the cluster cannot be reached`
+		if got := s.whyOf(id, 0); got != want {
+			t.Errorf("why: %s\nwant %s", got, want)
+		}
+		able := s.mgr.Attach(manager.Worker{Name: "able", Kinds: []string{navvy.KindContainer}})
+		if list := s.nextOf(able); len(list) != 1 || list[0].Job.ID != id {
+			t.Errorf("%d tasks start, should be the container", len(list))
+		}
+	})
+}
+
 // Where no other workers will come, a call is refused that only one with Python could make.
 func TestNoPythonHere(t *testing.T) {
 	t.Parallel()

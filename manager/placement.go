@@ -72,6 +72,11 @@ func (h *host) why(d *demand) string {
 	return message
 }
 
+// saidWhyNot tells whether the host has said why it runs no work of a kind that it is for.
+func (h *host) saidWhyNot(kind string) bool {
+	return slices.ContainsFunc(h.absent, func(k kindSet) bool { return k.kind == kind && k.lacks != "" })
+}
+
 // withoutKind says that the host runs no work of a kind, and why, if it has said so.
 func (h *host) withoutKind(kind string) string {
 	message := fmt.Sprintf("%s runs no work of kind %s", h, kind)
@@ -174,7 +179,7 @@ func (m *Manager) noRoomWhyLocked(j *job) string {
 	var whys []string
 	for _, s := range m.sessions {
 		if !s.host.fits(&j.demand) {
-			if !j.picky && s.host.only != "" {
+			if !j.picky && (s.host.only != "" || s.host.saidWhyNot(j.kind)) {
 				whys = append(whys, s.host.why(&j.demand))
 			}
 			continue

@@ -43,7 +43,7 @@ func TestAnswers(t *testing.T) {
 		"second oom":     {second("local/oom"), `^Job ` + name + ` failed: .*memory`, "failed", "oom", 137},
 		"second image":   {second("local/image"), `^Job ` + name + ` failed: ErrImagePull: connection refused$`, "failed", "image", -1},
 		"second late":    {second("local/late"), `^Job ` + name + ` timed out after 15 minutes$`, "failed", "timeout", -1},
-		"second denied":  {second("evil/miner"), `^denied: .*image evil/miner is not for jobs of role user, only local/\*`, "refused", "", -1},
+		"second denied":  {second("evil/miner"), `^denied: image evil/miner is not allowed here, only local/\*$`, "refused", "", -1},
 		"first":          {first("local/ok"), "^ok: \ufffd out\n$", "succeeded", "", 0},
 		"first exit":     {first("local/exit3"), "^Job " + name + " failed: exit.* 3\nexit3: \ufffd out\n$", "failed", "exit", 3},
 		"first late":     {first("local/late"), "^Job " + name + " timed out after 3 minutes\n", "failed", "timeout", -1},
@@ -428,7 +428,7 @@ func TestLongLog(t *testing.T) {
 	a.send("1", first("local/big"))
 	got := a.next()
 	lines := strings.Split(got.Result, "\n")
-	said := regexp.MustCompile(`^\[(\d+) bytes before this are left out: navvy logs \w+/0 has them\]$`)
+	said := regexp.MustCompile(`^\[(\d+) bytes before this are left out: who runs this service has them, as the log of job \w+/0\]$`)
 	if !said.MatchString(lines[0]) || !strings.HasPrefix(lines[len(lines)-2], "3071 ") || len(got.Result) > 1<<20+200 || len(got.Result) < 1<<20-2000 {
 		t.Errorf("%d bytes: %q … %.20q", len(got.Result), lines[0], lines[len(lines)-2])
 	}

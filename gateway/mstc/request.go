@@ -3,9 +3,10 @@ package mstc
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -49,11 +50,10 @@ func parse(body []byte) (*request, error) {
 	if err := json.Unmarshal(body, &f.all); err != nil || f.all == nil {
 		return nil, invalid("No image")
 	}
-	r := &request{Image: f.text("image"), JobName: f.text("jobName"), Minutes: f.minutes()}
-	if r.First = f.first(); r.First {
-		r.Input, r.Output = f.text("inputBucketUrl"), f.text("outputBucketUrl")
-	} else {
-		r.Input, r.Output, r.Prefix = f.text("inputBucket"), f.text("outputBucket"), f.text("prefix")
+	r := &request{Image: f.text("image"), JobName: f.text("jobName"), Minutes: f.minutes(), First: f.first()}
+	input, output := r.buckets()
+	if r.Input, r.Output = f.text(input), f.text(output); !r.First {
+		r.Prefix = f.text("prefix")
 	}
 	switch {
 	case r.Image == "":
@@ -65,11 +65,51 @@ func parse(body []byte) (*request, error) {
 	case !r.First && r.Input == "":
 		return nil, invalid("No inputBucket")
 	}
-	job := r.job()
-	if err := cmp.Or(job.ValidateNames(), job.Spec.Validate()); err != nil {
-		return nil, invalid(words(err))
+	if err := r.check(); err != nil {
+		return nil, err
 	}
 	return r, nil
+}
+
+// buckets are the fields that name the buckets.
+func (r *request) buckets() (input, output string) {
+	if r.First {
+		return "inputBucketUrl", "outputBucketUrl"
+	}
+	return "inputBucket", "outputBucket"
+}
+
+// check finds what no job can have, and names the field of the contract that has it. The
+// error is of type invalid.
+func (r *request) check() error {
+	input, output := r.buckets()
+	for _, b := range []struct{ field, bucket string }{{input, r.Input}, {output, r.Output}} {
+		switch url := strings.Contains(b.bucket, "://"); {
+		case b.bucket == "" || url == r.First:
+		case r.First:
+			return invalid(fmt.Sprintf("Bad %s: want a URL as in http://host:9000/bucket", b.field))
+		default:
+			return invalid(fmt.Sprintf("Bad %s: want the name of a bucket, no URL", b.field))
+		}
+	}
+	const some = "any" // is a good image, and a good bucket
+	for _, one := range []struct {
+		field string
+		request
+	}{
+		{"image", request{Image: r.Image}},
+		{"jobName", request{Image: some, JobName: r.JobName}},
+		{input, request{Image: some, Input: r.Input}},
+		{output, request{Image: some, Output: r.Output}},
+		{"prefix", request{Image: some, Input: some, Prefix: r.Prefix}},
+		{"request", *r}, // none of them alone
+	} {
+		job := one.job()
+		if err := cmp.Or(job.ValidateNames(), job.Spec.Validate()); err != nil {
+			return invalid(fmt.Sprintf("Bad %s: %s", one.field, strings.TrimPrefix(words(err), one.field+" ")))
+		}
+	}
+	return nil
 }
 
 // job is the job that does it.
@@ -95,9 +135,16 @@ type fields struct {
 }
 
 // first tells whether the fields are those of the first generation: it names buckets by
-// URLs, and needs none.
+// URLs, and needs none. Of a request of either the fields of the other are unknown, and so
+// ignored.
 func (f *fields) first() bool {
-	return !slices.ContainsFunc([]string{"inputBucket", "outputBucket", "prefix"}, f.has)
+	switch {
+	case f.has("inputBucket"):
+		return false
+	case f.has("inputBucketUrl"), f.has("outputBucketUrl"):
+		return true
+	}
+	return !f.has("outputBucket") && !f.has("prefix")
 }
 
 func (f *fields) has(name string) bool {
@@ -144,13 +191,23 @@ func echo(body []byte) string {
 	return text
 }
 
-// words is what an error says, less the sentinel at its end.
+// rooms are what errors begin with that say where in navvy they were found.
+var rooms = regexp.MustCompile(`^((spec|job|submit|mstc): )+`)
+
+// roles are what a policy says of an image, to who uses navvy.
+var roles = regexp.MustCompile(` is not for jobs of role \w+, only `)
+
+// words is what an error says, for who knows nothing of navvy: less where it was found, the
+// sentinel at its end, and what people who run navvy could do.
 func words(err error) string {
-	text := err.Error()
+	text := rooms.ReplaceAllString(err.Error(), "")
 	for _, sentinel := range []error{
 		navvy.ErrInvalid, navvy.ErrNotFound, navvy.ErrUnavailable, navvy.ErrConflict, navvy.ErrDenied, navvy.ErrUnsupported, navvy.ErrExhausted,
 	} {
 		text = strings.TrimSuffix(text, ": "+sentinel.Error())
 	}
-	return text
+	if what, _, ok := strings.Cut(text, "; "); ok && errors.Is(err, navvy.ErrDenied) {
+		text = what
+	}
+	return roles.ReplaceAllString(text, " is not allowed here, only ")
 }

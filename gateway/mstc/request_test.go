@@ -2,6 +2,7 @@ package mstc
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -19,6 +20,8 @@ func TestParse(t *testing.T) {
 		`{"image":"i","jobName":"n","timeOut":1e1,"inputBucket":"bbb","outputBucket":"ccc","prefix":"p"}`:                         {Image: "i", JobName: "n", Minutes: 10, Input: "bbb", Output: "ccc", Prefix: "p"},
 		`{"image":"i","jobName":"n","inputBucket":"bbb","inputBucketUrl":"u","Image":"j","more":{"image":1}}`:                     {Image: "i", JobName: "n", Minutes: 15, Input: "bbb"},
 		`{"image":"j","image":"i","timeOut":null,"jobName":null}`:                                                                 {Image: "i", Minutes: 15, First: true},
+		`{"image":"i","inputBucketUrl":"http://h/bbb","prefix":"p","outputBucket":"ccc"}`:                                         {Image: "i", Minutes: 15, First: true, Input: "http://h/bbb"},
+		`{"image":"i","outputBucketUrl":"http://h/bbb","prefix":7}`:                                                               {Image: "i", Minutes: 15, First: true, Output: "http://h/bbb"},
 	} {
 		got, err := parse([]byte(body))
 		if err != nil || *got != want {
@@ -43,14 +46,35 @@ func TestParse(t *testing.T) {
 		`{"image":"i","timeOut":1e300}`:      "Bad timeOut",
 		`{"image":"i","timeOut":527041}`:     "Bad timeOut",
 		`{"image":"i","inputBucket":"b"}`:    "No jobName",
-		`{"image":"i","jobName":"n","outputBucket":"b"}`: "No inputBucket",
-		`{"image":"i","jobName":"n","inputBucket":"In"}`: "is no name of a bucket",
-		`{"image":"i j"}`: "spec: image",
-		`{"image":"i","jobName":"` + strings.Repeat("n", 300) + `"}`: "the name has 300 bytes",
+		`{"image":"i","jobName":"n","outputBucket":"b"}`:                            "No inputBucket",
+		`{"image":"i","jobName":"n","inputBucket":"In"}`:                            `Bad inputBucket: "In" is no name of a bucket`,
+		`{"image":"i","jobName":"n","inputBucket":"bbb","outputBucket":"-"}`:        `Bad outputBucket: "-" is no name of a bucket`,
+		`{"image":"i","jobName":"n","inputBucket":"http://h:9000/bbb"}`:             "Bad inputBucket: want the name of a bucket, no URL",
+		`{"image":"i","jobName":"n","inputBucket":"bbb","outputBucket":"s3://ccc"}`: "Bad outputBucket: want the name of a bucket, no URL",
+		`{"image":"i","inputBucketUrl":"bbb"}`:                                      "Bad inputBucketUrl: want a URL as in http://host:9000/bucket",
+		`{"image":"i","outputBucketUrl":"bbb"}`:                                     "Bad outputBucketUrl: want a URL as in http://host:9000/bucket",
+		`{"image":"i","inputBucketUrl":"http://u:p@h/bbb"}`:                         "Bad inputBucketUrl: the bucket",
+		`{"image":"i","jobName":"n","inputBucket":"bbb","prefix":"a\nb"}`:           "Bad prefix: the prefix",
+		`{"image":"i j"}`: `Bad image: "i j": want at most`,
+		`{"image":"i","jobName":"` + strings.Repeat("n", 300) + `"}`: "Bad jobName: the name has 300 bytes",
 	} {
 		_, err := parse([]byte(body))
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v; want %s", body, err, want)
+		}
+	}
+}
+
+// Who reads an answer knows nothing of navvy, its policy and its files.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for text, err := range map[string]error{
+		"image a is not allowed here, only b/*": fmt.Errorf("submit: image a is not for jobs of role user, only b/*; role admin may ask for it, and who may write /p.yaml can change that: %w", navvy.ErrDenied),
+		"want this; or that":                    fmt.Errorf("job: spec: want this; or that: %w", navvy.ErrInvalid),
+		"it is full":                            fmt.Errorf("it is full: %w", navvy.ErrExhausted),
+	} {
+		if got := words(err); got != text {
+			t.Errorf("%v: %q; want %q", err, got, text)
 		}
 	}
 }

@@ -167,7 +167,7 @@ func (h *handler) do(ctx context.Context, req *request) (id navvy.JobID, out *re
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return id, nil, fmt.Errorf("job %s goes on, see navvy status: %w", id, err)
+		return id, nil, fmt.Errorf("job %s goes on, and this call has no answer: %w", id, err)
 	}
 	return id, out, nil
 }

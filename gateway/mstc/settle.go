@@ -183,7 +183,7 @@ func (g *Gateway) send(ctx context.Context, in *intent) (told bool, err error) {
 	}
 	err = g.publish(ctx, in)
 	if errors.Is(err, errLarge) {
-		in.Reply = in.Reply.without("the log is too large for the broker: navvy logs " + string(in.Job) + " has it")
+		in.Reply = in.Reply.without("the log is too large for the broker: who runs this service has it, as that of job " + string(in.Job))
 		err = g.publish(ctx, in)
 	}
 	switch {

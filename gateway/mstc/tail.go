@@ -48,7 +48,7 @@ func (t *tail) text(task navvy.TaskID) string {
 	if i := bytes.IndexByte(t.b, '\n'); i >= 0 && i+1 < len(t.b) {
 		t.cut(len(t.b) - i - 1)
 	}
-	return fmt.Sprintf("[%d bytes before this are left out: navvy logs %s has them]\n", t.lost, task) + strings.ToValidUTF8(string(t.b), "\ufffd")
+	return fmt.Sprintf("[%d bytes before this are left out: who runs this service has them, as the log of job %s]\n", t.lost, task) + strings.ToValidUTF8(string(t.b), "\ufffd")
 }
 
 // log is what a task wrote.

@@ -173,6 +173,7 @@ type runnerOptions struct {
 	engine  string              // what they run on: one of engines
 	docker  string              // the directory of the configuration with which an engine's images are pulled; empty for none
 	version string              // of this program
+	reached bool                // a cluster's containers are taken only once it has answered
 }
 
 // newDrivers lists the kinds of work that there are. Control groups are made in
@@ -251,8 +252,8 @@ func noContainers(ctx context.Context, o *runnerOptions) error {
 	return d.Close()
 }
 
-// newContainers makes the runner of containers. An engine that is not there may come: it is
-// looked for as long as there is a place for attempts.
+// newContainers makes the runner of containers. An engine that is not there may come, and so may
+// a cluster: it is looked for as long as there is a place for attempts.
 func newContainers(place, work string, o *runnerOptions, commands *templates, log *slog.Logger) runnerdriver.Driver {
 	find := func(ctx context.Context) (runnerdriver.Driver, error) {
 		return findContainers(ctx, place, work, o, commands, log)
@@ -261,7 +262,7 @@ func newContainers(place, work string, o *runnerOptions, commands *templates, lo
 	switch {
 	case err == nil:
 		return d
-	case work == noWork, o.onCluster(), !errors.Is(err, navvy.ErrUnavailable):
+	case work == noWork, !errors.Is(err, navvy.ErrUnavailable), o.onCluster() && container.Found(o.env) != nil:
 		return container.Absent(err)
 	}
 	return late.New(container.Absent(err), find, log)
@@ -272,7 +273,17 @@ func newContainers(place, work string, o *runnerOptions, commands *templates, lo
 func findContainers(ctx context.Context, place, work string, o *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
 	switch {
 	case o.onCluster():
-		return newCluster(o, commands, log)
+		d, err := newCluster(o, commands, log)
+		if err == nil && o.reached {
+			err = d.Ping(ctx)
+			if err != nil {
+				err = errors.Join(err, d.Close())
+			}
+		}
+		if err != nil {
+			return nil, err // d is a pointer to nothing
+		}
+		return d, nil
 	case o.engine != engineAuto:
 		return newEngine(ctx, o.engine, place, work, o, commands, log)
 	}
@@ -303,17 +314,13 @@ func newEngine(ctx context.Context, kind, place, work string, o *runnerOptions, 
 }
 
 // newCluster makes the runner of containers on the cluster that the environment tells of.
-func newCluster(r *runnerOptions, commands *templates, log *slog.Logger) (runnerdriver.Driver, error) {
+func newCluster(r *runnerOptions, commands *templates, log *slog.Logger) (*container.Driver, error) {
 	o, err := clusterOptions(r.env)
 	if err != nil {
 		return nil, err
 	}
 	o.Render, o.Logger, o.NavvyImage = commands.render, log, cmp.Or(r.env("NAVVY_IMAGE"), "navvy:"+r.version)
-	d, err := container.New(o)
-	if err != nil {
-		return nil, err // d is a pointer to nothing
-	}
-	return d, nil
+	return container.New(o)
 }
 
 // mostJobs reads how many Jobs there may be; empty for any number.

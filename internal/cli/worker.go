@@ -219,7 +219,7 @@ func (s *workerService) run(soft, hard context.Context) error {
 		return errors.Join(err, conn.Close())
 	}
 	runners, err := newRunners(soft, s.dir, journal, &runnerOptions{
-		python: s.flags.py, slots: s.flags.slots, env: s.app.env, engine: s.flags.engine, docker: s.app.dockerConfig(), version: s.app.version,
+		python: s.flags.py, slots: s.flags.slots, env: s.app.env, engine: s.flags.engine, docker: s.app.dockerConfig(), version: s.app.version, reached: true,
 	}, s.log)
 	if err == nil {
 		err = s.work(soft, hard, conn, me, runners)

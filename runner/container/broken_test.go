@@ -150,6 +150,9 @@ func TestRights(t *testing.T) {
 	}
 	<-ws.done
 	compare(t, cluster.Calls(t, user), rights)
+	if err := one.Ping(t.Context()); err != nil { // what everybody may ask is in no role
+		t.Error(err)
+	}
 }
 
 // compare checks that calls use all rights, and no others.

@@ -3,6 +3,7 @@ package mstc
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -40,33 +41,50 @@ var cases = map[string]struct{ body, result, state, reason, code string }{
 	"exit":    {second("exit3", "Fails.3"), `^Job fails-3` + uuid + ` failed: exit.* 3$`, "failed", "exit", "3"},
 	"memory":  {second("oom", "oom"), `^Job oom` + uuid + ` failed: .*memory`, "failed", "oom", "137"},
 	"late":    {second("hang", "late"), `^Job late` + uuid + ` timed out after 1 minutes$`, "failed", "timeout", "none"},
-	"image":   {strings.Replace(second("none", "image"), `"timeOut": 1`, `"timeOut": 9`, 1), `^Job image` + uuid + ` failed: `, "failed", "image", "none"},
+	"image":   {second("No-Image", "image"), `^Job image` + uuid + ` failed: image local.test/No-Image:1: InvalidImageName: `, "failed", "image", "none"},
 	"first":   {`{"image": "local.test/hello:1", "inputBucketUrl": "http://127.0.0.1:9/inputs"}`, "^(hello\nerror|error\nhello)\n$", "succeeded", "", "0"},
 	"failed":  {`{"image": "local.test/exit3:1"}`, "^Job navvy" + uuid + " failed: exit.* 3\nout\n$", "failed", "exit", "3"},
 }
 
-// Requests become Jobs, and each is answered by what became of its own. Before there is
-// anybody who runs images, requests wait, and what is no request has its answer.
+// Requests become Jobs, which find their inputs and leave their outputs in buckets, and each
+// is answered by what became of its own. Before the cluster can be reached requests wait, and
+// what is no request has its answer.
 func testOutcomes(t *testing.T, navvy string) {
 	s := newSite(t, navvy)
 	server := s.server("server")
-	rest := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
+	url := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
 	kubetest.Until(t, "the broker is reached", func() bool { return !strings.Contains(s.ready(server), "no requests come") })
-	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
-		t.Errorf("/readyz: %s", text)
-	}
-	requests := map[string]string{}
+	s.storage = s.openStorage()
+	requests := s.storage.fill(t)
 	for id, c := range cases {
 		requests[id] = c.body
 	}
-	asker := s.ask(requests)
+	slow := map[string]string{}
+	for _, id := range []string{"late", "stubborn"} {
+		slow[id] = requests[id]
+		delete(requests, id)
+	}
+	first := s.ask(slow)
+	heal := s.away()
+	worker := s.worker("worker")
+	s.says(worker, `"msg":"(connected to the server)"`)
+	if text := s.run("worker", "ls", "-o", "jsonl"); !regexp.MustCompile(`"lacks": ?"the cluster cannot be reached: `).MatchString(text) {
+		t.Errorf("navvy worker ls: %s", text)
+	}
 	got := s.ask(map[string]string{"none": `{"jobName": "x"}`}).answers()
 	if a := got["none"]; len(got) != 1 || a.Body.Result != `Invalid request No image: {"jobName": "x"}` || a.Body.State != "invalid" {
 		t.Errorf("no image: %v", got)
 	}
-	s.worker("worker")
+	if text := s.ready(server); text != "ok\nmstc: no worker that is connected runs containers: requests are kept\n" {
+		t.Errorf("/readyz: %s", text)
+	}
+	heal()
 	kubetest.Until(t, "there is somebody who runs images", func() bool { return s.ready(server) == "ok\n" })
-	resp, err := http.Post(rest+"/mstc/worker/execute", "application/json", strings.NewReader(second("hello", "rest")))
+	for job := range slow { // so that they begin within their time on any machine
+		kubetest.Until(t, job+" runs", func() bool { return len(running(t, job)) > 0 })
+	}
+	rest := s.ask(requests)
+	resp, err := http.Post(url+"/mstc/worker/execute", "application/json", strings.NewReader(second("hello", "rest")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +93,25 @@ func testOutcomes(t *testing.T, navvy string) {
 	if resp.StatusCode != http.StatusOK || !regexp.MustCompile(`^Job rest`+uuid+` complete\.$`).Match(text) {
 		t.Errorf("REST: %s: %s", resp.Status, text)
 	}
-	s.check(asker.answers())
-	s.ended("late")
+	answers := rest.answers()
+	maps.Copy(answers, first.answers())
+	answers["late"].ended(t)
+	answers["stubborn"].ended(t)
+	s.check(answers)
+	s.storage.check(t, answers)
+}
+
+// away is a way to the cluster for workers that is closed until heal is called.
+func (s *site) away() (heal func()) {
+	s.Helper()
+	way, err := s.cluster.Proxy()
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(way.Close)
+	way.Break()
+	s.kube = s.cluster.Through(s, way, "mstc", "system:masters").Kubeconfig
+	return way.Heal
 }
 
 // check checks that what is answered is what is wanted.
@@ -94,23 +129,6 @@ func (s *site) check(answers map[string]*answer) {
 		}
 		if !regexp.MustCompile(c.result).MatchString(a.Body.Result) || a.Body.State != c.state || a.Body.Reason != c.reason || code != c.code {
 			s.Errorf("%s: %+v, exit code %s; want %+v", id, a.Body, code, c)
-		}
-	}
-}
-
-// ended checks that no pod of a job's name runs.
-func (s *site) ended(job string) {
-	s.Helper()
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name, DeletionTimestamp string }
-			Status   struct{ Phase string }
-		}
-	}
-	s.cluster.Admin().Must(s, http.MethodGet, "/api/v1/namespaces/"+s.namespace+"/pods", "", &list)
-	for _, p := range list.Items {
-		if strings.HasPrefix(p.Metadata.Name, job) && p.Status.Phase == "Running" && p.Metadata.DeletionTimestamp == "" {
-			s.Errorf("pod %s runs on", p.Metadata.Name)
 		}
 	}
 }

@@ -33,8 +33,10 @@ type site struct {
 	dir       string
 	broker    *rabbittest.Broker
 	cluster   *kubetest.Cluster
+	kube      string // the configuration by which workers reach it
 	namespace string
-	listen    string // of the server
+	listen    string   // of the server
+	storage   *storage // that workers know; nil for none
 }
 
 // build builds navvy.
@@ -51,7 +53,7 @@ func newSite(t *testing.T, navvy string) *site {
 	t.Helper()
 	pythontest.Need(t, "pika")
 	cluster := kubetest.Open(t)
-	s := &site{T: t, navvy: navvy, dir: t.TempDir(), cluster: cluster, namespace: cluster.Namespace(t)}
+	s := &site{T: t, navvy: navvy, dir: t.TempDir(), cluster: cluster, kube: cluster.Admin().Kubeconfig, namespace: cluster.Namespace(t)}
 	var err error
 	s.broker, err = rabbittest.Start()
 	if errors.Is(err, rabbittest.ErrMissing) && os.Getenv("CI") == "" {
@@ -140,25 +142,35 @@ func (s *site) server(name string) *proc {
 	return s.start(name, env, "server", "--data", filepath.Join(s.dir, "data"), "--listen", s.listen, "--http", "127.0.0.1:0", "--mstc=127.0.0.1:0")
 }
 
+// run calls navvy as who runs the server, and gives what it prints.
+func (s *site) run(args ...string) string {
+	s.Helper()
+	cmd := exec.Command(s.navvy, append(args, "--data", filepath.Join(s.dir, "data"))...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	out, err := cmd.Output()
+	if err != nil {
+		s.Fatalf("navvy %s: %v", args, err)
+	}
+	return string(out)
+}
+
 // worker starts a worker of the server.
 func (s *site) worker(name string) *proc {
 	s.Helper()
-	cmd := exec.Command(s.navvy, "token", "create", "--data", filepath.Join(s.dir, "data"))
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
-	token, err := cmd.Output()
-	if err != nil {
-		s.Fatal(err)
-	}
+	token := s.run("token", "create")
 	file, template := filepath.Join(s.dir, name+".token"), filepath.Join(s.dir, "pod.yaml")
-	for path, text := range map[string]string{file: string(token), template: "spec: {containers: [{name: main, resources: {limits: {memory: 32Mi}}}]}\n"} {
+	for path, text := range map[string]string{file: token, template: "spec: {containers: [{name: main, resources: {limits: {memory: 64Mi}}}]}\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			s.Fatal(err)
 		}
 	}
 	env := []string{
-		"KUBECONFIG=" + s.cluster.Admin().Kubeconfig, "NAVVY_KUBE_NAMESPACE=" + s.namespace, "NAVVY_KUBE_INSTANCE=mstc", "NAVVY_POD_TEMPLATE=" + template,
+		"KUBECONFIG=" + s.kube, "NAVVY_KUBE_NAMESPACE=" + s.namespace, "NAVVY_KUBE_INSTANCE=mstc", "NAVVY_POD_TEMPLATE=" + template,
 	}
-	return s.start(name, env, "worker", "start", "--join", s.listen, "--token-file", file, "--data", filepath.Join(s.dir, name), "--name", name, "-j", "10")
+	if s.storage != nil {
+		env = append(env, s.storage.environ(s.dir)...)
+	}
+	return s.start(name, env, "worker", "start", "--join", s.listen, "--token-file", file, "--data", filepath.Join(s.dir, name), "--name", name, "-j", "20")
 }
 
 // ready is what /readyz says.
