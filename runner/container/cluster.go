@@ -129,33 +129,13 @@ func (c *cluster) log(ctx context.Context, pod, container string, since time.Tim
 		VersionedParams(o, c.params).MaxRetries(0).Stream(ctx)
 }
 
-// told are the latest words of the cluster about an object; empty if it has none.
-func (c *cluster) told(ctx context.Context, uid types.UID) (string, error) {
+// events are what the cluster has told about an object, as far as it still knows.
+func (c *cluster) events(ctx context.Context, uid types.UID) ([]corev1.Event, error) {
 	list := &corev1.EventList{}
 	err := c.core.Get().Namespace(c.namespace).Resource("events").
 		VersionedParams(&metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(uid), Limit: mostEvents}, c.params).Do(ctx).Into(list)
-	if err != nil {
-		return "", err
-	}
-	var last *corev1.Event
-	for i := range list.Items {
-		if e := &list.Items[i]; last == nil || !toldAt(e).Before(toldAt(last)) {
-			last = e
-		}
-	}
-	if last == nil {
-		return "", nil
-	}
-	return words(last.Reason, last.Message), nil
+	return list.Items, err
 }
 
 // mostEvents is how many events are looked through.
 const mostEvents = 100
-
-// toldAt is when an event came last.
-func toldAt(e *corev1.Event) time.Time {
-	if e.LastTimestamp.IsZero() {
-		return e.EventTime.Time
-	}
-	return e.LastTimestamp.Time
-}

@@ -77,6 +77,7 @@ type Driver struct {
 	template []byte
 	spaces   spaces
 	room     *room
+	delays   delays
 
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
@@ -102,7 +103,7 @@ func New(o *Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
+	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), delays: newDelays()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	} else {
@@ -178,6 +179,7 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 		return nil, err
 	}
 	defer space.release()
+	defer d.delays.begin(t.Token, space)()
 	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}
