@@ -156,7 +156,7 @@ func whyNoPod(events []corev1.Event) (why string, lasts time.Duration) {
 // forGood tells whether a pod is refused for what it is, or for what there is not; neither for
 // want of a quota, nor because somebody does not answer.
 func forGood(why string) bool {
-	return !strings.Contains(why, "exceeded quota") &&
+	return !strings.Contains(why, "exceeded quota") && !strings.Contains(why, "unknown for quota") &&
 		(strings.Contains(why, " is forbidden: ") || strings.Contains(why, " is invalid: ") || strings.Contains(why, " denied the request"))
 }
 
