@@ -151,8 +151,9 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Kind: navvy.KindContainer, Adopts: true, Passes: true, Asynchronous: true, Remains: true, Signals: true, Output: true, Explains: true,
 		Enforces: []navvy.Ability{navvy.AbilityCPUs, navvy.AbilityMemory},
-		Lacks:    "a Kubernetes Job has requests and limits of processor and memory; what else bounds pods is the cluster's, or the pod template's",
-		With:     "Kubernetes, namespace " + d.home,
+		Lacks: "a Kubernetes Job has requests and limits of processors and memory; how many processes a pod may have (--pids-limit) " +
+			"is a setting of nodes, whom it may reach (--network) that of a NetworkPolicy, and the rest the pod template's",
+		With: "Kubernetes, namespace " + d.home,
 	}
 }
 
