@@ -21,6 +21,7 @@ type reach struct {
 	mu      sync.Mutex
 	failing map[string]bool // what is asked for in vain
 	why     string          // the first word of that, as long as anything is
+	answers bool            // the cluster answers, and says no
 	since   time.Time       // of that
 	timer   *time.Timer     // until it is logged
 	logged  bool
@@ -49,6 +50,7 @@ func (r *reach) note(what string, err error) {
 	}
 	if len(r.failing) == 0 {
 		r.why, r.since = brief(err), time.Now()
+		r.answers = apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 		r.timer = time.AfterFunc(unreachedFor, r.tell)
 	}
 	r.failing[what] = true
@@ -62,6 +64,10 @@ func (r *reach) tell() {
 		return
 	}
 	r.logged = true
+	if r.answers {
+		r.log.Warn("the cluster does not tell of its Jobs; containers wait, and it is asked again until it does", "namespace", r.namespace, "err", r.why)
+		return
+	}
 	r.log.Warn("the cluster cannot be reached; containers wait, and it is tried again until it can be", "namespace", r.namespace, "err", r.why)
 }
 
@@ -93,6 +99,9 @@ func (r *reach) words() string {
 	defer r.mu.Unlock()
 	if len(r.failing) == 0 {
 		return ""
+	}
+	if r.answers {
+		return "the cluster does not tell of its Jobs, and is asked again until it does: " + r.why
 	}
 	return "the cluster cannot be reached, and is tried again until it can be: " + r.why
 }
