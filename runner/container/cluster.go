@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -85,19 +86,20 @@ func newConnection(config *rest.Config) (*connection, error) {
 	base.UserAgent = "navvy"
 	base.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	base.ContentType = runtime.ContentTypeProtobuf
+	base.Wrap(func(t http.RoundTripper) http.RoundTripper { return noting{t} })
 	base.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	http, err := rest.HTTPClientFor(base)
+	client, err := rest.HTTPClientFor(base)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
 	batch, core := rest.CopyConfig(base), rest.CopyConfig(base)
 	batch.GroupVersion, batch.APIPath = &batchv1.SchemeGroupVersion, "/apis"
 	core.GroupVersion, core.APIPath = &corev1.SchemeGroupVersion, "/api"
-	b, err := rest.RESTClientForConfigAndClient(batch, http)
+	b, err := rest.RESTClientForConfigAndClient(batch, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
-	c, err := rest.RESTClientForConfigAndClient(core, http)
+	c, err := rest.RESTClientForConfigAndClient(core, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}

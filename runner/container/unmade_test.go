@@ -27,17 +27,19 @@ func TestNoPod(t *testing.T) {
 				cluster.Admin().Must(t, http.MethodPatch, "/api/v1/namespaces/"+namespace, `{metadata: {labels: `+c.labels+`}}`, nil)
 			}
 			s := shell("exit 0")
-			s.Container.Template = []byte(c.template)
-			waits := newTrial(s).start(t, open(t, namespace, container.Options{ImagePatience: time.Hour}))
+			if c.template != "" {
+				s.Container.Template = []byte(c.template)
+			}
+			patient := open(t, namespace, container.Options{ImagePatience: time.Hour})
+			waits := newTrial(s).start(t, patient)
 			w := waits.wait(t)
-			d := open(t, namespace, container.Options{ImagePatience: 2 * time.Second})
 			kubetest.Until(t, "it says why", func() bool {
-				why := d.Why(t.Context(), waits.task.Token)
+				why := patient.Why(t.Context(), waits.task.Token)
 				return strings.Contains(why, "its pod cannot be made: ") && strings.Contains(why, c.words)
 			})
 			waits.stop(t)
 			<-w.done
-			r, end, err := run(t, d, s)
+			r, end, err := run(t, open(t, namespace, container.Options{ImagePatience: 2 * time.Second}), s)
 			wantRefusal(t, end, err, navvy.ReasonStart, "its pod cannot be made: ")
 			wantRefusal(t, end, err, navvy.ReasonStart, c.words)
 			r.wantGone(t, namespace)

@@ -105,14 +105,16 @@ func informer[T object, L runtime.Object](c *gentype.ClientWithList[T, L], examp
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = selector
+			ctx, done := trying(ctx, tried)
 			list, err := c.List(ctx, o)
-			tried(err)
+			done(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = selector
+			ctx, done := trying(ctx, tried)
 			events, err := c.Watch(ctx, o)
-			tried(err)
+			done(err)
 			return events, err
 		},
 	}
