@@ -162,9 +162,9 @@ func checkArgs(cmd *cobra.Command) {
 		if err := check(c, args); err != nil {
 			ids := ""
 			if len(args) == 0 && strings.Contains(c.Use, " ID") {
-				ids = "; navvy ls shows the ids of jobs"
+				ids = "; the ID of a job is what navvy ls shows"
 			}
-			return withHint(&usageError{fmt.Errorf("%s: %w: want %s", c.CommandPath(), err, c.UseLine())}, "see %s --help%s", c.CommandPath(), ids)
+			return withHint(&usageError{fmt.Errorf("%s: %w", c.CommandPath(), err)}, "see %s --help%s", c.CommandPath(), ids)
 		}
 		return nil
 	}
