@@ -79,7 +79,10 @@ func TestLookOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := submit(t, ann, navvy.Job{Spec: navvy.Spec{Container: &navvy.Container{Image: "busybox"}}})
+	id, err := trySubmit(t.Context(), ann, navvy.Job{Detached: true, Spec: navvy.Spec{Container: &navvy.Container{Image: "busybox"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	orders, err := session.Next()
 	if err != nil || len(orders.Assignments) != 1 {
 		t.Fatalf("assigned %d, %v", len(orders.Assignments), err)
