@@ -120,6 +120,7 @@ type Status struct {
 	Why string // why the job is held, stopped or cut; empty otherwise
 	// Waiting says what no worker that there is can do that the job asks for, that all
 	// who can are silent or leave, or that its queue is paused, so that nothing of it can start; empty if it can.
+	// Who watches it is also told what the attempt waits for that has run for longest, if nothing gets on.
 	Waiting string
 	// Finished is when the last task ended; zero before.
 	Finished time.Time

@@ -19,6 +19,8 @@ import (
 func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *incoming, send func(*navvyv1.Status) error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	on := s.lookOn(ctx, id)
+	defer on.end()
 	due := true
 	waiting := "" // what the client was last told that the job waits for
 	for {
@@ -29,6 +31,7 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *in
 			return err
 		}
 		settled = !in.goesOn(over, &st) && settled
+		on.add(&st)
 		if settled || wanted && due || st.Waiting != waiting {
 			if err := send(api.FromStatus(&st)); err != nil || settled {
 				return err
@@ -43,6 +46,7 @@ func (s *jobs) progress(ctx context.Context, id navvy.JobID, wanted bool, in *in
 			due = true
 		case <-over:
 		case <-changed:
+		case on.words = <-on.told:
 		}
 	}
 }

@@ -56,6 +56,9 @@ type Options struct {
 	Version string
 	// Full tells whether the disk is so full that submits are refused. Defaults to never.
 	Full func() bool
+	// LookOn is how long a job of containers gets on with nothing before its worker is asked
+	// what it waits for, on behalf of those who wait for the job. Defaults to 5 s.
+	LookOn time.Duration
 	// Files keeps the files of owners, and what attempts have made. Defaults to none.
 	Files FileStore
 	// Brokers answers requests of brokers. Defaults to nobody: queues cannot be attached.
@@ -79,6 +82,9 @@ func New(mgr *manager.Manager, eng *engine.Engine, opts *Options) *Server {
 	}
 	if s.opts.Full == nil {
 		s.opts.Full = func() bool { return false }
+	}
+	if s.opts.LookOn <= 0 {
+		s.opts.LookOn = firstLook
 	}
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)

@@ -166,7 +166,7 @@ func (w *world) serve(t *testing.T, kt auth.KeyType, outside bool) {
 	}
 	audit := slog.New(slog.NewJSONHandler(w.audit, nil))
 	w.gate = auth.NewGate(&auth.GateOptions{Audit: audit, JoinTime: w.joinTime})
-	opts := &server.Options{Gate: w.gate, Authority: w.ca, Logger: audit}
+	opts := &server.Options{Gate: w.gate, Authority: w.ca, Logger: audit, LookOn: 100 * time.Millisecond}
 	if outside {
 		opts.Authority = nil
 	}

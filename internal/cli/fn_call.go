@@ -86,7 +86,7 @@ func (a *app) callFunction(ctx context.Context, f *jobFlags, output, name string
 	var value bytes.Buffer
 	live := newLiveOutput(a.err, a.err)
 	live.value.w = &value
-	live.another = value.Reset
+	live.another = func(navvy.AttemptID) { value.Reset() }
 	return a.watched(ctx, at, live, func(r *navvy.Result) error {
 		if output == "text" {
 			return a.callVerdict(r, value.Bytes())

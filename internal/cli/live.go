@@ -16,8 +16,9 @@ type liveOutput struct {
 	value          resumed // what a function returned, which is dropped unless somebody wants it
 	buffers        [2]*bufio.Writer
 	attempt        navvy.AttemptID // whose output was printed last
-	// another is called when the output of a further attempt begins; nil if nobody cares.
-	another func()
+	// another is called when the output of a further attempt begins, while attempt is still the
+	// one before it; nil if nobody cares.
+	another func(now navvy.AttemptID)
 }
 
 // newLiveOutput prints to our own streams.
@@ -47,7 +48,7 @@ func (l *liveOutput) sink() client.OutputSink {
 				return nil
 			}
 			if !l.attempt.IsZero() && l.another != nil {
-				l.another()
+				l.another(id)
 			}
 			l.attempt = id
 			l.stdout.forget()

@@ -188,7 +188,7 @@ func (l *logPrinter) begin(task navvy.TaskID) {
 		}
 		return t
 	})
-	l.live.another = l.end
+	l.live.another = func(navvy.AttemptID) { l.end() }
 }
 
 // finish ends a task's output.

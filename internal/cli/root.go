@@ -23,7 +23,7 @@ answer on disk: each once, in the order of the inputs, whatever is killed in bet
 Settings in the environment:
   NAVVY_SERVER       the server, as --server; NAVVY_CERT, NAVVY_KEY and NAVVY_CA as
                      --cert, --key and --ca, NAVVY_CONTEXT as --context
-  NAVVY_DATA         the data directory, as --data
+  NAVVY_DATA         the data directory, as --data; not of workers of a server
   NAVVY_STORE        the database that takes its place, as --store
   NAVVY_POLICY       a file that bounds what jobs may use, as --policy
   NAVVY_KEEP_UNREAD  how long answers stay that nobody has read: 36h, 60d (default 30d)
@@ -160,7 +160,11 @@ func checkArgs(cmd *cobra.Command) {
 	}
 	cmd.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return withHint(&usageError{fmt.Errorf("%s: %w", c.CommandPath(), err)}, "see %s --help", c.CommandPath())
+			ids := ""
+			if len(args) == 0 && strings.Contains(c.Use, " ID") {
+				ids = "; the ID of a job is what navvy ls shows"
+			}
+			return withHint(&usageError{fmt.Errorf("%s: %w", c.CommandPath(), err)}, "see %s --help%s", c.CommandPath(), ids)
 		}
 		return nil
 	}

@@ -78,15 +78,14 @@ func (a *app) runRun(ctx context.Context, f *jobFlags, command *navvy.Command) e
 // watched stays with a job of one task: it passes on what that writes, and judges its result.
 func (a *app) watched(ctx context.Context, at *attachment, live *liveOutput, verdict func(*navvy.Result) error) error {
 	var answer *client.Answer
-	attempts, another := 1, live.another
-	live.another = func() {
-		attempts++
-		a.say("attempt %d failed, this is attempt %d", attempts-1, attempts)
-		if another != nil {
-			another()
-		}
-	}
+	another := live.another
 	at.watch = func(ctx context.Context, c *conn, id navvy.JobID) (err error) {
+		live.another = func(now navvy.AttemptID) {
+			a.say("attempt %d %s, this is attempt %d", live.attempt.Number, becameOf(ctx, c, id, live.attempt), now.Number)
+			if another != nil {
+				another(now)
+			}
+		}
 		answer, err = watchRun(ctx, c.Client, id, live)
 		return err
 	}
@@ -95,6 +94,39 @@ func (a *app) watched(ctx context.Context, at *attachment, live *liveOutput, ver
 		return err
 	}
 	return verdict(&answer.Result)
+}
+
+// becameOf says in words how an attempt at the only task of a job ended, which another follows.
+func becameOf(ctx context.Context, c *conn, id navvy.JobID, attempt navvy.AttemptID) string {
+	t, err := c.Task(ctx, navvy.TaskID{Job: id})
+	if err != nil {
+		return "is over" // the next call says what is wrong
+	}
+	for i := range t.Attempts {
+		if before := &t.Attempts[i]; before.ID == attempt {
+			return ended(before)
+		}
+	}
+	return "is over"
+}
+
+// ended says in words how an attempt ended that gave no answer. What its worker, or what runs
+// it, has brought about is not called its failure.
+func ended(a *navvy.Attempt) string {
+	became := "is over"
+	switch a.Outcome {
+	case navvy.OutcomeFailed:
+		return "failed"
+	case navvy.OutcomeLost:
+		became = "was lost"
+	case navvy.OutcomeInterrupted:
+		became = "was given back"
+	case navvy.OutcomeSucceeded, navvy.OutcomeStale:
+	}
+	if a.Message == "" {
+		return became
+	}
+	return fmt.Sprintf("%s (%s)", became, a.Message)
 }
 
 // watchRun passes the output on as it comes, and gives the answer; nil if there is none yet.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -71,10 +72,16 @@ func (f *stagePodFlags) run(cmd *cobra.Command, a *app) error {
 	}
 	if err != nil {
 		if f.report != "" { // where Kubernetes looks for it
-			_ = os.WriteFile(f.report, []byte(err.Error()), 0o644) //nolint:gosec // for whoever runs the pod; the error is printed, too
+			_ = os.WriteFile(f.report, []byte(f.shown(err)), 0o644) //nolint:gosec // for whoever runs the pod; the error is printed, too
 		}
 		return &exitError{staging.Code(err), err}
 	}
 	_, err = fmt.Fprintf(a.out, "%d files, %d bytes\n", n.Files, n.Bytes)
 	return err
+}
+
+// shown is an error for the user, who knows the names of the files in the directory, and that
+// by another name, which it has in another container.
+func (f *stagePodFlags) shown(err error) string {
+	return strings.ReplaceAll(err.Error(), strings.TrimSuffix(f.dir, "/")+"/", "")
 }

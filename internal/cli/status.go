@@ -311,10 +311,14 @@ func (a *app) await(ctx context.Context, c *conn, id navvy.JobID) (last navvy.St
 	return last, nil
 }
 
-// sayWaiting says why nothing of a job can start, where that is news.
+// sayWaiting says why nothing of a job starts or gets on, where that is news, and when that is over.
 func (a *app) sayWaiting(id navvy.JobID, before, now *navvy.Status) {
-	if now.Waiting != "" && now.Waiting != before.Waiting {
+	switch {
+	case now.Waiting == before.Waiting:
+	case now.Waiting != "":
 		a.say("job %s waits: %s", id, now.Waiting)
+	case !now.Held && !now.State().Final():
+		a.say("job %s waits no longer", id)
 	}
 }
 

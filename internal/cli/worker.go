@@ -72,8 +72,10 @@ issued for a worker is given with --cert, --key and --ca instead of a token.
 It goes on when its server is away, comes back with what it runs, and reports what has
 ended meanwhile, also after a restart of its own. SIGTERM lets what runs end, for as
 long as --drain-timeout says; then, or with a second one, it is ended, to run again
-elsewhere, but containers go on, and whoever has their tasks next takes them over. Without --data the data directory is $XDG_STATE_HOME/navvy-worker, else
-~/.local/state/navvy-worker: one for each worker of a machine.
+elsewhere, but containers go on, and whoever has their tasks next takes them over.
+Without --data the data directory is $XDG_STATE_HOME/navvy-worker, else
+~/.local/state/navvy-worker: one for each worker of a machine. NAVVY_DATA, which is
+where navvy on its own or a server keeps jobs, is not looked at.
 
 ` + answerHelp,
 		Example: `  navvy worker start --join build1 --token-file token

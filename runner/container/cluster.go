@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -86,19 +87,20 @@ func newConnection(config *rest.Config) (*connection, error) {
 	base.UserAgent = "navvy"
 	base.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	base.ContentType = runtime.ContentTypeProtobuf
+	base.Wrap(func(t http.RoundTripper) http.RoundTripper { return noting{t} })
 	base.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	http, err := rest.HTTPClientFor(base)
+	client, err := rest.HTTPClientFor(base)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
 	batch, core := rest.CopyConfig(base), rest.CopyConfig(base)
 	batch.GroupVersion, batch.APIPath = &batchv1.SchemeGroupVersion, "/apis"
 	core.GroupVersion, core.APIPath = &corev1.SchemeGroupVersion, "/api"
-	b, err := rest.RESTClientForConfigAndClient(batch, http)
+	b, err := rest.RESTClientForConfigAndClient(batch, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
-	c, err := rest.RESTClientForConfigAndClient(core, http)
+	c, err := rest.RESTClientForConfigAndClient(core, client)
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
 	}
@@ -130,33 +132,13 @@ func (c *cluster) log(ctx context.Context, pod, container string, since time.Tim
 		VersionedParams(o, c.params).MaxRetries(0).Stream(ctx)
 }
 
-// told are the latest words of the cluster about an object; empty if it has none.
-func (c *cluster) told(ctx context.Context, uid types.UID) (string, error) {
+// events are what the cluster has told about an object, as far as it still knows.
+func (c *cluster) events(ctx context.Context, uid types.UID) ([]corev1.Event, error) {
 	list := &corev1.EventList{}
 	err := c.core.Get().Namespace(c.namespace).Resource("events").
 		VersionedParams(&metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(uid), Limit: mostEvents}, c.params).Do(ctx).Into(list)
-	if err != nil {
-		return "", err
-	}
-	var last *corev1.Event
-	for i := range list.Items {
-		if e := &list.Items[i]; last == nil || !toldAt(e).Before(toldAt(last)) {
-			last = e
-		}
-	}
-	if last == nil {
-		return "", nil
-	}
-	return words(last.Reason, last.Message), nil
+	return list.Items, err
 }
 
 // mostEvents is how many events are looked through.
 const mostEvents = 100
-
-// toldAt is when an event came last.
-func toldAt(e *corev1.Event) time.Time {
-	if e.LastTimestamp.IsZero() {
-		return e.EventTime.Time
-	}
-	return e.LastTimestamp.Time
-}

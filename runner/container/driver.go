@@ -79,6 +79,7 @@ type Driver struct {
 	template []byte
 	spaces   spaces
 	room     *room
+	delays   delays
 
 	ctx     context.Context // until Close
 	stop    context.CancelFunc
@@ -104,7 +105,7 @@ func New(o *Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
+	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), delays: newDelays()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	} else {
@@ -153,8 +154,9 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
 		Kind: navvy.KindContainer, Adopts: true, Passes: true, Asynchronous: true, Remains: true, Signals: true, Output: true, Explains: true,
 		Enforces: []navvy.Ability{navvy.AbilityCPUs, navvy.AbilityMemory},
-		Lacks:    "a Kubernetes Job has requests and limits of processor and memory; what else bounds pods is the cluster's, or the pod template's",
-		With:     "Kubernetes, namespace " + d.home,
+		Lacks: "a Kubernetes Job has requests and limits of processors and memory; how many processes a pod may have (--pids-limit) " +
+			"is a setting of nodes, whom it may reach (--network) that of a NetworkPolicy, and the rest the pod template's",
+		With: "Kubernetes, namespace " + d.home,
 	}
 }
 
@@ -181,6 +183,7 @@ func (d *Driver) Start(ctx context.Context, t *driver.Task) (driver.Execution, e
 		return nil, err
 	}
 	defer space.release()
+	defer d.delays.begin(t.Token, space)()
 	if err := space.ready(ctx); err != nil {
 		return nil, err
 	}

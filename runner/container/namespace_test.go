@@ -206,7 +206,14 @@ func TestWhy(t *testing.T) {
 	missing.Container.Template = []byte(`{"spec":{"volumes":[{"name":"v","secret":{"secretName":"nowhere"}}],"containers":[{"name":"main","volumeMounts":[{"name":"v","mountPath":"/v"}]}]}}`)
 	image := shell("exit 0")
 	image.Container.Image = "registry.invalid/no/such:1"
-	for words, s := range map[string]*navvy.Spec{`secret "nowhere" not found`: missing, "registry.invalid/no/such:1": image} {
+	before, beside := shell("exit 0"), shell("exit 0")
+	before.Container.Template = []byte(`{"spec":{"initContainers":[{"name":"setup","image":"registry.invalid/setup:1"}]}}`)
+	beside.Container.Template = []byte(`{"spec":{"initContainers":[{"name":"proxy","image":"registry.invalid/proxy:1","restartPolicy":"Always"}]}}`)
+	for words, s := range map[string]*navvy.Spec{
+		`secret "nowhere" not found`: missing, "image registry.invalid/no/such:1: ErrImagePull: failed to pull": image,
+		"image registry.invalid/setup:1 of container setup: ErrImagePull: failed to pull": before,
+		"image registry.invalid/proxy:1 of container proxy: ErrImagePull: failed to pull": beside,
+	} {
 		r := newTrial(s).start(t, d)
 		w := r.wait(t)
 		kubetest.Until(t, "it says "+words, func() bool { return strings.Contains(d.Why(t.Context(), r.task.Token), words) })

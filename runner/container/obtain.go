@@ -33,6 +33,7 @@ func (s *space) obtain(ctx context.Context, t *driver.Task, job *batchv1.Job) (*
 // by a try whose answer was lost. If ctx ends first, what may have been made is removed.
 func (s *space) build(ctx context.Context, name, token string, timeout time.Duration, try func() (*batchv1.Job, error)) (*batchv1.Job, error) {
 	tries := tries{pauses: pause.Series{First: firstPause, Longest: longestAway}}
+	defer s.driver.delays.failed(token, nil)
 	for {
 		err := s.driver.room.enter(ctx, keyOf(s.namespace, name), token, patienceOf(timeout))
 		if err == nil {
@@ -42,6 +43,9 @@ func (s *space) build(ctx context.Context, name, token string, timeout time.Dura
 			}
 			if !tries.again(err) {
 				return nil, denied(err)
+			}
+			if tries.unsure > 0 {
+				s.driver.delays.failed(token, err)
 			}
 			if tries.unsure == 1 && ctx.Err() == nil {
 				s.driver.log.Warn("a Job is not made yet; it is tried again", "job", name, "err", err)

@@ -300,22 +300,39 @@ func unscheduled(pod *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// stuck tells why the container of a pod cannot be made, as it seems; no reason if it can.
-// Containers that come before the main one may be stuck, too.
+// stuck tells why a container of a pod cannot be made, as it seems; no reason if all can.
+// Containers that come before the main one, or run beside it, may be stuck, too.
 func stuck(pod *corev1.Pod) (navvy.Reason, string) {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
-			w := list[i].State.Waiting
-			if w == nil {
-				continue
-			}
-			switch w.Reason {
-			case "InvalidImageName", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed":
-				return navvy.ReasonImage, fmt.Sprintf("image %s: %s", list[i].Image, words(w.Reason, w.Message))
-			case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
-				return navvy.ReasonStart, "its container cannot be made: " + words(w.Reason, w.Message)
+			if reason, message := stuckIn(&list[i]); reason != "" {
+				return reason, message
 			}
 		}
+	}
+	return "", ""
+}
+
+// stuckIn tells why one container cannot be made. It names it unless it is the main one, of
+// which the user knows.
+func stuckIn(s *corev1.ContainerStatus) (navvy.Reason, string) {
+	w := s.State.Waiting
+	if w == nil {
+		return "", ""
+	}
+	switch w.Reason {
+	case "InvalidImageName", "ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed":
+		of := ""
+		if s.Name != mainContainer {
+			of = " of container " + s.Name
+		}
+		return navvy.ReasonImage, fmt.Sprintf("image %s%s: %s", s.Image, of, words(w.Reason, w.Message))
+	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff":
+		which := "its container"
+		if s.Name != mainContainer {
+			which += " " + s.Name
+		}
+		return navvy.ReasonStart, which + " cannot be made: " + words(w.Reason, w.Message)
 	}
 	return "", ""
 }
@@ -334,8 +351,8 @@ func hopeless(pod *corev1.Pod) bool {
 
 // whyWaiting says in words what a pod waits for; empty if for nothing.
 func whyWaiting(pod *corev1.Pod) string {
-	if pod == nil {
-		return "its pod is being made"
+	if _, why := stuck(pod); why != "" {
+		return why
 	}
 	if why := whyStaging(pod); why != "" {
 		return why

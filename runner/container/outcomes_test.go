@@ -110,6 +110,7 @@ spec: {containers: [{name: beside, image: "127.0.0.1:9/none:1"}]}
 `)})
 	r, end, err := run(t, d, shell(hang))
 	wantRefusal(t, end, err, navvy.ReasonImage, "connection refused")
+	wantRefusal(t, end, err, navvy.ReasonImage, "image 127.0.0.1:9/none:1 of container beside: ")
 	r.wantGone(t, namespace)
 }
 

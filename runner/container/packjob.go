@@ -75,6 +75,7 @@ func (s *space) makePack(ctx context.Context, pk *pack) (*packRun, error) {
 	try := &packTry{space: s, pack: pk, token: packToken + rand.Text(), looked: pk.since}
 	spec := pk.members[0].task.Spec
 	name := packName(spec, try.token)
+	defer d.delays.share(pk.members, try.token)()
 	made, err := s.build(ctx, name, try.token, 0, func() (*batchv1.Job, error) { return try.make(ctx) })
 	if err == nil && made == nil {
 		if try.job != nil { // and a try that made one may have been lost

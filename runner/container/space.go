@@ -22,6 +22,7 @@ type space struct {
 	*cluster
 	driver *Driver
 	watch  *watcher
+	turns  turns
 
 	begin sync.Once
 	first sync.Once       // when all is known
@@ -94,7 +95,7 @@ func (d *Driver) space(name string) (*space, error) {
 	s := &space{cluster: d.cluster.in(name), driver: d, users: 1}
 	s.ctx, s.stop = context.WithCancel(d.ctx)
 	var err error
-	if s.watch, err = newWatcher(s.cluster, d.opts.Instance, func(key string, there bool) { d.room.heard(s.ctx, key, there) }); err != nil {
+	if s.watch, err = newWatcher(s.cluster, d.opts.Instance, d.log, func(key string, there bool) { d.room.heard(s.ctx, key, there) }); err != nil {
 		s.stop()
 		return nil, err
 	}

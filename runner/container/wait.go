@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -75,6 +74,7 @@ type waiter struct {
 	vanished time.Time // when Job and pod were found missing
 	lag      time.Time // since when the Job is over and no pod of it is known
 	podless  bool      // the server has none either
+	asking   asking    // why it has no pod yet
 
 	refusal *verdict  // of an attempt whose pod may go on, and whose Job was deleted for that
 	until   time.Time // when that is told though its pod has not gone
@@ -109,6 +109,9 @@ func (w *waiter) look(ctx context.Context) (*verdict, time.Duration) {
 		w.follow(ctx, pod)
 	}
 	v, again := judge(job, pod, view)
+	if v == nil && pod == nil {
+		v, again = w.unmade(ctx, job)
+	}
 	return v, w.sooner(again)
 }
 
@@ -136,8 +139,7 @@ func (w *waiter) lagging(ctx context.Context, job *batchv1.Job, pod *corev1.Pod)
 	if left := w.patience - time.Since(w.lag); left > 0 {
 		return left
 	}
-	list, err := w.space.podsOf(ctx, w.name)
-	if err == nil && !slices.ContainsFunc(list.Items, func(p corev1.Pod) bool { return metav1.IsControlledBy(&p, job) }) {
+	if w.space.hasNoPod(ctx, job) {
 		w.podless = true
 		return 0
 	}

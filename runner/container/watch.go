@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -23,6 +24,8 @@ import (
 // and one watch for each of both, however many there are. After a break it lists again.
 type watcher struct {
 	jobs, pods cache.SharedIndexInformer
+	reach      *reach
+	log        *slog.Logger
 
 	mu      sync.Mutex
 	waiting map[string]map[chan struct{}]bool // by name of the Job: who is told of changes
@@ -39,13 +42,16 @@ const (
 	byJob   = "job"   // pods by the name of their Job
 )
 
-// newWatcher returns a watch that has yet to run. heard is told of Jobs that are there, and
+// newWatcher returns a watch that has yet to run. log is told what keeps it from that. heard is told of Jobs that are there, and
 // that have gone, by namespace and name.
-func newWatcher(c *cluster, instance string, heard func(key string, there bool)) (*watcher, error) {
+func newWatcher(c *cluster, instance string, log *slog.Logger, heard func(key string, there bool)) (*watcher, error) {
 	selector := labels.SelectorFromSet(labels.Set{labelManagedBy: managedBy, labelInstance: instance}).String()
-	w := &watcher{waiting: map[string]map[chan struct{}]bool{}, last: map[string]*corev1.Pod{}, refused: make(chan struct{})}
-	w.jobs = informer(c.jobs, &batchv1.Job{}, selector, cache.Indexers{byToken: tokenOf})
-	w.pods = informer(c.pods, &corev1.Pod{}, selector, cache.Indexers{byJob: jobOf})
+	w := &watcher{
+		reach: newReach(log, c.namespace), log: log,
+		waiting: map[string]map[chan struct{}]bool{}, last: map[string]*corev1.Pod{}, refused: make(chan struct{}),
+	}
+	w.jobs = informer(c.jobs, &batchv1.Job{}, selector, cache.Indexers{byToken: tokenOf}, func(err error) { w.reach.note("jobs", err) })
+	w.pods = informer(c.pods, &corev1.Pod{}, selector, cache.Indexers{byJob: jobOf}, func(err error) { w.reach.note("pods", err) })
 	for informer, name := range map[cache.SharedIndexInformer]func(metav1.Object) string{
 		w.jobs: metav1.Object.GetName,
 		w.pods: func(o metav1.Object) string { return o.GetLabels()[jobNameLabel] },
@@ -78,15 +84,15 @@ func keyOfObject(o any) string {
 }
 
 // failed notes that the cluster does not let us watch; of all else that fails, the next try
-// may go well.
-func (w *watcher) failed(ctx context.Context, r *cache.Reflector, err error) {
+// may go well, and reach tells if none does.
+func (w *watcher) failed(_ context.Context, _ *cache.Reflector, err error) {
 	if apierrors.IsForbidden(err) {
 		w.refuse.Do(func() {
 			w.refusal = err
 			close(w.refused)
 		})
 	}
-	cache.DefaultWatchErrorHandler(ctx, r, err)
+	w.log.Debug("a watch broke, and begins anew", "err", err)
 }
 
 // object is what an informer keeps.
@@ -95,15 +101,21 @@ type object interface {
 	metav1.Object
 }
 
-func informer[T object, L runtime.Object](c *gentype.ClientWithList[T, L], example T, selector string, indexers cache.Indexers) cache.SharedIndexInformer {
+func informer[T object, L runtime.Object](c *gentype.ClientWithList[T, L], example T, selector string, indexers cache.Indexers, tried func(error)) cache.SharedIndexInformer {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = selector
-			return c.List(ctx, o)
+			ctx, done := trying(ctx, tried)
+			list, err := c.List(ctx, o)
+			done(err)
+			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = selector
-			return c.Watch(ctx, o)
+			ctx, done := trying(ctx, tried)
+			events, err := c.Watch(ctx, o)
+			done(err)
+			return events, err
 		},
 	}
 	return cache.NewSharedIndexInformer(lw, example, 0, indexers)
@@ -129,6 +141,7 @@ func jobOf(o any) ([]string, error) { return []string{o.(*corev1.Pod).Labels[job
 
 // run watches until ctx ends.
 func (w *watcher) run(ctx context.Context) {
+	defer w.reach.close()
 	var both sync.WaitGroup
 	both.Go(func() { w.jobs.RunWithContext(ctx) })
 	both.Go(func() { w.pods.RunWithContext(ctx) })

@@ -151,11 +151,15 @@ func inOptions(u *url.URL) bool {
 	return err != nil || strings.Contains(values, "@")
 }
 
-// Redacted is the URL of a share, or of a place, without what may be a password.
+// legible undoes what needs not be escaped in options, and makes URLs there hard to read.
+var legible = strings.NewReplacer("%3A", ":", "%3a", ":", "%2F", "/", "%2f", "/")
+
+// Redacted is the URL of a share, or of a place, for people: without what may be a password.
 func Redacted(u *url.URL) string {
 	shown := *u
 	if inOptions(u) {
 		shown.RawQuery = "..."
 	}
+	shown.RawQuery = legible.Replace(shown.RawQuery)
 	return shown.Redacted()
 }

@@ -1888,8 +1888,9 @@ type Status struct {
 	Read bool `protobuf:"varint,8,opt,name=read,proto3" json:"read,omitempty"`
 	// When it will be removed; unset before it ended.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires,proto3" json:"expires,omitempty"`
-	// What it asks for and no worker that there is can enforce, so that nothing of
-	// it can start; empty if it can.
+	// What it asks for and no worker that there is can enforce, or that its queue is
+	// paused, so that nothing of it can start. Who watches it is also told what the
+	// attempt waits for that has run for longest, if nothing gets on. Empty for nothing.
 	Waiting string `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// How many attempts have ended, less those that came too late.
 	Attempts int64 `protobuf:"varint,11,opt,name=attempts,proto3" json:"attempts,omitempty"`
