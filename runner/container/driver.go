@@ -82,6 +82,7 @@ type Driver struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
+	strays   chan struct{} // see Strays
 	settling settler
 	chores   chores
 	packs    *packs
@@ -102,7 +103,7 @@ func New(o *Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces()}
+	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), strays: make(chan struct{}, 1)}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	} else {

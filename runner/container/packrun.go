@@ -279,6 +279,7 @@ func (r *packRun) yield(ctx context.Context, m *member, force bool) error {
 		}
 	}
 	r.part(m, "other attempts go on with Job "+r.name)
+	r.driver.stray()
 	return nil
 }
 
