@@ -37,21 +37,11 @@ type site struct {
 	listen    string // of the server
 }
 
-// build builds navvy.
-func build(t *testing.T) string {
-	t.Helper()
-	navvy := filepath.Join(t.TempDir(), "navvy")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", navvy, "github.com/navvy-run/navvy/cmd/navvy").CombinedOutput(); err != nil {
-		t.Fatalf("build navvy: %v\n%s", err, out)
-	}
-	return navvy
-}
-
-func newSite(t *testing.T, navvy string) *site {
+func newSite(t *testing.T) *site {
 	t.Helper()
 	pythontest.Need(t, "pika")
 	cluster := kubetest.Open(t)
-	s := &site{T: t, navvy: navvy, dir: t.TempDir(), cluster: cluster, namespace: cluster.Namespace(t)}
+	s := &site{T: t, navvy: cluster.Navvy(t), dir: t.TempDir(), cluster: cluster, namespace: cluster.Namespace(t)}
 	var err error
 	s.broker, err = rabbittest.Start()
 	if errors.Is(err, rabbittest.ErrMissing) && os.Getenv("CI") == "" {
@@ -157,6 +147,7 @@ func (s *site) worker(name string) *proc {
 	}
 	env := []string{
 		"KUBECONFIG=" + s.cluster.Admin().Kubeconfig, "NAVVY_KUBE_NAMESPACE=" + s.namespace, "NAVVY_KUBE_INSTANCE=mstc", "NAVVY_POD_TEMPLATE=" + template,
+		"NAVVY_KUBE_IMAGE_PATIENCE=20s",
 	}
 	return s.start(name, env, "worker", "start", "--join", s.listen, "--token-file", file, "--data", filepath.Join(s.dir, name), "--name", name, "-j", "10")
 }
