@@ -23,7 +23,7 @@ type crowd struct {
 
 func newCrowd(t *testing.T) *crowd {
 	c := &crowd{t: t, spec: &navvy.Spec{Container: &navvy.Container{Pack: 3}}}
-	c.key = groupOf(&driver.Task{Spec: c.spec})
+	c.key = groupOf(newMember(&driver.Task{Spec: c.spec}))
 	c.packs = newPacks(t.Context(), func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
 	return c
 }
