@@ -198,7 +198,7 @@ func TestPackBucketWords(t *testing.T) {
 	s := &space{driver: d}
 	var members []*member
 	var keys []groupKey
-	for i, bucket := range []string{"http://minio:9000/a", "http://minio:9000/b", "http://other:9000/c"} {
+	for i, bucket := range []string{"http://minio:9000/one", "http://minio:9000/two", "http://other:9000/three"} {
 		c := &navvy.Container{Pack: 3, Image: "img", Entrypoint: []string{"p"}, Buckets: navvy.Buckets{Input: bucket, Prefix: "$(X)"}}
 		c.Command = navvy.Command{Literal: true, Args: []string{"a"}, Env: []string{"MINIO_SERVICE_PORT=1"}}
 		m := s.member(&driver.Task{ID: navvy.TaskID{Index: int64(i)}, Spec: &navvy.Spec{Container: c}, Env: []string{"AWS_ENDPOINT_URL="}})
