@@ -104,10 +104,9 @@ func New(o *Options) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), strays: make(chan struct{}, 1)}
+	lead(o.Logger)
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
-	} else {
-		lead(d.log)
 	}
 	if d.opts.Instance == "" {
 		d.opts.Instance = defaultInstance
