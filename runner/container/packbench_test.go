@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func BenchmarkPack(b *testing.B) {
 			dir := b.TempDir()
 			cmd := exec.CommandContext(b.Context(), cluster.Navvy(b), "map", "--image", kubetest.Image, "--entrypoint", "/bin/true",
 				"--pack", fmt.Sprint(pack), "-j", fmt.Sprint(slots), "-o", "jsonl", "--", "{}")
-			cmd.Env = append(os.Environ(), "NAVVY_DATA="+dir, "HOME="+dir, "KUBECONFIG="+cluster.Admin().Kubeconfig,
+			cmd.Env = append(os.Environ(), "NAVVY_DATA="+filepath.Join(dir, "data"), "HOME="+dir, "KUBECONFIG="+cluster.Admin().Kubeconfig,
 				"NAVVY_KUBE_NAMESPACE="+namespace, "NAVVY_IMAGE="+image, "NAVVY_ENGINE=kubernetes")
 			cmd.Stdin = bytes.NewReader(inputs.Bytes())
 			var answers, said bytes.Buffer
