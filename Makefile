@@ -39,7 +39,7 @@ test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HO
 	NAVVY_VM_PACKAGES='$(VM_PKG)' NAVVY_VM_HOSTS='$(VM_HOSTS)' scripts/test-vm.sh -- $(VM_ARGS)
 
 test-kube: ## the tests of containers, on a Kubernetes of our own (scripts/kube.sh install); root
-	CGO_ENABLED=1 go test -race -count=1 -p 1 -timeout 30m $$(scripts/kube.sh packages)
+	CGO_ENABLED=1 go test -race -count=1 -p 1 -parallel 4 -timeout 30m $$(scripts/kube.sh packages)
 
 check: ## exactly what CI runs
 	scripts/check.sh

@@ -70,8 +70,8 @@ func (b *Buckets) validate(open bool) error {
 
 // checkBuckets checks those of a container.
 func (c *Container) checkBuckets() error {
-	if c.Pack > 1 && c.Buckets != (Buckets{}) {
-		return fmt.Errorf("spec: tasks that share a pod cannot have buckets: %w", ErrUnsupported)
+	if c.Pack > 1 && c.Buckets.Staged() {
+		return fmt.Errorf("spec: nothing is copied for tasks that share a pod: give them no directories of buckets, or a pod each: %w", ErrUnsupported)
 	}
 	return c.Buckets.validate(!c.Command.Literal)
 }

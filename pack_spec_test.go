@@ -14,9 +14,13 @@ func TestPackSpec(t *testing.T) {
 		change func(*navvy.Container)
 		want   error
 	}{
-		"an entry point":  {func(c *navvy.Container) { c.Entrypoint = []string{"score"} }, nil},
-		"a shell line":    {func(c *navvy.Container) { c.Command = navvy.Command{Args: []string{"true"}, Shell: true} }, nil},
-		"alone":           {func(c *navvy.Container) { c.Pack = 1 }, nil},
+		"an entry point": {func(c *navvy.Container) { c.Entrypoint = []string{"score"} }, nil},
+		"a shell line":   {func(c *navvy.Container) { c.Command = navvy.Command{Args: []string{"true"}, Shell: true} }, nil},
+		"alone":          {func(c *navvy.Container) { c.Pack = 1 }, nil},
+		"buckets":        {func(c *navvy.Container) { c.Entrypoint, c.Buckets.Input = []string{"score"}, "data" }, nil},
+		"their files": {func(c *navvy.Container) {
+			c.Entrypoint, c.Buckets = []string{"score"}, navvy.Buckets{Input: "data", OutputDir: "/out"}
+		}, navvy.ErrUnsupported},
 		"no program":      {func(*navvy.Container) {}, navvy.ErrInvalid},
 		"too many":        {func(c *navvy.Container) { c.Entrypoint, c.Pack = []string{"score"}, navvy.MaxPack+1 }, navvy.ErrInvalid},
 		"fewer than none": {func(c *navvy.Container) { c.Pack = -1 }, navvy.ErrInvalid},

@@ -41,6 +41,15 @@ func (r *Runner) Adrift() []Adrift {
 	return list
 }
 
+// Strays has something when it should be looked soon for what is adrift; nil, which never has
+// anything, if the driver cannot tell.
+func (r *Runner) Strays() <-chan struct{} {
+	if s, ok := r.driver.(driver.Strayer); ok {
+		return s.Strays()
+	}
+	return nil
+}
+
 // Sweep ends an attempt that is adrift and that nobody waits for. Another attempt that has
 // what it began is left alone. It does not wait for the end.
 func (r *Runner) Sweep(ctx context.Context, a *Adrift) error {

@@ -37,9 +37,11 @@ func (w *Worker) serve(ctx context.Context) error {
 		p = newPulse(0) // it has no second session
 	}
 	g.Go(func() error { return w.obey(ctx, session, p, g) })
-	g.Go(func() error { w.sweeps(ctx); return nil })
 	for _, come := range awaited {
 		g.Go(func() error { w.learn(ctx, come); return nil })
+	}
+	for _, r := range w.runners {
+		g.Go(func() error { w.sweeps(ctx, r); return nil })
 	}
 	g.Go(func() error {
 		defer cancel() // which ends obey, too

@@ -9,15 +9,19 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
-	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/runner"
 )
 
 // defaultSweep is how often a worker looks for what has been left running, unless it is told.
 const defaultSweep = 5 * time.Minute
 
-// firstSweep is how soon after a session has begun the first look comes.
-const firstSweep = 2 * time.Second
+// firstSweep is how soon after a session has begun the first look comes, and after something
+// was left of which perhaps nobody wants anything any more. As others may yet have to say so,
+// looks follow after that, each after twice the time, until lastSweep.
+const (
+	firstSweep = 2 * time.Second
+	lastSweep  = time.Minute
+)
 
 // Sweep ends what an earlier process on this data directory has left running of tasks whose
 // answers nobody wants any more, for a process that runs none of its own. What cannot be ended
@@ -33,15 +37,38 @@ func Sweep(ctx context.Context, server *client.Workers, runners []*runner.Runner
 // nobody wants answered any more: their workers are dead, and their jobs were stopped since,
 // or others have answered. Attempts that outlive their workers may be taken over as long as
 // their tasks are open.
-func (w *Worker) sweeps(ctx context.Context) {
+func (w *Worker) sweeps(ctx context.Context, r *runner.Runner) {
 	every := w.opts.Sweep
 	if every <= 0 {
 		every = defaultSweep
 	}
-	for wait := min(firstSweep, every); pause.For(ctx, wait) == nil; wait = every/2 + rand.N(every) { // not all workers at once
-		for _, r := range w.runners {
-			w.sweep(ctx, r, w.strangers(r.Adrift()), true)
+	soon := time.Duration(0) // between looks for what strays; 0 if nothing does
+	due := time.Now().Add(min(firstSweep, every))
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.Strays():
+			soon = min(firstSweep, every)
+			if next := time.Now().Add(soon); next.Before(due) {
+				due = next
+				timer.Reset(soon)
+			}
+			continue
+		case <-timer.C:
 		}
+		w.sweep(ctx, r, w.strangers(r.Adrift()), true)
+		wait := every/2 + rand.N(every) // not all workers at once
+		if soon *= 2; soon > lastSweep {
+			soon = 0
+		}
+		if soon > 0 {
+			wait = min(wait, soon)
+		}
+		due = time.Now().Add(wait)
+		timer.Reset(wait)
 	}
 }
 

@@ -137,6 +137,9 @@ func (f *jobFlags) packed(job *navvy.Job, to *navvy.Container, remote bool) erro
 		return usagef("--pack %d: want a number of tasks from 1 to %d", k.pack, navvy.MaxPack)
 	case k.pack > 1 && len(to.Entrypoint) == 0 && !to.Command.Shell:
 		return withHint(usagef("--pack needs to know the program, which the image may name but navvy cannot see"), "add --entrypoint PROGRAM, or -S for a line for the shell")
+	case k.pack > 1 && to.Buckets.Staged():
+		return withHint(usagef("--pack does not go with --input-dir and --output-dir: nothing is copied for tasks that share a pod"),
+			"leave --pack away, or the directories: the program is told of its buckets in its environment")
 	}
 	to.Pack = k.pack
 	if f.jobs == "" && !remote && k.pack > 1 {

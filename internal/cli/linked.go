@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/engine/driver"
@@ -21,6 +22,7 @@ import (
 	"github.com/navvy-run/navvy/engine/postgres"
 	"github.com/navvy-run/navvy/internal/holder"
 	"github.com/navvy-run/navvy/placeholder"
+	"github.com/navvy-run/navvy/quantity"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/memqueue"
 	"github.com/navvy-run/navvy/queue/natsqueue"
@@ -216,6 +218,10 @@ func clusterOptions(env func(string) string) (*container.Options, error) {
 	if err != nil {
 		return nil, err
 	}
+	patience, err := imagePatience(env("NAVVY_KUBE_IMAGE_PATIENCE"))
+	if err != nil {
+		return nil, err
+	}
 	template, err := readPodTemplate(env("NAVVY_POD_TEMPLATE"))
 	if err != nil {
 		return nil, fmt.Errorf("NAVVY_POD_TEMPLATE: %w", err)
@@ -226,7 +232,7 @@ func clusterOptions(env func(string) string) (*container.Options, error) {
 	}
 	return &container.Options{
 		Context: env("NAVVY_KUBE_CONTEXT"), Namespace: env("NAVVY_KUBE_NAMESPACE"), Instance: env("NAVVY_KUBE_INSTANCE"),
-		PodTemplate: template, MaxJobs: most, Buckets: buckets,
+		PodTemplate: template, ImagePatience: patience, MaxJobs: most, Buckets: buckets,
 	}, nil
 }
 
@@ -333,6 +339,18 @@ func mostJobs(text string) (int, error) {
 		return 0, fmt.Errorf("NAVVY_KUBE_MAX_JOBS=%.20q: want a number of Jobs, 1 or more: %w", text, navvy.ErrInvalid)
 	}
 	return n, nil
+}
+
+// imagePatience reads for how long an image is waited for; empty for the usual time.
+func imagePatience(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := quantity.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("NAVVY_KUBE_IMAGE_PATIENCE=%.20q: want a time, as in 30s or 10m: %w", text, navvy.ErrInvalid)
+	}
+	return d, nil
 }
 
 // bucketSettings say where the buckets of containers are, and what copies their objects.

@@ -106,9 +106,16 @@ func (a *attempt) halt(ctx context.Context, force bool) error {
 	_, pod := a.look()
 	a.mu.Lock()
 	a.stopped = true
-	a.forced = a.forced || force && (pod == nil || !concludes(pod))
 	a.mu.Unlock()
 	err := a.remove(ctx, metav1.DeletePropagationForeground) // its pod first, so that its end is seen
+	if force && !errors.Is(err, errOthers) {
+		a.mu.Lock()
+		a.forced = a.forced || pod == nil || !concludes(pod) // from now on Wait kills it
+		a.mu.Unlock()
+		if pod == nil {
+			_, pod = a.look() // Wait may have seen it before
+		}
+	}
 	switch {
 	case errors.Is(err, errGone) && pod != nil && !force:
 		return a.end(ctx, pod, nil) // somebody may have deleted the Job and left the pod

@@ -146,10 +146,18 @@ const (
 	lastLogs   = 5 * time.Second // when the driver is closed
 )
 
+// concluding is an attempt that has ended, as its log wants it.
+type concluding interface {
+	// lastWords are why the attempt did not succeed; empty if it did.
+	lastWords(end driver.End, err error) string
+	// logTime is how long the result waits for its log that was there at that time.
+	logTime(begun time.Time) time.Duration
+}
+
 // keep puts the log of an attempt that has ended into its bucket. Its result waits for that,
 // for a while; then it is told without, and the log is tried on. If ctx ends first, that is for
 // whoever takes the attempt over: false says so.
-func (l *bucketLog) keep(ctx context.Context, w *waiter, end driver.End, err error) bool {
+func (l *bucketLog) keep(ctx context.Context, w concluding, end driver.End, err error) bool {
 	switch {
 	case l == nil, l.driver.ctx.Err() != nil:
 		return true

@@ -132,12 +132,11 @@ func (p *plan) logName() string {
 	return p.Prefix + "-" + p.job + ".log"
 }
 
-// environ adds what the container is told to an environment, whose own words count.
-func (p *plan) environ(env []corev1.EnvVar) []corev1.EnvVar {
-	var list []corev1.EnvVar
+// told is what the container is told of its buckets: NAME=VALUE each.
+func (p *plan) told() (list []string) {
 	add := func(name, value string) {
 		if value != "" {
-			list = append(list, corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")})
+			list = append(list, name+"="+value)
 		}
 	}
 	if p.URLs() {
@@ -148,16 +147,37 @@ func (p *plan) environ(env []corev1.EnvVar) []corev1.EnvVar {
 		add(envJob, "true")
 		add(envInput, p.Input)
 		add(envOutput, p.Target())
-		list = append(list, corev1.EnvVar{Name: envPrefix, Value: strings.ReplaceAll(p.Prefix, "$", "$$")})
+		list = append(list, envPrefix+"="+p.Prefix)
 	}
 	host, port := p.opts.Server.Host()
 	add(envHost, host)
 	add(envPort, port)
 	add(envEndpoint, p.opts.Server.Endpoint)
-	// What is copied for needs no account, and for another's server nobody gets ours.
-	if p.ours && !p.Staged() {
-		list = append(list, p.account()...)
+	return list
+}
+
+// environ adds what the container is told, and the account that it has, to an environment,
+// whose own words count.
+func (p *plan) environ(env []corev1.EnvVar) []corev1.EnvVar {
+	var list []corev1.EnvVar
+	for _, pair := range p.told() {
+		name, value, _ := strings.Cut(pair, "=")
+		list = append(list, corev1.EnvVar{Name: name, Value: strings.ReplaceAll(value, "$", "$$")})
 	}
+	return under(env, append(list, p.lent()...))
+}
+
+// lent is the account that the container itself gets: what is copied for needs none, and for
+// another's server nobody gets ours.
+func (p *plan) lent() []corev1.EnvVar {
+	if !p.ours || p.Staged() {
+		return nil
+	}
+	return p.account()
+}
+
+// under adds a list to an environment, whose own words count.
+func under(env, list []corev1.EnvVar) []corev1.EnvVar {
 	return append(slices.DeleteFunc(list, func(v corev1.EnvVar) bool {
 		return slices.ContainsFunc(env, func(own corev1.EnvVar) bool { return own.Name == v.Name })
 	}), env...)

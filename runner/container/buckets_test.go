@@ -441,7 +441,7 @@ func TestMapBuckets(t *testing.T) {
 	cluster := kubetest.Open(t)
 	s.put(t, "data", "a/text", "one\n")
 	s.put(t, "data", "b/text", "two\n")
-	cmd := exec.CommandContext(t.Context(), cluster.Navvy(), "--data", t.TempDir()+"/data", "map", "--image", kubetest.Image,
+	cmd := exec.CommandContext(t.Context(), cluster.Navvy(t), "--data", t.TempDir()+"/data", "map", "--image", kubetest.Image,
 		"--input-bucket", "data", "--output-bucket", "results", "--bucket-prefix", "{}/", "--input-dir", "/in", "--output-dir", "/out",
 		"--env", "IN=/in", "-S", "tr a-z A-Z <$IN/text >/out/upper; cat $IN/text", ":::", "a", "b")
 	cmd.Env = []string{

@@ -23,7 +23,7 @@ func TestStopAfterDeath(t *testing.T) {
 	namespace := cluster.Namespace(t)
 	dir := t.TempDir()
 	navvy := func(args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(t.Context(), program(t), args...)
+		cmd := exec.CommandContext(t.Context(), cluster.Navvy(t), args...)
 		cmd.Env = append(os.Environ(), "NAVVY_DATA="+filepath.Join(dir, "data"), "KUBECONFIG="+cluster.Admin().Kubeconfig,
 			"NAVVY_KUBE_NAMESPACE="+namespace, "HOME="+dir)
 		var said bytes.Buffer
@@ -64,18 +64,6 @@ func TestStopAfterDeath(t *testing.T) {
 		t.Error(err)
 	}
 	kubetest.Until(t, "it is gone", func() bool { look(); return len(list.Items) == 0 })
-}
-
-// program builds navvy.
-func program(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "navvy")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/navvy-run/navvy/cmd/navvy")
-	build.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
-	return path
 }
 
 // Whoever shares an instance sees what others have left, and ends what is told to be wanted no

@@ -85,6 +85,7 @@ type Driver struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
+	strays   chan struct{} // see Strays
 	settling *errand.Queue // tokens of attempts whose results are kept
 	chores   chores
 	packs    *packs
@@ -105,11 +106,12 @@ func New(o *Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), delays: newDelays()}
+	d := &Driver{
+		opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), delays: newDelays(), strays: make(chan struct{}, 1),
+	}
+	lead(o.Logger)
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
-	} else {
-		lead(d.log)
 	}
 	if d.opts.Instance == "" {
 		d.opts.Instance = defaultInstance

@@ -11,15 +11,20 @@ import (
 )
 
 // Kubernetes' client has one log for a whole process, which goes to standard error unless it
-// is led elsewhere. It goes to the logger of the driver that was made last.
+// is led elsewhere. It goes to the logger of the driver that was made last with one, and is led
+// there by the first driver, before any client runs.
 var (
 	leadOnce sync.Once
 	leadTo   atomic.Pointer[slog.Logger]
 )
 
-// lead leads what the client logs to a logger.
+// lead leads what the client logs to a logger; nil for the one before, if there is one.
 func lead(log *slog.Logger) {
-	leadTo.Store(log)
+	if log == nil {
+		leadTo.CompareAndSwap(nil, slog.New(slog.DiscardHandler))
+	} else {
+		leadTo.Store(log)
+	}
 	leadOnce.Do(func() { klog.SetSlogLogger(slog.New(led{})) })
 }
 

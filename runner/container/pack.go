@@ -40,11 +40,15 @@ func newPacks(ctx context.Context, seal func(*pack)) *packs {
 type groupKey struct {
 	job  navvy.JobID
 	what string
+	lent bool // the account for buckets is theirs
 }
 
-func groupOf(t *driver.Task) groupKey {
-	c := t.Spec.Container
-	return groupKey{t.ID.Job, strings.Join(slices.Concat([]string{c.Image}, c.Entrypoint, c.Command.Args), "\x00")}
+// groupOf is the group of a member. All that share a pod may use our account there, or none.
+func groupOf(m *member) groupKey {
+	c := m.task.Spec.Container
+	key := groupKey{job: m.task.ID.Job, what: strings.Join(slices.Concat([]string{c.Image}, c.Entrypoint, c.Command.Args), "\x00")}
+	key.lent = m.plan != nil && m.plan.ours
+	return key
 }
 
 // group is the tasks of a job that this driver has.
@@ -102,7 +106,7 @@ func (p *packs) groupLocked(key groupKey) *group {
 
 // adoptLocked notes a task of a pack that is there already.
 func (p *packs) adoptLocked(m *member) {
-	key := groupOf(&m.task)
+	key := groupOf(m)
 	p.groupLocked(key).live++
 	m.leave = func() { p.ended(key) }
 }
@@ -256,12 +260,12 @@ func (d *Driver) Bounds(t *driver.Task) bool {
 // startPacked starts an attempt at a task that shares a pod; nil and no error if it is too
 // large for that. A pod that has the task already is found.
 func (s *space) startPacked(ctx context.Context, t *driver.Task, argv []string) (driver.Execution, error) {
-	m := newMember(t)
-	m.load = packedTask(t, argv)
+	m := s.member(t)
+	m.load = packedTask(m, argv)
 	if m.load.Size() > inpod.MaxSize {
 		return nil, nil //nolint:nilnil // the caller makes a Job of its own for it
 	}
-	key := groupOf(t)
+	key := groupOf(m)
 	d := s.driver
 	census := d.packs.enter(key)
 	e, err := s.adoptPacked(ctx, census, m)

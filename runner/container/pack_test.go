@@ -242,6 +242,48 @@ func TestPackStopBeside(t *testing.T) {
 	<-w.done
 }
 
+// A pod that nobody wants any more, though tasks that have ended are on it in another navvy's name,
+// is told to be looked for by whoever gives up the last that ran, and then ends.
+func TestPackNobody(t *testing.T) {
+	t.Parallel()
+	namespace := kubetest.Open(t).Namespace(t)
+	one, other := packing(t, namespace), packing(t, namespace)
+	list := newJob(shared(2, blocked), 2)
+	startAll(t, one, list)
+	if end, err := list[0].end(t); err != nil || end.Exit != (navvy.Exit{}) {
+		t.Errorf("the first ended as %+v, %v", end, err)
+	}
+	one.Settled(list[0].task.Token)
+	again := list[1].again()
+	again.task.Attempt.Number = 2
+	w := again.start(t, other).wait(t)
+	again.await(t, "begun 1")
+	list[1].stop(t)
+	select {
+	case <-other.Strays():
+		t.Error("it is looked for while it is wanted")
+	default:
+	}
+	if err := again.execution.Stop(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+	<-w.done
+	wantRefusal(t, w.end, w.err, navvy.ReasonStopped, "other attempts go on")
+	select {
+	case <-other.Strays():
+	default:
+		t.Error("it is not looked for")
+	}
+	kubetest.Until(t, "the Job goes", func() bool {
+		for _, a := range other.Adrift() { // as a worker does whose server says that nobody wants them
+			if err := other.Sweep(t.Context(), a.Token); err != nil {
+				t.Error(err)
+			}
+		}
+		return len(jobs(t, namespace)) == 0
+	})
+}
+
 // A task that another navvy has begun while it waits for others to share a pod is given back.
 func TestPackElsewhereMeanwhile(t *testing.T) {
 	t.Parallel()

@@ -170,9 +170,10 @@ func (d *Driver) packJob(members []*member, token string) (*batchv1.Job, error) 
 	if err != nil {
 		return nil, err
 	}
-	spec := *t.Spec
+	spec, shared := *t.Spec, *t.Spec.Container
 	spec.Timeout = 0 // of a task, which navvy in the pod sees to
-	t.Spec, t.Env = &spec, nil
+	shared.Buckets = navvy.Buckets{}
+	spec.Container, t.Spec, t.Env = &shared, &spec, nil
 	job, err := d.job(&t, nil)
 	if err != nil {
 		return nil, err
@@ -187,12 +188,17 @@ func (d *Driver) packJob(members []*member, token string) (*batchv1.Job, error) 
 		delete(labels, labelTask)
 		labels[labelPack] = strconv.Itoa(len(members))
 	}
-	d.bringNavvy(pod, append([]string{navvyPath + "/navvy", PodTasks}, pieces...))
+	var account []corev1.EnvVar
+	if p := members[0].plan; p != nil {
+		account = p.lent()
+	}
+	d.bringNavvy(pod, append([]string{navvyPath + "/navvy", PodTasks}, pieces...), account)
 	return job, nil
 }
 
-// bringNavvy brings the program of navvy into a pod, in place of that of its main container.
-func (d *Driver) bringNavvy(pod *corev1.PodTemplateSpec, argv []string) {
+// bringNavvy brings the program of navvy into a pod, in place of that of its main container,
+// which gets an account.
+func (d *Driver) bringNavvy(pod *corev1.PodTemplateSpec, argv []string, account []corev1.EnvVar) {
 	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{
 		Name: navvyName, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
 	})
@@ -215,19 +221,27 @@ func (d *Driver) bringNavvy(pod *corev1.PodTemplateSpec, argv []string) {
 		mount.ReadOnly = true
 		c.VolumeMounts = append(c.VolumeMounts, mount)
 		c.Command, c.Args = argv[:1], argv[1:]
-		c.Env = slices.DeleteFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "NAVVY_TASK" || e.Name == "NAVVY_ATTEMPT" })
+		c.Env = under(slices.DeleteFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "NAVVY_TASK" || e.Name == "NAVVY_ATTEMPT" }), account)
 	}
 }
 
-// packedTask is a task as navvy in a pod runs it. The words of argv are as they are.
-func packedTask(t *driver.Task, argv []string) inpod.Task {
+// packedTask is a task as navvy in a pod runs it. The words of argv are as they are. What it is
+// told of its buckets is its own; what the job says of its environment counts more.
+func packedTask(m *member, argv []string) inpod.Task {
+	t := &m.task
 	c := t.Spec.Container
 	program := c.Entrypoint
 	if c.Command.Shell && len(program) == 0 {
 		program = []string{"/bin/sh", "-c"}
 	}
-	return inpod.Task{
-		Index: t.ID.Index, Argv: slices.Concat(program, argv),
-		Env: append([]string{fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index), fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1)}, t.Env...),
+	var told []string
+	if m.plan != nil {
+		told = slices.DeleteFunc(m.plan.told(), func(pair string) bool {
+			name, _, _ := strings.Cut(pair, "=")
+			is := func(own string) bool { return strings.HasPrefix(own, name+"=") }
+			return slices.ContainsFunc(c.Command.Env, is) || slices.ContainsFunc(t.Env, is)
+		})
 	}
+	own := []string{fmt.Sprintf("NAVVY_TASK=%d", t.ID.Index), fmt.Sprintf("NAVVY_ATTEMPT=%d", t.Failed+1)}
+	return inpod.Task{Index: t.ID.Index, Argv: slices.Concat(program, argv), Env: slices.Concat(own, told, t.Env)}
 }

@@ -27,7 +27,7 @@ func (s *space) recoverPacked(t *driver.Task, job *batchv1.Job) driver.Execution
 	if t.Spec == nil {
 		return &leftMember{space: s, task: *t, job: job}
 	}
-	return s.joinRun(newMember(t), job)
+	return s.joinRun(s.member(t), job)
 }
 
 func (l *leftMember) join() *member {

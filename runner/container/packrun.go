@@ -35,8 +35,10 @@ type packRun struct {
 type member struct {
 	task  driver.Task
 	load  inpod.Task
-	run   *packRun // once there is a Job
-	leave func()   // its slot is free; nil for none
+	plan  *plan      // nil without buckets
+	log   *bucketLog // nil if no bucket is for it
+	run   *packRun   // once there is a Job
+	leave func()     // its slot is free; nil for none
 
 	quit      bool   // nobody waits for it any more; of packs.mu, until there is a Job
 	elsewhere string // the Job that has it already; set before there is one of its pack
@@ -50,6 +52,7 @@ type member struct {
 	begun   bool
 	broken  bool // some of its frames are missing
 	stopped bool // it was asked to end
+	parted  bool // a successor has it, or will have
 	asked   *inpod.End
 }
 
@@ -59,13 +62,24 @@ func newMember(t *driver.Task) *member {
 	return &member{task: *t, ended: make(chan struct{})}
 }
 
+// member is a task that shares a pod, with its buckets.
+func (s *space) member(t *driver.Task) *member {
+	m := newMember(t)
+	m.plan, _ = s.driver.plan(t) // a refusal is told by Start
+	if m.plan != nil {
+		m.log = s.driver.newLog(t)
+	}
+	return m
+}
+
 // newPackRun returns what reads the log of a Job that tasks of a spec share, for none yet.
 func (s *space) newPackRun(spec *navvy.Spec, job *batchv1.Job) *packRun {
-	shared := navvy.Spec{Container: &navvy.Container{}}
+	shared, c := navvy.Spec{}, navvy.Container{}
 	if spec != nil {
-		shared = *spec
+		shared, c = *spec, *spec.Container
 	}
-	shared.Timeout = 0
+	c.Buckets = navvy.Buckets{} // the logs are the tasks', not the pod's
+	shared.Timeout, shared.Container = 0, &c
 	r := &packRun{members: map[int64]*member{}, passed: map[int64]bool{}}
 	r.ctx, r.cancel = context.WithCancel(s.driver.ctx)
 	t := &driver.Task{
@@ -113,7 +127,7 @@ func (r *packRun) frame(f inpod.Frame) {
 		r.missedLocked(m)
 	}
 	r.next = f.Seq + 1
-	if m != nil && m.task.Stdout == nil && m.task.Stderr == nil && f.Kind != inpod.KindBegin && f.Kind != inpod.KindEnd {
+	if m != nil && m.task.Stdout == nil && m.task.Stderr == nil && m.log == nil && f.Kind != inpod.KindBegin && f.Kind != inpod.KindEnd {
 		m = nil
 	}
 	switch f.Kind {
@@ -159,6 +173,9 @@ func (m *member) write(f inpod.Frame) {
 	}
 	if to != nil {
 		_, _ = to.Write(f.Data) // an error says that nobody wants the rest
+	}
+	if m.log != nil {
+		m.log.add(f.Data)
 	}
 }
 
@@ -229,15 +246,48 @@ func (r *packRun) finish(m *member, end driver.End, err error) {
 // Handle implements driver.Execution.
 func (m *member) Handle() []byte { return m.run.Handle() }
 
-// Wait implements driver.Execution.
+// Wait implements driver.Execution. The result of one with a bucket waits for its log.
 func (m *member) Wait(ctx context.Context) (driver.End, error) {
+	defer m.log.close()
 	select {
 	case <-m.ended:
 	case <-ctx.Done():
 		m.run.finish(m, driver.End{}, ctx.Err())
 		<-m.ended
 	}
+	m.run.mu.Lock()
+	unlogged := m.parted || m.err != nil && !m.begun // it is given back, and has written nothing
+	m.run.mu.Unlock()
+	if !unlogged && !m.log.keep(ctx, m, m.end, m.err) && m.err == nil && m.run.remains() {
+		return driver.End{}, ctx.Err()
+	}
 	return m.end, m.err
+}
+
+// lastWords implements concluding.
+func (m *member) lastWords(end driver.End, err error) string {
+	if m.wasStopped() {
+		return "stopped"
+	}
+	return why(end, err)
+}
+
+// logTime implements concluding. A task's time began when its turn came.
+func (m *member) logTime(time.Time) time.Duration {
+	if m.wasStopped() {
+		return stoppedLog
+	}
+	most := m.log.plan.opts.patience()
+	if t := m.task.Spec.Timeout; t > 0 {
+		most = min(most, max(t-logMargin-m.end.Ran, time.Second))
+	}
+	return most
+}
+
+func (m *member) wasStopped() bool {
+	m.run.mu.Lock()
+	defer m.run.mu.Unlock()
+	return m.stopped
 }
 
 // Stop implements driver.Execution: it ends the pod. The others in it are given back, unless
@@ -256,7 +306,7 @@ func (m *member) Stop(ctx context.Context, force bool) error {
 	if err == nil && job.UID == r.uid {
 		switch {
 		case job.Annotations[taskAnnotation(m.task.ID.Index)] != m.task.Token:
-			r.part(m, "another attempt has it in Job "+r.name)
+			r.part(m, "another attempt has it in Job "+r.name, true)
 			return nil
 		case r.driver.packs.othersHave(job):
 			return r.yield(ctx, m, force)
@@ -278,12 +328,17 @@ func (r *packRun) yield(ctx context.Context, m *member, force bool) error {
 			return err
 		}
 	}
-	r.part(m, "other attempts go on with Job "+r.name)
+	r.part(m, "other attempts go on with Job "+r.name, force)
+	r.driver.stray()
 	return nil
 }
 
-// part ends the wait for a task whose pod goes on without it.
-func (r *packRun) part(m *member, why string) {
+// part ends the wait for a task whose pod goes on without it; its log is a successor's affair if
+// it has one.
+func (r *packRun) part(m *member, why string, succeeded bool) {
+	r.mu.Lock()
+	m.parted = m.parted || succeeded && !m.over
+	r.mu.Unlock()
 	r.finish(m, driver.End{Refusal: &driver.Refusal{Reason: navvy.ReasonStopped, Message: why}}, nil)
 }
 

@@ -3,6 +3,9 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/runner/container/inpod"
 	"github.com/navvy-run/navvy/runner/driver"
+	"github.com/navvy-run/navvy/share/staging"
 )
 
 // crowd is tasks that come to share pods of three.
@@ -23,7 +27,7 @@ type crowd struct {
 
 func newCrowd(t *testing.T) *crowd {
 	c := &crowd{t: t, spec: &navvy.Spec{Container: &navvy.Container{Pack: 3}}}
-	c.key = groupOf(&driver.Task{Spec: c.spec})
+	c.key = groupOf(newMember(&driver.Task{Spec: c.spec}))
 	c.packs = newPacks(t.Context(), func(pk *pack) { c.sealed = append(c.sealed, len(pk.members)) })
 	return c
 }
@@ -184,4 +188,52 @@ func TestPackElsewhere(t *testing.T) {
 			t.Errorf("%d are not in it", len(list))
 		}
 	})
+}
+
+// Tasks that share a pod have each their own words on buckets, under those of the job; the pod has
+// none, but the account if all of them are on its server.
+func TestPackBucketWords(t *testing.T) {
+	t.Parallel()
+	d := &Driver{opts: Options{Buckets: Buckets{Server: staging.Server{Endpoint: "http://minio:9000"}, Secret: "account"}}}
+	s := &space{driver: d}
+	var members []*member
+	var keys []groupKey
+	for i, bucket := range []string{"http://minio:9000/one", "http://minio:9000/two", "http://other:9000/three"} {
+		c := &navvy.Container{Pack: 3, Image: "img", Entrypoint: []string{"p"}, Buckets: navvy.Buckets{Input: bucket, Prefix: "$(X)"}}
+		c.Command = navvy.Command{Literal: true, Args: []string{"a"}, Env: []string{"MINIO_SERVICE_PORT=1"}}
+		m := s.member(&driver.Task{ID: navvy.TaskID{Index: int64(i)}, Spec: &navvy.Spec{Container: c}, Env: []string{"AWS_ENDPOINT_URL="}})
+		m.load = packedTask(m, []string{"a"})
+		want := []string{
+			fmt.Sprintf("NAVVY_TASK=%d", i), "NAVVY_ATTEMPT=1", "INPUT_BUCKET_URL=" + bucket, "OUTPUT_BUCKET_URL=" + bucket,
+			"FILE_PREFIX=$(X)", "MINIO_SERVICE_HOST=minio", "AWS_ENDPOINT_URL=",
+		}
+		if !slices.Equal(m.load.Env, want) {
+			t.Errorf("task %d has %q, want %q", i, m.load.Env, want)
+		}
+		members, keys = append(members, m), append(keys, groupOf(m))
+	}
+	if keys[0] != keys[1] || keys[0] == keys[2] {
+		t.Errorf("their groups are %+v", keys)
+	}
+	for _, c := range []struct {
+		members []*member
+		account int
+	}{{members[:2], 2}, {members[2:], 0}} {
+		job, err := d.packJob(c.members, "token")
+		if err != nil {
+			t.Fatal(err)
+		}
+		account := 0
+		for _, v := range job.Spec.Template.Spec.Containers[0].Env {
+			switch {
+			case v.ValueFrom != nil:
+				account++
+			case strings.Contains(v.Name, "BUCKET") || v.Name == envPrefix:
+				t.Errorf("the pod has %+v", v)
+			}
+		}
+		if account != c.account {
+			t.Errorf("the pod of %d tasks has %d words of an account, want %d", len(c.members), account, c.account)
+		}
+	}
 }

@@ -143,12 +143,16 @@ func (d *Driver) grantPacked(ctx context.Context, state *packState) error {
 			}
 		}
 		keep := d.keep()
-		if !d.packs.hasAll(job) {
+		all := d.packs.hasAll(job)
+		if !all {
 			keep = seconds(strandedAfter.Seconds())
 		}
 		_, err := s.change(ctx, job, map[string]any{"spec": map[string]any{"ttlSecondsAfterFinished": keep}}, nil)
 		switch {
 		case err == nil, apierrors.IsNotFound(err):
+			if !all && !jobOver(job) {
+				d.stray()
+			}
 			return nil
 		case !apierrors.IsConflict(err):
 			return fmt.Errorf("container: Job %s stays: %w", state.name, err)

@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -277,5 +278,22 @@ func TestPackAbandoned(t *testing.T) {
 	claim(t, job, &driver.Task{Attempt: navvy.AttemptID{Number: 2, Epoch: 1}, Token: "j-0-2.1"})
 	if err := s.removeOwn(t.Context(), job.Name, packToken+"x"); err != nil || len(calls) != 1 {
 		t.Errorf("another attempt has it: %v, %d calls", err, len(calls))
+	}
+}
+
+// A forced stop of who had a Job before kills nothing of whoever has it now, however soon its pod
+// is looked at.
+func TestForceOthers(t *testing.T) {
+	t.Parallel()
+	job := sharedJob()
+	job.Annotations[annotationAttempt] = "another's"
+	d, calls := heard(t, job)
+	s, err := d.space("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.attempt(&driver.Task{Token: "mine"}, job)
+	if err := a.halt(t.Context(), true); !errors.Is(err, errOthers) || a.forced || len(calls) > 0 {
+		t.Errorf("it ended with %v, forced %v, %d calls", err, a.forced, len(calls))
 	}
 }

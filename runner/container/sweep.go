@@ -15,7 +15,18 @@ import (
 	"github.com/navvy-run/navvy/runner/driver"
 )
 
-var _ driver.Sweeper = (*Driver)(nil)
+var _ driver.Strayer = (*Driver)(nil)
+
+// Strays implements driver.Strayer: a pod goes on in which others have tasks, and this navvy
+// none any more. They may have ended, and who has them does not hear of it.
+func (d *Driver) Strays() <-chan struct{} { return d.strays }
+
+func (d *Driver) stray() {
+	select {
+	case d.strays <- struct{}{}:
+	default:
+	}
+}
 
 // Adrift implements driver.Sweeper: the Jobs of this instance, whoever made them, that run,
 // or have ended and been told nothing. It knows of none in a namespace before the first attempt there.

@@ -75,6 +75,14 @@ type Sweeper interface {
 	Sweep(ctx context.Context, token string) error
 }
 
+// Strayer is a Sweeper that knows when it has left something of which perhaps nobody wants
+// anything any more, so that it is looked after soon.
+type Strayer interface {
+	Sweeper
+	// Strays has something once that has happened since it was read last. It is never closed.
+	Strays() <-chan struct{}
+}
+
 // Adrift is an attempt of which something is left.
 type Adrift struct {
 	Task  navvy.TaskID

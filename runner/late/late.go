@@ -35,6 +35,7 @@ var (
 	_ driver.Latecomer = (*Driver)(nil)
 	_ driver.Settler   = (*Driver)(nil)
 	_ driver.Sweeper   = (*Driver)(nil)
+	_ driver.Strayer   = (*Driver)(nil)
 	_ driver.Bounder   = (*Driver)(nil)
 	_ driver.Explainer = (*Driver)(nil)
 )
@@ -115,6 +116,14 @@ func (d *Driver) Adrift() []driver.Adrift {
 func (d *Driver) Sweep(ctx context.Context, token string) error {
 	if s, ok := d.driver().(driver.Sweeper); ok {
 		return s.Sweep(ctx, token)
+	}
+	return nil
+}
+
+// Strays implements driver.Strayer.
+func (d *Driver) Strays() <-chan struct{} {
+	if s, ok := d.driver().(driver.Strayer); ok {
+		return s.Strays()
 	}
 	return nil
 }

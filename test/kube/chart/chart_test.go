@@ -150,6 +150,7 @@ var paths = map[string]string{
 // A real API server takes all that the chart renders, in a namespace that lets in restricted
 // pods alone, and warns of nothing.
 func TestAccepted(t *testing.T) {
+	t.Parallel()
 	c := kubetest.Open(t)
 	namespace := c.Namespace(t)
 	c.Admin().Must(t, http.MethodPatch, "/api/v1/namespaces/"+namespace, `{metadata: {labels: {pod-security.kubernetes.io/enforce: restricted}}}`, nil)

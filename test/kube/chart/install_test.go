@@ -127,6 +127,7 @@ func (r *release) workers(n int) {
 // log comes. The workers' account makes no call that its Role does not allow, and the server's
 // writes its one Secret and nothing else.
 func TestInstall(t *testing.T) {
+	t.Parallel()
 	c := open(t)
 	r := install(t, c, "worker.replicas=0")
 	r.upgrade(1)

@@ -90,6 +90,7 @@ func (r *release) jobs() map[string]string {
 // A user's container runs on while all workers are replaced, and while the server is: one
 // Job, one answer, its output whole. When the release goes the volume stays.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	c := open(t)
 	r := install(t, c, "worker.replicas=0", "worker.drainSeconds=1")
 	r.upgrade(1, "worker.drainSeconds=1")

@@ -134,6 +134,7 @@ func (k *operator) scale() int64 {
 
 // Workers are scaled from none to as many as there is work for, and to none when it is done.
 func TestScaling(t *testing.T) {
+	t.Parallel()
 	c := open(t)
 	definitions(t, c)
 	r := install(t, c, `scaling.by="keda"`, "scaling.tasksPerWorker=2", "worker.drainSeconds=1")

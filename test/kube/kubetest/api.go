@@ -123,12 +123,23 @@ func (a *API) Must(t testing.TB, method, path, object string, v any) {
 // Until waits until something is so.
 func Until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(Patience); !is(); tick() {
-		if time.Now().After(end) {
+	begun := time.Now()
+	for !is() {
+		past := time.Since(begun)
+		if past > Patience {
 			t.Fatalf("not within %s: %s", Patience, what)
 		}
+		<-time.After(min(max(past/lookShare, firstLook), longestLook))
 	}
 }
+
+// Between two looks a test waits for a share of what it has waited for already: looking takes the
+// processors from what it waits for.
+const (
+	lookShare   = 10
+	firstLook   = 20 * time.Millisecond
+	longestLook = 250 * time.Millisecond
+)
 
 // Namespace makes a namespace that goes when the test ends, with all that is in it.
 func (c *Cluster) Namespace(t testing.TB) string {

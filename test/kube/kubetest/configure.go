@@ -17,7 +17,7 @@ const (
 `
 )
 
-// containerdConfig has the snapshotter that works on each file system.
+// containerdConfig lacks the snapshotter, which is chosen inside.
 const containerdConfig = `version = 2
 root = "@DIR@/containerd"
 state = "/run/kubetest/containerd"
@@ -34,7 +34,7 @@ disabled_plugins = ["io.containerd.internal.v1.restart"]
     bin_dir = "` + plugins + `"
     conf_dir = "@DIR@/cni"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
+    snapshotter = "@SNAPSHOTTER@"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -115,7 +115,7 @@ type part struct {
 }
 
 // parts are the programs in the order of their start.
-func parts(dir, kubebox string) []part {
+func parts(dir, kubebox, snapshotter string) []part {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	of := func(name string, args ...string) []string { return append([]string{kubebox, name}, args...) }
 	client := func(user string) string { return "--kubeconfig=" + at(user+".kubeconfig") }
@@ -141,16 +141,16 @@ func parts(dir, kubebox string) []part {
 		{scheduler, of(scheduler, client("system:"+scheduler), "--leader-elect=false", "--bind-address=127.0.0.1",
 			"--kube-api-qps=1000", "--kube-api-burst=2000"), ""},
 		{"containerd", []string{"containerd", "--config", at("containerd.toml")}, containerdSocket},
-		importOf(dir, "images.tar"),
+		importOf(dir, "images.tar", snapshotter),
 		{"kubelet", of("kubelet", "--config="+at("kubelet.yaml"), client(nodeUser), "--hostname-override="+Node,
 			"--node-ip="+nodeIP, "--root-dir="+at("kubelet"), "--cert-dir="+at("kubelet-pki")), "http://127.0.0.1:10248/healthz"},
 	}
 }
 
 // importOf has the node take the images of an archive in dir.
-func importOf(dir, archive string) part {
+func importOf(dir, archive, snapshotter string) part {
 	return part{"ctr", []string{
-		"ctr", "-a", containerdSocket, "-n", "k8s.io", "images", "import", "--snapshotter", "native", filepath.Join(dir, archive),
+		"ctr", "-a", containerdSocket, "-n", "k8s.io", "images", "import", "--snapshotter", snapshotter, filepath.Join(dir, archive),
 	}, ends}
 }
 

@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -59,7 +60,8 @@ func answer(err error) {
 
 // first is the first process.
 type first struct {
-	dir string
+	dir         string
+	snapshotter string // of containerd
 
 	mu       sync.Mutex
 	children map[int]*child
@@ -75,7 +77,7 @@ type child struct {
 
 // prepare makes the cluster's own world of files, of the network and of control groups.
 func (f *first) prepare() error {
-	for _, step := range []func() error{f.mounts, network, func() error { return makeGroups(cgroupName(f.dir)) }} {
+	for _, step := range []func() error{f.mounts, f.snapshots, network, func() error { return makeGroups(cgroupName(f.dir)) }} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -117,6 +119,33 @@ func (f *first) mounts() error {
 		}
 	}
 	return nil
+}
+
+// snapshots has containerd share what containers have of an image, where the file system can do
+// that, or else copy it for each.
+func (f *first) snapshots() error {
+	base := filepath.Join(f.dir, "overlay")
+	options := make([]string, 0, 3)
+	for _, name := range []string{"lowerdir", "upperdir", "workdir"} {
+		dir := filepath.Join(base, name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		options = append(options, name+"="+dir)
+	}
+	f.snapshotter = "native"
+	if at := filepath.Join(base, "lowerdir"); unix.Mount("overlay", at, "overlay", 0, strings.Join(options, ",")) == nil {
+		f.snapshotter = "overlayfs"
+		if err := unix.Unmount(at, 0); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(f.dir, "containerd.toml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.ReplaceAll(text, []byte("@SNAPSHOTTER@"), []byte(f.snapshotter)), 0o600)
 }
 
 // network gives the loopback device its addresses.
@@ -177,7 +206,7 @@ func (f *first) startAll() error {
 	if err != nil {
 		return err
 	}
-	for _, p := range parts(f.dir, kubebox) {
+	for _, p := range parts(f.dir, kubebox, f.snapshotter) {
 		if err := f.startPart(&p); err != nil {
 			return p.describe(err)
 		}
@@ -194,7 +223,7 @@ func (f *first) start(name string) error {
 	if err != nil && name == kwokName {
 		return err
 	}
-	for _, p := range append(parts(f.dir, kubebox), kwokPart(kwok, f.dir)) {
+	for _, p := range append(parts(f.dir, kubebox, f.snapshotter), kwokPart(kwok, f.dir)) {
 		if p.name == name {
 			return f.startPart(&p)
 		}

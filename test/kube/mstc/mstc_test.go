@@ -24,17 +24,6 @@ func second(image, name string) string {
 // uuid fits what follows the name of a Job.
 const uuid = `-[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`
 
-func TestMSTC(t *testing.T) {
-	t.Parallel()
-	navvy := build(t)
-	for name, test := range map[string]func(*testing.T, string){"outcomes": testOutcomes, "killed": testKilled} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, navvy)
-		})
-	}
-}
-
 // cases are requests, and what becomes of them.
 var cases = map[string]struct{ body, result, state, reason, code string }{
 	"success": {second("hello", "align"), `^Job align` + uuid + ` complete\.$`, "succeeded", "", "0"},
@@ -49,8 +38,9 @@ var cases = map[string]struct{ body, result, state, reason, code string }{
 // Requests become Jobs, which find their inputs and leave their outputs in buckets, and each
 // is answered by what became of its own. Before the cluster can be reached requests wait, and
 // what is no request has its answer.
-func testOutcomes(t *testing.T, navvy string) {
-	s := newSite(t, navvy)
+func TestOutcomes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
 	server := s.server("server")
 	url := s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
 	kubetest.Until(t, "the broker is reached", func() bool { return !strings.Contains(s.ready(server), "no requests come") })
@@ -135,8 +125,9 @@ func (s *site) check(answers map[string]*answer) {
 
 // A server that is killed while Jobs run answers once, by the name of the Job that ran; so
 // does one whose broker dies with it, of what it still has somebody to tell.
-func testKilled(t *testing.T, navvy string) {
-	s := newSite(t, navvy)
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
 	server := s.server("first")
 	s.says(server, `(?m)^  images of MSTC clients, .* on (http://\S+)`)
 	s.worker("worker")

@@ -39,21 +39,11 @@ type site struct {
 	storage   *storage // that workers know; nil for none
 }
 
-// build builds navvy.
-func build(t *testing.T) string {
-	t.Helper()
-	navvy := filepath.Join(t.TempDir(), "navvy")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", navvy, "github.com/navvy-run/navvy/cmd/navvy").CombinedOutput(); err != nil {
-		t.Fatalf("build navvy: %v\n%s", err, out)
-	}
-	return navvy
-}
-
-func newSite(t *testing.T, navvy string) *site {
+func newSite(t *testing.T) *site {
 	t.Helper()
 	pythontest.Need(t, "pika")
 	cluster := kubetest.Open(t)
-	s := &site{T: t, navvy: navvy, dir: t.TempDir(), cluster: cluster, kube: cluster.Admin().Kubeconfig, namespace: cluster.Namespace(t)}
+	s := &site{T: t, navvy: cluster.Navvy(t), dir: t.TempDir(), cluster: cluster, kube: cluster.Admin().Kubeconfig, namespace: cluster.Namespace(t)}
 	var err error
 	s.broker, err = rabbittest.Start()
 	if errors.Is(err, rabbittest.ErrMissing) && os.Getenv("CI") == "" {
@@ -166,6 +156,7 @@ func (s *site) worker(name string) *proc {
 	}
 	env := []string{
 		"KUBECONFIG=" + s.kube, "NAVVY_KUBE_NAMESPACE=" + s.namespace, "NAVVY_KUBE_INSTANCE=mstc", "NAVVY_POD_TEMPLATE=" + template,
+		"NAVVY_KUBE_IMAGE_PATIENCE=20s",
 	}
 	if s.storage != nil {
 		env = append(env, s.storage.environ(s.dir)...)
