@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/navvy-run/navvy"
@@ -49,19 +50,20 @@ type Wanted struct {
 // Total is all of them.
 func (w Wanted) Total() int64 { return w.Waiting + w.Running }
 
-// WantKinds gives what is being served now: each queue with each kind of its work.
-func (m *Manager) WantKinds() []Want {
+// WantQueues gives the queues in which there are jobs that wait or run, each once.
+func (m *Manager) WantQueues() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []Want
-	known := map[[2]string]bool{}
+	names := map[string]struct{}{}
 	for _, j := range m.order {
-		if pair := [2]string{j.Queue, j.Spec.Kind()}; !known[pair] {
-			known[pair] = true
-			list = append(list, Want{Queue: pair[0], Kind: pair[1]})
+		names[j.Queue] = struct{}{}
+	}
+	for name, l := range m.lines {
+		if l.more {
+			names[name.Queue] = struct{}{}
 		}
 	}
-	return list
+	return slices.Collect(maps.Keys(names))
 }
 
 // maxBehind is how many jobs behind the window of a line are looked at to count their tasks.

@@ -71,6 +71,8 @@ install)
 	debian
 	build kubebox .
 	build kwok sigs.k8s.io/kwok/cmd/kwok
+	# The definitions of KEDA's kinds are in its module; nothing of that is built.
+	go -C keda mod download github.com/kedacore/keda/v2
 	;;
 there)
 	there kubebox && there kwok

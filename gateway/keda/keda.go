@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -38,6 +39,8 @@ type Gateway struct {
 	scaler.UnimplementedExternalScalerServer
 	source Source
 	calm   time.Duration
+	closed chan struct{}
+	close  func()
 }
 
 var _ scaler.ExternalScalerServer = (*Gateway)(nil)
@@ -47,7 +50,14 @@ var _ scaler.ExternalScalerServer = (*Gateway)(nil)
 const calm = time.Second
 
 // New makes a gateway.
-func New(source Source) *Gateway { return &Gateway{source: source, calm: calm} }
+func New(source Source) *Gateway {
+	closed := make(chan struct{})
+	return &Gateway{source: source, calm: calm, closed: closed, close: sync.OnceFunc(func() { close(closed) })}
+}
+
+// Close ends all streams, and those to come. KEDA opens one anew two seconds after it has
+// ended well; where its connection breaks KEDA waits longer each time, for up to a minute.
+func (g *Gateway) Close() { g.close() }
 
 // Register adds the service to a registrar, which lets in only whom it should.
 func (g *Gateway) Register(r grpc.ServiceRegistrar) { scaler.RegisterExternalScalerServer(r, g) }
@@ -129,7 +139,7 @@ func (g *Gateway) IsActive(ctx context.Context, ref *scaler.ScaledObjectRef) (*s
 }
 
 // StreamIsActive implements the call of that name: it says at once how it is, that work has
-// come as soon as it has, and that there is none any more a moment later.
+// come as soon as it has, and that there is none any more a moment later. It ends with Close.
 func (g *Gateway) StreamIsActive(ref *scaler.ScaledObjectRef, stream grpc.ServerStreamingServer[scaler.IsActiveResponse]) error {
 	ctx := stream.Context()
 	for first, last := true, false; ; first = false {
@@ -144,26 +154,26 @@ func (g *Gateway) StreamIsActive(ref *scaler.ScaledObjectRef, stream grpc.Server
 			}
 			last = active
 		}
-		if last && !sleep(ctx, g.calm) {
-			return ctx.Err()
+		if last {
+			if more, err := wait(ctx, g, time.After(g.calm)); !more {
+				return err
+			}
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
+		if more, err := wait(ctx, g, changed); !more {
+			return err
 		}
 	}
 }
 
-// sleep waits; it returns false if ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+// wait waits for something; it returns false if the stream is to end, and with what.
+func wait[T any](ctx context.Context, g *Gateway, something <-chan T) (more bool, err error) {
 	select {
-	case <-timer.C:
-		return true
+	case <-something:
+		return true, nil
+	case <-g.closed:
+		return false, nil
 	case <-ctx.Done():
-		return false
+		return false, ctx.Err()
 	}
 }
 

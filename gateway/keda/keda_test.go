@@ -124,6 +124,28 @@ func TestStream(t *testing.T) {
 	})
 }
 
+// A server that leaves ends its streams well, whether there is something to do or not: KEDA
+// comes back at once.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	for _, count := range []int64{0, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&steps{counts: []int64{count}})
+			done := make(chan error)
+			go func() { done <- g.StreamIsActive(&scaler.ScaledObjectRef{}, &told{ctx: t.Context()}) }()
+			synctest.Wait()
+			g.Close()
+			if err := <-done; err != nil {
+				t.Errorf("with %d tasks it ended with %v", count, err)
+			}
+			g.Close()
+			if err := g.StreamIsActive(&scaler.ScaledObjectRef{}, &told{ctx: t.Context()}); err != nil {
+				t.Errorf("one that came later ended with %v", err)
+			}
+		})
+	}
+}
+
 // What the source says is wrong KEDA is told.
 func TestFailure(t *testing.T) {
 	t.Parallel()

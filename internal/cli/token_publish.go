@@ -10,32 +10,23 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/internal/kubesecret"
 	"github.com/navvy-run/navvy/internal/pause"
-	"github.com/navvy-run/navvy/server/auth"
 )
 
 // publishFlags are the flags of token publish.
 type publishFlags struct {
 	logFlags
-	secret, viewer string
-	every, ttl     string
-	uses           int
+	secret, viewer, viewerDir string
+	every, ttl                string
+	uses                      int
 
 	pause, lifetime time.Duration
 	viewerDue       time.Time // when the viewer's certificate is made anew
 }
 
-// What is published: keys of Secrets, and who the viewer is.
+// What is published.
 const (
-	joinKey    = "token"
-	viewerName = "scaler"
-	allUses    = 1_000_000
-)
-
-// A viewer's certificate is read by those who look at it again when it has failed them, and
-// not before: it is good for long.
-const (
-	viewerLifetime = 90 * 24 * time.Hour
-	viewerEvery    = viewerLifetime / 3
+	joinKey = "token" // of the Secret
+	allUses = 1_000_000
 )
 
 func newTokenPublish(a *app) *cobra.Command {
@@ -49,7 +40,8 @@ patch that Secret, and no other.
 
 With --viewer-secret it keeps a viewer's certificate in another Secret, as tls.crt, tls.key
 and ca.crt, good for 90 days and made anew every 30: with it KEDA asks the server how much
-waits (docs/kubernetes.md).`,
+waits (docs/kubernetes.md). What is kept in --viewer-dir is published again by the next
+start, while it is good: KEDA does not look whether there is another.`,
 		Example: "  navvy token publish --secret navvy-join\n  navvy token publish --secret navvy-join --viewer-secret navvy-viewer --every 1h --ttl 6h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,6 +52,7 @@ waits (docs/kubernetes.md).`,
 	f.logFlags.add(fs)
 	fs.StringVar(&f.secret, "secret", "", "the `NAME` of the Secret for the token")
 	fs.StringVar(&f.viewer, "viewer-secret", "", "the `NAME` of a Secret for a viewer's certificate")
+	fs.StringVar(&f.viewerDir, "viewer-dir", "", "the `DIR` in which that certificate is kept, with its key; empty for none")
 	fs.StringVar(&f.every, "every", "4h", "how often they are written anew")
 	fs.StringVar(&f.ttl, "ttl", "1d", "how long a token is good; longer than --every")
 	fs.IntVar(&f.uses, "uses", allUses, "how many workers may join with one token")
@@ -137,28 +130,6 @@ func (a *app) publishOnce(ctx context.Context, f *publishFlags, w *kubesecret.Wr
 		if f.viewer == "" || time.Now().Before(f.viewerDue) {
 			return nil
 		}
-		return f.publishViewer(ctx, c, w, log)
+		return f.publishViewer(ctx, c, token, w, log)
 	})
-}
-
-// publishViewer makes a viewer's certificate, and writes it.
-func (f *publishFlags) publishViewer(ctx context.Context, c *client.Client, w *kubesecret.Writer, log *slog.Logger) error {
-	private, err := auth.NewKey(auth.Ed25519)
-	if err != nil {
-		return err
-	}
-	key, err := auth.KeyPEM(private)
-	if err != nil {
-		return err
-	}
-	issued, err := c.Issue(ctx, private, viewerName, auth.RoleViewer, viewerLifetime)
-	if err != nil {
-		return err
-	}
-	err = w.Set(ctx, f.viewer, map[string][]byte{"tls.crt": issued.Certificate, "tls.key": key, caFile: issued.CA})
-	if err == nil {
-		f.viewerDue = time.Now().Add(viewerEvery)
-		log.Info("certificate published", "secret", f.viewer, "name", viewerName)
-	}
-	return err
 }

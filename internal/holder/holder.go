@@ -24,6 +24,7 @@ import (
 	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/engine/driver"
 	"github.com/navvy-run/navvy/gateway/broker"
+	"github.com/navvy-run/navvy/gateway/keda"
 	"github.com/navvy-run/navvy/gateway/mstc"
 	"github.com/navvy-run/navvy/gateway/netrpc"
 	"github.com/navvy-run/navvy/internal/meter"
@@ -111,6 +112,7 @@ type Holder struct {
 	netrpc                         *netrpc.Gateway // nil for none, as those that follow
 	netrpcAddr, faasAddr, mstcAddr net.Addr
 	scaler                         *grpc.Server // nil unless KEDA asks
+	scaling                        *keda.Gateway
 	scalerAddr                     net.Addr
 	mstc                           *mstc.Gateway   // nil for none
 	brokers                        *broker.Gateway // nil for none

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/engine"
 	"github.com/navvy-run/navvy/internal/meter"
 	"github.com/navvy-run/navvy/manager"
 )
@@ -128,23 +129,37 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 // collectTime bounds what is read of the store while numbers are collected.
 const collectTime = 5 * time.Second
 
-// collectWanted counts what workers are wanted for. The kinds of work are always there for
-// the queue of those that name none, so that a sum over all queues is 0 and not unknown.
+// maxQueues is how many registered queues have numbers also when they are empty.
+const maxQueues = 1000
+
+// collectWanted counts what workers are wanted for: each kind of work in the queue of those that
+// name none, in those that are registered, and in those of the jobs being served. What has
+// nothing to do is 0 and not unknown: an autoscaler leaves alone what it knows nothing of.
 func (c collector) collectWanted(tell func(float64, ...string)) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
 	defer cancel()
-	list := c.h.mgr.WantKinds()
-	for _, kind := range []string{navvy.KindCommand, navvy.KindContainer, navvy.KindFunction, navvy.KindService} {
-		if !slices.ContainsFunc(list, func(w manager.Want) bool { return w.Kind == kind && w.Queue == navvy.DefaultQueue }) {
-			list = append(list, manager.Want{Queue: navvy.DefaultQueue, Kind: kind})
-		}
+	fail := func(err error) {
+		c.h.cfg.Logger.Warn("what workers are wanted for is not counted", "error", err)
 	}
-	for i := range list {
-		n, err := c.h.mgr.Wanted(ctx, &list[i])
-		if err != nil {
-			c.h.cfg.Logger.Warn("what workers are wanted for is not counted", "error", err)
-			return
+	registered, _, err := c.h.eng.Registry().List(ctx, engine.KindQueue, "", "", maxQueues)
+	if err != nil {
+		fail(err)
+		return
+	}
+	queues := []string{navvy.DefaultQueue}
+	for i := range registered {
+		queues = append(queues, registered[i].Name)
+	}
+	queues = append(queues, c.h.mgr.WantQueues()...)
+	slices.Sort(queues)
+	for _, queue := range slices.Compact(queues) {
+		for _, kind := range []string{navvy.KindCommand, navvy.KindContainer, navvy.KindFunction, navvy.KindService} {
+			n, err := c.h.mgr.Wanted(ctx, &manager.Want{Queue: queue, Kind: kind})
+			if err != nil {
+				fail(err)
+				return
+			}
+			tell(float64(n.Total()), kind, queue)
 		}
-		tell(float64(n.Total()), list[i].Kind, list[i].Queue)
 	}
 }

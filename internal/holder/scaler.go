@@ -52,15 +52,21 @@ func (h *Holder) openScaler(ctx context.Context, address string, config *tls.Con
 			grpc.ChainUnaryInterceptor(h.gate.Unary()), grpc.ChainStreamInterceptor(h.gate.Stream()))
 	}
 	h.scaler = grpc.NewServer(options...)
-	keda.New(wanted{h.mgr}).Register(h.scaler)
+	h.scaling = keda.New(wanted{h.mgr})
+	h.scaling.Register(h.scaler)
 	h.serving = append(h.serving, func() error { return h.scaler.Serve(door) })
 	return nil
 }
 
-// closeScaler ends the calls of scalers, whose streams would last for ever.
-func (h *Holder) closeScaler() {
-	if h.scaler != nil {
+// closeScaler lets calls of scalers end, whose streams would last for ever, or with cut ends them.
+func (h *Holder) closeScaler(cut bool) {
+	switch {
+	case h.scaler == nil:
+	case cut:
 		h.scaler.Stop()
+	default:
+		h.scaling.Close()
+		h.scaler.GracefulStop()
 	}
 }
 

@@ -2,6 +2,8 @@ package holder
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -39,6 +41,31 @@ func ref(pairs ...string) *scaler.ScaledObjectRef {
 		m[pairs[i]] = pairs[i+1]
 	}
 	return &scaler.ScaledObjectRef{Name: "workers", Namespace: "here", ScalerMetadata: m}
+}
+
+// wantMetric is navvy_tasks_wanted of containers in a queue; -1 if nothing is said of it.
+func wantMetric(t *testing.T, h *Holder, queue string) float64 {
+	t.Helper()
+	metrics, err := h.newMetrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			is := map[string]string{}
+			for _, label := range m.GetLabel() {
+				is[label.GetName()] = label.GetValue()
+			}
+			if family.GetName() == "navvy_tasks_wanted" && is["queue"] == queue && is["kind"] == navvy.KindContainer {
+				return m.GetGauge().GetValue()
+			}
+		}
+	}
+	return -1
 }
 
 // scaling makes a server whose workers are elsewhere, of which there are none.
@@ -136,6 +163,50 @@ func TestScaler(t *testing.T) {
 		if got, err := c.IsActive(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("%v: %v, %v", bad.GetScalerMetadata(), got, err)
 		}
+	}
+}
+
+// The metric tells of a queue that is registered also when there is nothing in it: an
+// autoscaler that is told nothing would leave the workers as they are.
+func TestScalerMetric(t *testing.T) {
+	t.Parallel()
+	h, _ := scaling(t, "127.0.0.1:0")
+	if _, err := client.New(h.Conn()).SetQueue(t.Context(), "fast", client.QueueChange{Create: true}); err != nil {
+		t.Fatal(err)
+	}
+	id := enqueue(t, h, image(), 3, func(j *navvy.Job) { j.Queue = "fast" })
+	enqueue(t, h, image(), 2, func(j *navvy.Job) { j.Queue = "slow" })
+	for queue, want := range map[string]float64{navvy.DefaultQueue: 0, "fast": 3, "slow": 2, "none": -1} {
+		if got := wantMetric(t, h, queue); got != want {
+			t.Errorf("queue %s wants workers for %v tasks, want %v", queue, got, want)
+		}
+	}
+	if _, err := client.New(h.Conn()).Stop(t.Context(), id, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := wantMetric(t, h, "fast"); got != 0 {
+		t.Errorf("with nothing in it the queue wants workers for %v tasks", got)
+	}
+}
+
+// A stream of a server that leaves ends well.
+func TestScalerLeaves(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.Serving = &Serving{Scaler: "127.0.0.1:0"}
+	h, stop := start(t, cfg)
+	stream, err := scalerClient(t, h, nil).StreamIsActive(t.Context(), ref())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := stream.Recv(); err != nil || got.GetResult() {
+		t.Fatalf("it is active: %v, %v", got, err)
+	}
+	if _, err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ended with %v, %v", got, err)
 	}
 }
 

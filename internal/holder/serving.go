@@ -155,7 +155,7 @@ func (h *Holder) Addresses() (port, http, health net.Addr) {
 
 // closePort lets calls from the network end, or with cut ends them.
 func (h *Holder) closePort(cut bool) {
-	h.closeScaler()
+	h.closeScaler(cut)
 	if cut {
 		for _, s := range h.web {
 			_ = s.Close()

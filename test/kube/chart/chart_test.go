@@ -131,7 +131,8 @@ var variants = map[string][]string{
 	"mstc by URL":     {"mstc.enabled=true,mstc.urlSecret=url"},
 	"mstc for some":   {"mstc.enabled=true,mstc.urlSecret=url,mstc.rest.open=true,mstc.rest.from[0].podSelector.matchLabels.app=clients"},
 	"all beside it":   {"mstc.enabled=true,rabbitmq.enabled=true,rabbitmq.auth.pass=x,minio.enabled=true,minio.auth.pass=y"},
-	"an HPA":          {"scaling.by=hpa,scaling.queue=fast"},
+	"an HPA":          {"scaling.by=hpa,scaling.queue=fast,scaling.cooldownSeconds=7200"},
+	"KEDA":            {"scaling.by=keda,scaling.queue=fast,scaling.cooldownSeconds=7200,worker.labels.gpu=a100"},
 	"much": {"worker.singleOwner=ann,worker.labels.zone=a,worker.drainSeconds=600,server.service.type=NodePort,server.persistence.enabled=false," +
 		"server.hosts={a.example,10.0.0.1},imagePullSecrets[0].name=pull,server.persistence.storageClass=disk"},
 }
@@ -145,13 +146,16 @@ var paths = map[string]string{
 	"StatefulSet": "/apis/apps/v1/namespaces/%s/statefulsets", "Deployment": "/apis/apps/v1/namespaces/%s/deployments",
 	"NetworkPolicy":           "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
 	"HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/%s/horizontalpodautoscalers",
+	"ScaledObject":            "/apis/keda.sh/v1alpha1/namespaces/%s/scaledobjects",
+	"TriggerAuthentication":   "/apis/keda.sh/v1alpha1/namespaces/%s/triggerauthentications",
 }
 
 // A real API server takes all that the chart renders, in a namespace that lets in restricted
-// pods alone, and warns of nothing.
+// pods alone, and warns of nothing. Of KEDA it knows what KEDA itself defines.
 func TestAccepted(t *testing.T) {
 	t.Parallel()
 	c := kubetest.Open(t)
+	definitions(t, c)
 	namespace := c.Namespace(t)
 	c.Admin().Must(t, http.MethodPatch, "/api/v1/namespaces/"+namespace, `{metadata: {labels: {pod-security.kubernetes.io/enforce: restricted}}}`, nil)
 	for name, values := range variants {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -20,28 +19,6 @@ import (
 	scaler "github.com/navvy-run/navvy/gateway/keda/externalscaler"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
-
-// definitions makes the API server know KEDA's kinds, by their names alone.
-func definitions(t *testing.T, c *kubetest.Cluster) {
-	t.Helper()
-	for kind, plural := range map[string]string{"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"} {
-		c.Admin().Must(t, http.MethodPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", fmt.Sprintf(`
-metadata: {name: %[2]s.keda.sh}
-spec:
-  group: keda.sh
-  scope: Namespaced
-  names: {kind: %[1]s, plural: %[2]s, singular: %[3]s}
-  versions:
-    - name: v1alpha1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-`, kind, plural, strings.ToLower(kind)), nil)
-		kubetest.Until(t, kind+" is known", func() bool {
-			return c.Admin().Do(t.Context(), http.MethodGet, "/apis/keda.sh/v1alpha1/"+plural, "", nil) == nil
-		})
-	}
-}
 
 // operator is what KEDA is to a release: it reads the ScaledObject, and what it refers to.
 type operator struct {
@@ -173,6 +150,26 @@ func TestScaling(t *testing.T) {
 	if out := run(t, r.navvy("results", id)); out != "a\nb\nc\n" {
 		t.Errorf("the answers are %q", out)
 	}
+	r.viewerStays()
+}
+
+// viewerStays checks that KEDA's certificate is the same after the server's pod was replaced:
+// KEDA does not look whether there is another, and its streams would fail from then on.
+func (r *release) viewerStays() {
+	t := r.t
+	t.Helper()
+	var before, after struct{ Data map[string]string }
+	r.get(&before, "secret", "navvy-viewer")
+	run(t, r.kubectl("delete", "pod", "navvy-server-0"))
+	r.serverIP()
+	kubetest.Until(t, "the certificate is published again", func() bool {
+		out, err := output(r.kubectl("logs", "navvy-server-0", "--container=secrets"))
+		return err == nil && strings.Contains(out, "certificate published")
+	})
+	r.get(&after, "secret", "navvy-viewer")
+	if !maps.Equal(before.Data, after.Data) {
+		t.Error("another pod of the server has published another certificate")
+	}
 }
 
 // The ScaledObject says nothing that KEDA does not know.
@@ -189,7 +186,7 @@ func TestScaledObject(t *testing.T) {
 		}
 	}
 	text := find(t, list, "ScaledObject", "navvy-worker").text
-	for _, want := range []string{"scalerAddress: navvy.space.svc:7434", `enableTLS: "true"`, "kind: container", `queue: "fast"`, `tasksPerWorker: "9"`} {
+	for _, want := range []string{"stabilizationWindowSeconds: 300", "scalerAddress: navvy.space.svc:7434", `enableTLS: "true"`, "kind: container", `queue: "fast"`, `tasksPerWorker: "9"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %s in\n%s", want, text)
 		}

@@ -131,11 +131,18 @@ func parts(dir, kubebox, snapshotter string) []part {
 			"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+at("accounts.key"),
 			"--service-account-signing-key-file="+at("accounts.key"), "--authorization-mode=Node,RBAC",
 			"--audit-policy-file="+at("audit.yaml"), "--audit-log-path="+at("audit.jsonl"), "--audit-log-mode=blocking",
+			// Others serve parts of the API; there is nothing here that gives Services addresses.
+			"--requestheader-client-ca-file="+at("front-ca.crt"), "--requestheader-allowed-names="+frontUser,
+			"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+			"--requestheader-extra-headers-prefix=X-Remote-Extra-", "--enable-aggregator-routing",
+			"--proxy-client-cert-file="+at(frontUser+".crt"), "--proxy-client-key-file="+at(frontUser+".key"),
 		), "https://" + apiserver + "/readyz"},
 		{manager, of(manager, client("system:"+manager), "--leader-elect=false", "--use-service-account-credentials",
 			"--service-account-private-key-file="+at("accounts.key"), "--root-ca-file="+at("ca.crt"), "--bind-address=127.0.0.1",
 			// A client's rates would bound all, not the machine.
 			"--concurrent-job-syncs=20", "--kube-api-qps=1000", "--kube-api-burst=2000",
+			// Looks are cheap here, and tests wait for them.
+			"--horizontal-pod-autoscaler-sync-period=1s",
 			// A lost node is told early.
 			"--node-monitor-grace-period=10s", "--node-monitor-period=2s"), ""},
 		{scheduler, of(scheduler, client("system:"+scheduler), "--leader-elect=false", "--bind-address=127.0.0.1",

@@ -34,20 +34,15 @@ const (
 
 // newAuthority makes all certificates and keys.
 func newAuthority(dir string) (*authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	front, err := newSigner(dir, "front-ca.crt")
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{dir: dir, key: key, cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubetest"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
-	if err != nil {
+	if err := front.issue(frontUser, ""); err != nil {
 		return nil, err
 	}
-	if err := a.write("ca.crt", "CERTIFICATE", der); err != nil {
+	a, err := newSigner(dir, "ca.crt")
+	if err != nil {
 		return nil, err
 	}
 	for _, user := range []struct{ name, group string }{
@@ -65,6 +60,28 @@ func newAuthority(dir string) (*authority, error) {
 }
 
 const nodeUser = "system:node:" + Node
+
+// frontUser is whom the API server is to servers that it asks on behalf of others, such as
+// KEDA's of metrics. That one's authority is trusted with nothing else.
+const frontUser = "front-proxy"
+
+// newSigner makes an authority whose certificate is in a file of that name.
+func newSigner(dir, name string) (*authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	a := &authority{dir: dir, key: key, cert: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kubetest " + name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.write(name, "CERTIFICATE", der)
+}
 
 func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
 
