@@ -1,8 +1,11 @@
 package local_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 
 	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
 	"github.com/navvy-run/navvy/test/lifetest"
@@ -13,5 +16,10 @@ var navvyBinary string
 
 func TestMain(m *testing.M) {
 	natstest.Serve()
-	os.Exit(lifetest.RunWithNavvy(m, func(path string) { navvyBinary = path }))
+	code := lifetest.RunWithNavvy(m, func(path string) { navvyBinary = path })
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }

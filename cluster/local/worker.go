@@ -97,6 +97,11 @@ func (s *site) joining(ctx context.Context, name, data string) error {
 		return err
 	}
 	ours, err := s.joined(data)
+	if err == nil && !ours { // one that is about to join would write what is removed here
+		if err = s.units.Remove(ctx, name); err == nil {
+			ours, err = s.joined(data)
+		}
+	}
 	if err != nil {
 		return err
 	}
