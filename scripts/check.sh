@@ -138,6 +138,15 @@ redis() {
 	debian redis-server
 }
 
+# prometheus has the tool that checks what deploy/monitor tells it; without it that skips on
+# a laptop, and fails in CI.
+prometheus() {
+	if [[ -z ${CI:-} ]] || command -v promtool >/dev/null; then
+		return
+	fi
+	debian prometheus
+}
+
 # kube runs the tests of containers on a Kubernetes of their own, one cluster after the other.
 # Where the programs are not there, or are of another version, what needs a cluster skips on a
 # laptop; in CI they are built, which takes minutes the first time.
@@ -217,6 +226,7 @@ step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis
 step 'Docker and containerd' engines
+step 'Prometheus' prometheus
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race
 step 'containers on Kubernetes' kube

@@ -13,7 +13,9 @@ import (
 // where its clusters are by default.
 func (a *app) openProvider(_ context.Context, p config.Provider, _ *config.Cluster) (clusterdriver.Driver, error) {
 	switch p {
-	case config.ProviderLocal, config.ProviderSSH, config.ProviderKubernetes, config.ProviderAzure:
+	case config.ProviderLocal:
+		return a.openLocal()
+	case config.ProviderSSH, config.ProviderKubernetes, config.ProviderAzure:
 	}
 	return nil, fmt.Errorf("clusters on %s: %w", p, navvy.ErrUnsupported)
 }

@@ -1,0 +1,282 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
+)
+
+// look is what is seen of a cluster at once.
+type look struct {
+	*site
+	units map[string]unit.State
+	// Of the server, if it answers: away says why it does not.
+	away   error
+	queues map[string]client.Queue
+	fleet  map[string]client.FleetWorker
+}
+
+// Observe implements driver.Driver.
+func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, error) {
+	s, err := d.site(cluster)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return &driver.World{}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	l, err := s.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	records, err := s.all()
+	if err != nil {
+		return nil, err
+	}
+	w := &driver.World{Config: s.mark.Config, Salt: s.mark.Salt, Resources: []driver.Observed{l.mark()}}
+	for _, m := range records {
+		o := l.observe(ctx, m)
+		if m.ID.Kind == kindServer || m.ID.Kind == kindWorker {
+			delete(l.units, m.ID.Name)
+		}
+		w.Resources = append(w.Resources, o)
+	}
+	for name := range l.units { // that somebody has put beside ours
+		w.Resources = append(w.Resources, driver.Observed{
+			ID: driver.ID{Kind: kindWorker, Name: name}, Needs: []driver.ID{w.Resources[0].ID}, Properties: driver.Properties{},
+			Health: driver.HealthOK, Detail: "nobody has asked for it",
+		})
+	}
+	return w, nil
+}
+
+// look looks at all that is asked once.
+func (s *site) look(ctx context.Context) (*look, error) {
+	l := &look{site: s, units: map[string]unit.State{}, queues: map[string]client.Queue{}, fleet: map[string]client.FleetWorker{}}
+	list, err := s.units.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, state := range list {
+		l.units[state.Name] = state
+	}
+	if s.mark.Ports == (ports{}) {
+		return l, nil
+	}
+	l.away = s.withServer(ctx, func(c *client.Client) error {
+		for q, err := range c.Queues(ctx) {
+			if err != nil {
+				return err
+			}
+			l.queues[q.Name] = q
+		}
+		fleet, err := c.Fleet(ctx)
+		for i := range fleet {
+			l.fleet[fleet[i].Name] = fleet[i]
+		}
+		return err
+	})
+	return l, nil
+}
+
+func (l *look) mark() driver.Observed {
+	dir := l.dir
+	if link, err := os.Readlink(filepath.Join(l.d.base(), l.name)); err == nil {
+		dir = link
+	}
+	return driver.Observed{
+		ID: driver.ID{Kind: driver.KindCluster, Name: l.name}, Health: driver.HealthOK,
+		Properties: driver.Properties{"directory": dir, "supervisor": l.site.mark.Supervisor, "file": shortSum(compact(l.site.mark.Config))},
+	}
+}
+
+// observe tells how a resource is that was made.
+func (l *look) observe(ctx context.Context, m *made) driver.Observed {
+	o := driver.Observed{ID: m.ID, Needs: m.Needs, Properties: maps.Clone(m.Properties), Health: driver.HealthOK}
+	if o.Properties == nil {
+		o.Properties = driver.Properties{}
+	}
+	switch m.ID.Kind {
+	case kindServer:
+		l.observeServer(ctx, m, &o)
+	case kindWorker:
+		l.observeWorker(m, &o)
+	case kindFiles:
+		l.observeFiles(ctx, m, &o)
+	case kindQueue:
+		l.observeQueue(ctx, m, &o)
+	case kindMonitor:
+		l.observeMonitor(m, &o)
+	}
+	if !m.Done && o.Health != driver.HealthUnknown {
+		fail(&o, "it was begun and not finished")
+	}
+	return o
+}
+
+func fail(o *driver.Observed, format string, args ...any) {
+	o.Health, o.Detail = driver.HealthFailed, fmt.Sprintf(format, args...)
+}
+
+// observeUnit tells how the unit of a resource is.
+func (l *look) observeUnit(m *made, o *driver.Observed) {
+	const many = 3 // further starts that come to nothing
+	state, there := l.units[m.ID.Name]
+	switch {
+	case !there:
+		fail(o, "it does not run")
+	case state.Digest != m.Data["unit"]:
+		fail(o, "its unit is not what it was made as: %s", state.Exit)
+	case state.Phase == unit.Alone:
+		fail(o, "it runs as process %d, and nobody would start it again: the supervisor has ended", state.Pid)
+	case state.Phase == unit.Down:
+		fail(o, "it does not run: the supervisor has ended %s", state.Exit)
+	case state.Phase == unit.GaveUp:
+		fail(o, "it has ended too many times (%s): %s", state.Exit, lastLine(state.Log))
+	case state.Phase == unit.Waiting && state.Starts >= many:
+		fail(o, "it was started %d times again, and ends (%s): %s", state.Starts, state.Exit, lastLine(state.Log))
+	case state.Phase != unit.Up:
+		o.Health, o.Detail = driver.HealthStarting, strings.TrimSpace(string(state.Phase)+" "+state.Exit)
+	default:
+		o.Detail = fmt.Sprintf("process %d", state.Pid)
+		if state.Starts > 0 {
+			o.Detail += fmt.Sprintf(", started %d times again", state.Starts)
+		}
+	}
+}
+
+func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
+	if l.observeUnit(m, o); o.Health != driver.HealthOK {
+		return
+	}
+	if err := l.ready(ctx); err != nil {
+		o.Health, o.Detail = driver.HealthStarting, err.Error()
+		return
+	}
+	at := l.site.mark.Ports
+	o.Detail += fmt.Sprintf("; clients: navvy --data %s; gRPC %s, HTTP http://%s, metrics http://%s/metrics", l.path(serverDir), loopback(at.GRPC), loopback(at.HTTP), loopback(at.Health))
+}
+
+func (l *look) observeWorker(m *made, o *driver.Observed) {
+	if l.observeUnit(m, o); o.Health != driver.HealthOK {
+		return
+	}
+	if _, err := os.Stat(l.path(workersDir, m.ID.Name)); err != nil {
+		fail(o, "its directory is gone: %v", err)
+		return
+	}
+	if l.site.mark.Ports == (ports{}) {
+		if files := m.Data["files"]; files != "" {
+			if _, err := os.Stat(l.filesAt(files)); err != nil {
+				fail(o, "the directory of its service is gone: %v", err)
+			}
+		}
+		return
+	}
+	if l.away != nil {
+		return // the server says so itself
+	}
+	name := l.workerName(m.ID.Name)
+	if name == "" {
+		o.Health, o.Detail = driver.HealthStarting, "it joins"
+		return
+	}
+	if ours, err := l.joined(l.path(workersDir, m.ID.Name)); err == nil && !ours {
+		fail(o, "it has joined another server, of which the data are gone")
+		return
+	}
+	w, known := l.fleet[name]
+	switch {
+	case !known:
+		o.Health, o.Detail = driver.HealthStarting, "the server does not see it yet"
+	case w.Quarantine != "":
+		o.Detail = "it gets no tasks for a while: " + w.Quarantine
+	default:
+		o.Detail += ", " + w.State
+		if w.State == "lost" || w.State == "left" || w.State == "silent" {
+			o.Health = driver.HealthStarting
+		}
+	}
+}
+
+func (l *look) observeFiles(ctx context.Context, m *made, o *driver.Observed) {
+	if l.site.mark.Ports == (ports{}) {
+		if _, err := os.Stat(l.filesAt(m.Properties["contents"])); err != nil {
+			o.Properties["contents"] = ""
+		}
+		return
+	}
+	p, err := navvy.ParsePackage(m.Data["package"])
+	if err != nil {
+		o.Properties["contents"] = ""
+		return
+	}
+	err = l.withServer(ctx, func(c *client.Client) error { _, err := c.Files().Stat(ctx, p.File()); return err })
+	if errors.Is(err, navvy.ErrNotFound) {
+		o.Properties["contents"] = ""
+	} else if err != nil {
+		o.Health, o.Detail = driver.HealthUnknown, err.Error()
+	}
+}
+
+func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
+	if side := m.Data["side"]; side != "" {
+		l.observeBroker(ctx, side, o)
+		return
+	}
+	if l.away != nil {
+		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
+		return
+	}
+	q, there := l.queues[m.ID.Name]
+	if !there || !q.Has {
+		o.Properties = queueProperties(nil, nil, nil)
+		o.Properties["paused"] = ""
+		fail(o, "its settings were removed")
+		return
+	}
+	// Values that were made as secrets are told as such.
+	plain := func(name string) bool { return !strings.HasPrefix(m.Properties["environment."+name], "secret:") }
+	o.Properties = queueProperties(q.Settings.Work, plain, l.site.mark.Salt)
+	for key := range m.Properties { // a variable that is not there any more
+		if _, there := o.Properties[key]; !there {
+			o.Properties[key] = ""
+		}
+	}
+	if q.Settings.Paused {
+		o.Properties["paused"] = "yes"
+	}
+	o.Detail = fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
+	if held := q.Waiting + q.Running + q.Answers + q.DeadLetters; held > 0 {
+		o.Holds = o.Detail
+	}
+}
+
+// observeBroker asks a broker whether it has a queue.
+func (l *look) observeBroker(ctx context.Context, side string, o *driver.Observed) {
+	path := l.urlFile(side)
+	at, err := os.ReadFile(path)
+	connection, err2 := os.ReadFile(connectionFile(path))
+	if err := errors.Join(err, err2); err != nil {
+		o.Properties["broker"] = ""
+		fail(o, "where it is was lost: %v", err)
+		return
+	}
+	err = l.d.o.OpenQueue(ctx, strings.TrimSpace(string(at)), string(connection), true)
+	switch {
+	case errors.Is(err, navvy.ErrNotFound):
+		o.Properties["broker"] = ""
+	case err != nil:
+		o.Health, o.Detail = driver.HealthUnknown, err.Error()
+	default:
+		o.Detail = "it stays when the cluster goes"
+	}
+}

@@ -1,0 +1,168 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/internal/pause"
+)
+
+// serverPart is the cluster's navvy server.
+type serverPart struct{}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// put starts the server, and returns when it takes work.
+func (p *serverPart) put(ctx context.Context, s *site, _ *driver.Resource) error {
+	for _, dir := range []string{serverDir, configDir} {
+		if err := makeDir(s.path(dir)); err != nil {
+			return err
+		}
+	}
+	at := s.mark.Ports
+	spec := &unit.Spec{
+		Name: serverID.Name, Dir: s.dir, Grace: 2 * time.Minute, // what has come in gets to disk
+		Args: []string{
+			s.d.o.Navvy, "server", "--data", s.path(serverDir), "--listen", loopback(at.GRPC), "--http", loopback(at.HTTP),
+			"--health", loopback(at.Health), "--log-format", "json",
+		},
+		// The contexts of the user are not the cluster's to change.
+		Env: s.d.environment(map[string]string{"XDG_CONFIG_HOME": s.path(configDir)}),
+	}
+	if err := s.putUnit(ctx, spec); err != nil {
+		return err
+	}
+	return s.awaitServer(ctx)
+}
+
+// environment is environ as a map.
+func (d *Driver) environment(more map[string]string) map[string]string {
+	env := map[string]string{}
+	for _, pair := range d.environ(more) {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// putUnit puts a unit, and keeps what it was put as.
+func (s *site) putUnit(ctx context.Context, spec *unit.Spec) error {
+	s.record.Data["unit"] = spec.Digest()
+	return s.units.Put(ctx, spec)
+}
+
+// unitState is how a unit is; one that is not there is down.
+func (s *site) unitState(ctx context.Context, name string) (unit.State, error) {
+	list, err := s.units.List(ctx)
+	for i := range list {
+		if list[i].Name == name {
+			return list[i], err
+		}
+	}
+	return unit.State{Name: name, Phase: unit.Down}, err
+}
+
+// readyTime is how long a server may take to get ready that does not end.
+const readyTime = 3 * time.Minute
+
+// awaitServer waits until the server takes work; the error has the last words of one that
+// does not come up.
+func (s *site) awaitServer(ctx context.Context) error {
+	const looks = 20 * time.Millisecond
+	const many = 3
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	for {
+		err := s.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("it does not get ready (%w): %w", err, context.Cause(ctx))
+		}
+		state, stateErr := s.unitState(ctx, serverID.Name)
+		if stateErr == nil && (state.Phase == unit.GaveUp || state.Phase != unit.Up && state.Starts >= many) {
+			return fmt.Errorf("it ends (%s): %s; see %s: %w", state.Exit, lastLine(state.Log), state.Log, navvy.ErrUnavailable)
+		}
+		if err := pause.For(ctx, looks); err != nil {
+			return fmt.Errorf("it does not get ready: %w", err)
+		}
+	}
+}
+
+// ready asks the server whether it takes work.
+func (s *site) ready(ctx context.Context) error {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(s.mark.Ports.Health)+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(strings.TrimSpace(string(text)))
+	}
+	return err
+}
+
+// lastLine is the end of a log, for people.
+func lastLine(path string) string {
+	const enough = 4 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return "there is no log"
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	text, _ := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-enough), enough))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+// dialTime is how long the server's socket may take to answer.
+const dialTime = 10 * time.Second
+
+// withServer calls fn with a client of the cluster's server, as its administrator. The error
+// wraps navvy.ErrUnavailable if it does not answer.
+func (s *site) withServer(ctx context.Context, fn func(*client.Client) error) error {
+	if _, err := os.Stat(s.path(serverDir)); err != nil { // it is not made by looking
+		return fmt.Errorf("the server has no data: %w", navvy.ErrUnavailable)
+	}
+	dialing, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	conn, err := s.d.o.Dial(dialing, s.path(serverDir))
+	if err != nil {
+		return fmt.Errorf("the server does not answer: %w: %w", err, navvy.ErrUnavailable)
+	}
+	return errors.Join(fn(client.New(conn)), conn.Close())
+}
+
+func (s *site) removeServer(ctx context.Context) error {
+	if err := s.units.Remove(ctx, serverID.Name); err != nil {
+		return err
+	}
+	return errors.Join(parcelRemove(s.path(serverDir)), parcelRemove(s.path(configDir)))
+}

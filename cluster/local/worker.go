@@ -1,0 +1,170 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/server/auth"
+)
+
+// workerPart is a worker: of the cluster's server, or one that does without.
+type workerPart struct {
+	concurrency int
+	labels      map[string]string
+	server      bool
+
+	// Of one without a server.
+	args  []string
+	env   map[string]string
+	files string
+}
+
+// What a worker has after SIGTERM: what runs may end, and is ended.
+const (
+	drainTime   = 30 * time.Second
+	workerGrace = drainTime + 45*time.Second
+)
+
+// Names in a worker's data directory.
+const (
+	identityDir = "identity"
+	identityCA  = "ca.crt"
+	identity    = "worker.crt"
+)
+
+func (p *workerPart) put(ctx context.Context, s *site, r *driver.Resource) error {
+	data := s.path(workersDir, r.Name)
+	if err := makeDir(data); err != nil {
+		return err
+	}
+	args := []string{s.d.o.Navvy, "worker", "start", "--data", data, "-j", strconv.Itoa(p.concurrency), "--drain-timeout", drainTime.String(), "--log-format", "json"}
+	spec := &unit.Spec{Name: r.Name, Dir: data, Grace: workerGrace, Env: s.d.environment(p.env)}
+	if p.server {
+		if err := s.joining(ctx, r.Name, data); err != nil {
+			return err
+		}
+		args = append(args, "--join", loopback(s.mark.Ports.GRPC), "--token-file", s.tokenFile(r.Name), "--name", s.name+"-"+r.Name)
+		for _, name := range sortedKeys(p.labels) {
+			args = append(args, "--label", name+"="+p.labels[name])
+		}
+	} else {
+		args = append(args, "--requests-file", s.urlFile(requestSide), "--responses-file", s.urlFile(responseSide))
+		args = append(args, p.args...)
+		if p.files != "" {
+			spec.Dir = s.filesAt(p.files)
+		}
+		s.record.Data["files"] = p.files
+	}
+	spec.Args = args
+	// What it reads from files changes without its arguments: with another token it is to join
+	// anew, whatever it has in memory.
+	token, err := os.ReadFile(s.tokenFile(r.Name))
+	if err != nil && p.server {
+		return err
+	}
+	spec.Notes = map[string]string{"needs": r.Properties[requestSide] + " " + r.Properties[responseSide], "token": shortSum(token)}
+	return s.putUnit(ctx, spec)
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// tokenFile is where the token is that a worker joins with, for this user alone.
+func (s *site) tokenFile(worker string) string { return s.path(secretsDir, worker+".token") }
+
+// joining gives a worker a token of its own, unless it has joined this server before. One that
+// has joined another one, as before the server's data were lost, joins anew.
+func (s *site) joining(ctx context.Context, name, data string) error {
+	if err := makeDir(s.path(secretsDir)); err != nil {
+		return err
+	}
+	ours, err := s.joined(data)
+	if err == nil && !ours { // one that is about to join would write what is removed here
+		if err = s.units.Remove(ctx, name); err == nil {
+			ours, err = s.joined(data)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if ours {
+		if _, err := os.Stat(s.tokenFile(name)); err == nil {
+			return nil
+		}
+	} else if err := os.RemoveAll(filepath.Join(data, identityDir)); err != nil {
+		return err
+	}
+	return s.withServer(ctx, func(c *client.Client) error {
+		text, _, err := c.CreateToken(ctx, 0, 1)
+		if err != nil {
+			return err
+		}
+		return writeFile(s.tokenFile(name), []byte(text+"\n"))
+	})
+}
+
+// joined tells whether a worker has a certificate of this server's authority.
+func (s *site) joined(data string) (bool, error) {
+	own, err := os.ReadFile(filepath.Join(data, identityDir, identityCA))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	server, err := os.ReadFile(s.path(serverDir, "clients", identityCA))
+	if err != nil {
+		return false, fmt.Errorf("the server has no authority yet: %w: %w", err, navvy.ErrUnavailable)
+	}
+	if _, err := os.Stat(filepath.Join(data, identityDir, identity)); err != nil {
+		return false, nil //nolint:nilerr // it has not finished that
+	}
+	return bytes.Equal(own, server), nil
+}
+
+// workerName is what the server calls a worker; empty if it has not joined.
+func (s *site) workerName(worker string) string {
+	text, err := os.ReadFile(s.path(workersDir, worker, identityDir, identity))
+	if err != nil {
+		return ""
+	}
+	certs, err := auth.ParseCertPEM(text)
+	if err != nil {
+		return ""
+	}
+	return certs[0].Subject.CommonName
+}
+
+// removeWorker ends a worker, and has the server forget it.
+func (s *site) removeWorker(ctx context.Context, name string) error {
+	if err := s.units.Remove(ctx, name); err != nil {
+		return err
+	}
+	if known := s.workerName(name); known != "" {
+		err := s.withServer(ctx, func(c *client.Client) error { return c.RemoveWorker(ctx, known) })
+		if err != nil && !errors.Is(err, navvy.ErrNotFound) && !errors.Is(err, navvy.ErrUnavailable) {
+			return err
+		}
+	}
+	if err := os.Remove(s.tokenFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return parcelRemove(s.path(workersDir, name))
+}

@@ -1,0 +1,161 @@
+package unit
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/navvy-run/navvy"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// awkward is a spec in which all has to be quoted that can be.
+func awkward() *Spec {
+	return &Spec{
+		Name: "worker-1", Args: []string{"/opt/na vvy/navvy", "worker", "$HOME", "100%", `a "b" \c`, "two\nlines", ""},
+		Env: map[string]string{"PLAIN": "value", "ODD": "a \"b\" $c `d` \\e\nnext", "EMPTY": ""},
+		Dir: "/var/100% sure", Grace: 1500e6, Notes: map[string]string{"labels": "a=b"},
+	}
+}
+
+// fakeSystemd notes what systemctl would be asked to do. What systemd does with it cannot be
+// tried where there is none.
+func fakeSystemd(t *testing.T) (m *Systemd, called *[]string) {
+	t.Helper()
+	root := t.TempDir()
+	m, err := OpenSystemd(filepath.Join(root, "own"), "navvy-try", &SystemdOptions{ConfigDir: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	called = new([]string)
+	m.ctl = func(_ context.Context, args ...string) (string, error) {
+		*called = append(*called, strings.Join(args, " "))
+		if args[0] == "show" {
+			return "Id=navvy-try-worker-1.service\nActiveState=activating\nSubState=auto-restart\nMainPID=0\nNRestarts=3\nResult=exit-code\nExecMainStatus=1\n", nil
+		}
+		return "", nil
+	}
+	return m, called
+}
+
+func TestSystemdText(t *testing.T) {
+	t.Parallel()
+	m, err := OpenSystemd("/home/me/units", "navvy-try", &SystemdOptions{ConfigDir: "/home/me/.config"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]string{"unit": m.text(awkward()), "env": environmentFile(awkward().Env)} {
+		path := filepath.Join("testdata", name+".golden")
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestSystemd(t *testing.T) {
+	t.Parallel()
+	m, called := fakeSystemd(t)
+	spec := awkward()
+	if err := m.Put(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	const service = "navvy-try-worker-1.service"
+	want := []string{"daemon-reload", "reset-failed " + service, "enable " + service, "restart " + service}
+	if diff := cmp.Diff(want, *called); diff != "" {
+		t.Error(diff)
+	}
+	if info, err := os.Stat(m.env("worker-1")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others can read the environment: %v, %v", info, err)
+	}
+	if text, err := os.ReadFile(m.unit("worker-1")); err != nil || strings.Contains(string(text), "next") {
+		t.Errorf("the environment is in the unit: %s, %v", text, err)
+	}
+	*called = nil
+	if err := m.Put(t.Context(), spec); err != nil || slices.Contains(*called, "restart "+service) {
+		t.Errorf("put once more: %q, %v", *called, err)
+	}
+	testSystemdState(t, m, spec)
+}
+
+func testSystemdState(t *testing.T, m *Systemd, spec *Spec) {
+	t.Helper()
+	list, err := m.List(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if s := list[0]; s.Phase != Waiting || s.Digest != spec.Digest() || s.Starts != 3 || s.Exit != "exit-code, status 1" || s.Notes["labels"] != "a=b" {
+		t.Errorf("%+v", s)
+	}
+	if err := os.WriteFile(m.unit("worker-1"), []byte(m.mark()+"changed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = m.List(t.Context()); err != nil || list[0].Digest != "" {
+		t.Errorf("a unit that was changed: %+v, %v", list, err)
+	}
+	if err := m.Remove(t.Context(), "worker-1"); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(m.units, "*"))
+	if list, err2 := m.List(t.Context()); len(list)+len(left) > 0 || errors.Join(err, err2) != nil {
+		t.Errorf("it is left: %+v %q, %v, %v", list, left, err, err2)
+	}
+}
+
+// A unit of that name that is somebody else's is left alone.
+func TestSystemdForeign(t *testing.T) {
+	t.Parallel()
+	m, called := fakeSystemd(t)
+	if err := os.MkdirAll(m.units, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(m.unit("worker-1"), []byte("[Unit]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Put(t.Context(), awkward()); !errors.Is(err, navvy.ErrExists) {
+		t.Errorf("put: %v", err)
+	}
+	if err := m.Remove(t.Context(), "worker-1"); !errors.Is(err, navvy.ErrExists) {
+		t.Errorf("remove: %v", err)
+	}
+	if text, err := os.ReadFile(m.unit("worker-1")); string(text) != "[Unit]\n" || len(*called) > 0 {
+		t.Errorf("it was touched: %q, %v, %q", text, err, *called)
+	}
+}
+
+func FuzzUnit(f *testing.F) {
+	f.Add([]byte(`{"version":1,"spec":{"name":"a","args":["/a"]}}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := parseUnit(text)
+		if err != nil && !errors.Is(err, navvy.ErrCorrupt) || err == nil && r.Spec.Validate() != nil {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+func FuzzStat(f *testing.F) {
+	f.Add([]byte("7 (a) b) S 1 7 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 99 1"))
+	f.Add([]byte(") "))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if s, err := parseStat(text); err == nil && s.state == 0 {
+			t.Errorf("%q: %+v", text, s)
+		}
+	})
+}
