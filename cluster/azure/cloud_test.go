@@ -123,7 +123,11 @@ func (c *cloud) Do(req *http.Request) (*http.Response, error) {
 	if f != nil && !f.late {
 		return f.answer(req)
 	}
-	resp, err := c.dispatch(req, name)
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
+	// The fakes panic if a request's context ends in their midst.
+	resp, err := c.dispatch(req.WithContext(context.WithoutCancel(req.Context())), name)
 	if f != nil && err == nil {
 		_ = resp.Body.Close()
 		return f.answer(req)
@@ -491,7 +495,7 @@ func (c *cloud) deleteDeployment(_ context.Context, group, name string, _ *armde
 		return resp, e
 	}
 	delete(c.deployments, key(group, name))
-	resp.SetTerminalResponse(200, armdeployments.DeploymentsClientDeleteResponse{}, nil)
+	resp.SetTerminalResponse(204, armdeployments.DeploymentsClientDeleteResponse{}, nil)
 	return resp, e
 }
 
@@ -584,10 +588,10 @@ func (c *cloud) lease(req *http.Request, path string) (*http.Response, error) {
 	}
 	held := c.leaseID != "" && c.now().Before(c.leaseUntil)
 	switch {
-	case call.Action == "Acquire" && held:
+	case call.Action == "Acquire" && held && call.Proposed != c.leaseID:
 		return failure(req, 409, "LeaseAlreadyPresent"), nil
 	case call.Action == "Acquire":
-		c.leaseID = fmt.Sprintf("lease-%d", len(c.calls))
+		c.leaseID = call.Proposed
 	case call.ID != c.leaseID:
 		return failure(req, 409, "LeaseIdMismatchWithLeaseOperation"), nil
 	case call.Action == "Release":

@@ -2,7 +2,9 @@ package azure
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -32,6 +34,7 @@ const (
 type leaseCall struct {
 	Action   string `json:"action"`
 	ID       string `json:"leaseId,omitempty"`
+	Proposed string `json:"proposedLeaseId,omitempty"`
 	Duration int    `json:"leaseDuration,omitempty"`
 }
 
@@ -132,8 +135,18 @@ func (l *lock) ask(ctx context.Context, c leaseCall) (string, error) {
 	return answer.ID, err
 }
 
+// acquire takes the lease under an id of our own: if the answer is lost and the call is
+// repeated, the service sees that it is we who have it.
 func (l *lock) acquire(ctx context.Context) (string, error) {
-	return l.ask(ctx, leaseCall{Action: "Acquire", Duration: int(leaseTime / time.Second)})
+	return l.ask(ctx, leaseCall{Action: "Acquire", Proposed: randomID(), Duration: int(leaseTime / time.Second)})
+}
+
+// randomID is a UUID of version 4.
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // renew keeps the lease. It counts the time from before each call, so that it is not the last

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +94,7 @@ func (k *compilation) secrets(secret []variable) string {
 
 func (k *compilation) workerParameters(open, secret []variable) map[string]any {
 	p := map[string]any{
-		"environment": open, "mounts": slices.Concat([]mount{}, k.mounts), "rule": workerRule,
+		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
 		"secrets": map[string]any{"variables": secret, "keys": map[string]string{}},
 		"broker":  "other", "queues": "", "insights": "", "workspace": "",
 	}
@@ -134,7 +133,7 @@ func (k *compilation) environment() (open, secret []variable, err error) {
 		open = append(open, variable{Name: varContent, Value: hash(strings.Join(k.content, "\n"))})
 	}
 	more, hidden, err := k.places()
-	return slices.Concat(open, more), slices.Concat(secret, hidden), err
+	return append(open, more...), append(secret, hidden...), err
 }
 
 // places are the variables that say where the queues are.
