@@ -66,7 +66,7 @@ func apply(ctx context.Context, d *Driver, c *config.Cluster) error {
 	if err != nil {
 		return err
 	}
-	l, err := d.Lock(ctx, c.Name, driver.Holder{Who: "a@b", What: "apply", Since: time.Now()})
+	l, err := d.Lock(ctx, c.Name, driver.Holder{Who: "a@b", What: "apply", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
 	if err != nil {
 		return err
 	}

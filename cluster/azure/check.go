@@ -121,7 +121,7 @@ func checkService(c *config.Cluster) error {
 		return unsupported("service.package is %q: workers on Azure have no share of packages. Put the program into the image, or upload it with share and name its path in service.command", s.Package)
 	}
 	if s.UpTimeout != 0 && time.Duration(s.UpTimeout) != upTimeout {
-		return unsupported("service.up_timeout is %s: workers on Azure wait %s", span(time.Duration(s.UpTimeout)), span(upTimeout))
+		return unsupported("service.up_timeout is %s: workers on Azure wait %s", s.UpTimeout, span(upTimeout))
 	}
 	if k := c.Monitor.Kind; k != config.MonitorNone && k != config.MonitorInsights {
 		return unsupported("monitor.kind is %q: on Azure it is insights", k)

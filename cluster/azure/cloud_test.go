@@ -39,8 +39,7 @@ type cloud struct {
 	resources   map[string]*thing // by id, in small letters
 	deployments map[string]*running
 	files       map[string]*remote // by share and path
-	leaseID     string
-	leaseUntil  time.Time
+	leases      map[string]*held   // by container
 	now         func() time.Time
 
 	deployFake *deploymentsfake.DeploymentsServerTransport
@@ -53,6 +52,12 @@ type cloud struct {
 	whatIf func(name string) *armdeployments.WhatIfOperationResult // the answer
 	slow   int                                                     // looks until a deployment ends
 	sent   map[string]armdeployments.Deployment                    // last, by name
+}
+
+// held is a lease.
+type held struct {
+	id    string
+	until time.Time
 }
 
 type thing struct {
@@ -86,7 +91,7 @@ type fault struct {
 func newCloud() *cloud {
 	c := &cloud{
 		groups: map[string]*armresources.ResourceGroup{}, resources: map[string]*thing{}, deployments: map[string]*running{},
-		files: map[string]*remote{}, now: time.Now, slow: 1, sent: map[string]armdeployments.Deployment{},
+		files: map[string]*remote{}, leases: map[string]*held{}, now: time.Now, slow: 1, sent: map[string]armdeployments.Deployment{},
 	}
 	c.deployFake = deploymentsfake.NewDeploymentsServerTransport(&deploymentsfake.DeploymentsServer{
 		BeginCreateOrUpdate: c.putDeployment, Get: c.getDeployment, BeginDelete: c.deleteDeployment,
@@ -220,8 +225,7 @@ func (c *cloud) deleteGroup(_ context.Context, name string, _ *armresources.Reso
 		return resp, e
 	}
 	delete(c.groups, key(name))
-	prefix := strings.ToLower("/subscriptions/" + testSubscription + "/resourceGroups/" + name + "/")
-	maps.DeleteFunc(c.resources, func(id string, _ *thing) bool { return strings.HasPrefix(id, prefix) })
+	c.vanish(strings.ToLower("/subscriptions/" + testSubscription + "/resourceGroups/" + name))
 	maps.DeleteFunc(c.deployments, func(id string, _ *running) bool { return strings.HasPrefix(id, key(name)+"/") })
 	resp.AddNonTerminalResponse(202, nil)
 	resp.SetTerminalResponse(200, armresources.ResourceGroupsClientDeleteResponse{}, nil)
@@ -309,8 +313,7 @@ func hide(v any) {
 func (c *cloud) deleteByID(_ context.Context, id, _ string, _ *armresources.ClientBeginDeleteByIDOptions) (resp azfake.PollerResponder[armresources.ClientDeleteByIDResponse], e azfake.ErrorResponder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	prefix := strings.ToLower("/" + strings.TrimPrefix(id, "/"))
-	maps.DeleteFunc(c.resources, func(other string, _ *thing) bool { return other == prefix || strings.HasPrefix(other, prefix+"/") })
+	c.vanish(strings.ToLower("/" + strings.TrimPrefix(id, "/")))
 	resp.AddNonTerminalResponse(202, nil)
 	resp.SetTerminalResponse(200, armresources.ClientDeleteByIDResponse{}, nil)
 	return resp, e
@@ -586,20 +589,36 @@ func (c *cloud) lease(req *http.Request, path string) (*http.Response, error) {
 	if err := json.NewDecoder(req.Body).Decode(&call); err != nil || c.resources[strings.ToLower(path)] == nil {
 		return failure(req, 404, "ContainerNotFound"), nil
 	}
-	held := c.leaseID != "" && c.now().Before(c.leaseUntil)
+	now := c.leases[strings.ToLower(path)]
+	taken := now != nil && c.now().Before(now.until)
 	switch {
-	case call.Action == "Acquire" && held && call.Proposed != c.leaseID:
+	case call.Action == "Acquire" && taken && call.Proposed != now.id:
 		return failure(req, 409, "LeaseAlreadyPresent"), nil
 	case call.Action == "Acquire":
-		c.leaseID = call.Proposed
-	case call.ID != c.leaseID:
+		now = &held{id: call.Proposed}
+		c.leases[strings.ToLower(path)] = now
+	case now == nil || call.ID != now.id:
 		return failure(req, 409, "LeaseIdMismatchWithLeaseOperation"), nil
 	case call.Action == "Release":
-		c.leaseID = ""
+		delete(c.leases, strings.ToLower(path))
 		return reply(req, 200, map[string]any{}), nil
 	}
-	c.leaseUntil = c.now().Add(leaseTime)
-	return reply(req, 200, leaseAnswer{ID: c.leaseID}), nil
+	now.until = c.now().Add(leaseTime)
+	return reply(req, 200, leaseAnswer{ID: now.id}), nil
+}
+
+// expire has the leases of those who died end.
+func (c *cloud) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.leases)
+}
+
+// vanish removes what of a tree there is.
+func (c *cloud) vanish(prefix string) {
+	under := func(id string) bool { return id == prefix || strings.HasPrefix(id, prefix+"/") }
+	maps.DeleteFunc(c.resources, func(id string, _ *thing) bool { return under(id) })
+	maps.DeleteFunc(c.leases, func(id string, _ *held) bool { return under(id) })
 }
 
 // serveFiles is Azure Files, as far as uploads use it.
@@ -640,14 +659,14 @@ func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
 			return failure(req, 404, "ParentNotFound"), nil
 		}
 		var size int
-		_, _ = fmt.Sscan(req.Header.Get("X-Ms-Content-Length"), &size)
+		_, _ = fmt.Sscan(header(req, "X-Ms-Content-Length"), &size)
 		c.files[id] = &remote{data: make([]byte, size), meta: meta}
 		return reply(req, 201, nil), nil
 	case f == nil:
 		return failure(req, 404, "ResourceNotFound"), nil
 	case req.Method == http.MethodPut && comp == "range":
 		var from int
-		_, _ = fmt.Sscanf(req.Header.Get("X-Ms-Range"), "bytes=%d-", &from)
+		_, _ = fmt.Sscanf(header(req, "X-Ms-Range"), "bytes=%d-", &from)
 		copy(f.data[from:], body)
 		return reply(req, 201, nil), nil
 	case req.Method == http.MethodPut && comp == "metadata":
@@ -666,6 +685,16 @@ func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
 		resp.Body = io.NopCloser(strings.NewReader(string(f.data)))
 	}
 	return resp, nil
+}
+
+// header is one that the SDK has written in small letters.
+func header(req *http.Request, name string) string {
+	for key, values := range req.Header {
+		if equalFold(key, name) {
+			return values[0]
+		}
+	}
+	return ""
 }
 
 func (c *cloud) share(name string) *thing {

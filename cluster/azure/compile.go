@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,7 +37,8 @@ type compilation struct {
 	tags      map[string]string
 	resources []driver.Resource
 	mounts    []mount
-	content   []string // digests of what was uploaded
+	content   []string          // digests of what was uploaded
+	keys      map[string]string // of accounts that are not ours, by mount
 }
 
 // Compile implements driver.Driver.
@@ -47,14 +47,12 @@ func (d *Driver) Compile(ctx context.Context, c *config.Cluster, salt []byte) ([
 		return nil, err
 	}
 	group := groupName(c)
-	k := &compilation{d: d, c: c, salt: salt, group: group, names: d.names(c.Name, group)}
+	k := &compilation{d: d, c: c, salt: salt, group: group, names: d.names(c.Name, group), keys: map[string]string{}}
 	k.tags = map[string]string{
 		tagCluster: c.Name, tagQueue: string(c.Queue.Kind), tagService: string(c.Service.Kind),
 		tagRequest: c.Queue.Request, tagResponse: c.Queue.Response,
 	}
-	if err := k.mark(); err != nil {
-		return nil, err
-	}
+	k.mark()
 	k.monitor()
 	if err := k.queues(); err != nil {
 		return nil, err
@@ -106,17 +104,13 @@ func contractTags(tags map[string]string) string {
 }
 
 // mark is the resource group with its tags, and the deployment that has the file.
-func (k *compilation) mark() error {
-	text, err := json.Marshal(k.c)
-	if err != nil {
-		return invalid("the file of the cluster %s: %v", k.c.Name, err)
-	}
+func (k *compilation) mark() {
+	text := config.Encode(k.c)
 	sum := sha256.Sum256(text)
 	s := k.add(driver.KindCluster, k.c.Name, "", "mark", driver.Properties{
 		"group": k.group, "location": k.c.Azure.Location, "file": hex.EncodeToString(sum[:8]),
 	}, map[string]any{"config": string(text)})
 	s.mark = k.c
-	return nil
 }
 
 // keptDays is how long a workspace keeps what was written to it, unless somebody changes it.
@@ -176,6 +170,9 @@ func (k *compilation) busQueue(path, namespace, queue string, deliveries int) {
 	}, map[string]any{"namespace": namespace, "queue": queue, "lock": isoDuration(lease), "deliveries": deliveries})
 }
 
+// span writes a time as the file does.
+func span(d time.Duration) string { return config.Duration(d).String() }
+
 func lease(c *config.Cluster) time.Duration { return cmp.Or(time.Duration(c.Queue.Lease), time.Minute) }
 func attempts(c *config.Cluster) int        { return cmp.Or(c.Queue.Attempts, 5) }
 
@@ -204,6 +201,9 @@ type mount struct {
 }
 
 func (k *compilation) share(ctx context.Context, key string, s config.Share) error {
+	if s.Files != nil {
+		return k.theirs(key, s)
+	}
 	t, err := readTree(ctx, k.c.Dir, s.From)
 	if err != nil {
 		return fmt.Errorf("azure: %s.from: %w", key, err)
@@ -215,6 +215,21 @@ func (k *compilation) share(ctx context.Context, key string, s config.Share) err
 		driver.Properties{"content": t.digest, "files": fmt.Sprint(len(t.files)), "share": name},
 		map[string]any{"account": account, "share": name, "quota": shareQuota})
 	spec.upload = t
+	return nil
+}
+
+// theirs mounts a file share that is there already: it is neither made nor looked at.
+func (k *compilation) theirs(key string, s config.Share) error {
+	if s.Files.Key == nil {
+		return invalid("%s.files.key is missing", key)
+	}
+	secret, err := s.Files.Key.Resolve(k.d.o.Getenv, k.c.Dir)
+	if err != nil {
+		return fmt.Errorf("azure: %s.files.key: %w", key, err)
+	}
+	name := k.names.share(s.At)
+	k.mounts = append(k.mounts, mount{Name: name, Path: s.At, Share: s.Files.Share, Account: s.Files.Account})
+	k.keys[name] = secret
 	return nil
 }
 

@@ -272,7 +272,7 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 	if err != nil {
 		return o.d.failed(r.String(), "look at it", err)
 	}
-	r.Health, r.Properties = driver.HealthOK, childProperties(r.Kind, h, &now)
+	r.Health, r.Properties, r.Holds = driver.HealthOK, childProperties(r.Kind, h, &now), holds(&now)
 	if r.Kind == kindQueue && strings.Contains(h.path, "/queueServices/") {
 		return o.lookAtDead(ctx, r, h)
 	}

@@ -219,6 +219,19 @@ func childProperties(kind string, h *handle, c *child) driver.Properties {
 	}
 }
 
+// holds says how many messages are lost with a queue: of Service Bus those of its dead letters,
+// too; of a storage queue about.
+func holds(c *child) string {
+	for _, name := range []string{"messageCount", "approximateMessageCount"} {
+		if n := text(at(c.Properties, name)); n == "1" {
+			return "1 message"
+		} else if n != "" && n != "0" {
+			return n + " messages"
+		}
+	}
+	return ""
+}
+
 // isoSpan reads a time of ISO 8601 such as PT1M30S, and writes it as the file does; what it
 // cannot read it gives back.
 func isoSpan(text string) string {

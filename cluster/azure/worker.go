@@ -3,6 +3,7 @@ package azure
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"strconv"
@@ -81,21 +82,23 @@ func (k *compilation) workers() error {
 
 // secrets is what can be told of the secrets of a worker.
 func (k *compilation) secrets(secret []variable) string {
-	if len(secret) == 0 {
+	if len(secret) == 0 && len(k.keys) == 0 {
 		return ""
 	}
-	text, names := "", []string{}
+	var all strings.Builder
 	for _, v := range secret {
-		names = append(names, v.Name)
-		text += strconv.Quote(v.Name) + "=" + strconv.Quote(v.Secret) + "\n"
+		fmt.Fprintf(&all, "%q=%q\n", v.Name, v.Secret)
 	}
-	return strings.Join(names, ",")[:min(len(strings.Join(names, ",")), 200)] + " " + driver.Secret(k.salt, []byte(text))
+	for _, name := range sortedKeys(k.keys) {
+		fmt.Fprintf(&all, "key of %q=%q\n", name, k.keys[name])
+	}
+	return driver.Secret(k.salt, []byte(all.String()))
 }
 
 func (k *compilation) workerParameters(open, secret []variable) map[string]any {
 	p := map[string]any{
 		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
-		"secrets": map[string]any{"variables": secret, "keys": map[string]string{}},
+		"secrets": map[string]any{"variables": secret, "keys": k.keys},
 		"broker":  "other", "queues": "", "insights": "", "workspace": "",
 	}
 	if k.c.Queue.URL == nil {
@@ -119,11 +122,11 @@ func (k *compilation) environment() (open, secret []variable, err error) {
 	open, secret = []variable{}, []variable{}
 	for _, name := range sortedKeys(k.c.Workers.Environment) {
 		v := k.c.Workers.Environment[name]
-		text, err := k.resolve("workers.environment."+name, v)
+		text, err := v.Resolve(k.d.o.Getenv, k.c.Dir)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("azure: workers.environment.%s: %w", name, err)
 		}
-		if plain(v) {
+		if v.Plain() {
 			open = append(open, variable{Name: name, Value: text})
 		} else {
 			secret = append(secret, variable{Name: name, Secret: text})
@@ -148,9 +151,9 @@ func (k *compilation) places() (open, secret []variable, err error) {
 	case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis:
 	}
 	if q.URL != nil {
-		text, err := k.resolve("queue.url", *q.URL)
+		text, err := q.URL.Resolve(k.d.o.Getenv, k.c.Dir)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("azure: queue.url: %w", err)
 		}
 		if connection == "" {
 			return nil, []variable{
@@ -174,7 +177,7 @@ func below(broker, queue string) string {
 // command is what a worker runs.
 func (k *compilation) command() []string {
 	c := k.c
-	command := []string{program, "worker", "start", "--service", form(c.Service), "-j", strconv.Itoa(cmp.Or(c.Workers.Concurrency, 1)),
+	command := []string{program, "worker", "start", "--service", c.Service.Form(), "-j", strconv.Itoa(cmp.Or(c.Workers.Concurrency, 1)),
 		"--lease", span(lease(c)), "--attempts", strconv.Itoa(attempts(c))}
 	if c.Service.Timeout > 0 {
 		command = append(command, "--timeout", span(time.Duration(c.Service.Timeout)))
@@ -183,34 +186,6 @@ func (k *compilation) command() []string {
 		command = append(command, "--must-exist")
 	}
 	return command
-}
-
-// form is the service as --service has it.
-func form(s config.Service) string {
-	switch s.Kind {
-	case config.ServiceEcho:
-		return "echo"
-	case config.ServiceCGI:
-		return "cgi:" + s.Command
-	case config.ServiceCommand:
-		return "cgi-raw:" + s.Command
-	case config.ServiceLines:
-		return "lines:" + s.Command
-	case config.ServiceLinesJSON:
-		return "lines-json:" + s.Command
-	case config.ServiceGRPC:
-		if s.Command == "" {
-			return "grpc:" + s.Address
-		}
-		return "grpc-cmd:" + s.Command
-	case config.ServiceGRPCAny:
-		if s.Command == "" {
-			return "grpc-any:" + s.Address
-		}
-		return "grpc-any-cmd:" + s.Address + " " + s.Command
-	default:
-		return string(s.Kind)
-	}
 }
 
 // size is what a worker has, as Azure counts it: cores, and GiB in tenths.
