@@ -270,16 +270,17 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+func armGroup(name string, tags map[string]*string) *armresources.ResourceGroup {
+	return &armresources.ResourceGroup{Name: to.Ptr(name), Location: to.Ptr("westeurope"), Tags: tags}
+}
+
 func TestForeign(t *testing.T) {
 	t.Parallel()
-	group := func(tags map[string]*string) *armresources.ResourceGroup {
-		return &armresources.ResourceGroup{Name: to.Ptr("navvy-Demo"), Location: to.Ptr("westeurope"), Tags: tags}
-	}
 	for name, tags := range map[string]map[string]*string{
 		"no tags": nil, "another cluster's": {tagCluster: to.Ptr("other"), tagLock: to.Ptr("Demo")}, "tags of others": {"owner": to.Ptr("Demo")},
 	} {
 		cloud := newCloud()
-		cloud.groups["navvy-demo"] = group(tags)
+		cloud.groups["navvy-demo"] = armGroup("navvy-Demo", tags)
 		if err := apply(t.Context(), cloud.driver(t), example(t)); !errors.Is(err, navvy.ErrExists) || !strings.Contains(err.Error(), "navvy-Demo") {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -388,6 +389,7 @@ func TestResize(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
 	c.Workers.CPUs, c.Workers.Count = "2", 12
+	cloud.paged = true
 	cloud.calls = nil
 	if err := apply(t.Context(), d, c); err != nil {
 		t.Fatal(err)

@@ -34,6 +34,8 @@ const (
 // cloud is an Azure in memory. The SDK's own fakes of its clients speak HTTP with the driver;
 // what they have no clients for, and the files of Azure Files, cloud answers itself.
 type cloud struct {
+	turn        sync.Mutex // around the fakes: a list or a poll of theirs has one reader
+	paged       bool       // lists have a page for each resource
 	mu          sync.Mutex
 	groups      map[string]*armresources.ResourceGroup
 	resources   map[string]*thing // by id, in small letters
@@ -155,8 +157,12 @@ func (c *cloud) dispatch(req *http.Request, name string) (*http.Response, error)
 	case strings.HasSuffix(req.URL.Host, ".file.core.windows.net"):
 		return c.serveFiles(req)
 	case strings.HasPrefix(name, "DeploymentsClient."):
+		c.turn.Lock()
+		defer c.turn.Unlock()
 		return c.deployFake.Do(req)
 	case strings.HasPrefix(name, "Client."), strings.HasPrefix(name, "ResourceGroupsClient."):
+		c.turn.Lock()
+		defer c.turn.Unlock()
 		return c.factory.Do(req)
 	}
 	return c.serve(req)
@@ -245,7 +251,9 @@ func (c *cloud) listGroups(o *armresources.ResourceGroupsClientListOptions) (res
 			all = append(all, g)
 		}
 	}
-	resp.AddPage(200, armresources.ResourceGroupsClientListResponse{ResourceGroupListResult: armresources.ResourceGroupListResult{Value: nil}}, nil)
+	if c.paged {
+		resp.AddPage(200, armresources.ResourceGroupsClientListResponse{}, nil)
+	}
 	resp.AddPage(200, armresources.ResourceGroupsClientListResponse{ResourceGroupListResult: armresources.ResourceGroupListResult{Value: all}}, nil)
 	return resp
 }
@@ -323,16 +331,21 @@ func (c *cloud) listResources(group string, _ *armresources.ClientListByResource
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	prefix := strings.ToLower("/subscriptions/" + testSubscription + "/resourceGroups/" + group + "/")
+	var page armresources.ClientListByResourceGroupResponse
 	for _, id := range slices.Sorted(maps.Keys(c.resources)) {
 		t := c.resources[id]
 		if !strings.HasPrefix(id, prefix) || strings.Count(t.kind, "/") != 1 {
 			continue
 		}
-		resp.AddPage(200, armresources.ClientListByResourceGroupResponse{ResourceListResult: armresources.ResourceListResult{Value: []*armresources.GenericResourceExpanded{{
+		page.Value = append(page.Value, &armresources.GenericResourceExpanded{
 			ID: to.Ptr(t.id), Name: to.Ptr(t.name), Type: to.Ptr(t.kind), Tags: t.tags, Location: to.Ptr(t.location),
-		}}}}, nil)
+		})
+		if c.paged {
+			resp.AddPage(200, page, nil)
+			page.Value = nil
+		}
 	}
-	resp.AddPage(200, armresources.ClientListByResourceGroupResponse{}, nil)
+	resp.AddPage(200, page, nil)
 	return resp
 }
 
@@ -717,7 +730,7 @@ func (t token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 func (c *cloud) driver(t testing.TB) *Driver {
 	t.Helper()
 	d, err := New(testSubscription, &Options{
-		Location: "westeurope", Transport: c, Credential: token{}, Poll: time.Millisecond, RetryDelay: time.Millisecond,
+		Location: "westeurope", Transport: c, Credential: token{}, Poll: 20 * time.Microsecond, RetryDelay: 20 * time.Microsecond,
 		Getenv: func(name string) string {
 			return map[string]string{"SECRET": "geheim", "BROKER": "amqps://u:geheim@mq.example/?vhost=v"}[name]
 		},
