@@ -283,7 +283,7 @@ func (c *cloud) getByID(_ context.Context, id, version string, _ *armresources.C
 		e.SetResponseError(400, "InvalidApiVersionParameter")
 	default:
 		r := armresources.ClientGetByIDResponse{}
-		r.ID, r.Name, r.Type, r.Location, r.Tags, r.Properties = to.Ptr(t.id), to.Ptr(t.name), to.Ptr(t.kind), to.Ptr(t.location), t.tags, told(t.properties)
+		r.ID, r.Name, r.Type, r.Location, r.Tags, r.Properties = to.Ptr(t.id), to.Ptr(t.name), to.Ptr(t.kind), to.Ptr(t.location), t.tags, shown(t.properties)
 		if t.sku != "" {
 			r.SKU = &armresources.SKU{Name: to.Ptr(t.sku)}
 		}
@@ -292,8 +292,8 @@ func (c *cloud) getByID(_ context.Context, id, version string, _ *armresources.C
 	return resp, e
 }
 
-// told is what Azure tells of properties: no secret.
-func told(v any) any {
+// shown is what Azure tells of properties: no secret.
+func shown(v any) any {
 	text, _ := json.Marshal(v)
 	var out any
 	_ = json.Unmarshal(text, &out)
@@ -571,7 +571,7 @@ func (c *cloud) serve(req *http.Request) (*http.Response, error) {
 	case t == nil:
 		return failure(req, 404, "ResourceNotFound"), nil
 	case req.Method == http.MethodGet:
-		return reply(req, 200, map[string]any{"id": t.id, "name": t.name, "properties": told(t.properties)}), nil
+		return reply(req, 200, map[string]any{"id": t.id, "name": t.name, "properties": shown(t.properties)}), nil
 	case req.Method == http.MethodDelete:
 		delete(c.resources, strings.ToLower(path))
 		return reply(req, 200, nil), nil

@@ -103,31 +103,33 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 	if command, err := json.Marshal(at(c, "command")); err == nil {
 		p["command"] = string(command)
 	}
-	variables, _ := at(c, "environmentVariables").([]any)
-	for _, v := range variables {
+	var open []variable
+	for _, v := range elements(at(c, "environmentVariables")) {
 		// Azure tells of a secret its name alone.
 		if value, ok := at(v, "value").(string); ok {
-			p["env "+text(at(v, "name"))] = value
+			open = append(open, variable{Name: text(at(v, "name")), Value: value})
 		}
 	}
-	where := map[string]string{}
-	volumes, _ := field(r, "volumes").([]any)
-	for _, v := range volumes {
-		where[text(at(v, "name"))] = text(at(v, "azureFile", "storageAccountName")) + "/" + text(at(v, "azureFile", "shareName"))
+	volumes := map[string]any{}
+	for _, v := range elements(field(r, "volumes")) {
+		volumes[text(at(v, "name"))] = at(v, "azureFile")
 	}
-	mounts, _ := at(c, "volumeMounts").([]any)
-	for _, m := range mounts {
-		p["mount "+text(at(m, "mountPath"))] = where[text(at(m, "name"))]
+	var mounts []mount
+	for _, m := range elements(at(c, "volumeMounts")) {
+		v := volumes[text(at(m, "name"))]
+		mounts = append(mounts, mount{Path: text(at(m, "mountPath")), Account: text(at(v, "storageAccountName")), Share: text(at(v, "shareName"))})
 	}
+	own := map[string]string{}
 	for name, value := range r.Tags {
 		if label, ok := strings.CutPrefix(name, tagLabel); ok {
-			p["label "+label] = str(value)
+			own[label] = str(value)
 		}
 	}
-	if digest := tagOf(r.Tags, tagSecrets); digest != "" {
-		p["secrets"] = digest
-	}
+	p["environment"], p["mounts"], p["labels"], p["secrets"] = told(open), toldMounts(mounts), told(labels(own)), tagOf(r.Tags, tagSecrets)
 }
+
+// elements are those of a list.
+func elements(v any) []any { list, _ := v.([]any); return list }
 
 // health says how a resource is, by what Azure says of it.
 func health(kind string, r *armresources.GenericResource) (driver.Health, string) {
@@ -183,8 +185,7 @@ func orUnknown(code string) string {
 func pullFailure(r *armresources.GenericResource, detail string) string {
 	why := ""
 	for _, where := range [][]any{{"instanceView", "events"}, {"containers", 0, "properties", "instanceView", "events"}} {
-		events, _ := field(r, where...).([]any)
-		for _, e := range events {
+		for _, e := range elements(field(r, where...)) {
 			switch {
 			case strings.EqualFold(text(at(e, "type")), "Warning") && strings.Contains(strings.ToLower(text(at(e, "message"))), "pull"):
 				why = text(at(e, "message"))

@@ -287,20 +287,18 @@ func checkDependencies(t *testing.T, name string, template, parameters map[strin
 			args = append(args, part)
 		}
 		id := s.resourceID(args) // panics if name and type have not as many parts
-		for _, on := range list(at(r, "dependsOn")) {
+		for _, on := range elements(at(r, "dependsOn")) {
 			other, err := s.expand(on)
 			if err != nil || !ids[text(other)] {
 				t.Errorf("%s: %v depends on %v, which is not before it in the template: %v", name, full, other, err)
 			}
 		}
-		if p := parent(id, len(strings.Split(text(at(r, "type")), "/"))); p != id && ids[p] && len(list(at(r, "dependsOn"))) == 0 {
+		if p := parent(id, len(strings.Split(text(at(r, "type")), "/"))); p != id && ids[p] && len(elements(at(r, "dependsOn"))) == 0 {
 			t.Errorf("%s: %v does not depend on what it is in", name, full)
 		}
 		ids[id] = true
 	}
 }
-
-func list(v any) []any { l, _ := v.([]any); return l }
 
 // variants are files that use all of the templates between them.
 func variants() map[string]func(*config.Cluster) {

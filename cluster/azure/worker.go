@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,29 +56,54 @@ func (k *compilation) workers() error {
 		return err
 	}
 	properties := driver.Properties{"image": w.Image, "cpus": cpus, "memory": memory, "command": string(text)}
-	for _, v := range open {
-		properties["env "+v.Name] = v.Value
-	}
-	for _, m := range k.mounts {
-		properties["mount "+m.Path] = m.Account + "/" + m.Share
-	}
 	digest := k.secrets(secret)
-	if digest != "" {
-		properties["secrets"] = digest
-	}
+	properties["environment"], properties["mounts"], properties["secrets"] = told(open), toldMounts(k.mounts), digest
+	properties["labels"] = told(labels(w.Labels))
 	for i := range w.Count {
 		name := k.names.worker(i + 1)
 		own, mine := maps.Clone(parameters), maps.Clone(properties)
 		own["name"] = name
 		s := k.add(kindWorker, name, "providers/"+typeGroup+"/"+name, "worker", mine, own)
 		for label, value := range w.Labels {
-			s.tags[tagLabel+label], mine["label "+label] = value, value
+			s.tags[tagLabel+label] = value
 		}
 		if digest != "" {
 			s.tags[tagSecrets] = digest
 		}
 	}
 	return nil
+}
+
+// told are variables, as a property has them: in order, in one text, so that one that is
+// missing and one that is too many are both seen.
+func told(all []variable) string {
+	words := make([]string, len(all))
+	for i, v := range all {
+		value := v.Value
+		if value == "" || strings.ContainsAny(value, " \t\n\r\"'") {
+			value = strconv.Quote(value)
+		}
+		words[i] = v.Name + "=" + value
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+func toldMounts(all []mount) string {
+	words := make([]string, len(all))
+	for i, m := range all {
+		words[i] = m.Path + "=" + m.Account + "/" + m.Share
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
+}
+
+func labels(all map[string]string) []variable {
+	list := make([]variable, 0, len(all))
+	for name, value := range all {
+		list = append(list, variable{Name: name, Value: value})
+	}
+	return list
 }
 
 // secrets is what can be told of the secrets of a worker.
