@@ -356,7 +356,8 @@ func TestForeignInside(t *testing.T) {
 func TestUpload(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
-	share := d.names("Demo", "navvy-Demo").share("/data")
+	n := d.names("Demo", "navvy-Demo")
+	share := n.support() + "/" + n.share("/data")
 	if f := cloud.files[share+"/model.bin"]; f == nil || string(f.data) != "weights" {
 		t.Fatalf("got %v", f)
 	}

@@ -643,7 +643,8 @@ func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
 		body, _ = io.ReadAll(req.Body)
 	}
 	parts := strings.SplitN(strings.Trim(req.URL.Path, "/"), "/", 2)
-	share := c.share(parts[0])
+	account, _, _ := strings.Cut(req.URL.Host, ".")
+	share := c.share(account, parts[0])
 	if share == nil || !strings.HasPrefix(req.Header.Get("Authorization"), "SharedKey ") {
 		return failure(req, 404, "ShareNotFound"), nil
 	}
@@ -658,7 +659,7 @@ func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
 		share.properties["metadata"] = meta
 		return reply(req, 200, nil), nil
 	}
-	id := parts[0] + "/" + parts[1]
+	id := account + "/" + parts[0] + "/" + parts[1]
 	f := c.files[id]
 	switch {
 	case req.Method == http.MethodPut && kind == "directory" && f != nil:
@@ -668,7 +669,7 @@ func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
 		return reply(req, 201, nil), nil
 	case req.Method == http.MethodPut && comp == "":
 		dir := id[:strings.LastIndex(id, "/")]
-		if strings.Contains(dir, "/") && (c.files[dir] == nil || !c.files[dir].dir) {
+		if strings.Count(dir, "/") > 1 && (c.files[dir] == nil || !c.files[dir].dir) {
 			return failure(req, 404, "ParentNotFound"), nil
 		}
 		var size int
@@ -710,9 +711,9 @@ func header(req *http.Request, name string) string {
 	return ""
 }
 
-func (c *cloud) share(name string) *thing {
+func (c *cloud) share(account, name string) *thing {
 	for id, t := range c.resources {
-		if strings.HasSuffix(id, "/fileservices/default/shares/"+name) {
+		if strings.HasSuffix(id, "/"+account+"/fileservices/default/shares/"+name) {
 			return t
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -105,12 +106,46 @@ func contractTags(tags map[string]string) string {
 
 // mark is the resource group with its tags, and the deployment that has the file.
 func (k *compilation) mark() {
-	text := config.Encode(k.c)
+	text := config.Encode(anywhere(k.c))
 	sum := sha256.Sum256(text)
 	s := k.add(driver.KindCluster, k.c.Name, "", "mark", driver.Properties{
 		"group": k.group, "location": k.c.Azure.Location, "file": hex.EncodeToString(sum[:8]),
 	}, map[string]any{"config": string(text)})
 	s.mark = k.c
+}
+
+// anywhere is a file whose paths begin at the root: who scales the cluster has what is kept, and
+// not the directory that the file was in.
+func anywhere(c *config.Cluster) *config.Cluster {
+	root := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		if whole, err := filepath.Abs(filepath.Join(c.Dir, path)); err == nil {
+			return whole
+		}
+		return path
+	}
+	value := func(v *config.Value) *config.Value {
+		if v == nil || v.File == "" {
+			return v
+		}
+		return &config.Value{File: root(v.File)}
+	}
+	own := *c
+	own.Queue.URL = value(c.Queue.URL)
+	own.Share = slices.Clone(c.Share)
+	for i := range own.Share {
+		own.Share[i].From = root(own.Share[i].From)
+		if f := own.Share[i].Files; f != nil {
+			own.Share[i].Files = &config.AzureFiles{Account: f.Account, Share: f.Share, Key: value(f.Key)}
+		}
+	}
+	own.Workers.Environment = maps.Clone(c.Workers.Environment)
+	for name, v := range own.Workers.Environment {
+		own.Workers.Environment[name] = *value(&v)
+	}
+	return &own
 }
 
 // keptDays is how long a workspace keeps what was written to it, unless somebody changes it.
