@@ -307,6 +307,7 @@ func variants() map[string]func(*config.Cluster) {
 		"storage": func(c *config.Cluster) {
 			c.Queue = config.Queue{Kind: config.QueueStorage, Request: "requests", Response: "responses"}
 			c.Monitor = config.Monitor{}
+			c.Share = append(c.Share, config.Share{At: "/theirs", Files: &config.AzureFiles{Account: "lake", Share: "models", Key: &config.Value{Env: "SECRET"}}})
 		},
 		"broker": func(c *config.Cluster) {
 			c.Queue = config.Queue{Kind: config.QueueRabbitMQ, Request: "in", Response: "out", URL: &config.Value{Env: "BROKER"}}
