@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -203,7 +202,7 @@ func TestDrift(t *testing.T) {
 			p := at(c.find(t, n.worker(1)).properties, "containers", 0, "properties").(map[string]any)
 			p["environmentVariables"] = append(p["environmentVariables"].([]any), map[string]any{"name": "MORE", "value": "x"})
 		},
-		"a tag":            func(t *testing.T, c *cloud) { c.find(t, n.worker(1)).tags[tagService] = to.Ptr("other") },
+		"a tag":            func(t *testing.T, c *cloud) { c.find(t, n.worker(1)).tags[tagService] = new("other") },
 		"what is uploaded": func(t *testing.T, c *cloud) { c.find(t, "/shares/"+n.share("/data")).properties["metadata"] = nil },
 		"the file is not known": func(_ *testing.T, c *cloud) {
 			delete(c.deployments, key("navvy-Demo", n.deployment(driver.ID{Kind: driver.KindCluster, Name: "Demo"})))
@@ -271,13 +270,13 @@ func TestSecrets(t *testing.T) {
 }
 
 func armGroup(name string, tags map[string]*string) *armresources.ResourceGroup {
-	return &armresources.ResourceGroup{Name: to.Ptr(name), Location: to.Ptr("westeurope"), Tags: tags}
+	return &armresources.ResourceGroup{Name: new(name), Location: new("westeurope"), Tags: tags}
 }
 
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	for name, tags := range map[string]map[string]*string{
-		"no tags": nil, "another cluster's": {tagCluster: to.Ptr("other"), tagLock: to.Ptr("Demo")}, "tags of others": {"owner": to.Ptr("Demo")},
+		"no tags": nil, "another cluster's": {tagCluster: new("other"), tagLock: new("Demo")}, "tags of others": {"owner": new("Demo")},
 	} {
 		cloud := newCloud()
 		cloud.groups["navvy-demo"] = armGroup("navvy-Demo", tags)
@@ -290,37 +289,45 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// Others have put something into the resource group, the namespace, the account.
+const testBase = "/subscriptions/" + testSubscription + "/resourceGroups/navvy-Demo/providers/"
+
+// smartDetection is what Azure makes by itself beside Application Insights.
+const smartDetection = "microsoft.insights/actiongroups"
+
+// theirs puts something of somebody else's into the resource group.
+func (c *cloud) theirs(path, kind string) {
+	c.resources[strings.ToLower(testBase+path)] = &thing{id: testBase + path, kind: kind, name: path[strings.LastIndex(path, "/")+1:], properties: map[string]any{}}
+}
+
+func TestForeignInGroup(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	cloud.theirs("Microsoft.Compute/disks/mine", "Microsoft.Compute/disks")
+	cloud.theirs(smartDetection+"/Application Insights Smart Detection", smartDetection)
+	if err := destroy(t.Context(), d, c.Name); err != nil {
+		t.Fatal(err)
+	}
+	if cloud.find(t, "/disks/mine") == nil || len(cloud.resources) != 2 || len(cloud.groups["navvy-demo"].Tags) != 0 {
+		t.Errorf("left: %v", cloud.resources)
+	}
+	if w, err := d.Observe(t.Context(), c.Name); err != nil || len(w.Resources) != 0 {
+		t.Errorf("there is %v, %v", w, err)
+	}
+}
+
+func TestMadeByAzure(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	cloud.theirs(smartDetection+"/Application Insights Smart Detection", smartDetection)
+	if err := destroy(t.Context(), d, c.Name); err != nil || len(cloud.groups) != 0 {
+		t.Errorf("%v, left: %v", err, cloud.groups)
+	}
+}
+
+// Others have put something into the namespace, or into the storage account.
 func TestForeignInside(t *testing.T) {
 	t.Parallel()
 	n := (&Driver{subscription: testSubscription}).names("Demo", "navvy-Demo")
-	base := "/subscriptions/" + testSubscription + "/resourceGroups/navvy-Demo/providers/"
-	put := func(c *cloud, path, kind string) {
-		c.resources[strings.ToLower(base+path)] = &thing{id: base + path, kind: kind, name: path[strings.LastIndex(path, "/")+1:], properties: map[string]any{}}
-	}
-	t.Run("in the group", func(t *testing.T) {
-		t.Parallel()
-		cloud, d, c := applied(t)
-		put(cloud, "Microsoft.Compute/disks/mine", "Microsoft.Compute/disks")
-		put(cloud, "microsoft.insights/actiongroups/Application Insights Smart Detection", "microsoft.insights/actiongroups")
-		if err := destroy(t.Context(), d, c.Name); err != nil {
-			t.Fatal(err)
-		}
-		if cloud.find(t, "/disks/mine") == nil || len(cloud.resources) != 2 || len(cloud.groups["navvy-demo"].Tags) != 0 {
-			t.Errorf("left: %v", cloud.resources)
-		}
-		if w, err := d.Observe(t.Context(), c.Name); err != nil || len(w.Resources) != 0 {
-			t.Errorf("there is %v, %v", w, err)
-		}
-	})
-	t.Run("what Azure makes by itself", func(t *testing.T) {
-		t.Parallel()
-		cloud, d, c := applied(t)
-		put(cloud, "microsoft.insights/actiongroups/Application Insights Smart Detection", "microsoft.insights/actiongroups")
-		if err := destroy(t.Context(), d, c.Name); err != nil || len(cloud.groups) != 0 {
-			t.Errorf("%v, left: %v", err, cloud.groups)
-		}
-	})
 	for name, path := range map[string]string{
 		"in the namespace": typeNamespace + "/" + n.namespace() + "/queues/mine",
 		"in the account":   typeAccount + "/" + n.support() + "/fileServices/default/shares/mine",
@@ -328,29 +335,47 @@ func TestForeignInside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cloud, d, c := applied(t)
-			put(cloud, path, "a/b/c")
+			cloud.theirs(path, "a/b/c")
 			err := destroy(t.Context(), d, c.Name)
 			if !errors.Is(err, navvy.ErrConflict) || !strings.Contains(err.Error(), "mine") {
 				t.Errorf("got %v", err)
 			}
-			delete(cloud.resources, strings.ToLower(base+path))
+			delete(cloud.resources, strings.ToLower(testBase+path))
 			if err := destroy(t.Context(), d, c.Name); err != nil || len(cloud.groups) != 0 {
 				t.Errorf("%v, left %v", err, cloud.groups)
 			}
 		})
 	}
-	t.Run("a worker that is somebody's", func(t *testing.T) {
-		t.Parallel()
-		cloud, d, c := applied(t)
-		r := cloud.find(t, n.worker(1))
-		delete(r.tags, tagCluster)
-		if err := apply(t.Context(), d, c); !errors.Is(err, navvy.ErrExists) || !strings.Contains(err.Error(), n.worker(1)) {
-			t.Errorf("got %v", err)
-		}
-		if err := destroy(t.Context(), d, c.Name); err != nil || cloud.find(t, n.worker(1)) == nil {
-			t.Errorf("got %v", err)
-		}
-	})
+}
+
+func TestForeignWorker(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	worker := d.names("Demo", "navvy-Demo").worker(1)
+	delete(cloud.find(t, worker).tags, tagCluster)
+	if err := apply(t.Context(), d, c); !errors.Is(err, navvy.ErrExists) || !strings.Contains(err.Error(), worker) {
+		t.Errorf("got %v", err)
+	}
+	if err := destroy(t.Context(), d, c.Name); err != nil || cloud.find(t, worker) == nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Who has a cluster's name alone and finds nothing makes nothing.
+func TestNoLocation(t *testing.T) {
+	t.Parallel()
+	cloud, c := newCloud(), example(t)
+	d := cloud.driver(t)
+	d.o.Location = ""
+	if err := destroy(t.Context(), d, c.Name); err != nil {
+		t.Error(err)
+	}
+	if err := apply(t.Context(), d, c); !errors.Is(err, navvy.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if len(cloud.groups)+len(cloud.sent) != 0 {
+		t.Errorf("there is %v", cloud.groups)
+	}
 }
 
 func TestUpload(t *testing.T) {

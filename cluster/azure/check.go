@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,23 @@ func checkCompute(c *config.Cluster) error {
 	return invalid("azure.compute is %q: want aci", c.Azure.Compute)
 }
 
+// ruleOf is what Azure wants of a queue of a kind.
+type ruleOf struct {
+	skus []string
+	name *regexp.Regexp
+	want string
+}
+
+var queueRules = map[config.QueueKind]ruleOf{
+	config.QueueServiceBus: {
+		[]string{"Basic", "Standard", "Premium"}, busRule, "at most 260 letters, digits and . - _, with a letter or digit at both ends",
+	},
+	config.QueueStorage: {
+		[]string{"Standard_LRS", "Standard_GRS", "Standard_RAGRS", "Standard_ZRS", "Standard_GZRS", "Standard_RAGZRS"},
+		accountRule, "3 to 58 small letters, digits and single -",
+	},
+}
+
 func checkQueue(c *config.Cluster) error {
 	q := c.Queue
 	if q.Request == "" || q.Response == "" || q.Request == q.Response {
@@ -55,7 +73,6 @@ func checkQueue(c *config.Cluster) error {
 	if q.URL != nil && q.SKU != "" {
 		return invalid("queue.sku is for queues that are made, and queue.url names those of others: leave one out")
 	}
-	rule, skus, want := busRule, []string{"Basic", "Standard", "Premium"}, "at most 260 letters, digits and . - _, with a letter or digit at both ends"
 	switch q.Kind {
 	case config.QueueNavvy:
 		return unsupported("queue.kind is navvy: workers on Azure have no server. Use servicebus or storage, or a broker that they reach, with queue.url")
@@ -64,25 +81,27 @@ func checkQueue(c *config.Cluster) error {
 			return invalid("queue.url is missing: on Azure, %s is a broker that is there already", q.Kind)
 		}
 		return nil
-	case config.QueueServiceBus:
-		if l := lease(c); l < 5*time.Second || l > 5*time.Minute || l%time.Second != 0 {
-			return invalid("queue.lease is %s: Service Bus wants whole seconds from 5s to 5m", span(l))
-		}
-	case config.QueueStorage:
-		skus = []string{"Standard_LRS", "Standard_GRS", "Standard_RAGRS", "Standard_ZRS", "Standard_GZRS", "Standard_RAGZRS"}
-		rule, want = accountRule, "3 to 58 small letters, digits and single -"
-	default:
-		return invalid("queue.kind is %q: want servicebus or storage", q.Kind)
+	case config.QueueServiceBus, config.QueueStorage:
+		return checkMade(c)
 	}
-	if q.SKU != "" && !slices.Contains(skus, q.SKU) {
-		return invalid("queue.sku is %q: want one of %s", q.SKU, strings.Join(skus, ", "))
+	return invalid("queue.kind is %q: want servicebus or storage", q.Kind)
+}
+
+// checkMade holds queues of Azure against its rules.
+func checkMade(c *config.Cluster) error {
+	q, rule := c.Queue, queueRules[c.Queue.Kind]
+	if l := lease(c); q.Kind == config.QueueServiceBus && (l < 5*time.Second || l > 5*time.Minute || l%time.Second != 0) {
+		return invalid("queue.lease is %s: Service Bus wants whole seconds from 5s to 5m", span(l))
+	}
+	if q.SKU != "" && !slices.Contains(rule.skus, q.SKU) {
+		return invalid("queue.sku is %q: want one of %s", q.SKU, strings.Join(rule.skus, ", "))
 	}
 	if attempts(c) < 1 || attempts(c) > mostDeliveries {
 		return invalid("queue.attempts is %d: want 1 to %d", q.Attempts, mostDeliveries)
 	}
 	for key, name := range map[string]string{"request": q.Request, "response": q.Response} {
-		if !rule.MatchString(name) {
-			return invalid("queue.%s is %q: want %s", key, name, want)
+		if !rule.name.MatchString(name) {
+			return invalid("queue.%s is %q: want %s", key, name, rule.want)
 		}
 		if q.Kind == config.QueueStorage && (name+deadSuffix == q.Request || name+deadSuffix == q.Response) {
 			return invalid("queue.%s is %q, whose dead letters are in the other queue: give it another name", key, name)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,7 +18,6 @@ import (
 	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 	deploymentsfake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments/fake"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
@@ -203,8 +201,8 @@ func (c *cloud) getGroup(_ context.Context, name string, _ *armresources.Resourc
 func (c *cloud) putGroup(_ context.Context, name string, g armresources.ResourceGroup, _ *armresources.ResourceGroupsClientCreateOrUpdateOptions) (resp azfake.Responder[armresources.ResourceGroupsClientCreateOrUpdateResponse], e azfake.ErrorResponder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g.Name, g.ID = to.Ptr(name), to.Ptr("/subscriptions/"+testSubscription+"/resourceGroups/"+name)
-	g.Properties = &armresources.ResourceGroupProperties{ProvisioningState: to.Ptr("Succeeded")}
+	g.Name, g.ID = new(name), new("/subscriptions/"+testSubscription+"/resourceGroups/"+name)
+	g.Properties = &armresources.ResourceGroupProperties{ProvisioningState: new("Succeeded")}
 	c.groups[key(name)] = &g
 	resp.SetResponse(201, armresources.ResourceGroupsClientCreateOrUpdateResponse{ResourceGroup: g}, nil)
 	return resp, e
@@ -283,9 +281,9 @@ func (c *cloud) getByID(_ context.Context, id, version string, _ *armresources.C
 		e.SetResponseError(400, "InvalidApiVersionParameter")
 	default:
 		r := armresources.ClientGetByIDResponse{}
-		r.ID, r.Name, r.Type, r.Location, r.Tags, r.Properties = to.Ptr(t.id), to.Ptr(t.name), to.Ptr(t.kind), to.Ptr(t.location), t.tags, shown(t.properties)
+		r.ID, r.Name, r.Type, r.Location, r.Tags, r.Properties = new(t.id), new(t.name), new(t.kind), new(t.location), t.tags, shown(t.properties)
 		if t.sku != "" {
-			r.SKU = &armresources.SKU{Name: to.Ptr(t.sku)}
+			r.SKU = &armresources.SKU{Name: new(t.sku)}
 		}
 		resp.SetResponse(200, r, nil)
 	}
@@ -338,7 +336,7 @@ func (c *cloud) listResources(group string, _ *armresources.ClientListByResource
 			continue
 		}
 		page.Value = append(page.Value, &armresources.GenericResourceExpanded{
-			ID: to.Ptr(t.id), Name: to.Ptr(t.name), Type: to.Ptr(t.kind), Tags: t.tags, Location: to.Ptr(t.location),
+			ID: new(t.id), Name: new(t.name), Type: new(t.kind), Tags: t.tags, Location: new(t.location),
 		})
 		if c.paged {
 			resp.AddPage(200, page, nil)
@@ -347,212 +345,6 @@ func (c *cloud) listResources(group string, _ *armresources.ClientListByResource
 	}
 	resp.AddPage(200, page, nil)
 	return resp
-}
-
-// Deployments.
-
-func (c *cloud) putDeployment(_ context.Context, group, name string, d armdeployments.Deployment, _ *armdeployments.DeploymentsClientBeginCreateOrUpdateOptions) (resp azfake.PollerResponder[armdeployments.DeploymentsClientCreateOrUpdateResponse], e azfake.ErrorResponder) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.groups[key(group)] == nil {
-		e.SetResponseError(404, "ResourceGroupNotFound")
-		return resp, e
-	}
-	if old := c.deployments[key(group, name)]; old != nil && old.left > 0 {
-		e.SetResponseError(409, "DeploymentActive")
-		return resp, e
-	}
-	r := &running{left: c.slow, group: group, d: d, e: armdeployments.DeploymentExtended{
-		Name: to.Ptr(name), Tags: d.Tags,
-		Properties: &armdeployments.DeploymentPropertiesExtended{ProvisioningState: to.Ptr(armdeployments.ProvisioningStateAccepted)},
-	}}
-	c.deployments[key(group, name)] = r
-	c.sent[name] = d
-	resp.SetTerminalResponse(201, armdeployments.DeploymentsClientCreateOrUpdateResponse{DeploymentExtended: r.e}, nil)
-	return resp, e
-}
-
-func (c *cloud) getDeployment(_ context.Context, group, name string, _ *armdeployments.DeploymentsClientGetOptions) (resp azfake.Responder[armdeployments.DeploymentsClientGetResponse], e azfake.ErrorResponder) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := c.deployments[key(group, name)]
-	if r == nil {
-		e.SetResponseError(404, "DeploymentNotFound")
-		return resp, e
-	}
-	if r.left > 0 {
-		r.e.Properties = &armdeployments.DeploymentPropertiesExtended{ProvisioningState: to.Ptr(armdeployments.ProvisioningStateRunning)}
-		if r.left--; r.left == 0 {
-			c.carryOut(r)
-		}
-	}
-	resp.SetResponse(200, armdeployments.DeploymentsClientGetResponse{DeploymentExtended: r.e}, nil)
-	return resp, e
-}
-
-// carryOut does what a deployment says.
-func (c *cloud) carryOut(r *running) {
-	p := &armdeployments.DeploymentPropertiesExtended{ProvisioningState: to.Ptr(armdeployments.ProvisioningStateSucceeded)}
-	r.e.Properties = p
-	outputs, err := c.apply(r)
-	if err != nil {
-		p.ProvisioningState = to.Ptr(armdeployments.ProvisioningStateFailed)
-		inner := &armdeployments.ErrorResponse{Code: to.Ptr("InvalidTemplate"), Message: to.Ptr(err.Error())}
-		var said *refusal
-		if errors.As(err, &said) {
-			inner = said.e
-		}
-		p.Error = &armdeployments.ErrorResponse{Code: to.Ptr("DeploymentFailed"), Message: to.Ptr("At least one resource deployment operation failed."), Details: []*armdeployments.ErrorResponse{inner}}
-	}
-	p.Outputs = outputs
-}
-
-type refusal struct{ e *armdeployments.ErrorResponse }
-
-func (r *refusal) Error() string { return str(r.e.Code) }
-
-func (c *cloud) apply(r *running) (any, error) {
-	template, parameters, err := opened(r.d)
-	if err != nil {
-		return nil, err
-	}
-	s := &scope{cloud: c, group: r.group, parameters: parameters, copies: map[string]int{}, seen: map[string]bool{}}
-	for _, def := range template["resources"].([]any) {
-		v, err := s.expand(def)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.make(r.group, v.(map[string]any)); err != nil {
-			return nil, err
-		}
-	}
-	if template["outputs"] == nil {
-		return nil, nil
-	}
-	return s.expand(template["outputs"])
-}
-
-// opened is a deployment as JSON has it.
-func opened(d armdeployments.Deployment) (template, parameters map[string]any, err error) {
-	text, err := json.Marshal(d.Properties.Template)
-	if err == nil {
-		err = json.Unmarshal(text, &template)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	parameters = map[string]any{}
-	for name, p := range d.Properties.Parameters {
-		var v any
-		text, err := json.Marshal(p.Value)
-		if err == nil {
-			err = json.Unmarshal(text, &v)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		parameters[name] = v
-	}
-	return template, parameters, nil
-}
-
-func (c *cloud) make(group string, v map[string]any) error {
-	kind, name := v["type"].(string), v["name"].(string)
-	types, parts := strings.Split(kind, "/"), strings.Split(name, "/")
-	id := "/subscriptions/" + testSubscription + "/resourceGroups/" + group + "/providers/" + types[0]
-	for i, part := range types[1:] {
-		id += "/" + part + "/" + parts[i]
-	}
-	if len(parts) > 1 && c.resources[strings.ToLower(parent(id, len(types)))] == nil {
-		return &refusal{&armdeployments.ErrorResponse{Code: to.Ptr("ParentResourceNotFound"), Message: to.Ptr(id)}}
-	}
-	if c.refuse != nil {
-		if e := c.refuse(id); e != nil {
-			return &refusal{e}
-		}
-	}
-	t := &thing{id: id, kind: kind, name: parts[len(parts)-1], properties: map[string]any{}, tags: map[string]*string{}}
-	if p, ok := v["properties"].(map[string]any); ok {
-		t.properties = p
-	}
-	if tags, ok := v["tags"].(map[string]any); ok {
-		for name, value := range tags {
-			t.tags[name] = to.Ptr(value.(string))
-		}
-	}
-	t.location, _ = v["location"].(string)
-	t.sku, _ = at(v, "sku", "name").(string)
-	t.properties["provisioningState"] = "Succeeded"
-	if kind == typeGroup {
-		t.properties["instanceView"] = map[string]any{"state": "Running"}
-		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
-	}
-	if old := c.resources[strings.ToLower(id)]; old != nil && len(types) > 3 && t.properties["metadata"] == nil && old.properties["metadata"] != nil {
-		t.properties["metadata"] = old.properties["metadata"]
-	}
-	c.resources[strings.ToLower(id)] = t
-	if c.after != nil {
-		c.after(id, t)
-	}
-	return nil
-}
-
-// parent is the tracked resource that a resource is in.
-func parent(id string, depth int) string {
-	parts := strings.Split(id, "/")
-	return strings.Join(parts[:len(parts)-2*(depth-2)], "/")
-}
-
-func (c *cloud) deleteDeployment(_ context.Context, group, name string, _ *armdeployments.DeploymentsClientBeginDeleteOptions) (resp azfake.PollerResponder[armdeployments.DeploymentsClientDeleteResponse], e azfake.ErrorResponder) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.deployments[key(group, name)] == nil {
-		e.SetResponseError(404, "DeploymentNotFound")
-		return resp, e
-	}
-	delete(c.deployments, key(group, name))
-	resp.SetTerminalResponse(204, armdeployments.DeploymentsClientDeleteResponse{}, nil)
-	return resp, e
-}
-
-func (c *cloud) listDeployments(group string, _ *armdeployments.DeploymentsClientListByResourceGroupOptions) (resp azfake.PagerResponder[armdeployments.DeploymentsClientListByResourceGroupResponse]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var page armdeployments.DeploymentsClientListByResourceGroupResponse
-	for _, id := range slices.Sorted(maps.Keys(c.deployments)) {
-		if strings.HasPrefix(id, key(group)+"/") {
-			page.Value = append(page.Value, &c.deployments[id].e)
-		}
-	}
-	resp.AddPage(200, page, nil)
-	return resp
-}
-
-func (c *cloud) preview(_ context.Context, _, name string, _ armdeployments.DeploymentWhatIf, _ *armdeployments.DeploymentsClientBeginWhatIfOptions) (resp azfake.PollerResponder[armdeployments.DeploymentsClientWhatIfResponse], e azfake.ErrorResponder) {
-	resp.AddNonTerminalResponse(202, nil)
-	resp.SetTerminalResponse(200, armdeployments.DeploymentsClientWhatIfResponse{WhatIfOperationResult: *c.whatIf(name)}, nil)
-	return resp, e
-}
-
-// ask is what templates can ask of resources.
-func (c *cloud) ask(function, id string) any {
-	t := c.resources[strings.ToLower(id)]
-	if t == nil {
-		panic("there is no " + id)
-	}
-	switch {
-	case function == "listKeys" && t.kind == typeAccount:
-		return map[string]any{"keys": []any{map[string]any{"value": testKey}}}
-	case function == "listKeys" && strings.HasPrefix(t.kind, typeNamespace):
-		return map[string]any{"primaryConnectionString": "Endpoint=sb://x/;SharedAccessKey=" + testKey}
-	case function == "listKeys" && t.kind == typeWorkspace:
-		return map[string]any{"primarySharedKey": testKey}
-	case function == "reference" && t.kind == typeInsights:
-		return map[string]any{"ConnectionString": "InstrumentationKey=" + testKey}
-	case function == "reference" && t.kind == typeWorkspace:
-		return map[string]any{"customerId": "c"}
-	}
-	panic(function + " of " + id)
 }
 
 // serve answers the calls that have no client.
@@ -632,92 +424,6 @@ func (c *cloud) vanish(prefix string) {
 	under := func(id string) bool { return id == prefix || strings.HasPrefix(id, prefix+"/") }
 	maps.DeleteFunc(c.resources, func(id string, _ *thing) bool { return under(id) })
 	maps.DeleteFunc(c.leases, func(id string, _ *held) bool { return under(id) })
-}
-
-// serveFiles is Azure Files, as far as uploads use it.
-func (c *cloud) serveFiles(req *http.Request) (*http.Response, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	body := []byte{}
-	if req.Body != nil {
-		body, _ = io.ReadAll(req.Body)
-	}
-	parts := strings.SplitN(strings.Trim(req.URL.Path, "/"), "/", 2)
-	account, _, _ := strings.Cut(req.URL.Host, ".")
-	share := c.share(account, parts[0])
-	if share == nil || !strings.HasPrefix(req.Header.Get("Authorization"), "SharedKey ") {
-		return failure(req, 404, "ShareNotFound"), nil
-	}
-	meta := map[string]string{}
-	for name, values := range req.Header {
-		if n, ok := strings.CutPrefix(strings.ToLower(name), "x-ms-meta-"); ok {
-			meta[n] = values[0]
-		}
-	}
-	comp, kind := req.URL.Query().Get("comp"), req.URL.Query().Get("restype")
-	if len(parts) == 1 {
-		share.properties["metadata"] = meta
-		return reply(req, 200, nil), nil
-	}
-	id := account + "/" + parts[0] + "/" + parts[1]
-	f := c.files[id]
-	switch {
-	case req.Method == http.MethodPut && kind == "directory" && f != nil:
-		return failure(req, 409, "ResourceAlreadyExists"), nil
-	case req.Method == http.MethodPut && kind == "directory":
-		c.files[id] = &remote{dir: true}
-		return reply(req, 201, nil), nil
-	case req.Method == http.MethodPut && comp == "":
-		dir := id[:strings.LastIndex(id, "/")]
-		if strings.Count(dir, "/") > 1 && (c.files[dir] == nil || !c.files[dir].dir) {
-			return failure(req, 404, "ParentNotFound"), nil
-		}
-		var size int
-		_, _ = fmt.Sscan(header(req, "X-Ms-Content-Length"), &size)
-		c.files[id] = &remote{data: make([]byte, size), meta: meta}
-		return reply(req, 201, nil), nil
-	case f == nil:
-		return failure(req, 404, "ResourceNotFound"), nil
-	case req.Method == http.MethodPut && comp == "range":
-		var from int
-		_, _ = fmt.Sscanf(header(req, "X-Ms-Range"), "bytes=%d-", &from)
-		copy(f.data[from:], body)
-		return reply(req, 201, nil), nil
-	case req.Method == http.MethodPut && comp == "metadata":
-		f.meta = meta
-		return reply(req, 200, nil), nil
-	case req.Method == http.MethodDelete:
-		delete(c.files, id)
-		return reply(req, 202, nil), nil
-	}
-	resp := reply(req, 200, nil)
-	resp.Header.Set("Content-Length", fmt.Sprint(len(f.data)))
-	for name, value := range f.meta {
-		resp.Header.Set("X-Ms-Meta-"+name, value)
-	}
-	if req.Method == http.MethodGet {
-		resp.Body = io.NopCloser(strings.NewReader(string(f.data)))
-	}
-	return resp, nil
-}
-
-// header is one that the SDK has written in small letters.
-func header(req *http.Request, name string) string {
-	for key, values := range req.Header {
-		if equalFold(key, name) {
-			return values[0]
-		}
-	}
-	return ""
-}
-
-func (c *cloud) share(account, name string) *thing {
-	for id, t := range c.resources {
-		if strings.HasSuffix(id, "/"+account+"/fileservices/default/shares/"+name) {
-			return t
-		}
-	}
-	return nil
 }
 
 // token is a credential of tests.

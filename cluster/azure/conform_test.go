@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
-
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/driver/drivertest"
@@ -92,11 +90,11 @@ func (c *cloud) occupy(t testing.TB, kind config.QueueKind, name string) (driver
 		id, what = driver.ID{Kind: kindAccount, Name: n.account()}, typeAccount
 	}
 	path := "/subscriptions/" + testSubscription + "/resourceGroups/navvy-" + name + "/providers/" + what + "/" + id.Name
-	g := armGroup("navvy-"+name, map[string]*string{tagLock: to.Ptr(name)})
+	g := armGroup("navvy-"+name, map[string]*string{tagLock: new(name)})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.groups[key("navvy-"+name)] = g
-	mine := &thing{id: path, kind: what, name: id.Name, location: "westeurope", tags: map[string]*string{"owner": to.Ptr("me")}, properties: map[string]any{"mine": true}}
+	mine := &thing{id: path, kind: what, name: id.Name, location: "westeurope", tags: map[string]*string{"owner": new("me")}, properties: map[string]any{"mine": true}}
 	c.resources[strings.ToLower(path)] = mine
 	return id, func() bool {
 		c.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 )
 
@@ -60,9 +59,9 @@ func (d *Driver) begin(ctx context.Context, p *deployment, digest string) error 
 	if err != nil {
 		return err
 	}
-	tags := map[string]*string{tagDigest: to.Ptr(digest)}
+	tags := map[string]*string{tagDigest: new(digest)}
 	for name, value := range p.tags {
-		tags[name] = to.Ptr(value)
+		tags[name] = new(value)
 	}
 	_, err = d.deployments.BeginCreateOrUpdate(ctx, p.group, p.name, armdeployments.Deployment{Properties: properties, Tags: tags}, nil)
 	return d.failed(p.what, "deploy", err)

@@ -239,8 +239,7 @@ func byStatus(c cause) remedy {
 }
 
 func statusOf(err error) int {
-	var answer *azcore.ResponseError
-	if errors.As(err, &answer) {
+	if answer, is := errors.AsType[*azcore.ResponseError](err); is {
 		return answer.StatusCode
 	}
 	return 0

@@ -139,6 +139,9 @@ func (p *parser) function(name string) any {
 }
 
 func (s *scope) call(name string, args []any) any {
+	if f, ok := plainFunctions[name]; ok {
+		return f(args)
+	}
 	switch name {
 	case "parameters":
 		s.seen[args[0].(string)] = true
@@ -147,56 +150,12 @@ func (s *scope) call(name string, args []any) any {
 			panic(fmt.Sprintf("there is no parameter %v", args[0]))
 		}
 		return v
-	case "format":
-		out := args[0].(string)
-		for i, a := range args[1:] {
-			out = strings.ReplaceAll(out, fmt.Sprintf("{%d}", i), fmt.Sprint(a))
-		}
-		return out
-	case "json":
-		var v any
-		if err := json.Unmarshal([]byte(args[0].(string)), &v); err != nil {
-			panic(err)
-		}
-		return v
-	case "concat":
-		all := []any{}
-		for _, a := range args {
-			all = append(all, a.([]any)...)
-		}
-		return all
-	case "length":
-		return len(args[0].([]any))
 	case "copyIndex":
 		i, ok := s.copies[args[0].(string)]
 		if !ok {
 			panic(fmt.Sprintf("there is no copy %v", args[0]))
 		}
 		return i
-	case "if":
-		if args[0].(bool) {
-			return args[1]
-		}
-		return args[2]
-	case "equals":
-		return args[0] == args[1]
-	case "empty":
-		return args[0].(string) == ""
-	case "contains":
-		_, ok := args[0].(map[string]any)[args[1].(string)]
-		return ok
-	case "createArray":
-		return append([]any{}, args...)
-	case "createObject":
-		m := map[string]any{}
-		for i := 0; i < len(args); i += 2 {
-			m[args[i].(string)] = args[i+1]
-		}
-		return m
-	case "null":
-		return nil
-	case "environment":
-		return map[string]any{"suffixes": map[string]any{"storage": "core.windows.net"}}
 	case "resourceId":
 		return s.resourceID(args)
 	case "listKeys", "reference":
@@ -204,6 +163,54 @@ func (s *scope) call(name string, args []any) any {
 		return s.cloud.ask(name, args[0].(string))
 	}
 	panic("the function " + name + " is not known")
+}
+
+// plainFunctions are those that look at nothing but their arguments.
+var plainFunctions = map[string]func([]any) any{
+	"format": func(args []any) any {
+		out := args[0].(string)
+		for i, a := range args[1:] {
+			out = strings.ReplaceAll(out, fmt.Sprintf("{%d}", i), fmt.Sprint(a))
+		}
+		return out
+	},
+	"json": func(args []any) any {
+		var v any
+		if err := json.Unmarshal([]byte(args[0].(string)), &v); err != nil {
+			panic(err)
+		}
+		return v
+	},
+	"concat": func(args []any) any {
+		all := []any{}
+		for _, a := range args {
+			all = append(all, a.([]any)...)
+		}
+		return all
+	},
+	"if": func(args []any) any {
+		if args[0].(bool) {
+			return args[1]
+		}
+		return args[2]
+	},
+	"contains": func(args []any) any {
+		_, ok := args[0].(map[string]any)[args[1].(string)]
+		return ok
+	},
+	"createObject": func(args []any) any {
+		m := map[string]any{}
+		for i := 0; i < len(args); i += 2 {
+			m[args[i].(string)] = args[i+1]
+		}
+		return m
+	},
+	"length":      func(args []any) any { return len(args[0].([]any)) },
+	"equals":      func(args []any) any { return args[0] == args[1] },
+	"empty":       func(args []any) any { return args[0].(string) == "" },
+	"createArray": func(args []any) any { return append([]any{}, args...) },
+	"null":        func([]any) any { return nil },
+	"environment": func([]any) any { return map[string]any{"suffixes": map[string]any{"storage": "core.windows.net"}} },
 }
 
 func (s *scope) resourceID(args []any) string {

@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 
@@ -146,7 +145,7 @@ func TestGoesOn(t *testing.T) {
 		r := cloud.deployments[key("navvy-Demo", name)]
 		r.left, cloud.calls = 5, nil
 		if !same {
-			r.e.Tags[tagDigest] = to.Ptr("other")
+			r.e.Tags[tagDigest] = new("other")
 		}
 		if err := d.Put(t.Context(), c.Name, worker); err != nil {
 			t.Fatal(err)
@@ -178,7 +177,7 @@ func TestRefusals(t *testing.T) {
 		cloud, c := newCloud(), example(t)
 		cloud.refuse = func(id string) *armdeployments.ErrorResponse {
 			if strings.Contains(id, typeGroup) {
-				return &armdeployments.ErrorResponse{Code: to.Ptr(test.code), Message: to.Ptr(test.message)}
+				return &armdeployments.ErrorResponse{Code: new(test.code), Message: new(test.message)}
 			}
 			return nil
 		}
@@ -373,14 +372,14 @@ func TestPreview(t *testing.T) {
 	modify, create, same, array := armdeployments.ChangeTypeModify, armdeployments.ChangeTypeCreate, armdeployments.ChangeTypeNoChange, armdeployments.PropertyChangeTypeArray
 	base := "/subscriptions/s/resourceGroups/g/providers/"
 	cloud.whatIf = func(string) *armdeployments.WhatIfOperationResult {
-		return &armdeployments.WhatIfOperationResult{Status: to.Ptr("Succeeded"), Properties: &armdeployments.WhatIfOperationProperties{Changes: []*armdeployments.WhatIfChange{
-			{ChangeType: &same, ResourceID: to.Ptr(base + "a/b/same")},
-			{ChangeType: &create, ResourceID: to.Ptr(base + "a/b/new")},
-			{ChangeType: &modify, ResourceID: to.Ptr(base + "a/b/old"), Delta: []*armdeployments.WhatIfPropertyChange{
-				{Path: to.Ptr("properties.containers"), PropertyChangeType: &array, Children: []*armdeployments.WhatIfPropertyChange{
-					{Path: to.Ptr("0.image"), PropertyChangeType: to.Ptr(armdeployments.PropertyChangeTypeModify), Before: "x", After: "y"},
-					{Path: to.Ptr("0.environmentVariables"), PropertyChangeType: to.Ptr(armdeployments.PropertyChangeTypeModify), Before: "geheim", After: "z"},
-					{Path: to.Ptr("0.noise"), PropertyChangeType: to.Ptr(armdeployments.PropertyChangeTypeNoEffect)},
+		return &armdeployments.WhatIfOperationResult{Status: new("Succeeded"), Properties: &armdeployments.WhatIfOperationProperties{Changes: []*armdeployments.WhatIfChange{
+			{ChangeType: &same, ResourceID: new(base + "a/b/same")},
+			{ChangeType: &create, ResourceID: new(base + "a/b/new")},
+			{ChangeType: &modify, ResourceID: new(base + "a/b/old"), Delta: []*armdeployments.WhatIfPropertyChange{
+				{Path: new("properties.containers"), PropertyChangeType: &array, Children: []*armdeployments.WhatIfPropertyChange{
+					{Path: new("0.image"), PropertyChangeType: new(armdeployments.PropertyChangeTypeModify), Before: "x", After: "y"},
+					{Path: new("0.environmentVariables"), PropertyChangeType: new(armdeployments.PropertyChangeTypeModify), Before: "geheim", After: "z"},
+					{Path: new("0.noise"), PropertyChangeType: new(armdeployments.PropertyChangeTypeNoEffect)},
 				}},
 			}},
 		}}}
@@ -391,7 +390,7 @@ func TestPreview(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	cloud.whatIf = func(string) *armdeployments.WhatIfOperationResult {
-		return &armdeployments.WhatIfOperationResult{Error: &armdeployments.ErrorResponse{Code: to.Ptr("QuotaExceeded"), Message: to.Ptr("x")}}
+		return &armdeployments.WhatIfOperationResult{Error: &armdeployments.ErrorResponse{Code: new("QuotaExceeded"), Message: new("x")}}
 	}
 	if _, err := d.Preview(t.Context(), c.Name, &all[len(all)-1]); !errors.Is(err, navvy.ErrExhausted) {
 		t.Errorf("got %v", err)

@@ -2,7 +2,6 @@ package azure
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/navvy-run/navvy/cluster/driver"
 )
@@ -85,6 +84,3 @@ func link(all []driver.ID, of driver.ID) []driver.ID {
 	}
 	return nil
 }
-
-// typeOf is the type in the path of a resource, such as Microsoft.ServiceBus/namespaces.
-func sameType(a, b string) bool { return strings.EqualFold(a, b) }

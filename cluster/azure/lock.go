@@ -11,6 +11,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
 )
 
@@ -53,6 +54,9 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 		group = str(found.Name)
 	}
 	claimed, err := d.claimGroup(ctx, cluster, group, location)
+	if location == "" && errors.Is(err, navvy.ErrNotFound) {
+		return noLock(), nil // there is nothing, and Put makes no group without a location either
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +83,13 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	l.end = end
 	go l.renew(renewing)
 	return l, nil
+}
+
+// noLock is one of what there is not.
+func noLock() *lock {
+	over := make(chan struct{})
+	close(over)
+	return &lock{end: func() {}, over: over}
 }
 
 // ascii is what fits into metadata, which go through headers.
@@ -179,10 +190,16 @@ func (l *lock) renew(ctx context.Context) {
 	}
 }
 
+// isOver tells whether a lease is somebody else's by now, or nobody's.
+func isOver(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusNotFound || status == http.StatusConflict || status == http.StatusPreconditionFailed
+}
+
 // release gives the lease back; nil if it is lost, or gone with the cluster.
 func (l *lock) release(ctx context.Context) error {
 	_, err := l.ask(ctx, leaseCall{Action: "Release", ID: l.id})
-	if status := statusOf(err); status == http.StatusNotFound || status == http.StatusConflict || status == http.StatusPreconditionFailed {
+	if isOver(err) {
 		return nil
 	}
 	return l.d.failed("the lock of the cluster "+l.cluster, "give it back", err)
@@ -192,6 +209,12 @@ func (l *lock) release(ctx context.Context) error {
 func (l *lock) Release(ctx context.Context) error {
 	l.end()
 	<-l.over
+	if l.d == nil { // of what there is not
+		return nil
+	}
+	if _, err := l.ask(ctx, leaseCall{Action: "Renew", ID: l.id}); isOver(err) {
+		return nil // it is lost, or gone with the cluster
+	}
 	now, err := l.d.groups.Get(ctx, l.group, nil)
 	if err == nil && tagOf(now.Tags, tagCluster) == "" && tagOf(now.Tags, tagLock) == l.cluster {
 		return l.d.removeMark(ctx, l.cluster, &handle{group: l.group, names: l.names})

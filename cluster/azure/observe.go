@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 	"golang.org/x/sync/errgroup"
@@ -40,7 +39,7 @@ func (d *Driver) Clusters(ctx context.Context) ([]string, error) {
 // marked lists resource groups by a filter.
 func (d *Driver) marked(ctx context.Context, filter string) ([]*armresources.ResourceGroup, error) {
 	var all []*armresources.ResourceGroup
-	pager := d.groups.NewListPager(&armresources.ResourceGroupsClientListOptions{Filter: to.Ptr(filter)})
+	pager := d.groups.NewListPager(&armresources.ResourceGroupsClientListOptions{Filter: new(filter)})
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {

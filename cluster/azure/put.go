@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 
 	"github.com/navvy-run/navvy"
@@ -93,7 +92,7 @@ func (d *Driver) ownChild(ctx context.Context, cluster string, r *driver.Resourc
 // putMark makes the resource group, if the lock has not, and writes down what the cluster
 // is. The tag comes last: without it there is no cluster.
 func (d *Driver) putMark(ctx context.Context, cluster, what string, s *spec) error {
-	group, err := d.claimGroup(ctx, cluster, s.group, s.mark.Azure.Location)
+	group, err := d.claimGroup(ctx, cluster, s.group, d.o.Location)
 	if err != nil {
 		return err
 	}
@@ -131,7 +130,7 @@ func (d *Driver) claimGroup(ctx context.Context, cluster, group, location string
 		return nil, fmt.Errorf("azure: %s: there is none, and nothing says where to make it: give the cluster's file: %w", what, navvy.ErrNotFound)
 	}
 	made, err := d.groups.CreateOrUpdate(ctx, group, armresources.ResourceGroup{
-		Location: to.Ptr(location), Tags: map[string]*string{tagLock: to.Ptr(cluster)},
+		Location: new(location), Tags: map[string]*string{tagLock: new(cluster)},
 	}, nil)
 	if err != nil {
 		return nil, d.failed(what, "make it", err)
@@ -162,7 +161,7 @@ func (d *Driver) tagGroup(ctx context.Context, what, group string, tags map[stri
 	}
 	for name, value := range tags {
 		if value != "" {
-			all[name] = to.Ptr(value)
+			all[name] = new(value)
 		}
 	}
 	_, err = d.groups.Update(ctx, group, armresources.ResourceGroupPatchable{Tags: all}, nil)

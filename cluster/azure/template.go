@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 )
 
@@ -37,7 +36,7 @@ func (r *recipe) properties() (*armdeployments.DeploymentProperties, error) {
 		return nil, err
 	}
 	p := &armdeployments.DeploymentProperties{
-		Mode: to.Ptr(armdeployments.DeploymentModeIncremental), Template: text,
+		Mode: new(armdeployments.DeploymentModeIncremental), Template: text,
 		Parameters: map[string]*armdeployments.DeploymentParameter{},
 	}
 	for name, value := range r.parameters {

@@ -151,45 +151,58 @@ var (
 
 func TestTemplateSecrets(t *testing.T) {
 	t.Parallel()
-	var walk func(name, under string, secure []string, v any)
-	walk = func(name, under string, secure []string, v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			for key, inner := range v {
-				walk(name, key, secure, inner)
-			}
-		case []any:
-			for _, inner := range v {
-				walk(name, under, secure, inner)
-			}
-		case string:
-			uses := asks.MatchString(v)
-			for _, p := range secure {
-				uses = uses || strings.Contains(v, "parameters('"+p+"')")
-			}
-			if uses && !slices.Contains(hidden, under) {
-				t.Errorf("%s: %s would tell a secret: %s", name, under, v)
-			}
-			if under == "environmentVariables" && strings.Count(v, "'value',") > 0 {
-				t.Errorf("%s: a variable that is asked for is not secret: %s", name, v)
-			}
-		}
-	}
 	for name, template := range all(t) {
-		var secure []string
+		w := &secretWalk{t: t, name: name}
 		parameters, _ := template["parameters"].(map[string]any)
 		for p, v := range parameters {
 			if strings.HasPrefix(text(at(v, "type")), "secure") {
-				secure = append(secure, p)
+				w.secure = append(w.secure, p)
 				if at(v, "defaultValue") != nil {
 					t.Errorf("%s: the secret %s has a default", name, p)
 				}
 			}
 		}
-		walk(name, "", secure, template["resources"])
-		if out, ok := template["outputs"]; ok {
-			walk(name, "outputs", secure, out)
+		w.walk("", template["resources"])
+		w.walk("outputs", template["outputs"])
+	}
+}
+
+// secretWalk looks for secrets where Azure would tell them.
+type secretWalk struct {
+	t      *testing.T
+	name   string
+	secure []string // parameters
+}
+
+func (w *secretWalk) walk(under string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			if under != "outputs" {
+				w.walk(key, inner)
+			} else {
+				w.walk(under, inner)
+			}
 		}
+	case []any:
+		for _, inner := range v {
+			w.walk(under, inner)
+		}
+	case string:
+		w.check(under, v)
+	}
+}
+
+func (w *secretWalk) check(under, v string) {
+	uses := asks.MatchString(v)
+	for _, p := range w.secure {
+		uses = uses || strings.Contains(v, "parameters('"+p+"')")
+	}
+	if uses && !slices.Contains(hidden, under) {
+		w.t.Errorf("%s: %s would tell a secret: %s", w.name, under, v)
+	}
+	if under == "environmentVariables" && strings.Contains(v, "'value',") {
+		w.t.Errorf("%s: a variable that is asked for is not secret: %s", w.name, v)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azfile/directory"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azfile/file"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azfile/fileerror"
@@ -96,7 +95,7 @@ func (f *files) fill(ctx context.Context, account, key, name string, t *tree) er
 		return err
 	}
 	_, err = s.SetMetadata(ctx, &share.SetMetadataOptions{Metadata: map[string]*string{
-		metaContent: to.Ptr(t.digest), metaFiles: to.Ptr(fmt.Sprint(len(t.files))),
+		metaContent: new(t.digest), metaFiles: new(fmt.Sprint(len(t.files))),
 	}})
 	return err
 }
@@ -157,7 +156,7 @@ func send(ctx context.Context, root *directory.Client, t *tree, up upFile) error
 			return err
 		}
 	}
-	_, err = f.SetMetadata(ctx, &file.SetMetadataOptions{Metadata: map[string]*string{metaSum: to.Ptr(up.sha256)}})
+	_, err = f.SetMetadata(ctx, &file.SetMetadataOptions{Metadata: map[string]*string{metaSum: new(up.sha256)}})
 	return err
 }
 

@@ -171,9 +171,9 @@ func (k *compilation) places() (open, secret []variable, err error) {
 	scheme, connection := "", ""
 	switch q.Kind {
 	case config.QueueServiceBus:
-		scheme, connection = "azservicebus:///", varBus
+		scheme, connection = "azservicebus://", varBus
 	case config.QueueStorage:
-		scheme, connection = "azqueue:///", varStorage
+		scheme, connection = "azqueue://", varStorage
 	case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis:
 	}
 	if q.URL != nil {
@@ -181,14 +181,14 @@ func (k *compilation) places() (open, secret []variable, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("azure: queue.url: %w", err)
 		}
-		if connection == "" {
+		if connection == "" || strings.HasPrefix(text, scheme) {
 			return nil, []variable{
 				{Name: varRequests, Secret: below(text, q.Request)}, {Name: varResponses, Secret: below(text, q.Response)},
 			}, nil
 		}
 		secret = []variable{{Name: connection, Secret: text}}
 	}
-	return []variable{{Name: varRequests, Value: scheme + q.Request}, {Name: varResponses, Value: scheme + q.Response}}, secret, nil
+	return []variable{{Name: varRequests, Value: scheme + "/" + q.Request}, {Name: varResponses, Value: scheme + "/" + q.Response}}, secret, nil
 }
 
 // below is the URL of a queue of a broker's.
