@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -199,10 +200,8 @@ func explain(what, step string, c cause) error {
 	if !ok {
 		r = byStatus(c)
 	}
-	message := secretive.ReplaceAllString(strings.Join(strings.Fields(c.message), " "), "$1=…")
-	if len(message) > 500 {
-		message = message[:500] + "…"
-	}
+	message := clean(secretive.ReplaceAllString(c.message, "$1=…"), 500)
+	c.code = clean(c.code, 80)
 	text := what + ": " + step + ": "
 	if message != "" {
 		text += message + " "
@@ -214,6 +213,21 @@ func explain(what, step string, c cause) error {
 		text += ": " + r.do
 	}
 	return fmt.Errorf("azure: %s: %w", text, r.is)
+}
+
+// clean is a text of Azure's as people are shown it: on one line, with nothing that steers a
+// terminal, and not for ever.
+func clean(text string, most int) string {
+	runes := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, strings.Join(strings.Fields(text), " ")))
+	if len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return string(runes)
 }
 
 // byStatus is what a status of HTTP means, where the code says nothing to us.
