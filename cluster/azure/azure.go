@@ -31,7 +31,7 @@ import (
 	"github.com/navvy-run/navvy/cluster/config"
 )
 
-// Options are how Azure is reached. The zero value is the default, but for Getenv.
+// Options are how Azure is reached. The zero value is the default.
 type Options struct {
 	// Location is where a resource group is made that is missing, such as westeurope, and
 	// ResourceGroup its name. Both are as the file has them; they are not needed for a

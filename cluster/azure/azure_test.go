@@ -42,7 +42,7 @@ func example(t testing.TB) *config.Cluster {
 		Monitor: config.Monitor{Kind: config.MonitorInsights},
 		Workers: config.Workers{
 			Count: 2, Concurrency: 4, CPUs: "0.5", Memory: "1G", Image: "ghcr.io/example/scorer:1",
-			Environment: map[string]config.Value{"MODE": {Text: "fast"}, "TOKEN": {Env: "SECRET"}},
+			Environment: map[string]config.Value{"MODE": {Text: "fast"}, "NONE": {}, "TOKEN": {Env: "SECRET"}},
 			Labels:      map[string]string{"tier": "cheap"},
 		},
 		Azure: &config.Azure{Subscription: testSubscription, Location: "westeurope"},

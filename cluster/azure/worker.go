@@ -16,11 +16,15 @@ import (
 	"github.com/navvy-run/navvy/quantity"
 )
 
-// variable is one of a container's environment.
-type variable struct {
-	Name   string `json:"name"`
-	Value  string `json:"value,omitempty"`
-	Secret string `json:"secureValue,omitempty"`
+// variable is one of a container's environment: it has a value, or a secret.
+type variable struct{ Name, Value, Secret string }
+
+// MarshalJSON writes it as Azure has it: a value is there also if it is empty.
+func (v variable) MarshalJSON() ([]byte, error) {
+	if v.Secret != "" {
+		return json.Marshal(map[string]string{"name": v.Name, "secureValue": v.Secret})
+	}
+	return json.Marshal(map[string]string{"name": v.Name, "value": v.Value})
 }
 
 // Variables of a worker that we give it.
