@@ -149,7 +149,7 @@ func removals(observed map[driver.ID]*driver.Observed) []Change {
 		return (*o).ID, slices.DeleteFunc(slices.Clone((*o).Needs), func(id driver.ID) bool { return observed[id] == nil })
 	})
 	if err == nil {
-		list = list[:0]
+		list = make([]*driver.Observed, 0, len(ordered)) // a new one: ordered points into the old
 		for _, o := range ordered {
 			list = append(list, *o)
 		}

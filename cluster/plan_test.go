@@ -94,3 +94,20 @@ func TestPlanWrong(t *testing.T) {
 		}
 	}
 }
+
+// Each is removed once, also where the order of names is not that of needs.
+func TestPlanRemovesEach(t *testing.T) {
+	t.Parallel()
+	insights, share, workspace := id("insights", "i"), id("share", "s"), id("workspace", "w")
+	world := &driver.World{Resources: []driver.Observed{
+		{ID: mark}, {ID: insights, Needs: []driver.ID{workspace}}, {ID: share, Needs: []driver.ID{mark}},
+		{ID: worker, Needs: []driver.ID{insights, share}}, {ID: workspace, Needs: []driver.ID{mark}},
+	}}
+	p, err := newPlan("c", nil, world)
+	want(t, p, err, "remove worker 1", "remove share s", "remove insights i", "remove workspace w", "remove cluster c")
+	for i := range p.Changes {
+		if c := &p.Changes[i]; c.observed.ID != c.ID {
+			t.Errorf("%s would remove %s", c.ID, c.observed.ID)
+		}
+	}
+}

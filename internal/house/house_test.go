@@ -86,7 +86,7 @@ func TestLightPackages(t *testing.T) {
 // Whoever runs processes, keeps jobs or writes a service gets no cloud's libraries with it.
 func TestCloudsStayInShares(t *testing.T) {
 	t.Parallel()
-	clouds := []string{"gocloud.dev", "github.com/aws/aws-sdk-go-v2", "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"}
+	clouds := []string{"gocloud.dev", "github.com/aws/aws-sdk-go-v2", "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob", "github.com/Azure/azure-sdk-for-go/sdk/storage/azfile", "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager"}
 	for _, pkg := range []string{"sdk", "client", "engine", "manager", "queue", "server", "worker", "worker/answer", "gateway/broker", "runner/process", "runner/function", "runner/service"} {
 		for _, dep := range deps(t, module+"/"+pkg) {
 			if within(dep, clouds) {

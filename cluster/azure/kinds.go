@@ -1,0 +1,86 @@
+package azure
+
+import (
+	"slices"
+
+	"github.com/navvy-run/navvy/cluster/driver"
+)
+
+// Kinds of the resources of a plan, beside the mark.
+const (
+	kindWorkspace = "workspace" // of Log Analytics, in which insights keep what they know
+	kindInsights  = "insights"  // Application Insights
+	kindNamespace = "namespace" // of Service Bus
+	kindAccount   = "account"   // a storage account for queues
+	kindQueue     = "queue"
+	kindShare     = "share"  // a file share with what was uploaded
+	kindWorker    = "worker" // a container group
+	kindSupport   = "support"
+)
+
+// Types of Azure's resources.
+const (
+	typeWorkspace = "Microsoft.OperationalInsights/workspaces"
+	typeInsights  = "Microsoft.Insights/components"
+	typeNamespace = "Microsoft.ServiceBus/namespaces"
+	typeAccount   = "Microsoft.Storage/storageAccounts"
+	typeGroup     = "Microsoft.ContainerInstance/containerGroups"
+)
+
+// versions are those of Azure's interface by which we ask and remove: the templates have the
+// same. A version is there for ever once it is, so that they need not follow.
+var versions = map[string]string{
+	typeWorkspace: "2022-10-01",
+	typeInsights:  "2020-02-02",
+	typeNamespace: "2024-01-01",
+	typeAccount:   "2023-05-01",
+	typeGroup:     "2023-05-01",
+}
+
+// types are those of the kinds that have resources with tags.
+var types = map[string]string{
+	kindWorkspace: typeWorkspace,
+	kindInsights:  typeInsights,
+	kindNamespace: typeNamespace,
+	kindAccount:   typeAccount,
+	kindWorker:    typeGroup,
+}
+
+// rank orders the kinds: each needs what comes before it.
+var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindShare, kindWorker}
+
+// needs are the kinds of what a resource of a kind needs.
+func needs(kind string) []string {
+	switch kind {
+	case driver.KindCluster:
+		return nil
+	case kindInsights:
+		return []string{kindWorkspace}
+	case kindQueue:
+		return []string{kindNamespace, kindAccount}
+	case kindWorker:
+		return []string{kindInsights, kindQueue, kindShare}
+	default:
+		return []string{driver.KindCluster}
+	}
+}
+
+// link gives each of the IDs what it needs of the others, and the mark if there is nothing.
+func link(all []driver.ID, of driver.ID) []driver.ID {
+	var found []driver.ID
+	wanted := needs(of.Kind)
+	for _, id := range all {
+		if slices.Contains(wanted, id.Kind) {
+			found = append(found, id)
+		}
+	}
+	if len(found) > 0 || of.Kind == driver.KindCluster {
+		return found
+	}
+	for _, id := range all {
+		if id.Kind == driver.KindCluster {
+			return []driver.ID{id}
+		}
+	}
+	return nil
+}
