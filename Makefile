@@ -9,7 +9,7 @@ VM_PKG ?= ./runner/process/...
 VM_HOSTS ?= root user v1 hybrid
 
 .DEFAULT_GOAL := help
-.PHONY: help build image manifests helm-install helm-uninstall test test-python test-vm test-kube check bench lint generate schema fuzz
+.PHONY: help build image manifests helm-install helm-uninstall test test-python test-vm test-kube test-keda check bench lint generate schema fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HO
 
 test-kube: ## the tests of containers, on a Kubernetes of our own (scripts/kube.sh install); root
 	CGO_ENABLED=1 go test -race -count=1 -p 1 -parallel 4 -timeout 30m $$(scripts/kube.sh packages)
+
+test-keda: ## the chart with KEDA itself, after test-kube; root; not in CI, for it takes minutes to build
+	NAVVY_TEST_KEDA=$$(scripts/kube.sh keda) CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run TestKEDA ./test/kube/chart
 
 check: ## exactly what CI runs
 	scripts/check.sh

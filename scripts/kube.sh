@@ -4,6 +4,8 @@
 #   kube.sh install     all of it: quick if it is there, an error if it can't be had. The first
 #                       build takes some ten minutes of a processor
 #   kube.sh there       whether the programs are there and as they should be
+#   kube.sh keda        KEDA's operator and its server of metrics, for make test-keda; tells the
+#                       directory that they are in. Some ten minutes of a processor more
 #   kube.sh packages    the packages whose tests start a cluster, one a line
 #
 # NAVVY_KUBE   keeps the programs; the default is navvy-kube in the user's cache
@@ -20,7 +22,7 @@ numbers=${version#v}
 minor=${numbers#*.}
 flags="-s -w -X $at.gitVersion=$version -X $at.gitMajor=${numbers%%.*} -X $at.gitMinor=${minor%%.*} -X k8s.io/client-go/pkg/version.gitVersion=$version"
 
-# sum tells what a program is built of: NAME.
+# sum tells what a program is built of: its MODULE.
 sum() {
 	{
 		find "$1" -maxdepth 1 -name '*.go' -o -maxdepth 1 -name 'go.*' | sort | xargs cat
@@ -28,18 +30,28 @@ sum() {
 	} | sha256sum
 }
 
-# there tells whether a program is built of what is here: NAME.
+# there tells whether a program is built of what is here: NAME, the MODULE if that is another.
 there() {
-	[[ -x $cache/$1 && $(cat "$cache/$1.sum" 2>/dev/null) == "$(sum "$1")" ]]
+	[[ -x $cache/$1 && $(cat "$cache/$1.sum" 2>/dev/null) == "$(sum "${2:-$1}")" ]]
 }
 
-# build builds a program: NAME, its package. The name is given to what is whole.
+# build builds a program: NAME, its package, the MODULE if that is of another name. The name is
+# given to what is whole.
 build() {
-	there "$1" && return
+	local module=${3:-$1}
+	there "$1" "$module" && return
 	mkdir -p "$cache"
-	CGO_ENABLED=0 go -C "$1" build -trimpath -ldflags "$flags" -o "$cache/$1.new" "$2"
+	CGO_ENABLED=0 go -C "$module" build -trimpath -ldflags "$flags" -o "$cache/$1.new" "$2"
 	mv "$cache/$1.new" "$cache/$1"
-	sum "$1" >"$cache/$1.sum"
+	sum "$module" >"$cache/$1.sum"
+}
+
+# keda builds KEDA, whose libraries of Kubernetes are of another version.
+keda() {
+	local flags='-s -w' p
+	for p in operator adapter; do
+		build "keda-$p" "github.com/kedacore/keda/v2/cmd/$p" keda
+	done
 }
 
 # debian installs what is missing of Debian's parts.
@@ -74,6 +86,10 @@ install)
 	# The definitions of KEDA's kinds are in its module; nothing of that is built.
 	go -C keda mod download github.com/kedacore/keda/v2
 	;;
+keda)
+	keda
+	realpath "$cache"
+	;;
 there)
 	there kubebox && there kwok
 	;;
@@ -81,7 +97,7 @@ packages)
 	packages
 	;;
 *)
-	sed -n '2,10s/^# \{0,1\}//p' "$self" >&2
+	sed -n '2,12s/^# \{0,1\}//p' "$self" >&2
 	exit 2
 	;;
 esac

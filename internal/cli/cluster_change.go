@@ -166,7 +166,7 @@ func (a *app) changed(name string, p *cluster.Plan, err error) error {
 		a.say("cluster %s: nothing to do, %s", name, asTheyShould(p.Same))
 		return nil
 	}
-	a.say("cluster %s: %s", name, summary(p))
+	a.say("cluster %s: %s", name, summary(p, true))
 	return nil
 }
 
@@ -180,11 +180,16 @@ func asTheyShould(n int) string {
 	return format.Count(int64(n)) + " resources are as they should be"
 }
 
-// summary counts the changes of a plan.
-func summary(p *cluster.Plan) string {
+// summary counts the changes of a plan, before or after they were made.
+func summary(p *cluster.Plan, made bool) string {
 	var parts []string
 	for _, of := range actions {
-		if n := p.Count(of.action); n > 0 {
+		n := p.Count(of.action)
+		switch {
+		case n == 0:
+		case made:
+			parts = append(parts, fmt.Sprintf("%d %s", n, of.made))
+		default:
 			parts = append(parts, fmt.Sprintf("%d to %s", n, of.action))
 		}
 	}
@@ -196,9 +201,12 @@ func summary(p *cluster.Plan) string {
 
 // actions are those of plans, and how they are drawn.
 var actions = []struct {
-	action cluster.Action
-	sign   string
-}{{cluster.Create, "+"}, {cluster.Alter, "~"}, {cluster.Repair, "!"}, {cluster.LookFor, "?"}, {cluster.Remove, "-"}}
+	action     cluster.Action
+	sign, made string
+}{
+	{cluster.Create, "+", "created"}, {cluster.Alter, "~", "changed"}, {cluster.Repair, "!", "repaired"}, {cluster.LookFor, "?", "found"},
+	{cluster.Remove, "-", "removed"},
+}
 
 // writePlan draws a plan.
 func writePlan(w io.Writer, p *cluster.Plan) error {
@@ -207,7 +215,7 @@ func writePlan(w io.Writer, p *cluster.Plan) error {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "cluster %s: %s\n\n", p.Cluster, summary(p))
+	fmt.Fprintf(&b, "cluster %s: %s\n\n", p.Cluster, summary(p, false))
 	for i := range p.Changes {
 		writeChange(&b, &p.Changes[i])
 	}
