@@ -396,14 +396,15 @@ func newRunners(ctx context.Context, dir *holder.Dir, journal *runner.Journal, o
 	var list []*runner.Runner
 	for _, d := range drivers {
 		if caps := d.Capabilities(); caps.Absent != "" {
-			level, message := slog.LevelWarn, "this kind of work is not done here"
+			level := slog.LevelWarn
 			if caps.Kind == navvy.KindContainer && !o.ownEngine() {
 				level = slog.LevelInfo // most machines have neither cluster nor engine, and nobody misses one
 			}
-			if _, ok := d.(runnerdriver.Latecomer); ok {
-				message = "this kind of work is not done here yet: what it lacks is looked for until it is there"
+			if _, awaited := d.(runnerdriver.Latecomer); awaited {
+				log.Log(ctx, level, "this kind of work is not done here yet: what it lacks is looked for until it is there", "kind", caps.Kind, "why", caps.Absent)
+			} else {
+				log.Log(ctx, level, "this kind of work is not done here", "kind", caps.Kind, "why", caps.Absent)
 			}
-			log.Log(ctx, level, message, "kind", caps.Kind, "why", caps.Absent)
 		}
 		r := runner.New(d, &runner.Options{Journal: journal, Logger: log})
 		r.Left(left) // whoever is given its task next finds it by its name; the worker ends what nobody is

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // what the registry takes
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -143,7 +143,7 @@ func TestCredentialHelper(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	script := "#!/bin/sh\nread server\n[ \"$1\" = get ] && echo '{\"ServerURL\": \"x\", \"Username\": \"" + registryUser + "\", \"Secret\": \"" + registryPassword + "\"}'\n"
 	for name, text := range map[string]string{"good": script, "bad": "#!/bin/sh\nexit 1\n"} {
-		if err := os.WriteFile(filepath.Join(bin, "docker-credential-"+name), []byte(text), 0o700); err != nil { //nolint:gosec // it is a program
+		if err := os.WriteFile(filepath.Join(bin, "docker-credential-"+name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -54,13 +54,7 @@ func TestComes(t *testing.T) {
 		r := runner.New(d, nil)
 		begun := time.Now()
 		task := &driver.Task{Token: "mine", Spec: &navvy.Spec{Noop: &navvy.Noop{}}}
-		_, err := d.Start(t.Context(), task)
-		if refusal, ok := errors.AsType[*driver.Refusal](err); !ok || refusal.Message != errAway.Error() {
-			t.Errorf("it is refused with %v", err)
-		}
-		if caps := r.Capabilities(); caps.Absent != errAway.Error() || d.Adrift() != nil || d.Bounds(task) || d.Why(t.Context(), "x") != "" || d.Sweep(t.Context(), "x") != nil {
-			t.Errorf("before it has come: %+v", caps)
-		}
+		wantAway(t, d, task)
 		d.Settled("early")
 		<-r.Come()
 		if took := time.Since(begun); took < 4*time.Minute || took > 10*time.Minute {
@@ -80,6 +74,21 @@ func TestComes(t *testing.T) {
 			t.Errorf("it closes: %v; asked was %+v", err, found)
 		}
 	})
+}
+
+// wantAway checks what a driver does whose work cannot be done yet.
+func wantAway(t *testing.T, d *late.Driver, task *driver.Task) {
+	t.Helper()
+	_, err := d.Start(t.Context(), task)
+	if refusal, ok := errors.AsType[*driver.Refusal](err); !ok || refusal.Message != errAway.Error() {
+		t.Errorf("it is refused with %v", err)
+	}
+	if d.Adrift() != nil || d.Bounds(task) || d.Why(t.Context(), "x") != "" || d.Sweep(t.Context(), "x") != nil || d.Strays() != nil {
+		t.Error("before it has come it does something")
+	}
+	if caps := d.Capabilities(); caps.Absent != errAway.Error() {
+		t.Errorf("before it has come: %+v", caps)
+	}
 }
 
 // Whoever is closed looks no longer, also in the middle of a look.

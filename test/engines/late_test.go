@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ type daemon struct {
 func (p *place) background(name string, env []string, args ...string) *daemon {
 	p.t.Helper()
 	d := &daemon{cmd: p.command(p.t.Context(), args...), said: filepath.Join(p.home, name+".said")}
-	d.cmd.Env = append(d.cmd.Env[:len(d.cmd.Env):len(d.cmd.Env)], env...)
+	d.cmd.Env = slices.Concat(d.cmd.Env, env)
 	out, err := os.OpenFile(d.said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		p.t.Fatal(err)
@@ -91,7 +92,7 @@ func TestLate(t *testing.T) {
 	each(t, func(p *place) {
 		env, listen := p.later()
 		hurried := p.command(p.t.Context(), "run", "--image", enginetest.Image, "-S", "--", "echo never")
-		hurried.Env = append(hurried.Env[:len(hurried.Env):len(hurried.Env)], env...)
+		hurried.Env = slices.Concat(hurried.Env, env)
 		if out, err := hurried.CombinedOutput(); err == nil || !strings.Contains(string(out), "later.sock") || !strings.Contains(string(out), "hint: start "+p.kind) {
 			p.t.Errorf("without an engine a command ends with %v: %s", err, out)
 		}
