@@ -36,26 +36,34 @@ func Sweep(ctx context.Context, server *client.Workers, runners []*runner.Runner
 // sweeps ends, for as long as a session lasts, what is left running of attempts whose tasks
 // nobody wants answered any more: their workers are dead, and their jobs were stopped since,
 // or others have answered. Attempts that outlive their workers may be taken over as long as
-// their tasks are open.
+// their tasks are open. What does the work may come later: then it is looked soon, too.
 func (w *Worker) sweeps(ctx context.Context, r *runner.Runner) {
 	every := w.opts.Sweep
 	if every <= 0 {
 		every = defaultSweep
 	}
+	come := r.Come()
 	soon := time.Duration(0) // between looks for what strays; 0 if nothing does
 	due := time.Now().Add(min(firstSweep, every))
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
+	early := func() {
+		soon = min(firstSweep, every)
+		if next := time.Now().Add(soon); next.Before(due) {
+			due = next
+			timer.Reset(soon)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-come:
+			come = nil
+			early()
+			continue
 		case <-r.Strays():
-			soon = min(firstSweep, every)
-			if next := time.Now().Add(soon); next.Before(due) {
-				due = next
-				timer.Reset(soon)
-			}
+			early()
 			continue
 		case <-timer.C:
 		}

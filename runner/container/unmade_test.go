@@ -63,17 +63,17 @@ func TestQuota(t *testing.T) {
 	})
 	d := open(t, namespace, container.Options{ImagePatience: time.Second})
 	bounded := shell("exit 0")
-	bounded.Container.Pending = 3 * time.Second
+	bounded.Container.Pending = 15 * time.Second
 	r := newTrial(bounded).start(t, d)
 	w := r.wait(t)
 	free := newTrial(shell("exit 0")).start(t, d)
 	others := free.wait(t)
 	kubetest.Until(t, "it says why", func() bool {
-		why := d.Why(t.Context(), r.task.Token)
+		why := d.Why(t.Context(), free.task.Token)
 		return strings.Contains(why, "its pod is not made yet: ") && strings.Contains(why, "exceeded quota: few")
 	})
 	<-w.done // some patiences later
-	wantRefusal(t, w.end, w.err, navvy.ReasonPending, "no pod was made for it within 3s")
+	wantRefusal(t, w.end, w.err, navvy.ReasonPending, "no pod was made for it within 15s")
 	wantRefusal(t, w.end, w.err, navvy.ReasonPending, "exceeded quota: few")
 	r.wantGone(t, namespace)
 	if closed(others.done) {

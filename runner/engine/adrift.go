@@ -110,8 +110,11 @@ func (d *Driver) Sweep(ctx context.Context, token string) error {
 		return err
 	case s.phase == phaseRunning:
 		d.log.Info("a container whose task nobody wants answered any more is ended", "container", id)
+		if err := d.dismiss(ctx, s); err != nil {
+			return err // it is looked at again
+		}
 		d.left.forget(id)
-		return d.dismiss(ctx, s)
+		return nil
 	}
 	return d.discard(ctx, id)
 }

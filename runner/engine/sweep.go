@@ -14,15 +14,23 @@ import (
 const (
 	abandonedAfter = 7 * 24 * time.Hour
 	sweepEvery     = time.Hour
+	// firstSweepAgain is the first pause after a look that failed.
+	firstSweepAgain = time.Minute
 )
 
 // sweep looks after what earlier navvys of this instance have left, until ctx ends.
 func (d *Driver) sweep(ctx context.Context) {
-	for {
-		if err := d.sweepOnce(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			d.log.Warn("what earlier runs have left on the engine was not looked after", "err", err)
+	for again := (pause.Series{First: firstSweepAgain, Longest: sweepEvery}); ; {
+		wait := sweepEvery
+		if err := d.sweepOnce(ctx, time.Now()); err == nil {
+			again.Reset()
+		} else {
+			wait = again.Next()
+			if ctx.Err() == nil {
+				d.log.Warn("what earlier runs have left on the engine was not looked after; it is tried again", "err", err, "after", wait)
+			}
 		}
-		if pause.For(ctx, sweepEvery) != nil {
+		if pause.For(ctx, wait) != nil {
 			return
 		}
 	}

@@ -69,7 +69,7 @@ func TestAllDone(t *testing.T) {
 	})
 }
 
-// Close does not wait for what cannot be done.
+// Close does not wait for what cannot be done, nor does what comes behind it.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,8 +80,28 @@ func TestClose(t *testing.T) {
 		}
 		begun := time.Now()
 		q.Close(5 * time.Second)
-		if took := time.Since(begun); took != 5*time.Second || !slices.Equal(l.done, []string{"first"}) {
+		if took := time.Since(begun); took != 5*time.Second || !slices.Equal(l.done, []string{"first", "behind it"}) {
 			t.Errorf("after %s done were %v", took, l.done)
+		}
+	})
+}
+
+// What fails again and again keeps nothing else from being done, however many fail.
+func TestFailing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &log{fails: map[string]int{"a": 1_000_000, "b": 1_000_000, "c": 1_000_000}}
+		q := errand.New(2, pauses, l.do)
+		for _, key := range []string{"a", "b", "c", "good"} {
+			q.Add(key)
+		}
+		synctest.Wait()
+		if !slices.Equal(l.done, []string{"good"}) {
+			t.Errorf("done were %v", l.done)
+		}
+		q.Close(time.Minute)
+		if l.fails["a"] > 1_000_000-15 || l.worst > 2 {
+			t.Errorf("it was tried %d times, %d at once", 1_000_000-l.fails["a"], l.worst)
 		}
 	})
 }

@@ -24,7 +24,10 @@ const (
 type Driver struct {
 	now  atomic.Pointer[driver.Driver]
 	come chan struct{}
-	log  *slog.Logger
+
+	mu      sync.Mutex
+	settled []string // tokens of attempts whose results were kept before it came
+	log     *slog.Logger
 
 	stop    context.CancelFunc
 	looking sync.WaitGroup
@@ -72,11 +75,24 @@ func (d *Driver) look(ctx context.Context, open func(context.Context) (driver.Dr
 			continue
 		}
 		caps := found.Capabilities()
-		d.now.Store(&found)
+		d.arrive(found)
 		close(d.come)
 		d.log.Info("this kind of work is done here from now on", "kind", caps.Kind, "with", caps.With)
 		return
 	}
+}
+
+// arrive has a driver do the work from now on, and tells it what it has missed.
+func (d *Driver) arrive(found driver.Driver) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now.Store(&found)
+	if s, ok := found.(driver.Settler); ok {
+		for _, token := range d.settled {
+			s.Settled(token)
+		}
+	}
+	d.settled = nil
 }
 
 func (d *Driver) driver() driver.Driver { return *d.now.Load() }
@@ -97,10 +113,19 @@ func (d *Driver) Recover(ctx context.Context, handle []byte, t *driver.Task) (dr
 	return d.driver().Recover(ctx, handle, t)
 }
 
-// Settled implements driver.Settler.
+// mostSettled is how many tokens are kept for what has not come yet: what an attempt has left
+// that is not told goes a week later.
+const mostSettled = 10_000
+
+// Settled implements driver.Settler. Before the work is done here it is kept until then: an
+// earlier process may have left what it is about.
 func (d *Driver) Settled(token string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if s, ok := d.driver().(driver.Settler); ok {
 		s.Settled(token)
+	} else if len(d.settled) < mostSettled && d.Capabilities().Absent != "" {
+		d.settled = append(d.settled, token)
 	}
 }
 

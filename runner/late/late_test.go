@@ -70,7 +70,7 @@ func TestComes(t *testing.T) {
 		if a := r.Run(t.Context(), &runner.Task{Task: *task}); a.Reason != "" {
 			t.Errorf("an attempt ends as %+v", a)
 		}
-		if err := d.Close(); err != nil || !found.closed || fmt.Sprint(found.settled, found.ended) != "[late] [left]" {
+		if err := d.Close(); err != nil || !found.closed || fmt.Sprint(found.settled, found.ended) != "[early late] [left]" {
 			t.Errorf("it closes: %v; asked was %+v", err, found)
 		}
 	})

@@ -28,7 +28,10 @@ type drifting struct {
 	looks  int
 	looked chan struct{} // has something after each look
 	strays chan struct{}
+	come   chan struct{} // see driver.Latecomer
 }
+
+func (d *drifting) Come() <-chan struct{} { return d.come }
 
 func (d *drifting) Strays() <-chan struct{} { return d.strays }
 
@@ -104,6 +107,25 @@ func TestStray(t *testing.T) {
 	d.mu.Unlock()
 	_, err := ann.Stop(t.Context(), job, "enough")
 	s.must(err)
+	d.await(t, "left")
+}
+
+// What comes after its worker is looked after soon, as there may be something that an earlier
+// worker has left on it.
+func TestSweepLatecomer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, manager.Options{})
+	ann := client.New(s.dial())
+	job := s.submit(ann, script("true"), 1)
+	_, err := ann.Stop(t.Context(), job, "enough")
+	s.must(err)
+	d := &drifting{looked: make(chan struct{}, 1), come: make(chan struct{})}
+	s.sweeper(d, time.Hour)
+	<-d.looked // the first of the session: nothing is there yet
+	d.mu.Lock()
+	d.adrift = []driver.Adrift{{Task: navvy.TaskID{Job: job}, Token: "left"}}
+	d.mu.Unlock()
+	close(d.come)
 	d.await(t, "left")
 }
 
