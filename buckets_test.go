@@ -54,8 +54,12 @@ func TestBuckets(t *testing.T) {
 		}
 	}
 	s := Spec{Container: &Container{Image: "i", Entrypoint: []string{"p"}, Pack: 2, Buckets: Buckets{Input: "data"}}}
-	if err := s.Validate(); !errors.Is(err, ErrUnsupported) {
+	if err := s.Validate(); err != nil {
 		t.Errorf("buckets of a shared pod: %v", err)
+	}
+	s.Container.Buckets.InputDir = "/in"
+	if err := s.Validate(); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("a directory of a bucket in a shared pod: %v", err)
 	}
 }
 
