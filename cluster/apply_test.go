@@ -168,3 +168,14 @@ func TestLockWaits(t *testing.T) {
 		}
 	})
 }
+
+// What is made waits also for what is made anew behind something that stays.
+func TestApplyThroughSame(t *testing.T) {
+	t.Parallel()
+	s := &scripted{fails: map[driver.ID]error{server: errors.New("boom")}, world: driver.World{Resources: []driver.Observed{
+		{ID: mark, Health: driver.HealthOK}, {ID: queue, Health: driver.HealthOK, Properties: driver.Properties{"service": "echo"}},
+	}}}
+	if _, err := New(s, nil).Apply(t.Context(), file); err == nil || !slices.Equal(s.did, []string{"put server s"}) {
+		t.Errorf("it did %q, and failed with %v", s.did, err)
+	}
+}

@@ -76,7 +76,7 @@ func (c *Controller) Plan(ctx context.Context, want *config.Cluster) (*Plan, err
 
 func (c *Controller) plan(ctx context.Context, want *config.Cluster, world *driver.World) (*Plan, error) {
 	salt := world.Salt
-	if salt == nil {
+	if len(salt) == 0 {
 		const bytes = 16
 		salt = make([]byte, bytes)
 		_, _ = rand.Read(salt) // never fails
@@ -133,7 +133,7 @@ func (c *Controller) change(ctx context.Context, name, what string, plan func(co
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer func() {
-		const bound = 30 * time.Second
+		const bound = 5 * time.Minute // a provider may have something to remove with it
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 		defer cancel()
 		if e := lock.Release(ctx); e != nil {

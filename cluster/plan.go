@@ -93,22 +93,40 @@ func newPlan(name string, wanted []driver.Resource, world *driver.World) (*Plan,
 		observed[world.Resources[i].ID] = &world.Resources[i]
 	}
 	p := &Plan{Cluster: name}
+	behind := map[driver.ID][]driver.ID{} // what those that stay wait for, by way of others
 	for _, r := range ordered {
 		c := compare(r, observed[r.ID])
 		delete(observed, r.ID)
+		needs := through(r.Needs, behind)
 		if c == nil {
 			p.Same++
+			behind[r.ID] = needs
 			continue
 		}
+		c.needs = needs
 		p.Changes = append(p.Changes, *c)
 	}
 	p.Changes = append(p.Changes, removals(observed)...)
 	return p, nil
 }
 
+// through is what has to be there before a resource, with what those need that stay as they are:
+// their own needs may be made anew.
+func through(needs []driver.ID, behind map[driver.ID][]driver.ID) []driver.ID {
+	all := slices.Clone(needs)
+	for _, id := range needs {
+		for _, of := range behind[id] {
+			if !slices.Contains(all, of) {
+				all = append(all, of)
+			}
+		}
+	}
+	return all
+}
+
 // compare tells what has to be done to a resource; nil for nothing.
 func compare(r *driver.Resource, o *driver.Observed) *Change {
-	c := &Change{ID: r.ID, needs: r.Needs, resource: r}
+	c := &Change{ID: r.ID, resource: r}
 	if o == nil {
 		c.Action, c.Differences = Create, Differences(r.Properties, nil)
 		return c

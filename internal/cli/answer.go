@@ -246,7 +246,7 @@ func (a *app) smallFile(name string) (string, error) {
 	var text []byte
 	var err error
 	if name == "-" {
-		text, err = io.ReadAll(io.LimitReader(a.in, 16<<10))
+		text, err = io.ReadAll(io.LimitReader(a.in, 2<<20))
 	} else {
 		text, err = os.ReadFile(name)
 	}

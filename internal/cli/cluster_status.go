@@ -3,11 +3,13 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -78,11 +80,17 @@ func (a *app) listClusters(ctx context.Context, c *cluster.Controller, p config.
 	out := list.objects(a.out)
 	var rows [][]string
 	for _, name := range names {
-		s, err := c.Status(ctx, name)
-		if err != nil {
+		o := clusterObject{Name: name, Provider: string(p), Health: string(driver.HealthUnknown)}
+		switch s, err := c.Status(ctx, name); {
+		case errors.Is(err, navvy.ErrNotFound):
+			continue // it was just removed
+		case err != nil && ctx.Err() != nil:
 			return err
+		case err != nil:
+			a.say("%v", err)
+		default:
+			o.Health, o.Workers = string(s.Health()), workersOf(s)
 		}
-		o := clusterObject{Name: name, Provider: string(p), Health: string(s.Health()), Workers: workersOf(s)}
 		if list.output == "table" {
 			rows = append(rows, []string{o.Name, o.Provider, o.Health, strconv.Itoa(o.Workers)})
 		} else if err := out.add(o); err != nil {
