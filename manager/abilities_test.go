@@ -230,7 +230,7 @@ func TestNotReached(t *testing.T) {
 		s.worker("far", append(noops(""), navvy.KindAbilities{Kind: navvy.KindContainer, Absent: true, Lacks: "the cluster cannot be reached"}))
 		id, err := s.submitSpec(navvy.Spec{Container: &navvy.Container{Image: "i"}})
 		s.must(err)
-		const want = `no worker has room for work of kind "container": worker far runs no work of kind container: the cluster cannot be reached`
+		const want = `worker w runs no work of kind container; worker far runs no work of kind container: the cluster cannot be reached`
 		if got := s.whyOf(id, 0); got != want {
 			t.Errorf("why: %s\nwant %s", got, want)
 		}

@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	// A supervisor outlives who has started it, and may be about to end.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/navvy-run/navvy/cluster/unit.(*Supervised).start.func1"))
 }
 
 // supervised is a supervisor that is quick with its pauses.
