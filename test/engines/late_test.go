@@ -108,6 +108,7 @@ func TestLate(t *testing.T) {
 			p.t.Errorf("it wrote %q", out)
 		}
 		p.says(dev, "(done here from now on).*container")
+		p.until("its container is gone", func() bool { return len(p.list(false)) == 0 }) // before dev is, as the next tests count them
 	})
 }
 
