@@ -315,6 +315,33 @@ func TestForeignInGroup(t *testing.T) {
 	}
 }
 
+// A resource group that an administrator made for the cluster stays, and may be used again:
+// after an apply that came to nothing, and after destroy.
+func TestGivenGroup(t *testing.T) {
+	t.Parallel()
+	cloud, c := newCloud(), example(t)
+	cloud.groups["navvy-demo"] = armGroup("navvy-Demo", map[string]*string{tagLock: new("Demo"), "owner": new("me")})
+	d := cloud.driver(t)
+	for _, do := range []func() error{
+		func() error {
+			l, err := d.Lock(t.Context(), c.Name, driver.Holder{Who: "a", What: "apply"})
+			if err != nil {
+				return err
+			}
+			return l.Release(t.Context())
+		},
+		func() error { return errors.Join(apply(t.Context(), d, c), destroy(t.Context(), d, c.Name)) },
+	} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+		g := cloud.groups["navvy-demo"]
+		if g == nil || len(g.Tags) != 2 || tagOf(g.Tags, tagLock) != c.Name || len(cloud.resources)+len(cloud.deployments) != 0 {
+			t.Fatalf("the group is %v, in it %v, %v", g, cloud.resources, cloud.deployments)
+		}
+	}
+}
+
 func TestMadeByAzure(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

@@ -20,7 +20,8 @@ const (
 	tagSecrets  = "navvy-secrets" // of a worker: of its secrets, which nobody can read
 	tagSalt     = "navvy-salt"    // of a resource group
 	tagFile     = "navvy-file"    // of a resource group: of the file that was applied
-	tagLock     = "navvy-lock"    // of a resource group: whose cluster's lock it has
+	tagLock     = "navvy-lock"    // of a resource group: whose cluster's lock it has, or may have
+	tagMade     = "navvy-made"    // of a resource group that navvy made: for which cluster
 	tagLabel    = "navvy-label-"  // of a worker: a label
 	tagQueue    = "QueueType"
 	tagRequest  = "RequestQueueName"

@@ -130,7 +130,7 @@ func (d *Driver) claimGroup(ctx context.Context, cluster, group, location string
 		return nil, fmt.Errorf("azure: %s: there is none, and nothing says where to make it: give the cluster's file: %w", what, navvy.ErrNotFound)
 	}
 	made, err := d.groups.CreateOrUpdate(ctx, group, armresources.ResourceGroup{
-		Location: new(location), Tags: map[string]*string{tagLock: new(cluster)},
+		Location: new(location), Tags: map[string]*string{tagLock: new(cluster), tagMade: new(cluster)},
 	}, nil)
 	if err != nil {
 		return nil, d.failed(what, "make it", err)
