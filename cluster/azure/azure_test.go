@@ -342,6 +342,37 @@ func TestGivenGroup(t *testing.T) {
 	}
 }
 
+// A cluster does not move to another resource group, however its file says so; it is removed
+// where it is.
+func TestOtherGroup(t *testing.T) {
+	t.Parallel()
+	cloud, c := newCloud(), example(t)
+	c.Azure.ResourceGroup = "mine"
+	d := cloud.driver(t)
+	d.o.ResourceGroup = "mine"
+	if err := apply(t.Context(), d, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range []string{"other", ""} {
+		c.Azure.ResourceGroup, d.o.ResourceGroup = group, group
+		mark, err := d.Compile(t.Context(), c, salt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{apply(t.Context(), d, c), d.Put(t.Context(), c.Name, &mark[0])} {
+			if !errors.Is(err, navvy.ErrConflict) || !strings.Contains(err.Error(), "mine") {
+				t.Errorf("to %q: got %v", group, err)
+			}
+		}
+		if len(cloud.groups) != 1 {
+			t.Errorf("to %q: there are %v", group, cloud.groups)
+		}
+	}
+	if err := destroy(t.Context(), d, c.Name); err != nil || len(cloud.groups) != 0 {
+		t.Errorf("%v, left %v", err, cloud.groups)
+	}
+}
+
 func TestMadeByAzure(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

@@ -43,14 +43,21 @@ type leaseAnswer struct {
 	ID string `json:"leaseId"`
 }
 
+// whatDestroy is what somebody does, as driver.Holder has it, who removes a cluster.
+const whatDestroy = "destroy"
+
 // Lock implements driver.Driver. The resource group and the storage account of the lock are
 // made if they are missing; a lock that is released while there is no cluster removes them.
 func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
 	what := "the lock of the cluster " + cluster
 	group, location := d.group(cluster), d.o.Location
-	if found, err := d.find(ctx, cluster); err != nil {
+	found, err := d.find(ctx, cluster)
+	switch {
+	case err != nil:
 		return nil, err
-	} else if found != nil {
+	case found != nil && h.What != whatDestroy && d.placed() && !equalFold(str(found.Name), group):
+		return nil, elsewhere(cluster, str(found.Name), group)
+	case found != nil:
 		group = str(found.Name)
 	}
 	claimed, err := d.claimGroup(ctx, cluster, group, location)

@@ -92,6 +92,11 @@ func (d *Driver) ownChild(ctx context.Context, cluster string, r *driver.Resourc
 // putMark makes the resource group, if the lock has not, and writes down what the cluster
 // is. The tag comes last: without it there is no cluster.
 func (d *Driver) putMark(ctx context.Context, cluster, what string, s *spec) error {
+	if found, err := d.find(ctx, cluster); err != nil {
+		return err
+	} else if found != nil && !equalFold(str(found.Name), s.group) {
+		return elsewhere(cluster, str(found.Name), s.group)
+	}
 	group, err := d.claimGroup(ctx, cluster, s.group, d.o.Location)
 	if err != nil {
 		return err
@@ -111,6 +116,12 @@ func (d *Driver) putMark(ctx context.Context, cluster, what string, s *spec) err
 	delete(tags, tagName)
 	tags[tagSalt], tags[tagFile], tags[tagLock] = hex.EncodeToString(s.salt), s.file(), cluster
 	return d.tagGroup(ctx, what, s.group, tags)
+}
+
+// elsewhere refuses to make a cluster in another resource group than it is in: with both
+// tagged nobody could tell any more which is its.
+func elsewhere(cluster, is, want string) error {
+	return conflict("cluster %s: it is in the resource group %s, and by its file it is to be in %s: destroy it first, or set azure.resource_group back", cluster, is, want)
 }
 
 // claimGroup finds a resource group that is the cluster's, or makes it. One without our tags
