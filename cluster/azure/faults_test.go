@@ -234,7 +234,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// One that cannot be looked at is unknown, and hides no other.
+// One that cannot be looked at is unknown, as is what it holds, and hides no other.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
@@ -253,8 +253,8 @@ func TestUnknown(t *testing.T) {
 		if r.Name == "requests" {
 			want = driver.HealthUnknown
 		}
-		if r.Health != want {
-			t.Errorf("%s is %s: %s", r.ID, r.Health, r.Detail)
+		if r.Health != want || (r.Holds != "") != (want == driver.HealthUnknown) {
+			t.Errorf("%s is %s and holds %q: %s", r.ID, r.Health, r.Holds, r.Detail)
 		}
 	}
 }

@@ -238,6 +238,9 @@ func (o *observation) look(ctx context.Context) error {
 			err := o.lookAt(looking, &o.found[i])
 			if err != nil && looking.Err() == nil {
 				o.found[i].Detail = err.Error()
+				if _, tagged := types[o.found[i].Kind]; !tagged { // those with tags hold nothing themselves
+					o.found[i].Holds = "what is in it is not known"
+				}
 				return nil
 			}
 			return err
