@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 )
@@ -231,6 +232,28 @@ func TestDrift(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Without its salt a cluster gets another one, which is kept: what has secrets is made once
+// more, and then no more.
+func TestNoSalt(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(tags map[string]*string){
+		"gone": func(tags map[string]*string) { delete(tags, tagSalt) }, "empty": func(tags map[string]*string) { tags[tagSalt] = new("") },
+	} {
+		cloud, d, c := applied(t)
+		harm(cloud.groups["navvy-demo"].Tags)
+		if w, err := d.Observe(t.Context(), c.Name); err != nil || w.Salt != nil {
+			t.Errorf("%s: the salt is %q, %v", name, w.Salt, err)
+		}
+		controller := cluster.New(d, nil)
+		if _, err := controller.Apply(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := controller.Plan(t.Context(), c); err != nil || !p.Empty() {
+			t.Errorf("%s: applied once more there is still to do %v, %v", name, p.Changes, err)
+		}
 	}
 }
 

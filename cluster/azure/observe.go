@@ -77,8 +77,10 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	}
 	o := &observation{d: d, cluster: cluster, group: str(group.Name), names: d.names(cluster, str(group.Name))}
 	w := &driver.World{}
-	if w.Salt, err = hex.DecodeString(tagOf(group.Tags, tagSalt)); err != nil {
-		return nil, conflict("cluster %s: the tag %s of its resource group is damaged: it takes hexadecimal digits", cluster, tagSalt)
+	if text := tagOf(group.Tags, tagSalt); text != "" {
+		if w.Salt, err = hex.DecodeString(text); err != nil {
+			return nil, conflict("cluster %s: the tag %s of its resource group is damaged: it takes hexadecimal digits", cluster, tagSalt)
+		}
 	}
 	if w.Config, err = o.config(ctx); err != nil {
 		return nil, err
@@ -153,7 +155,7 @@ func (o *observation) mark(g *armresources.ResourceGroup, hasFile bool) driver.O
 		Properties: driver.Properties{"group": o.group, "location": normal(str(g.Location)), "file": tagOf(g.Tags, tagFile)},
 		Handle:     &handle{group: o.group, names: o.names},
 	}
-	if !hasFile {
+	if !hasFile || tagOf(g.Tags, tagSalt) == "" { // then the mark is put once more
 		m.Properties["file"] = ""
 	}
 	if g.Properties != nil && str(g.Properties.ProvisioningState) == "Deleting" {
