@@ -442,6 +442,24 @@ func TestForeignWorker(t *testing.T) {
 	}
 }
 
+// To remove what there is not nothing is made, and what somebody else has is no matter.
+func TestDestroyNothing(t *testing.T) {
+	t.Parallel()
+	for name, group := range map[string]*armresources.ResourceGroup{"nothing": nil, "another's": armGroup("navvy-Demo", map[string]*string{"owner": new("me")})} {
+		cloud := newCloud()
+		if group != nil {
+			cloud.groups["navvy-demo"] = group
+		}
+		before := len(cloud.groups)
+		if err := destroy(t.Context(), cloud.driver(t), "Demo"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(cloud.sent) != 0 || len(cloud.groups) != before || slices.Contains(cloud.calls, "ResourceGroupsClient.CreateOrUpdate") {
+			t.Errorf("%s: it called %v", name, cloud.calls)
+		}
+	}
+}
+
 // Who has a cluster's name alone and finds nothing makes nothing.
 func TestNoLocation(t *testing.T) {
 	t.Parallel()

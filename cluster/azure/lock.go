@@ -47,7 +47,8 @@ type leaseAnswer struct {
 const whatDestroy = "destroy"
 
 // Lock implements driver.Driver. The resource group and the storage account of the lock are
-// made if they are missing; a lock that is released while there is no cluster removes them.
+// made if they are missing, but not to destroy what there is not; a lock that is released while
+// there is no cluster removes them.
 func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
 	what := "the lock of the cluster " + cluster
 	group, location := d.group(cluster), d.o.Location
@@ -59,9 +60,11 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 		return nil, elsewhere(cluster, str(found.Name), group)
 	case found != nil:
 		group = str(found.Name)
+	case h.What == whatDestroy:
+		location = "" // nothing is made only to be removed
 	}
 	claimed, err := d.claimGroup(ctx, cluster, group, location)
-	if location == "" && errors.Is(err, navvy.ErrNotFound) {
+	if location == "" && errors.Is(err, navvy.ErrNotFound) || found == nil && h.What == whatDestroy && errors.Is(err, navvy.ErrExists) {
 		return noLock(), nil // there is nothing, and Put makes no group without a location either
 	}
 	if err != nil {
