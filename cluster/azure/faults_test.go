@@ -362,6 +362,63 @@ func TestLockLost(t *testing.T) {
 	}
 }
 
+// That it takes long to say who has the lock is of its minute: who cannot renew it knows that
+// it is lost before somebody else can have it.
+func TestLockSlow(t *testing.T) {
+	t.Parallel()
+	for _, slow := range []time.Duration{25 * time.Second, 45 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			cloud, began := newCloud(), time.Now()
+			cloud.fault = func(call string, _ int) *fault {
+				switch {
+				case call == "PATCH navvy-lock":
+					time.Sleep(slow) //nolint:forbidigo // in a bubble
+				case call == "POST lease" && time.Since(began) >= slow:
+					return &fault{err: errors.New("no route to host")}
+				}
+				return nil
+			}
+			l, err := cloud.driver(t).Lock(t.Context(), "Demo", driver.Holder{Who: "a"})
+			if err == nil {
+				<-l.Lost()
+			}
+			if took := time.Since(began); took > leaseTime+time.Second {
+				t.Errorf("slow for %s: it was known to be lost after %s, %v", slow, took, err)
+			}
+		})
+	}
+}
+
+// Who says too late that he has the lock has it no more.
+func TestLockLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newCloud()
+		var other driver.Lock
+		cloud.fault = func(call string, _ int) *fault {
+			if call != "PATCH navvy-lock" || other != nil {
+				return nil
+			}
+			time.Sleep(leaseTime + time.Second) //nolint:forbidigo // in a bubble
+			other = noLock()                    // its own call is not late
+			l, err := cloud.driver(t).Lock(t.Context(), "Demo", driver.Holder{Who: "b"})
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			other = l
+			return nil
+		}
+		_, err := cloud.driver(t).Lock(t.Context(), "Demo", driver.Holder{Who: "a"})
+		if _, held := errors.AsType[*driver.HeldError](err); !held {
+			t.Errorf("got %v", err)
+		}
+		if err := other.Release(t.Context()); err != nil || len(cloud.groups) != 0 {
+			t.Errorf("%v, left %v", err, cloud.groups)
+		}
+	})
+}
+
 func TestPreview(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
