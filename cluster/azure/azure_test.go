@@ -257,6 +257,28 @@ func TestNoSalt(t *testing.T) {
 	}
 }
 
+// Queues of another kind are others: those that were are removed, with what they are in, if
+// what they hold may be lost.
+func TestQueueKind(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	for _, kind := range []config.QueueKind{config.QueueStorage, config.QueueServiceBus} {
+		c.Queue = config.Queue{Kind: kind, Request: "requests", Response: "responses"}
+		holding := cloud.find(t, "queues/requests").properties
+		holding["messageCount"] = 3.0
+		_, err := cluster.New(d, nil).Apply(t.Context(), c)
+		if lose, is := errors.AsType[*cluster.LoseError](err); !is || len(lose.Lost) != 1 || lose.Lost[0].Holds != "3 messages" {
+			t.Errorf("to %s: got %v", kind, err)
+		}
+		if _, err := cluster.New(d, &cluster.Options{Lose: true}).Apply(t.Context(), c); err != nil {
+			t.Fatalf("to %s: %v", kind, err)
+		}
+		if diff := difference(t, d, c); diff != "" {
+			t.Errorf("to %s: %s", kind, diff)
+		}
+	}
+}
+
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

@@ -182,7 +182,7 @@ func (k *compilation) queues() error {
 		path := "providers/" + typeAccount + "/" + name
 		k.add(kindAccount, name, path, "account", driver.Properties{"sku": sku, "tls": "TLS1_2"}, map[string]any{"name": name, "sku": sku})
 		for _, queue := range []string{q.Request, q.Response} {
-			k.add(kindQueue, queue, path+"/queueServices/default/queues/"+queue, "accountqueue",
+			k.add(kindStored, queue, path+"/queueServices/default/queues/"+queue, "accountqueue",
 				driver.Properties{"dead": queue + deadSuffix}, map[string]any{"account": name, "queue": queue, "dead": queue + deadSuffix})
 		}
 	case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis: // others make them

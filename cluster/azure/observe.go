@@ -198,12 +198,12 @@ func (o *observation) record(e *armdeployments.DeploymentExtended) {
 		return
 	}
 	account := "providers/" + typeAccount + "/"
-	switch {
-	case kind == kindShare:
+	switch kind {
+	case kindShare:
 		o.add(kind, name, account+o.names.support()+"/fileServices/default/shares/"+o.names.share(name))
-	case kind == kindQueue && tagOf(e.Tags, tagQueue) == "servicebus":
+	case kindQueue:
 		o.add(kind, name, "providers/"+typeNamespace+"/"+o.names.namespace()+"/queues/"+name)
-	case kind == kindQueue:
+	case kindStored:
 		o.add(kind, name, account+o.names.account()+"/queueServices/default/queues/"+name)
 	}
 }
@@ -277,7 +277,7 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 		return o.d.failed(r.String(), "look at it", err)
 	}
 	r.Health, r.Properties, r.Holds = driver.HealthOK, childProperties(r.Kind, h, &now), holds(&now)
-	if r.Kind == kindQueue && strings.Contains(h.path, "/queueServices/") {
+	if r.Kind == kindStored {
 		return o.lookAtDead(ctx, r, h)
 	}
 	return nil

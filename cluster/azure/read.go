@@ -203,13 +203,13 @@ func pullFailure(r *armresources.GenericResource, detail string) string {
 
 // childProperties are what can be said of a queue or a share.
 func childProperties(kind string, h *handle, c *child) driver.Properties {
-	switch {
-	case kind == kindShare:
+	switch kind {
+	case kindShare:
 		return driver.Properties{
 			"content": text(at(c.Properties, "metadata", metaContent)), "files": text(at(c.Properties, "metadata", metaFiles)),
 			"share": h.path[strings.LastIndex(h.path, "/")+1:],
 		}
-	case strings.Contains(h.path, "/queueServices/"):
+	case kindStored:
 		return driver.Properties{}
 	default:
 		return driver.Properties{

@@ -72,7 +72,7 @@ func (d *Driver) empty(ctx context.Context, what, kind, id string) error {
 // removeChild removes a queue with its dead letters, or a share with its files.
 func (d *Driver) removeChild(ctx context.Context, r *driver.Observed, h *handle) error {
 	paths := []string{h.path}
-	if strings.Contains(h.path, "/queueServices/") {
+	if r.Kind == kindStored {
 		paths = append(paths, h.path+deadSuffix)
 	}
 	for _, path := range paths {
