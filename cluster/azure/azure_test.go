@@ -279,6 +279,25 @@ func TestQueueKind(t *testing.T) {
 	}
 }
 
+// Workers are made anew when insights come or go, and have what they are to have of them.
+func TestInsights(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	for _, kind := range []config.MonitorKind{config.MonitorNone, config.MonitorInsights} {
+		c.Monitor.Kind = kind
+		if _, err := cluster.New(d, nil).Apply(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		variables := text(at(cloud.find(t, "-1").properties, "containers", 0, "properties", "environmentVariables"))
+		if strings.Contains(variables, varInsights) != (kind == config.MonitorInsights) {
+			t.Errorf("monitor %q: the worker has %s", kind, variables)
+		}
+		if diff := difference(t, d, c); diff != "" {
+			t.Errorf("monitor %q: %s", kind, diff)
+		}
+	}
+}
+
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

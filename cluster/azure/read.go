@@ -104,8 +104,12 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 		p["command"] = string(command)
 	}
 	var open []variable
+	p["insights"] = ""
 	for _, v := range elements(at(c, "environmentVariables")) {
 		// Azure tells of a secret its name alone.
+		if text(at(v, "name")) == varInsights {
+			p["insights"] = given
+		}
 		if value, ok := at(v, "value").(string); ok {
 			open = append(open, variable{Name: text(at(v, "name")), Value: value})
 		}

@@ -37,6 +37,9 @@ const (
 	varInsights  = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 )
 
+// given is of a worker that has a secret which Azure puts there.
+const given = "true"
+
 // program is where navvy is in its image, and in those that are made from it.
 const program = "/navvy"
 
@@ -62,7 +65,10 @@ func (k *compilation) workers() error {
 	properties := driver.Properties{"image": w.Image, "cpus": cpus, "memory": memory, "command": string(text)}
 	digest := k.secrets(secret)
 	properties["environment"], properties["mounts"], properties["secrets"] = told(open), toldMounts(k.mounts), digest
-	properties["labels"] = told(labels(w.Labels))
+	properties["labels"], properties["insights"] = told(labels(w.Labels)), ""
+	if k.c.Monitor.Kind == config.MonitorInsights {
+		properties["insights"] = given
+	}
 	for i := range w.Count {
 		name := k.names.worker(i + 1)
 		own, mine := maps.Clone(parameters), maps.Clone(properties)
