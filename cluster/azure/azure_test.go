@@ -298,6 +298,51 @@ func TestInsights(t *testing.T) {
 	}
 }
 
+// Where somebody has removed what the queues are in, workers have keys of what is no more: they
+// are made anew, also if whoever made the other one was interrupted.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []config.QueueKind{config.QueueServiceBus, config.QueueStorage} {
+		cloud, c := newCloud(), example(t)
+		c.Queue = config.Queue{Kind: kind, Request: "requests", Response: "responses"}
+		d := cloud.driver(t)
+		if err := apply(t.Context(), d, c); err != nil {
+			t.Fatal(err)
+		}
+		all, err := d.Compile(t.Context(), c, salt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(all, func(r driver.Resource) bool { return r.Kind == kindNamespace || r.Kind == kindAccount })
+		cloud.vanish(strings.ToLower(cloud.find(t, "/"+all[i].Name).id))
+		wantFailed(t, d, 2)
+		if err := d.Put(t.Context(), c.Name, &all[i]); err != nil {
+			t.Fatal(err)
+		}
+		wantFailed(t, d, 2)
+		if _, err := cluster.New(d, nil).Apply(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		wantFailed(t, d, 0)
+		if diff := difference(t, d, c); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// wantFailed checks how many workers are told to have failed.
+func wantFailed(t *testing.T, d *Driver, want int) {
+	t.Helper()
+	w, err := d.Observe(t.Context(), "Demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := slices.DeleteFunc(w.Resources, func(r driver.Observed) bool { return r.Kind != kindWorker || r.Health != driver.HealthFailed })
+	if len(failed) != want {
+		t.Errorf("%d workers have failed, not %d: %v", len(failed), want, failed)
+	}
+}
+
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

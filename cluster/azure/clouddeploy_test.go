@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -145,6 +146,12 @@ func (c *cloud) make(group string, v map[string]any) error {
 	t.location, _ = v["location"].(string)
 	t.sku, _ = at(v, "sku", "name").(string)
 	t.properties["provisioningState"] = "Succeeded"
+	if c.resources[strings.ToLower(id)] == nil {
+		c.births[strings.ToLower(id)]++
+	}
+	if when := map[string]string{typeNamespace: "createdAt", typeAccount: "creationTime"}[kind]; when != "" {
+		t.properties[when] = fmt.Sprintf("2026-01-01T00:00:%02dZ", c.births[strings.ToLower(id)])
+	}
 	if kind == typeGroup {
 		t.properties["instanceView"] = map[string]any{"state": "Running"}
 		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}

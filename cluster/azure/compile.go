@@ -25,6 +25,7 @@ type spec struct {
 	tags   map[string]string
 	salt   []byte
 	upload *tree           // of a share
+	queues string          // the path of the namespace or account that a worker has keys of
 	mark   *config.Cluster // of the mark
 }
 

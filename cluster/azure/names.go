@@ -18,6 +18,7 @@ const (
 	tagName     = "navvy-name"
 	tagDigest   = "navvy-digest"  // of a deployment: of its template and parameters
 	tagSecrets  = "navvy-secrets" // of a worker: of its secrets, which nobody can read
+	tagQueues   = "navvy-queues"  // of a worker: of which namespace or account it has keys, see born
 	tagSalt     = "navvy-salt"    // of a resource group
 	tagFile     = "navvy-file"    // of a resource group: of the file that was applied
 	tagLock     = "navvy-lock"    // of a resource group: whose cluster's lock it has, or may have

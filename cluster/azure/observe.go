@@ -18,6 +18,8 @@ import (
 type handle struct {
 	group, path string
 	names       names
+	// queues is of which namespace or account a worker has keys, and what one of these is.
+	queues string
 }
 
 // Clusters implements driver.Driver.
@@ -92,6 +94,7 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	if err := o.look(ctx); err != nil {
 		return nil, err
 	}
+	o.lockedOut()
 	for _, r := range o.found {
 		if r.Kind != "" {
 			w.Resources = append(w.Resources, r)
@@ -210,7 +213,7 @@ func (o *observation) record(e *armdeployments.DeploymentExtended) {
 
 func (o *observation) add(kind, name, path string) {
 	o.found = append(o.found, driver.Observed{
-		ID: driver.ID{Kind: kind, Name: name}, Health: driver.HealthUnknown, Handle: &handle{o.group, path, o.names},
+		ID: driver.ID{Kind: kind, Name: name}, Health: driver.HealthUnknown, Handle: &handle{group: o.group, path: path, names: o.names},
 	})
 }
 
@@ -263,6 +266,12 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 		if err != nil {
 			return o.d.failed(r.String(), "look at it", err)
 		}
+		switch r.Kind {
+		case kindWorker:
+			h.queues = tagOf(now.Tags, tagQueues)
+		case kindNamespace, kindAccount:
+			h.queues = born(&now.GenericResource)
+		}
 		r.Properties = properties(r.Kind, &now.GenericResource)
 		r.Health, r.Detail = health(r.Kind, &now.GenericResource)
 		return nil
@@ -281,6 +290,29 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 		return o.lookAtDead(ctx, r, h)
 	}
 	return nil
+}
+
+// lockedOut finds workers whose keys are of a namespace or account that is gone: one that is
+// made in its place has others.
+func (o *observation) lockedOut() {
+	there := map[string]bool{}
+	for i := range o.found {
+		r := &o.found[i]
+		if r.Kind != kindNamespace && r.Kind != kindAccount {
+			continue
+		}
+		if r.Health == driver.HealthUnknown {
+			return // then nobody knows
+		}
+		h, _ := r.Handle.(*handle)
+		there[h.queues] = true
+	}
+	for i := range o.found {
+		r := &o.found[i]
+		if h, _ := r.Handle.(*handle); r.Kind == kindWorker && h.queues != "" && !there[h.queues] {
+			r.Health, r.Detail = driver.HealthFailed, "what its queues were in is gone, and its keys with that"
+		}
+	}
 }
 
 // lookAtDead looks whether a storage queue has a queue for its dead letters.

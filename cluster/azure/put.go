@@ -25,6 +25,15 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 	if err := d.prepare(ctx, cluster, r, s); err != nil {
 		return err
 	}
+	if s.queues != "" {
+		now, err := d.resources.GetByID(ctx, d.id(s.group, s.queues), versionOf(s.queues), nil)
+		if err != nil {
+			return d.failed(what, "look at what its queues are in", err)
+		}
+		if when := born(&now.GenericResource); when != "" {
+			s.tags[tagQueues] = when
+		}
+	}
 	if err := d.deploy(ctx, s.deployment(what, r.ID)); err != nil {
 		return err
 	}

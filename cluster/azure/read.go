@@ -96,6 +96,17 @@ func skuOf(r *armresources.GenericResource) string {
 	return str(r.SKU.Name)
 }
 
+// born tells a namespace or account from one of the same name that was made later, with other
+// keys; empty if Azure does not say when it was made.
+func born(r *armresources.GenericResource) string {
+	for _, name := range []string{"createdAt", "creationTime"} { // of a namespace, of an account
+		if when := text(field(r, name)); when != "" {
+			return str(r.Name) + " " + when
+		}
+	}
+	return ""
+}
+
 func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 	c := field(r, "containers", 0, "properties")
 	p["image"] = text(at(c, "image"))

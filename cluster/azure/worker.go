@@ -74,6 +74,9 @@ func (k *compilation) workers() error {
 		own, mine := maps.Clone(parameters), maps.Clone(properties)
 		own["name"] = name
 		s := k.add(kindWorker, name, "providers/"+typeGroup+"/"+name, "worker", mine, own)
+		if _, kind, queues := k.broker(); kind != "" {
+			s.queues = "providers/" + kind + "/" + queues
+		}
 		for label, value := range w.Labels {
 			s.tags[tagLabel+label] = value
 		}
@@ -131,20 +134,27 @@ func (k *compilation) secrets(secret []variable) string {
 	return driver.Secret(k.salt, []byte(all.String()))
 }
 
-func (k *compilation) workerParameters(open, secret []variable) map[string]any {
-	p := map[string]any{
-		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
-		"secrets": map[string]any{"variables": secret, "keys": k.keys},
-		"broker":  "other", "queues": "", "insights": "", "workspace": "",
-	}
+// broker is in what the queues of workers are that get keys of it: how the template calls it, its
+// type and name. Others need none.
+func (k *compilation) broker() (called, kind, name string) {
 	if k.c.Queue.URL == nil {
 		switch k.c.Queue.Kind {
 		case config.QueueServiceBus:
-			p["broker"], p["queues"] = "servicebus", k.names.namespace()
+			return "servicebus", typeNamespace, k.names.namespace()
 		case config.QueueStorage:
-			p["broker"], p["queues"] = "storage", k.names.account()
+			return "storage", typeAccount, k.names.account()
 		case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis:
 		}
+	}
+	return "other", "", ""
+}
+
+func (k *compilation) workerParameters(open, secret []variable) map[string]any {
+	broker, _, queues := k.broker()
+	p := map[string]any{
+		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
+		"secrets": map[string]any{"variables": secret, "keys": k.keys},
+		"broker":  broker, "queues": queues, "insights": "", "workspace": "",
 	}
 	if k.c.Monitor.Kind == config.MonitorInsights {
 		p["insights"], p["workspace"] = k.names.insights(), k.names.workspace()
