@@ -33,6 +33,8 @@ type record struct {
 	Spec    Spec `json:"spec"`
 	// Removing says that it was to go, and nobody has finished that.
 	Removing bool `json:"removing,omitempty"`
+	// Pending says that it was to become what Spec says, and nobody has finished that.
+	Pending bool `json:"pending,omitempty"`
 
 	damaged error // why there is nothing but the name; nil if there is
 }

@@ -130,6 +130,9 @@ func (m *Systemd) state(r *record, shown map[string]string) State {
 	if text, err := os.ReadFile(m.unit(r.Spec.Name)); err != nil || string(text) != m.text(&r.Spec) {
 		s.Digest, s.Exit = "", "what systemd is told of it is not what navvy has written"
 	}
+	if r.Pending {
+		s.Digest, s.Exit = "", "a change of it was interrupted"
+	}
 	s.Starts, _ = strconv.Atoi(shown["NRestarts"])
 	s.Pid, _ = strconv.Atoi(shown["MainPID"])
 	if status := shown["ExecMainStatus"]; status != "" && status != "0" {
@@ -165,8 +168,9 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	text, env := m.text(spec), environmentFile(spec.Env)
 	was, _ := os.ReadFile(m.unit(spec.Name))
 	had, _ := os.ReadFile(m.env(spec.Name))
-	same := string(was) == text && string(had) == env
-	if err := writeUnit(m.dir, &record{Spec: *spec}); err != nil {
+	old, err := readUnit(m.dir, spec.Name)
+	same := string(was) == text && string(had) == env && err == nil && !old.Pending
+	if err := writeUnit(m.dir, &record{Spec: *spec, Pending: !same}); err != nil {
 		return err
 	}
 	verb := "start"
@@ -187,7 +191,10 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := m.run(ctx, spec.Name, "enable", service); err != nil {
 		return err
 	}
-	return m.run(ctx, spec.Name, verb, service)
+	if err := m.run(ctx, spec.Name, verb, service); err != nil || same {
+		return err
+	}
+	return writeUnit(m.dir, &record{Spec: *spec})
 }
 
 // Remove implements Manager.

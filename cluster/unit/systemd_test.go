@@ -118,6 +118,38 @@ func testSystemdState(t *testing.T, m *Systemd, spec *Spec) {
 	}
 }
 
+// A change that was interrupted anywhere is seen, and made by the next put.
+func TestSystemdInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"daemon-reload", "enable", "restart"} {
+		m, called := fakeSystemd(t)
+		spec, ctl := awkward(), m.ctl
+		if err := m.Put(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		m.ctl = func(ctx context.Context, args ...string) (string, error) {
+			if args[0] == at {
+				return "", errors.New("killed")
+			}
+			return ctl(ctx, args...)
+		}
+		spec.Args = append(spec.Args, "more")
+		if err := m.Put(t.Context(), spec); err == nil {
+			t.Errorf("at %s: no error", at)
+		}
+		m.ctl, *called = ctl, nil
+		if list, err := m.List(t.Context()); err != nil || list[0].Digest == spec.Digest() {
+			t.Errorf("at %s: it is not seen: %+v, %v", at, list, err)
+		}
+		if err := m.Put(t.Context(), spec); err != nil || !slices.Contains(*called, "daemon-reload") || !slices.Contains(*called, "restart "+m.service(spec.Name)) {
+			t.Errorf("at %s: put once more: %q, %v", at, *called, err)
+		}
+		if list, err := m.List(t.Context()); err != nil || list[0].Digest != spec.Digest() {
+			t.Errorf("at %s: it is not over: %+v, %v", at, list, err)
+		}
+	}
+}
+
 // A unit of that name that is somebody else's is left alone.
 func TestSystemdForeign(t *testing.T) {
 	t.Parallel()
