@@ -150,6 +150,35 @@ func TestSystemdInterrupted(t *testing.T) {
 	}
 }
 
+// What somebody has taken from systemd is ended, too, if it still runs.
+func TestSystemdLost(t *testing.T) {
+	t.Parallel()
+	for state, stops := range map[string]bool{"active": true, "activating": true, "inactive": false, "failed": false} {
+		m, called := fakeSystemd(t)
+		ctl := m.ctl
+		m.ctl = func(ctx context.Context, args ...string) (string, error) {
+			_, err := ctl(ctx, args...)
+			return "ActiveState=" + state + "\n", err
+		}
+		if err := m.Put(t.Context(), awkward()); err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(m.units, "default.target.wants", m.service("worker-1"))
+		if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o700), os.Symlink("gone", link), os.Remove(m.unit("worker-1"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Remove(t.Context(), "worker-1"); err != nil || slices.Contains(*called, "stop "+m.service("worker-1")) != stops {
+			t.Errorf("%s: it called %q, %v", state, *called, err)
+		}
+		if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: its link is left: %v", state, err)
+		}
+		if list, err := readUnits(m.dir); len(list) > 0 || err != nil {
+			t.Errorf("%s: left: %v, %v", state, list, err)
+		}
+	}
+}
+
 // A unit of that name that is somebody else's is left alone.
 func TestSystemdForeign(t *testing.T) {
 	t.Parallel()
