@@ -48,6 +48,9 @@ type trace struct {
 	Digest string `json:"digest"`
 }
 
+// now tells whether the trace is of this time that the machine is up.
+func (t *trace) now() bool { return t.Pid != 0 && t.Boot == bootID() }
+
 // openDir makes a manager's directory, closed to others.
 func openDir(dir string) error {
 	for _, name := range []string{dir, filepath.Join(dir, runDir), filepath.Join(dir, logDir)} {

@@ -44,7 +44,7 @@ func newKeeper(dir string, o *Options, log *slog.Logger, spec *Spec, leaving <-c
 	k := &keeper{
 		dir: dir, o: o, log: log.With("unit", spec.Name), leaving: leaving, changes: make(chan *change), gone: make(chan struct{}),
 		spec: *spec, pauses: pause.Series{First: o.FirstPause, Longest: o.LongestPause}, state: spec.down(logFile(dir, spec.Name)),
-		logSize: spec.logSize(), proc: adopt(readTrace(dir, spec.Name)),
+		logSize: spec.logSize(), proc: adopt(readTrace(dir, spec.Name), true),
 	}
 	if k.proc == nil {
 		k.show(Waiting)
@@ -58,6 +58,9 @@ func newKeeper(dir string, o *Options, log *slog.Logger, spec *Spec, leaving <-c
 // run keeps the unit up until it is removed, or the supervisor leaves, which leaves it.
 func (k *keeper) run(removing bool) {
 	defer close(k.gone)
+	if t := readTrace(k.dir, k.spec.Name); k.proc == nil && t.now() {
+		killSession(t) // it has ended while nobody looked after it
+	}
 	if removing {
 		if err := k.remove(); err != nil {
 			k.log.Error("it cannot be removed", "error", err)
@@ -191,7 +194,6 @@ func (k *keeper) stop() error {
 	if p == nil {
 		return nil
 	}
-	p.sweep.Store(true)
 	k.show(Stopping)
 	p.signal(k.spec.stopSignal())
 	timer := time.NewTimer(k.spec.grace())
