@@ -200,6 +200,27 @@ func TestSystemdForeign(t *testing.T) {
 	}
 }
 
+// A supervisor that cannot watch logs keeps units up all the same.
+func TestUnwatchedLogs(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "units")
+	if err := errors.Join(openDir(dir), os.Remove(filepath.Join(dir, logDir))); err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{dir: dir, o: (*Options)(nil).withDefaults(), leaving: make(chan struct{}), moved: make(chan struct{}, 1)}
+	s.log = s.o.Logger
+	ctx, cancel := context.WithCancel(t.Context())
+	served := false
+	err := s.run(ctx, func() error {
+		served = true
+		cancel()
+		return nil
+	})
+	if err != nil || !served {
+		t.Errorf("it served: %v, %v", served, err)
+	}
+}
+
 func FuzzUnit(f *testing.F) {
 	f.Add([]byte(`{"version":1,"spec":{"name":"a","args":["/a"]}}`))
 	f.Add([]byte(`{"version":2}`))
