@@ -25,14 +25,8 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 	if err := d.prepare(ctx, cluster, r, s); err != nil {
 		return err
 	}
-	if s.queues != "" {
-		now, err := d.resources.GetByID(ctx, d.id(s.group, s.queues), versionOf(s.queues), nil)
-		if err != nil {
-			return d.failed(what, "look at what its queues are in", err)
-		}
-		if when := born(&now.GenericResource); when != "" {
-			s.tags[tagQueues] = when
-		}
+	if err := d.bind(ctx, s); err != nil {
+		return d.failed(what, "look at what its queues are in", err)
 	}
 	if err := d.deploy(ctx, s.deployment(what, r.ID)); err != nil {
 		return err
@@ -41,6 +35,21 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 		return nil
 	}
 	return d.upload(ctx, what, s)
+}
+
+// bind has a worker say of which namespace or account its keys are.
+func (d *Driver) bind(ctx context.Context, s *spec) error {
+	if s.queues == "" {
+		return nil
+	}
+	now, err := d.resources.GetByID(ctx, d.id(s.group, s.queues), versionOf(s.queues), nil)
+	if err != nil {
+		return err
+	}
+	if when := born(&now.GenericResource); when != "" {
+		s.tags[tagQueues] = when
+	}
+	return nil
 }
 
 func (s *spec) deployment(what string, id driver.ID) *deployment {
