@@ -84,8 +84,8 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	return l, nil
 }
 
-// take takes the lease, says who has it, and tells from when on it counts. Calls are repeated
-// until they succeed: what is left of the minute then is enough for the first renewal.
+// take takes the lease, says who has it, and tells from when on it counts. That may take long, as
+// calls are repeated: at least half of the minute is left for the first renewal.
 func (l *lock) take(ctx context.Context, h driver.Holder) (began time.Time, err error) {
 	d, what := l.d, "the lock of the cluster "+l.cluster
 	began = time.Now()
@@ -99,16 +99,16 @@ func (l *lock) take(ctx context.Context, h driver.Holder) (began time.Time, err 
 	told := map[string]any{"properties": map[string]any{"metadata": map[string]string{
 		metaWho: ascii(h.Who), metaWhat: ascii(h.What), metaSince: h.Since.UTC().Format(time.RFC3339),
 	}}}
-	step := "say who has it"
+	step, late := "say who has it", false
 	err = d.call(ctx, http.MethodPatch, l.path, versions[typeAccount], told, nil)
 	for err == nil && time.Since(began) > leaseTime/2 {
-		began, step = time.Now(), "renew it"
+		began, step, late = time.Now(), "renew it", true
 		_, err = l.ask(ctx, leaseCall{Action: "Renew", ID: l.id})
 	}
 	switch {
 	case err == nil:
 		return began, nil
-	case step == "renew it" && isOver(err): // the minute was over, and somebody else has it
+	case late && isOver(err): // the minute was over, and somebody else has it
 		return began, d.heldBy(ctx, what, l.path)
 	}
 	return began, errors.Join(d.failed(what, step, err), l.release(context.WithoutCancel(ctx)))
