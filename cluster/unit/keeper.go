@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -60,6 +61,7 @@ func (k *keeper) run(removing bool) {
 	defer close(k.gone)
 	if t := readTrace(k.dir, k.spec.Name); k.proc == nil && t.now() {
 		killSession(t) // it has ended while nobody looked after it
+		k.swept()
 	}
 	if removing {
 		if err := k.remove(); err != nil {
@@ -122,6 +124,7 @@ func (k *keeper) start() error {
 func (k *keeper) died() {
 	p := k.proc
 	k.proc = nil
+	k.swept()
 	k.log.Warn("ended", "pid", p.Pid, "how", p.exit, "after", time.Since(p.began).Round(time.Millisecond))
 	if time.Since(p.began) >= k.o.Well {
 		k.tries = 0
@@ -129,6 +132,9 @@ func (k *keeper) died() {
 	}
 	k.later(p.exit)
 }
+
+// swept forgets a process of whose session nothing is left: others may get its number.
+func (k *keeper) swept() { _ = os.Remove(traceFile(k.dir, k.spec.Name)) }
 
 // later has it started again after a pause, unless it was tried too often.
 func (k *keeper) later(exit string) {

@@ -254,6 +254,9 @@ func TestRemains(t *testing.T) {
 	if left := with(mark + "-fails"); len(left) > 0 {
 		t.Errorf("of one that was given up is left %v", left)
 	}
+	if _, err := os.Stat(filepath.Join(dir, "run", "fails.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its number is kept, which another one may get: %v", err)
+	}
 	names := []string{"restarted", "removed"}
 	for _, name := range names {
 		put(t, m, script(name, child+"while :; do sleep 1000; done", mark+"-"+name))
