@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -50,25 +51,14 @@ const whatDestroy = "destroy"
 // made if they are missing, but not to destroy what there is not; a lock that is released while
 // there is no cluster removes them.
 func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
-	group, location := d.group(cluster), d.o.Location
-	found, err := d.find(ctx, cluster)
-	switch {
-	case err != nil:
-		return nil, err
-	case found != nil && h.What != whatDestroy && d.placed() && !equalFold(str(found.Name), group):
-		return nil, elsewhere(cluster, str(found.Name), group)
-	case found != nil:
-		group = str(found.Name)
-	case h.What == whatDestroy:
-		location = "" // nothing is made only to be removed
-	}
-	claimed, err := d.claimGroup(ctx, cluster, group, location)
-	if location == "" && errors.Is(err, navvy.ErrNotFound) || found == nil && h.What == whatDestroy && errors.Is(err, navvy.ErrExists) {
-		return noLock(), nil // there is nothing, and Put makes no group without a location either
-	}
+	claimed, err := d.claim(ctx, cluster, h)
 	if err != nil {
 		return nil, err
 	}
+	if claimed == nil {
+		return noLock(), nil
+	}
+	group := str(claimed.Name)
 	if err := d.support(ctx, cluster, group, normal(str(claimed.Location))); err != nil {
 		return nil, err
 	}
@@ -82,6 +72,28 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	l.end = end
 	go l.renew(renewing, began.Add(leaseTime))
 	return l, nil
+}
+
+// claim finds or makes the resource group for the lock; nil if there is nothing to be locked.
+func (d *Driver) claim(ctx context.Context, cluster string, h driver.Holder) (*armresources.ResourceGroup, error) {
+	group, location := d.group(cluster), d.o.Location
+	found, err := d.find(ctx, cluster)
+	destroys := h.What == whatDestroy
+	switch {
+	case err != nil:
+		return nil, err
+	case found != nil && !destroys && d.placed() && !equalFold(str(found.Name), group):
+		return nil, elsewhere(cluster, str(found.Name), group)
+	case found != nil:
+		group = str(found.Name)
+	case destroys:
+		location = "" // nothing is made only to be removed
+	}
+	claimed, err := d.claimGroup(ctx, cluster, group, location)
+	if location == "" && errors.Is(err, navvy.ErrNotFound) || found == nil && destroys && errors.Is(err, navvy.ErrExists) {
+		return nil, nil // Put makes no group without a location either
+	}
+	return claimed, err
 }
 
 // take takes the lease, says who has it, and tells from when on it counts. That may take long, as
