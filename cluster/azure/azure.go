@@ -125,6 +125,9 @@ func (d *Driver) group(cluster string) string {
 	return groupName(&config.Cluster{Name: cluster, Azure: &config.Azure{}})
 }
 
+// placed tells whether there is a file that says where the cluster is to be.
+func (d *Driver) placed() bool { return d.o.Location != "" || d.o.ResourceGroup != "" }
+
 // pause waits between two looks.
 func (d *Driver) pause(ctx context.Context) error {
 	timer := time.NewTimer(d.o.Poll)

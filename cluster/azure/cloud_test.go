@@ -50,6 +50,7 @@ type cloud struct {
 	refuse func(id string) *armdeployments.ErrorResponse           // of a deployed resource
 	after  func(id string, t *thing)                               // a resource was made
 	whatIf func(name string) *armdeployments.WhatIfOperationResult // the answer
+	births map[string]int                                          // how often something was made that was not there
 	slow   int                                                     // looks until a deployment ends
 	sent   map[string]armdeployments.Deployment                    // last, by name
 }
@@ -91,7 +92,7 @@ type fault struct {
 func newCloud() *cloud {
 	c := &cloud{
 		groups: map[string]*armresources.ResourceGroup{}, resources: map[string]*thing{}, deployments: map[string]*running{},
-		files: map[string]*remote{}, leases: map[string]*held{}, now: time.Now, slow: 1, sent: map[string]armdeployments.Deployment{},
+		files: map[string]*remote{}, leases: map[string]*held{}, now: time.Now, slow: 1, births: map[string]int{}, sent: map[string]armdeployments.Deployment{},
 	}
 	c.deployFake = deploymentsfake.NewDeploymentsServerTransport(&deploymentsfake.DeploymentsServer{
 		BeginCreateOrUpdate: c.putDeployment, Get: c.getDeployment, BeginDelete: c.deleteDeployment,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -145,6 +146,7 @@ func (c *cloud) make(group string, v map[string]any) error {
 	t.location, _ = v["location"].(string)
 	t.sku, _ = at(v, "sku", "name").(string)
 	t.properties["provisioningState"] = "Succeeded"
+	c.birth(t)
 	if kind == typeGroup {
 		t.properties["instanceView"] = map[string]any{"state": "Running"}
 		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
@@ -157,6 +159,17 @@ func (c *cloud) make(group string, v map[string]any) error {
 		c.after(id, t)
 	}
 	return nil
+}
+
+// birth says when what has keys was made, which an update leaves as it is.
+func (c *cloud) birth(t *thing) {
+	id := strings.ToLower(t.id)
+	if c.resources[id] == nil {
+		c.births[id]++
+	}
+	if when := map[string]string{typeNamespace: "createdAt", typeAccount: "creationTime"}[t.kind]; when != "" {
+		t.properties[when] = fmt.Sprintf("2026-01-01T00:00:%02dZ", c.births[id])
+	}
 }
 
 // parent is the tracked resource that a resource is in.

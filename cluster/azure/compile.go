@@ -25,6 +25,7 @@ type spec struct {
 	tags   map[string]string
 	salt   []byte
 	upload *tree           // of a share
+	queues string          // the path of the namespace or account that a worker has keys of
 	mark   *config.Cluster // of the mark
 }
 
@@ -182,7 +183,7 @@ func (k *compilation) queues() error {
 		path := "providers/" + typeAccount + "/" + name
 		k.add(kindAccount, name, path, "account", driver.Properties{"sku": sku, "tls": "TLS1_2"}, map[string]any{"name": name, "sku": sku})
 		for _, queue := range []string{q.Request, q.Response} {
-			k.add(kindQueue, queue, path+"/queueServices/default/queues/"+queue, "accountqueue",
+			k.add(kindStored, queue, path+"/queueServices/default/queues/"+queue, "accountqueue",
 				driver.Properties{"dead": queue + deadSuffix}, map[string]any{"account": name, "queue": queue, "dead": queue + deadSuffix})
 		}
 	case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis: // others make them

@@ -6,8 +6,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -103,10 +103,10 @@ func TestDeathAnywhere(t *testing.T) {
 		cloud.slow = 3
 		d := cloud.driver(t)
 		ctx, kill := context.WithCancel(t.Context())
-		reached := false
+		var reached atomic.Bool // files are uploaded several at once
 		cloud.fault = func(_ string, n int) *fault {
 			if n >= i {
-				reached = true
+				reached.Store(true)
 				kill()
 				return &fault{err: context.Canceled, late: n == i}
 			}
@@ -114,7 +114,7 @@ func TestDeathAnywhere(t *testing.T) {
 		}
 		err := apply(ctx, d, c)
 		kill()
-		if !reached {
+		if !reached.Load() {
 			break
 		}
 		if err == nil && i < 20 {
@@ -234,7 +234,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// One that cannot be looked at is unknown, and hides no other.
+// One that cannot be looked at is unknown, as is what it holds, and hides no other.
 func TestUnknown(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
@@ -253,8 +253,8 @@ func TestUnknown(t *testing.T) {
 		if r.Name == "requests" {
 			want = driver.HealthUnknown
 		}
-		if r.Health != want {
-			t.Errorf("%s is %s: %s", r.ID, r.Health, r.Detail)
+		if r.Health != want || (r.Holds != "") != (want == driver.HealthUnknown) {
+			t.Errorf("%s is %s and holds %q: %s", r.ID, r.Health, r.Holds, r.Detail)
 		}
 	}
 }
@@ -289,76 +289,6 @@ func TestWorkerHealth(t *testing.T) {
 				t.Errorf("%v: got %s, %s", test, r.Health, r.Detail)
 			}
 		}
-	}
-}
-
-func TestLock(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cloud := newCloud()
-		a, b := cloud.driver(t), cloud.driver(t)
-		since := time.Now()
-		l, err := a.Lock(t.Context(), "Demo", driver.Holder{Who: "jörg@host", What: "apply", Since: since})
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Minute) //nolint:forbidigo // in a bubble: the lease is renewed
-		_, err = b.Lock(t.Context(), "Demo", driver.Holder{Who: "b"})
-		var held *driver.HeldError
-		if !errors.As(err, &held) || held.Who != "j??rg@host" || held.What != "apply" || !held.Since.Equal(since.Truncate(time.Second)) {
-			t.Fatalf("got %v", err)
-		}
-		if names, err := b.Clusters(t.Context()); err != nil || len(names) != 0 {
-			t.Errorf("a lock is no cluster: %v, %v", names, err)
-		}
-		if err := l.Release(t.Context()); err != nil || len(cloud.groups) != 0 {
-			t.Errorf("%v, left: %v", err, cloud.groups)
-		}
-	})
-}
-
-// A lock is lost when it could not be renewed for a minute, and not before; that of a dead
-// holder is free after one.
-func TestLockLost(t *testing.T) {
-	t.Parallel()
-	for name, f := range map[string]*fault{
-		"cut off": {err: errors.New("no route to host")}, "taken": {status: 409, code: "LeaseIdMismatchWithLeaseOperation"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				cloud := newCloud()
-				d := cloud.driver(t)
-				l, err := d.Lock(t.Context(), "Demo", driver.Holder{Who: "a"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				began := time.Now()
-				cloud.mu.Lock()
-				cloud.fault = func(call string, _ int) *fault {
-					if call == "POST lease" {
-						return f
-					}
-					return nil
-				}
-				cloud.mu.Unlock()
-				<-l.Lost()
-				if took := time.Since(began); took > leaseTime+time.Second || f.err != nil && took < leaseTime-time.Second {
-					t.Errorf("it was lost after %s", took)
-				}
-				cloud.mu.Lock()
-				cloud.fault = nil
-				cloud.mu.Unlock()
-				time.Sleep(leaseTime) //nolint:forbidigo // in a bubble
-				again, err := d.Lock(t.Context(), "Demo", driver.Holder{Who: "b"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := errors.Join(again.Release(t.Context()), l.Release(t.Context())); err != nil {
-					t.Error(err)
-				}
-			})
-		})
 	}
 }
 

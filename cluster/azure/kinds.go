@@ -12,10 +12,13 @@ const (
 	kindInsights  = "insights"  // Application Insights
 	kindNamespace = "namespace" // of Service Bus
 	kindAccount   = "account"   // a storage account for queues
-	kindQueue     = "queue"
-	kindShare     = "share"  // a file share with what was uploaded
-	kindWorker    = "worker" // a container group
-	kindSupport   = "support"
+	kindQueue     = "queue"     // of Service Bus
+	// kindStored is a queue of a storage account: one that is to be of the other sort is
+	// another resource, as it is made elsewhere.
+	kindStored  = "storage-queue"
+	kindShare   = "share"  // a file share with what was uploaded
+	kindWorker  = "worker" // a container group
+	kindSupport = "support"
 )
 
 // Types of Azure's resources.
@@ -47,7 +50,7 @@ var types = map[string]string{
 }
 
 // rank orders the kinds: each needs what comes before it.
-var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindShare, kindWorker}
+var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindStored, kindShare, kindWorker}
 
 // needs are the kinds of what a resource of a kind needs.
 func needs(kind string) []string {
@@ -57,9 +60,11 @@ func needs(kind string) []string {
 	case kindInsights:
 		return []string{kindWorkspace}
 	case kindQueue:
-		return []string{kindNamespace, kindAccount}
+		return []string{kindNamespace}
+	case kindStored:
+		return []string{kindAccount}
 	case kindWorker:
-		return []string{kindInsights, kindQueue, kindShare}
+		return []string{kindInsights, kindQueue, kindStored, kindShare}
 	default:
 		return []string{driver.KindCluster}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -43,46 +44,86 @@ type leaseAnswer struct {
 	ID string `json:"leaseId"`
 }
 
+// whatDestroy is what somebody does, as driver.Holder has it, who removes a cluster.
+const whatDestroy = "destroy"
+
 // Lock implements driver.Driver. The resource group and the storage account of the lock are
-// made if they are missing; a lock that is released while there is no cluster removes them.
+// made if they are missing, but not to destroy what there is not; a lock that is released while
+// there is no cluster removes them.
 func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
-	what := "the lock of the cluster " + cluster
-	group, location := d.group(cluster), d.o.Location
-	if found, err := d.find(ctx, cluster); err != nil {
-		return nil, err
-	} else if found != nil {
-		group = str(found.Name)
-	}
-	claimed, err := d.claimGroup(ctx, cluster, group, location)
-	if location == "" && errors.Is(err, navvy.ErrNotFound) {
-		return noLock(), nil // there is nothing, and Put makes no group without a location either
-	}
+	claimed, err := d.claim(ctx, cluster, h)
 	if err != nil {
 		return nil, err
 	}
+	if claimed == nil {
+		return noLock(), nil
+	}
+	group := str(claimed.Name)
 	if err := d.support(ctx, cluster, group, normal(str(claimed.Location))); err != nil {
 		return nil, err
 	}
 	l := &lock{d: d, cluster: cluster, group: group, names: d.names(cluster, group), lost: make(chan struct{}), over: make(chan struct{})}
 	l.path = d.lockPath(l.names, group)
-	id, err := l.acquire(ctx)
-	if isHeld(err) {
-		return nil, d.heldBy(ctx, what, l.path)
-	}
+	began, err := l.take(ctx, h)
 	if err != nil {
-		return nil, d.failed(what, "take it", err)
-	}
-	l.id = id
-	told := map[string]any{"properties": map[string]any{"metadata": map[string]string{
-		metaWho: ascii(h.Who), metaWhat: ascii(h.What), metaSince: h.Since.UTC().Format(time.RFC3339),
-	}}}
-	if err := d.call(ctx, http.MethodPatch, l.path, versions[typeAccount], told, nil); err != nil {
-		return nil, errors.Join(d.failed(what, "say who has it", err), l.release(context.WithoutCancel(ctx)))
+		return nil, err
 	}
 	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
 	l.end = end
-	go l.renew(renewing)
+	go l.renew(renewing, began.Add(leaseTime))
 	return l, nil
+}
+
+// claim finds or makes the resource group for the lock; nil if there is nothing to be locked.
+func (d *Driver) claim(ctx context.Context, cluster string, h driver.Holder) (*armresources.ResourceGroup, error) {
+	group, location := d.group(cluster), d.o.Location
+	found, err := d.find(ctx, cluster)
+	destroys := h.What == whatDestroy
+	switch {
+	case err != nil:
+		return nil, err
+	case found != nil && !destroys && d.placed() && !equalFold(str(found.Name), group):
+		return nil, elsewhere(cluster, str(found.Name), group)
+	case found != nil:
+		group = str(found.Name)
+	case destroys:
+		location = "" // nothing is made only to be removed
+	}
+	claimed, err := d.claimGroup(ctx, cluster, group, location)
+	if location == "" && errors.Is(err, navvy.ErrNotFound) || found == nil && destroys && errors.Is(err, navvy.ErrExists) {
+		return nil, nil // Put makes no group without a location either
+	}
+	return claimed, err
+}
+
+// take takes the lease, says who has it, and tells from when on it counts. That may take long, as
+// calls are repeated: at least half of the minute is left for the first renewal.
+func (l *lock) take(ctx context.Context, h driver.Holder) (began time.Time, err error) {
+	d, what := l.d, "the lock of the cluster "+l.cluster
+	began = time.Now()
+	l.id, err = l.acquire(ctx)
+	if isHeld(err) {
+		return began, d.heldBy(ctx, what, l.path)
+	}
+	if err != nil {
+		return began, d.failed(what, "take it", err)
+	}
+	told := map[string]any{"properties": map[string]any{"metadata": map[string]string{
+		metaWho: ascii(h.Who), metaWhat: ascii(h.What), metaSince: h.Since.UTC().Format(time.RFC3339),
+	}}}
+	step, late := "say who has it", false
+	err = d.call(ctx, http.MethodPatch, l.path, versions[typeAccount], told, nil)
+	for err == nil && time.Since(began) > leaseTime/2 {
+		began, step, late = time.Now(), "renew it", true
+		_, err = l.ask(ctx, leaseCall{Action: "Renew", ID: l.id})
+	}
+	switch {
+	case err == nil:
+		return began, nil
+	case late && isOver(err): // the minute was over, and somebody else has it
+		return began, d.heldBy(ctx, what, l.path)
+	}
+	return began, errors.Join(d.failed(what, step, err), l.release(context.WithoutCancel(ctx)))
 }
 
 // noLock is one of what there is not.
@@ -160,11 +201,10 @@ func randomID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// renew keeps the lease. It counts the time from before each call, so that it is not the last
-// to know when the lease is over.
-func (l *lock) renew(ctx context.Context) {
+// renew keeps the lease, which is over at until if nobody does. It counts the time from before
+// each call, so that it is not the last to know when the lease is over.
+func (l *lock) renew(ctx context.Context, until time.Time) {
 	defer close(l.over)
-	until := time.Now().Add(leaseTime)
 	ticker := time.NewTicker(leaseTime / 4)
 	defer ticker.Stop()
 	for {
@@ -172,6 +212,7 @@ func (l *lock) renew(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-time.After(time.Until(until)):
 		}
 		asked := time.Now()
 		trying, cancel := context.WithDeadline(ctx, until)

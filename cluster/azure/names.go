@@ -18,9 +18,11 @@ const (
 	tagName     = "navvy-name"
 	tagDigest   = "navvy-digest"  // of a deployment: of its template and parameters
 	tagSecrets  = "navvy-secrets" // of a worker: of its secrets, which nobody can read
+	tagQueues   = "navvy-queues"  // of a worker: of which namespace or account it has keys, see born
 	tagSalt     = "navvy-salt"    // of a resource group
 	tagFile     = "navvy-file"    // of a resource group: of the file that was applied
-	tagLock     = "navvy-lock"    // of a resource group: whose cluster's lock it has
+	tagLock     = "navvy-lock"    // of a resource group: whose cluster's lock it has, or may have
+	tagMade     = "navvy-made"    // of a resource group that navvy made: for which cluster
 	tagLabel    = "navvy-label-"  // of a worker: a label
 	tagQueue    = "QueueType"
 	tagRequest  = "RequestQueueName"

@@ -18,6 +18,8 @@ import (
 type handle struct {
 	group, path string
 	names       names
+	// queues is of which namespace or account a worker has keys, and what one of these is.
+	queues string
 }
 
 // Clusters implements driver.Driver.
@@ -77,8 +79,10 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	}
 	o := &observation{d: d, cluster: cluster, group: str(group.Name), names: d.names(cluster, str(group.Name))}
 	w := &driver.World{}
-	if w.Salt, err = hex.DecodeString(tagOf(group.Tags, tagSalt)); err != nil {
-		return nil, conflict("cluster %s: the tag %s of its resource group is damaged: it takes hexadecimal digits", cluster, tagSalt)
+	if text := tagOf(group.Tags, tagSalt); text != "" {
+		if w.Salt, err = hex.DecodeString(text); err != nil {
+			return nil, conflict("cluster %s: the tag %s of its resource group is damaged: it takes hexadecimal digits", cluster, tagSalt)
+		}
 	}
 	if w.Config, err = o.config(ctx); err != nil {
 		return nil, err
@@ -90,6 +94,7 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	if err := o.look(ctx); err != nil {
 		return nil, err
 	}
+	o.lockedOut()
 	for _, r := range o.found {
 		if r.Kind != "" {
 			w.Resources = append(w.Resources, r)
@@ -153,7 +158,7 @@ func (o *observation) mark(g *armresources.ResourceGroup, hasFile bool) driver.O
 		Properties: driver.Properties{"group": o.group, "location": normal(str(g.Location)), "file": tagOf(g.Tags, tagFile)},
 		Handle:     &handle{group: o.group, names: o.names},
 	}
-	if !hasFile {
+	if !hasFile || tagOf(g.Tags, tagSalt) == "" { // then the mark is put once more
 		m.Properties["file"] = ""
 	}
 	if g.Properties != nil && str(g.Properties.ProvisioningState) == "Deleting" {
@@ -196,19 +201,19 @@ func (o *observation) record(e *armdeployments.DeploymentExtended) {
 		return
 	}
 	account := "providers/" + typeAccount + "/"
-	switch {
-	case kind == kindShare:
+	switch kind {
+	case kindShare:
 		o.add(kind, name, account+o.names.support()+"/fileServices/default/shares/"+o.names.share(name))
-	case kind == kindQueue && tagOf(e.Tags, tagQueue) == "servicebus":
+	case kindQueue:
 		o.add(kind, name, "providers/"+typeNamespace+"/"+o.names.namespace()+"/queues/"+name)
-	case kind == kindQueue:
+	case kindStored:
 		o.add(kind, name, account+o.names.account()+"/queueServices/default/queues/"+name)
 	}
 }
 
 func (o *observation) add(kind, name, path string) {
 	o.found = append(o.found, driver.Observed{
-		ID: driver.ID{Kind: kind, Name: name}, Health: driver.HealthUnknown, Handle: &handle{o.group, path, o.names},
+		ID: driver.ID{Kind: kind, Name: name}, Health: driver.HealthUnknown, Handle: &handle{group: o.group, path: path, names: o.names},
 	})
 }
 
@@ -238,6 +243,9 @@ func (o *observation) look(ctx context.Context) error {
 			err := o.lookAt(looking, &o.found[i])
 			if err != nil && looking.Err() == nil {
 				o.found[i].Detail = err.Error()
+				if _, tagged := types[o.found[i].Kind]; !tagged { // those with tags hold nothing themselves
+					o.found[i].Holds = "what is in it is not known"
+				}
 				return nil
 			}
 			return err
@@ -258,6 +266,12 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 		if err != nil {
 			return o.d.failed(r.String(), "look at it", err)
 		}
+		switch r.Kind {
+		case kindWorker:
+			h.queues = tagOf(now.Tags, tagQueues)
+		case kindNamespace, kindAccount:
+			h.queues = born(&now.GenericResource)
+		}
 		r.Properties = properties(r.Kind, &now.GenericResource)
 		r.Health, r.Detail = health(r.Kind, &now.GenericResource)
 		return nil
@@ -272,10 +286,33 @@ func (o *observation) lookAt(ctx context.Context, r *driver.Observed) error {
 		return o.d.failed(r.String(), "look at it", err)
 	}
 	r.Health, r.Properties, r.Holds = driver.HealthOK, childProperties(r.Kind, h, &now), holds(&now)
-	if r.Kind == kindQueue && strings.Contains(h.path, "/queueServices/") {
+	if r.Kind == kindStored {
 		return o.lookAtDead(ctx, r, h)
 	}
 	return nil
+}
+
+// lockedOut finds workers whose keys are of a namespace or account that is gone: one that is
+// made in its place has others.
+func (o *observation) lockedOut() {
+	there := map[string]bool{}
+	for i := range o.found {
+		r := &o.found[i]
+		if r.Kind != kindNamespace && r.Kind != kindAccount {
+			continue
+		}
+		if r.Health == driver.HealthUnknown {
+			return // then nobody knows
+		}
+		h, _ := r.Handle.(*handle)
+		there[h.queues] = true
+	}
+	for i := range o.found {
+		r := &o.found[i]
+		if h, _ := r.Handle.(*handle); r.Kind == kindWorker && h.queues != "" && !there[h.queues] {
+			r.Health, r.Detail = driver.HealthFailed, "what its queues were in is gone, and its keys with that"
+		}
+	}
 }
 
 // lookAtDead looks whether a storage queue has a queue for its dead letters.

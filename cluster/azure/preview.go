@@ -27,6 +27,9 @@ func (d *Driver) Preview(ctx context.Context, cluster string, r *driver.Resource
 	if err != nil || group == nil {
 		return nil, err
 	}
+	if err := d.bind(ctx, s); err != nil && !isNotFound(err) {
+		return nil, d.failed(r.String(), "look at what its queues are in", err)
+	}
 	p, err := s.recipe.properties()
 	if err != nil {
 		return nil, err

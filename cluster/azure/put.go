@@ -25,6 +25,9 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 	if err := d.prepare(ctx, cluster, r, s); err != nil {
 		return err
 	}
+	if err := d.bind(ctx, s); err != nil {
+		return d.failed(what, "look at what its queues are in", err)
+	}
 	if err := d.deploy(ctx, s.deployment(what, r.ID)); err != nil {
 		return err
 	}
@@ -32,6 +35,21 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 		return nil
 	}
 	return d.upload(ctx, what, s)
+}
+
+// bind has a worker say of which namespace or account its keys are.
+func (d *Driver) bind(ctx context.Context, s *spec) error {
+	if s.queues == "" {
+		return nil
+	}
+	now, err := d.resources.GetByID(ctx, d.id(s.group, s.queues), versionOf(s.queues), nil)
+	if err != nil {
+		return err
+	}
+	if when := born(&now.GenericResource); when != "" {
+		s.tags[tagQueues] = when
+	}
+	return nil
 }
 
 func (s *spec) deployment(what string, id driver.ID) *deployment {
@@ -92,6 +110,11 @@ func (d *Driver) ownChild(ctx context.Context, cluster string, r *driver.Resourc
 // putMark makes the resource group, if the lock has not, and writes down what the cluster
 // is. The tag comes last: without it there is no cluster.
 func (d *Driver) putMark(ctx context.Context, cluster, what string, s *spec) error {
+	if found, err := d.find(ctx, cluster); err != nil {
+		return err
+	} else if found != nil && !equalFold(str(found.Name), s.group) {
+		return elsewhere(cluster, str(found.Name), s.group)
+	}
 	group, err := d.claimGroup(ctx, cluster, s.group, d.o.Location)
 	if err != nil {
 		return err
@@ -113,6 +136,12 @@ func (d *Driver) putMark(ctx context.Context, cluster, what string, s *spec) err
 	return d.tagGroup(ctx, what, s.group, tags)
 }
 
+// elsewhere refuses to make a cluster in another resource group than it is in: with both
+// tagged nobody could tell any more which is its.
+func elsewhere(cluster, is, want string) error {
+	return conflict("cluster %s: it is in the resource group %s, and by its file it is to be in %s: destroy it first, or set azure.resource_group back", cluster, is, want)
+}
+
 // claimGroup finds a resource group that is the cluster's, or makes it. One without our tags
 // is somebody else's.
 func (d *Driver) claimGroup(ctx context.Context, cluster, group, location string) (*armresources.ResourceGroup, error) {
@@ -130,7 +159,7 @@ func (d *Driver) claimGroup(ctx context.Context, cluster, group, location string
 		return nil, fmt.Errorf("azure: %s: there is none, and nothing says where to make it: give the cluster's file: %w", what, navvy.ErrNotFound)
 	}
 	made, err := d.groups.CreateOrUpdate(ctx, group, armresources.ResourceGroup{
-		Location: new(location), Tags: map[string]*string{tagLock: new(cluster)},
+		Location: new(location), Tags: map[string]*string{tagLock: new(cluster), tagMade: new(cluster)},
 	}, nil)
 	if err != nil {
 		return nil, d.failed(what, "make it", err)

@@ -96,6 +96,17 @@ func skuOf(r *armresources.GenericResource) string {
 	return str(r.SKU.Name)
 }
 
+// born tells a namespace or account from one of the same name that was made later, with other
+// keys; empty if Azure does not say when it was made.
+func born(r *armresources.GenericResource) string {
+	for _, name := range []string{"createdAt", "creationTime"} { // of a namespace, of an account
+		if when := text(field(r, name)); when != "" {
+			return str(r.Name) + " " + when
+		}
+	}
+	return ""
+}
+
 func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 	c := field(r, "containers", 0, "properties")
 	p["image"] = text(at(c, "image"))
@@ -104,8 +115,12 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 		p["command"] = string(command)
 	}
 	var open []variable
+	p["insights"] = ""
 	for _, v := range elements(at(c, "environmentVariables")) {
 		// Azure tells of a secret its name alone.
+		if text(at(v, "name")) == varInsights {
+			p["insights"] = given
+		}
 		if value, ok := at(v, "value").(string); ok {
 			open = append(open, variable{Name: text(at(v, "name")), Value: value})
 		}
@@ -203,13 +218,13 @@ func pullFailure(r *armresources.GenericResource, detail string) string {
 
 // childProperties are what can be said of a queue or a share.
 func childProperties(kind string, h *handle, c *child) driver.Properties {
-	switch {
-	case kind == kindShare:
+	switch kind {
+	case kindShare:
 		return driver.Properties{
 			"content": text(at(c.Properties, "metadata", metaContent)), "files": text(at(c.Properties, "metadata", metaFiles)),
 			"share": h.path[strings.LastIndex(h.path, "/")+1:],
 		}
-	case strings.Contains(h.path, "/queueServices/"):
+	case kindStored:
 		return driver.Properties{}
 	default:
 		return driver.Properties{

@@ -72,7 +72,7 @@ func (d *Driver) empty(ctx context.Context, what, kind, id string) error {
 // removeChild removes a queue with its dead letters, or a share with its files.
 func (d *Driver) removeChild(ctx context.Context, r *driver.Observed, h *handle) error {
 	paths := []string{h.path}
-	if strings.Contains(h.path, "/queueServices/") {
+	if r.Kind == kindStored {
 		paths = append(paths, h.path+deadSuffix)
 	}
 	for _, path := range paths {
@@ -106,7 +106,8 @@ func (d *Driver) forget(ctx context.Context, what, group, name string) error {
 	return d.failed(what, "remove the record of its deployment", err)
 }
 
-// removeMark removes the resource group, if nothing of others is in it; else what is ours.
+// removeMark removes the resource group, if navvy made it and nothing of others is in it; else
+// what is ours.
 func (d *Driver) removeMark(ctx context.Context, cluster string, h *handle) error {
 	what := "cluster " + cluster
 	now, err := d.groups.Get(ctx, h.group, nil)
@@ -135,18 +136,28 @@ func (d *Driver) removeMark(ctx context.Context, cluster string, h *handle) erro
 	if err := d.removeSupport(ctx, what, cluster, h); err != nil {
 		return err
 	}
-	if kept == 0 {
+	made := tagOf(now.Tags, tagMade) == cluster
+	if made && kept == 0 {
 		return d.removeGroup(ctx, what, h.group)
 	}
-	d.o.Logger.Warn("the resource group stays, as others have something in it", "group", h.group, "resources", kept)
+	d.o.Logger.Warn("the resource group stays, as others made it or have something in it", "group", h.group, "resources", kept)
+	return d.leaveGroup(ctx, what, cluster, h, made)
+}
+
+// leaveGroup takes what is ours off a resource group. Whoever made one for the cluster gave it
+// the tag that lets it be used, which stays.
+func (d *Driver) leaveGroup(ctx context.Context, what, cluster string, h *handle, made bool) error {
 	for _, name := range []string{h.names.lockDeployment(), h.names.deployment(driver.ID{Kind: driver.KindCluster, Name: cluster})} {
 		if err := d.forget(ctx, what, h.group, name); err != nil {
 			return err
 		}
 	}
 	tags := map[string]string{}
-	for _, name := range []string{tagCluster, tagSalt, tagFile, tagLock, tagQueue, tagRequest, tagResponse, tagService} {
+	for _, name := range []string{tagCluster, tagSalt, tagFile, tagMade, tagQueue, tagRequest, tagResponse, tagService} {
 		tags[name] = ""
+	}
+	if made {
+		tags[tagLock] = ""
 	}
 	return d.tagGroup(ctx, what, h.group, tags)
 }

@@ -37,6 +37,9 @@ const (
 	varInsights  = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 )
 
+// given is of a worker that has a secret which Azure puts there.
+const given = "true"
+
 // program is where navvy is in its image, and in those that are made from it.
 const program = "/navvy"
 
@@ -62,12 +65,18 @@ func (k *compilation) workers() error {
 	properties := driver.Properties{"image": w.Image, "cpus": cpus, "memory": memory, "command": string(text)}
 	digest := k.secrets(secret)
 	properties["environment"], properties["mounts"], properties["secrets"] = told(open), toldMounts(k.mounts), digest
-	properties["labels"] = told(labels(w.Labels))
+	properties["labels"], properties["insights"] = told(labels(w.Labels)), ""
+	if k.c.Monitor.Kind == config.MonitorInsights {
+		properties["insights"] = given
+	}
 	for i := range w.Count {
 		name := k.names.worker(i + 1)
 		own, mine := maps.Clone(parameters), maps.Clone(properties)
 		own["name"] = name
 		s := k.add(kindWorker, name, "providers/"+typeGroup+"/"+name, "worker", mine, own)
+		if _, kind, queues := k.broker(); kind != "" {
+			s.queues = "providers/" + kind + "/" + queues
+		}
 		for label, value := range w.Labels {
 			s.tags[tagLabel+label] = value
 		}
@@ -125,20 +134,27 @@ func (k *compilation) secrets(secret []variable) string {
 	return driver.Secret(k.salt, []byte(all.String()))
 }
 
-func (k *compilation) workerParameters(open, secret []variable) map[string]any {
-	p := map[string]any{
-		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
-		"secrets": map[string]any{"variables": secret, "keys": k.keys},
-		"broker":  "other", "queues": "", "insights": "", "workspace": "",
-	}
+// broker is in what the queues of workers are that get keys of it: how the template calls it, its
+// type and name. Others need none.
+func (k *compilation) broker() (called, kind, name string) {
 	if k.c.Queue.URL == nil {
 		switch k.c.Queue.Kind {
 		case config.QueueServiceBus:
-			p["broker"], p["queues"] = "servicebus", k.names.namespace()
+			return "servicebus", typeNamespace, k.names.namespace()
 		case config.QueueStorage:
-			p["broker"], p["queues"] = "storage", k.names.account()
+			return "storage", typeAccount, k.names.account()
 		case config.QueueNavvy, config.QueueNATS, config.QueueRabbitMQ, config.QueueRedis:
 		}
+	}
+	return "other", "", ""
+}
+
+func (k *compilation) workerParameters(open, secret []variable) map[string]any {
+	broker, _, queues := k.broker()
+	p := map[string]any{
+		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
+		"secrets": map[string]any{"variables": secret, "keys": k.keys},
+		"broker":  broker, "queues": queues, "insights": "", "workspace": "",
 	}
 	if k.c.Monitor.Kind == config.MonitorInsights {
 		p["insights"], p["workspace"] = k.names.insights(), k.names.workspace()

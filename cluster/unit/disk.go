@@ -33,6 +33,8 @@ type record struct {
 	Spec    Spec `json:"spec"`
 	// Removing says that it was to go, and nobody has finished that.
 	Removing bool `json:"removing,omitempty"`
+	// Pending says that it was to become what Spec says, and nobody has finished that.
+	Pending bool `json:"pending,omitempty"`
 
 	damaged error // why there is nothing but the name; nil if there is
 }
@@ -45,6 +47,9 @@ type trace struct {
 	// Digest is of the Spec that it was started for.
 	Digest string `json:"digest"`
 }
+
+// now tells whether the trace is of this time that the machine is up.
+func (t *trace) now() bool { return t.Pid != 0 && t.Boot == bootID() }
 
 // openDir makes a manager's directory, closed to others.
 func openDir(dir string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ func newKeeper(dir string, o *Options, log *slog.Logger, spec *Spec, leaving <-c
 	k := &keeper{
 		dir: dir, o: o, log: log.With("unit", spec.Name), leaving: leaving, changes: make(chan *change), gone: make(chan struct{}),
 		spec: *spec, pauses: pause.Series{First: o.FirstPause, Longest: o.LongestPause}, state: spec.down(logFile(dir, spec.Name)),
-		logSize: spec.logSize(), proc: adopt(readTrace(dir, spec.Name)),
+		logSize: spec.logSize(), proc: adopt(readTrace(dir, spec.Name), true),
 	}
 	if k.proc == nil {
 		k.show(Waiting)
@@ -58,6 +59,10 @@ func newKeeper(dir string, o *Options, log *slog.Logger, spec *Spec, leaving <-c
 // run keeps the unit up until it is removed, or the supervisor leaves, which leaves it.
 func (k *keeper) run(removing bool) {
 	defer close(k.gone)
+	if t := readTrace(k.dir, k.spec.Name); k.proc == nil && t.now() {
+		killSession(t) // it has ended while nobody looked after it
+		k.swept()
+	}
 	if removing {
 		if err := k.remove(); err != nil {
 			k.log.Error("it cannot be removed", "error", err)
@@ -119,6 +124,7 @@ func (k *keeper) start() error {
 func (k *keeper) died() {
 	p := k.proc
 	k.proc = nil
+	k.swept()
 	k.log.Warn("ended", "pid", p.Pid, "how", p.exit, "after", time.Since(p.began).Round(time.Millisecond))
 	if time.Since(p.began) >= k.o.Well {
 		k.tries = 0
@@ -126,6 +132,9 @@ func (k *keeper) died() {
 	}
 	k.later(p.exit)
 }
+
+// swept forgets a process of whose session nothing is left: others may get its number.
+func (k *keeper) swept() { _ = os.Remove(traceFile(k.dir, k.spec.Name)) }
 
 // later has it started again after a pause, unless it was tried too often.
 func (k *keeper) later(exit string) {
@@ -191,7 +200,6 @@ func (k *keeper) stop() error {
 	if p == nil {
 		return nil
 	}
-	p.sweep.Store(true)
 	k.show(Stopping)
 	p.signal(k.spec.stopSignal())
 	timer := time.NewTimer(k.spec.grace())

@@ -63,7 +63,7 @@ func (m *Supervised) List(ctx context.Context) ([]State, error) {
 		if err := records[i].damaged; err != nil {
 			s = State{Name: spec.Name, Phase: Down, Exit: err.Error()}
 		}
-		if p := adopt(readTrace(m.dir, spec.Name)); p != nil {
+		if p := adopt(readTrace(m.dir, spec.Name), false); p != nil {
 			s.Phase, s.Pid, s.Since = Alone, p.Pid, p.began
 			p.leave()
 		}

@@ -30,8 +30,8 @@ type process struct {
 	fd    *os.File  // a pidfd
 	ended chan struct{}
 	exit  string // how, once ended is closed
-	// sweep has what is left of its session killed when it has ended.
-	sweep atomic.Bool
+	// sweep says that what is left of its session is killed when it has ended.
+	sweep bool
 	left  atomic.Bool // it is watched no more
 }
 
@@ -62,7 +62,7 @@ func start(dir string, spec *Spec) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := watch(cmd.Process.Pid, cmd)
+	p, err := watch(cmd.Process.Pid, cmd, nil, true)
 	if err == nil {
 		p.Digest = spec.Digest()
 		if err = writeTrace(dir, spec.Name, p.trace); err == nil {
@@ -79,31 +79,27 @@ func start(dir string, spec *Spec) (*process, error) {
 }
 
 // adopt finds the process of a unit that somebody else has started; nil if it has ended.
-func adopt(t trace) *process {
-	if t.Pid == 0 || t.Boot != bootID() {
+func adopt(t trace, sweep bool) *process {
+	if !t.now() {
 		return nil
 	}
-	p, err := watch(t.Pid, nil)
+	p, err := watch(t.Pid, nil, &t, sweep)
 	if err != nil {
-		return nil
-	}
-	if p.Start != t.Start { // another one has its number
-		p.leave()
 		return nil
 	}
 	p.Digest = t.Digest
 	return p
 }
 
-// watch has a process watched until it ends.
-func watch(pid int, cmd *exec.Cmd) (*process, error) {
+// watch has a process watched until it ends: cmd, or the one that t says.
+func watch(pid int, cmd *exec.Cmd, t *trace, sweep bool) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
-	p := &process{cmd: cmd, fd: os.NewFile(uintptr(fd), "pidfd"), ended: make(chan struct{})}
+	p := &process{cmd: cmd, sweep: sweep, fd: os.NewFile(uintptr(fd), "pidfd"), ended: make(chan struct{})}
 	stat, err := readStat(pid)
-	if err != nil || stat.state == 'Z' && cmd == nil {
+	if err != nil || cmd == nil && (stat.state == 'Z' || stat.start != t.Start) { // or another one has its number
 		return nil, errors.Join(err, p.fd.Close(), os.ErrProcessDone)
 	}
 	p.trace = trace{Pid: pid, Start: stat.start, Boot: bootID()}
@@ -127,7 +123,7 @@ func (p *process) wait() {
 	if p.left.Load() {
 		return
 	}
-	if p.sweep.Load() {
+	if p.sweep {
 		killSession(p.trace) // before its number is free
 	}
 	p.exit = "it has ended; nobody saw how"

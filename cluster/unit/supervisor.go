@@ -116,11 +116,11 @@ func (s *supervisor) run(ctx context.Context, serving func() error) error {
 	if err != nil {
 		return err
 	}
-	logs, err := watchLogs(s.dir, s.logSize, s.log)
-	if err != nil {
-		return err
+	if logs, err := watchLogs(s.dir, s.logSize, s.log); err != nil { // as when others use up what the user may watch
+		s.log.Warn("logs are not watched, and not cut", "error", err)
+	} else {
+		defer logs.close()
 	}
-	defer logs.close()
 	l, err := listen(s.dir)
 	if err != nil {
 		return err

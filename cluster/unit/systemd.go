@@ -130,6 +130,9 @@ func (m *Systemd) state(r *record, shown map[string]string) State {
 	if text, err := os.ReadFile(m.unit(r.Spec.Name)); err != nil || string(text) != m.text(&r.Spec) {
 		s.Digest, s.Exit = "", "what systemd is told of it is not what navvy has written"
 	}
+	if r.Pending {
+		s.Digest, s.Exit = "", "a change of it was interrupted"
+	}
 	s.Starts, _ = strconv.Atoi(shown["NRestarts"])
 	s.Pid, _ = strconv.Atoi(shown["MainPID"])
 	if status := shown["ExecMainStatus"]; status != "" && status != "0" {
@@ -165,8 +168,9 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	text, env := m.text(spec), environmentFile(spec.Env)
 	was, _ := os.ReadFile(m.unit(spec.Name))
 	had, _ := os.ReadFile(m.env(spec.Name))
-	same := string(was) == text && string(had) == env
-	if err := writeUnit(m.dir, &record{Spec: *spec}); err != nil {
+	old, err := readUnit(m.dir, spec.Name)
+	same := string(was) == text && string(had) == env && err == nil && !old.Pending
+	if err := writeUnit(m.dir, &record{Spec: *spec, Pending: !same}); err != nil {
 		return err
 	}
 	verb := "start"
@@ -187,7 +191,10 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := m.run(ctx, spec.Name, "enable", service); err != nil {
 		return err
 	}
-	return m.run(ctx, spec.Name, verb, service)
+	if err := m.run(ctx, spec.Name, verb, service); err != nil || same {
+		return err
+	}
+	return writeUnit(m.dir, &record{Spec: *spec})
 }
 
 // Remove implements Manager.
@@ -199,23 +206,56 @@ func (m *Systemd) Remove(ctx context.Context, name string) error {
 	if err := m.ours(name); err != nil {
 		return err
 	}
-	if _, err := os.Stat(m.unit(name)); errors.Is(err, fs.ErrNotExist) && errors.Is(known, fs.ErrNotExist) {
-		return nil
-	} else if err == nil {
-		if err := m.run(ctx, name, "disable", "--now", m.service(name)); err != nil {
-			return err
+	end := m.end
+	if _, err := os.Stat(m.unit(name)); errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(known, fs.ErrNotExist) {
+			return nil
 		}
-		if err := os.Remove(m.unit(name)); err != nil {
-			return fmt.Errorf("unit %s: %w", name, err)
-		}
-		if err := m.run(ctx, name, "daemon-reload"); err != nil {
-			return err
-		}
+		end = m.endLost
+	}
+	if err := end(ctx, name); err != nil {
+		return err
+	}
+	if err := m.run(ctx, name, "daemon-reload"); err != nil {
+		return err
 	}
 	if err := os.Remove(m.env(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unit %s: %w", name, err)
 	}
 	return forgetUnit(m.dir, name)
+}
+
+// end ends a unit, and takes away what systemd is told of it.
+func (m *Systemd) end(ctx context.Context, name string) error {
+	if err := m.run(ctx, name, "disable", "--now", m.service(name)); err != nil {
+		return err
+	}
+	if err := os.Remove(m.unit(name)); err != nil {
+		return fmt.Errorf("unit %s: %w", name, err)
+	}
+	return nil
+}
+
+// endLost ends a unit whose file somebody has removed: systemd cannot disable that, and may
+// still keep it up.
+func (m *Systemd) endLost(ctx context.Context, name string) error {
+	service := m.service(name)
+	shown, err := m.ctl(ctx, "show", "--property=ActiveState", service)
+	if err != nil {
+		return fmt.Errorf("unit %s: %w", name, err)
+	}
+	switch strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(shown), "ActiveState=")) {
+	case "inactive", "failed": // stop refuses one that systemd does not know any more
+	default:
+		if err := m.run(ctx, name, "stop", service); err != nil {
+			return err
+		}
+	}
+	link := filepath.Join(m.units, "default.target.wants", service)
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unit %s: %w", name, err)
+	}
+	return nil
 }
 
 // ours refuses a unit of systemd of that name that this manager has not made.

@@ -118,6 +118,67 @@ func testSystemdState(t *testing.T, m *Systemd, spec *Spec) {
 	}
 }
 
+// A change that was interrupted anywhere is seen, and made by the next put.
+func TestSystemdInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"daemon-reload", "enable", "restart"} {
+		m, called := fakeSystemd(t)
+		spec, ctl := awkward(), m.ctl
+		if err := m.Put(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		m.ctl = func(ctx context.Context, args ...string) (string, error) {
+			if args[0] == at {
+				return "", errors.New("killed")
+			}
+			return ctl(ctx, args...)
+		}
+		spec.Args = append(spec.Args, "more")
+		if err := m.Put(t.Context(), spec); err == nil {
+			t.Errorf("at %s: no error", at)
+		}
+		m.ctl, *called = ctl, nil
+		if list, err := m.List(t.Context()); err != nil || list[0].Digest == spec.Digest() {
+			t.Errorf("at %s: it is not seen: %+v, %v", at, list, err)
+		}
+		if err := m.Put(t.Context(), spec); err != nil || !slices.Contains(*called, "daemon-reload") || !slices.Contains(*called, "restart "+m.service(spec.Name)) {
+			t.Errorf("at %s: put once more: %q, %v", at, *called, err)
+		}
+		if list, err := m.List(t.Context()); err != nil || list[0].Digest != spec.Digest() {
+			t.Errorf("at %s: it is not over: %+v, %v", at, list, err)
+		}
+	}
+}
+
+// What somebody has taken from systemd is ended, too, if it still runs.
+func TestSystemdLost(t *testing.T) {
+	t.Parallel()
+	for state, stops := range map[string]bool{"active": true, "activating": true, "inactive": false, "failed": false} {
+		m, called := fakeSystemd(t)
+		ctl := m.ctl
+		m.ctl = func(ctx context.Context, args ...string) (string, error) {
+			_, err := ctl(ctx, args...)
+			return "ActiveState=" + state + "\n", err
+		}
+		if err := m.Put(t.Context(), awkward()); err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(m.units, "default.target.wants", m.service("worker-1"))
+		if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o700), os.Symlink("gone", link), os.Remove(m.unit("worker-1"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Remove(t.Context(), "worker-1"); err != nil || slices.Contains(*called, "stop "+m.service("worker-1")) != stops {
+			t.Errorf("%s: it called %q, %v", state, *called, err)
+		}
+		if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: its link is left: %v", state, err)
+		}
+		if list, err := readUnits(m.dir); len(list) > 0 || err != nil {
+			t.Errorf("%s: left: %v, %v", state, list, err)
+		}
+	}
+}
+
 // A unit of that name that is somebody else's is left alone.
 func TestSystemdForeign(t *testing.T) {
 	t.Parallel()
@@ -136,6 +197,27 @@ func TestSystemdForeign(t *testing.T) {
 	}
 	if text, err := os.ReadFile(m.unit("worker-1")); string(text) != "[Unit]\n" || len(*called) > 0 {
 		t.Errorf("it was touched: %q, %v, %q", text, err, *called)
+	}
+}
+
+// A supervisor that cannot watch logs keeps units up all the same.
+func TestUnwatchedLogs(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "units")
+	if err := errors.Join(openDir(dir), os.Remove(filepath.Join(dir, logDir))); err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{dir: dir, o: (*Options)(nil).withDefaults(), leaving: make(chan struct{}), moved: make(chan struct{}, 1)}
+	s.log = s.o.Logger
+	ctx, cancel := context.WithCancel(t.Context())
+	served := false
+	err := s.run(ctx, func() error {
+		served = true
+		cancel()
+		return nil
+	})
+	if err != nil || !served {
+		t.Errorf("it served: %v, %v", served, err)
 	}
 }
 
