@@ -123,7 +123,7 @@ func (k *compiler) cluster(context.Context) error {
 		return fmt.Errorf("local.supervisor: %q, want %s or %s: %w", supervisor, supervisorSystemd, supervisorNavvy, navvy.ErrInvalid)
 	}
 	text := compact(config.Encode(absolute(k.c)))
-	p := driver.Properties{"directory": k.dir, "supervisor": supervisor, "file": shortSum(text)}
+	p := driver.Properties{"directory": resolved(k.dir), "supervisor": supervisor, "file": shortSum(text)}
 	k.add(driver.KindCluster, k.c.Name, p, &markPart{dir: k.dir, config: text, salt: k.salt, supervisor: supervisor, server: k.c.Queue.Kind.Server()})
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/navvy-run/navvy"
@@ -88,13 +87,9 @@ func (s *site) look(ctx context.Context) (*look, error) {
 }
 
 func (l *look) mark() driver.Observed {
-	dir := l.dir
-	if link, err := os.Readlink(filepath.Join(l.d.base(), l.name)); err == nil {
-		dir = link
-	}
 	return driver.Observed{
 		ID: driver.ID{Kind: driver.KindCluster, Name: l.name}, Health: driver.HealthOK,
-		Properties: driver.Properties{"directory": dir, "supervisor": l.site.mark.Supervisor, "file": shortSum(compact(l.site.mark.Config))},
+		Properties: driver.Properties{"directory": l.dir, "supervisor": l.site.mark.Supervisor, "file": shortSum(compact(l.site.mark.Config))},
 	}
 }
 
