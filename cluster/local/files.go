@@ -163,8 +163,11 @@ func walk(root string, fn func(name string, info fs.FileInfo) error) error {
 // short is the sum as people are shown it.
 func (t *tree) short() string { return "sha256:" + t.sum[:16] }
 
-func (t *tree) properties() driver.Properties {
-	p := driver.Properties{"contents": t.short()}
+func (t *tree) properties(server bool) driver.Properties {
+	p := driver.Properties{"contents": t.short(), "kept as": "directory"}
+	if server {
+		p["kept as"] = "package"
+	}
 	for i := range t.items {
 		at := "/" + t.items[i].at
 		p["at "+at] = t.items[i].from + " sha256:" + t.items[i].sum[:16]
@@ -266,6 +269,7 @@ func (p *filesPart) put(ctx context.Context, s *site, _ *driver.Resource) (err e
 	}
 	dir := s.filesAt(p.tree.short())
 	if !p.server {
+		delete(s.record.Data, "package")
 		if _, err := os.Stat(dir); err == nil {
 			return s.dropFiles(p.tree.short())
 		}
@@ -365,7 +369,7 @@ func (p *filesPart) upload(ctx context.Context, s *site, built, packed string) e
 func (s *site) removeFiles(ctx context.Context) error {
 	if s.record.Data["package"] != "" {
 		err := s.withServer(ctx, func(c *client.Client) error { return removePackages(ctx, c, "cluster-"+s.name) })
-		if err != nil && !errors.Is(err, navvy.ErrUnavailable) {
+		if err = s.withoutServer(err); err != nil {
 			return err
 		}
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
@@ -18,6 +21,7 @@ import (
 type look struct {
 	*site
 	units map[string]unit.State
+	data  bool // whether the server has any
 	// Of the server, if it answers: away says why it does not.
 	away   error
 	queues map[string]client.Queue
@@ -41,6 +45,10 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 		return nil, err
 	}
 	w := &driver.World{Config: s.mark.Config, Salt: s.mark.Salt, Resources: []driver.Observed{l.mark()}}
+	_, runs := l.units[serverID.Name]
+	if recorded := slices.ContainsFunc(records, func(m *made) bool { return m.ID == serverID }); !recorded && (runs || l.data) {
+		records = append(records, &made{ID: serverID, Needs: []driver.ID{w.Resources[0].ID}}) // it was lost
+	}
 	for _, m := range records {
 		o := l.observe(ctx, m)
 		if m.ID.Kind == kindServer || m.ID.Kind == kindWorker {
@@ -57,6 +65,9 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	return w, nil
 }
 
+// lookTime is how long it may take to ask the server for all that it has.
+const lookTime = 10 * time.Second
+
 // look looks at all that is asked once.
 func (s *site) look(ctx context.Context) (*look, error) {
 	l := &look{site: s, units: map[string]unit.State{}, queues: map[string]client.Queue{}, fleet: map[string]client.FleetWorker{}}
@@ -67,9 +78,12 @@ func (s *site) look(ctx context.Context) (*look, error) {
 	for _, state := range list {
 		l.units[state.Name] = state
 	}
-	if s.mark.Ports == (ports{}) {
+	entries, err := os.ReadDir(s.path(serverDir))
+	if l.data = len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist); s.mark.Ports == (ports{}) && !l.data {
 		return l, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	l.away = s.withServer(ctx, func(c *client.Client) error {
 		for q, err := range c.Queues(ctx) {
 			if err != nil {
@@ -148,7 +162,45 @@ func (l *look) observeUnit(m *made, o *driver.Observed) {
 	}
 }
 
+// unknown is what is lost with what nobody can look at.
+const unknown = "what is in it is not known"
+
+// held tells what is lost with the server: all that is in its queues, whoever has made them.
+func (l *look) held() string {
+	if l.away != nil && l.data {
+		return unknown
+	}
+	var all client.Queue
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(l.queues)) {
+		q := l.queues[name]
+		if holds(&q) == "" {
+			continue
+		}
+		names = append(names, name)
+		all.Waiting, all.Running = all.Waiting+q.Waiting, all.Running+q.Running
+		all.Answers, all.DeadLetters = all.Answers+q.Answers, all.DeadLetters+q.DeadLetters
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return holds(&all) + ", in " + strings.Join(names, ", ")
+}
+
+// holds tells what is lost with a queue; empty for nothing.
+func holds(q *client.Queue) string {
+	if q.Waiting+q.Running+q.Answers+q.DeadLetters == 0 {
+		return ""
+	}
+	return contents(q)
+}
+
+func contents(q *client.Queue) string {
+	return fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
+}
+
 func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
+	o.Holds = l.held()
 	if l.observeUnit(m, o); o.Health != driver.HealthOK {
 		return
 	}
@@ -168,8 +220,8 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 		fail(o, "its directory is gone: %v", err)
 		return
 	}
-	if l.site.mark.Ports == (ports{}) {
-		if files := m.Data["files"]; files != "" {
+	if files, alone := m.Data["files"]; alone {
+		if files != "" {
 			if _, err := os.Stat(l.filesAt(files)); err != nil {
 				fail(o, "the directory of its service is gone: %v", err)
 			}
@@ -203,17 +255,19 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 }
 
 func (l *look) observeFiles(ctx context.Context, m *made, o *driver.Observed) {
-	if l.site.mark.Ports == (ports{}) {
+	p, err := navvy.ParsePackage(m.Data["package"])
+	if err != nil { // it is a directory
 		if _, err := os.Stat(l.filesAt(m.Properties["contents"])); err != nil {
 			o.Properties["contents"] = ""
 		}
 		return
 	}
-	p, err := navvy.ParsePackage(m.Data["package"])
-	if err != nil {
-		o.Properties["contents"] = ""
+	if l.away != nil {
+		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	err = l.withServer(ctx, func(c *client.Client) error { _, err := c.Files().Stat(ctx, p.File()); return err })
 	if errors.Is(err, navvy.ErrNotFound) {
 		o.Properties["contents"] = ""
@@ -229,6 +283,9 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	}
 	if l.away != nil {
 		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
+		if l.data {
+			o.Holds = unknown
+		}
 		return
 	}
 	q, there := l.queues[m.ID.Name]
@@ -238,8 +295,11 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 		fail(o, "its settings were removed")
 		return
 	}
-	// Values that were made as secrets are told as such.
-	plain := func(name string) bool { return !strings.HasPrefix(m.Properties["environment."+name], "secret:") }
+	// Values that were made as secrets are told as such, and those that somebody else has put there.
+	plain := func(name string) bool {
+		was, ours := m.Properties["environment."+name]
+		return ours && !strings.HasPrefix(was, "secret:")
+	}
 	o.Properties = queueProperties(q.Settings.Work, plain, l.site.mark.Salt)
 	for key := range m.Properties { // a variable that is not there any more
 		if _, there := o.Properties[key]; !there {
@@ -249,10 +309,7 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	if q.Settings.Paused {
 		o.Properties["paused"] = "yes"
 	}
-	o.Detail = fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
-	if held := q.Waiting + q.Running + q.Answers + q.DeadLetters; held > 0 {
-		o.Holds = o.Detail
-	}
+	o.Detail, o.Holds = contents(&q), holds(&q)
 }
 
 // observeBroker asks a broker whether it has a queue.

@@ -164,5 +164,20 @@ func (s *site) removeServer(ctx context.Context) error {
 	if err := s.units.Remove(ctx, serverID.Name); err != nil {
 		return err
 	}
-	return errors.Join(parcelRemove(s.path(serverDir)), parcelRemove(s.path(configDir)))
+	if err := errors.Join(parcelRemove(s.path(serverDir)), parcelRemove(s.path(configDir))); err != nil {
+		return err
+	}
+	list, err := s.all()
+	if err != nil {
+		return err
+	}
+	for _, m := range list { // what it had is gone with it, see errServerAway
+		if m.ID.Kind == kindQueue && m.Data["side"] == "" || m.ID.Kind == kindFiles && m.Data["package"] != "" {
+			if err := s.forget(m.ID); err != nil {
+				return err
+			}
+		}
+	}
+	s.mark.Ports = ports{}
+	return writeJSON(s.path(markName), s.mark)
 }

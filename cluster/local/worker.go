@@ -52,6 +52,7 @@ func (p *workerPart) put(ctx context.Context, s *site, r *driver.Resource) error
 	args := []string{s.d.o.Navvy, "worker", "start", "--data", data, "-j", strconv.Itoa(p.concurrency), "--drain-timeout", drainTime.String(), "--log-format", "json"}
 	spec := &unit.Spec{Name: r.Name, Dir: data, Grace: workerGrace, Env: s.d.environment(p.env)}
 	if p.server {
+		delete(s.record.Data, "files")
 		if err := s.joining(ctx, r.Name, data); err != nil {
 			return err
 		}
