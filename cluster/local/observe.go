@@ -117,7 +117,7 @@ func (l *look) observe(ctx context.Context, m *made) driver.Observed {
 	case kindServer:
 		l.observeServer(ctx, m, &o)
 	case kindWorker:
-		l.observeWorker(m, &o)
+		l.observeWorker(ctx, m, &o)
 	case kindFiles:
 		l.observeFiles(ctx, m, &o)
 	case kindQueue:
@@ -212,7 +212,7 @@ func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
 	o.Detail += fmt.Sprintf("; clients: navvy --data %s; gRPC %s, HTTP http://%s, metrics http://%s/metrics", l.path(serverDir), loopback(at.GRPC), loopback(at.HTTP), loopback(at.Health))
 }
 
-func (l *look) observeWorker(m *made, o *driver.Observed) {
+func (l *look) observeWorker(ctx context.Context, m *made, o *driver.Observed) {
 	if l.observeUnit(m, o); o.Health != driver.HealthOK {
 		return
 	}
@@ -231,13 +231,18 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 	if l.away != nil {
 		return // the server says so itself
 	}
-	name := l.workerName(m.ID.Name)
+	l.observeJoined(ctx, m.ID.Name, o)
+}
+
+// observeJoined tells how the server sees a worker.
+func (l *look) observeJoined(ctx context.Context, worker string, o *driver.Observed) {
+	name := l.workerName(worker)
 	if name == "" {
 		o.Health, o.Detail = driver.HealthStarting, "it joins"
 		return
 	}
-	if ours, err := l.joined(l.path(workersDir, m.ID.Name)); err == nil && !ours {
-		fail(o, "it has joined another server, of which the data are gone")
+	if ours, err := l.joined(l.path(workersDir, worker)); err == nil && !ours {
+		fail(o, "its certificate has expired, or is of another server, of which the data are gone")
 		return
 	}
 	w, known := l.fleet[name]
@@ -251,6 +256,12 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 		if w.State == "lost" || w.State == "left" || w.State == "silent" {
 			o.Health = driver.HealthStarting
 		}
+	}
+	if o.Health != driver.HealthStarting {
+		return
+	}
+	if refused, err := l.refused(ctx, worker); err == nil && refused {
+		fail(o, "the server does not let it in: its certificate was revoked")
 	}
 }
 
