@@ -1,7 +1,10 @@
 package local_test
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -83,13 +86,7 @@ func TestServerHolds(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
-	m, err := unit.OpenSupervised(w.dir(c.Name, "units"), []string{navvyBinary, "cluster", "supervise"}, nil)
-	if err == nil {
-		err = errors.Join(m.Remove(w.ctx(), "server"), m.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.stop(c.Name, "server")
 	queue := w.observed(c.Name, "queue", "requests")
 	if server := w.observed(c.Name, "server", "server"); !strings.Contains(server.Holds, "not known") || !strings.Contains(queue.Holds, "not known") || queue.Health != driver.HealthUnknown {
 		t.Errorf("%+v, %+v", server, queue)
@@ -147,4 +144,49 @@ func TestVariables(t *testing.T) {
 	})
 	differs("A PASSWORD")
 	w.noSecret(c.Name, nil, "hush-hush")
+}
+
+// A server whose port somebody else has when it is to run again gets another one, and its
+// workers go there.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := echoes("taken-port", 1)
+	c.Monitor.Kind = config.MonitorPrometheus
+	w.apply(c)
+	w.well(c)
+	var mark struct {
+		Ports struct {
+			GRPC int `json:"grpc"`
+		} `json:"ports"`
+	}
+	text, err := os.ReadFile(w.dir(c.Name, "cluster.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &mark)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.stop(c.Name, "server")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", mark.Ports.GRPC)) //nolint:noctx // it does not wait
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w.changed(c)
+	if got := w.answers(c.Name, "requests", "x"); !slices.Equal(got, []string{"x"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// stop removes a unit behind the cluster's back.
+func (w *world) stop(cluster, name string) {
+	w.t.Helper()
+	m, err := unit.OpenSupervised(w.dir(cluster, "units"), []string{navvyBinary, "cluster", "supervise"}, nil)
+	if err == nil {
+		err = errors.Join(m.Remove(w.ctx(), name), m.Close())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }

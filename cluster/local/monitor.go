@@ -126,7 +126,7 @@ func (l *look) observeMonitor(m *made, o *driver.Observed) {
 		text, err := os.ReadFile(filepath.Join(dir, f.Name))
 		return err != nil || string(text) != string(f.Text)
 	})
-	if changed {
+	if changed || l.moves {
 		o.Properties["files"] = ""
 	}
 	o.Detail = "promtool check config " + filepath.Join(dir, "prometheus.yml")

@@ -22,6 +22,7 @@ type look struct {
 	*site
 	units map[string]unit.State
 	data  bool // whether the server has any
+	moves bool // whether it will be elsewhere, see leavePorts
 	// Of the server, if it answers: away says why it does not.
 	away   error
 	queues map[string]client.Queue
@@ -77,6 +78,12 @@ func (s *site) look(ctx context.Context) (*look, error) {
 	}
 	for _, state := range list {
 		l.units[state.Name] = state
+	}
+	if state, there := l.units[serverID.Name]; s.mark.Ports != (ports{}) {
+		if !there {
+			state.Phase = unit.Down
+		}
+		l.moves = s.taken(state)
 	}
 	entries, err := os.ReadDir(s.path(serverDir))
 	if l.data = len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist); s.mark.Ports == (ports{}) && !l.data {
@@ -137,7 +144,6 @@ func fail(o *driver.Observed, format string, args ...any) {
 
 // observeUnit tells how the unit of a resource is.
 func (l *look) observeUnit(m *made, o *driver.Observed) {
-	const many = 3 // further starts that come to nothing
 	state, there := l.units[m.ID.Name]
 	switch {
 	case !there:
@@ -226,6 +232,10 @@ func (l *look) observeWorker(ctx context.Context, m *made, o *driver.Observed) {
 				fail(o, "the directory of its service is gone: %v", err)
 			}
 		}
+		return
+	}
+	if at := m.Data["join"]; at != "" && (at != loopback(l.site.mark.Ports.GRPC) || l.moves) {
+		fail(o, "it would join the server at %s, where somebody else is, or was", at)
 		return
 	}
 	if l.away != nil {

@@ -57,7 +57,8 @@ func (p *workerPart) put(ctx context.Context, s *site, r *driver.Resource) error
 		if err := s.joining(ctx, r.Name, data); err != nil {
 			return err
 		}
-		args = append(args, "--join", loopback(s.mark.Ports.GRPC), "--token-file", s.tokenFile(r.Name), "--name", s.name+"-"+r.Name)
+		s.record.Data["join"] = loopback(s.mark.Ports.GRPC)
+		args = append(args, "--join", s.record.Data["join"], "--token-file", s.tokenFile(r.Name), "--name", s.name+"-"+r.Name)
 		for _, name := range sortedKeys(p.labels) {
 			args = append(args, "--label", name+"="+p.labels[name])
 		}
