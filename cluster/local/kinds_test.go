@@ -65,6 +65,19 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// asksNobody sends a request to a queue that somebody has made beside the cluster's.
+func (w *world) asksNobody(cluster string) {
+	w.t.Helper()
+	w.client(cluster, func(c *client.Client) error {
+		spec := &navvy.Spec{Service: &navvy.Service{Form: "echo"}}
+		if _, err := c.SetQueue(w.ctx(), "another", client.QueueChange{Work: spec, Create: true}); err != nil {
+			return err
+		}
+		_, err := c.Messages("another").Send(w.ctx(), []client.OutMessage{{Body: []byte("x")}}, client.SendOptions{})
+		return err
+	})
+}
+
 // What is in any queue of the server is told before the server goes; so is that nobody knows
 // what there is. A queue that could not be removed meanwhile is removed later.
 func TestServerHolds(t *testing.T) {
@@ -72,14 +85,7 @@ func TestServerHolds(t *testing.T) {
 	w := newWorld(t)
 	c := echoes("holds", 0)
 	w.apply(c)
-	w.client(c.Name, func(c *client.Client) error {
-		spec := &navvy.Spec{Service: &navvy.Service{Form: "echo"}}
-		if _, err := c.SetQueue(t.Context(), "another", client.QueueChange{Work: spec, Create: true}); err != nil {
-			return err
-		}
-		_, err := c.Messages("another").Send(t.Context(), []client.OutMessage{{Body: []byte("x")}}, client.SendOptions{})
-		return err
-	})
+	w.asksNobody(c.Name)
 	nats := onNATS(c.Name, "nats://127.0.0.1:1", "requests", "responses")
 	_, err := cluster.New(w.Driver, nil).Apply(w.ctx(), nats)
 	if lose, is := errors.AsType[*cluster.LoseError](err); !is || len(lose.Lost) != 1 || !strings.Contains(lose.Lost[0].Holds, "1 wait, 0 run, 0 answers, 0 dead letters, in another") {
@@ -105,7 +111,15 @@ func TestServerHolds(t *testing.T) {
 	if o := w.observed(c.Name, "queue", "requests"); o != nil {
 		t.Errorf("%+v", o)
 	}
-	// With its record the server is not forgotten.
+}
+
+// A server whose record is lost is not taken for somebody else's.
+func TestLostRecords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := echoes("records", 0)
+	w.apply(c)
+	w.asksNobody(c.Name)
 	if err := os.RemoveAll(w.dir(c.Name, "made")); err != nil {
 		t.Fatal(err)
 	}
