@@ -123,7 +123,7 @@ func (k *compiler) cluster(context.Context) error {
 		return fmt.Errorf("local.supervisor: %q, want %s or %s: %w", supervisor, supervisorSystemd, supervisorNavvy, navvy.ErrInvalid)
 	}
 	text := compact(config.Encode(absolute(k.c)))
-	p := driver.Properties{"directory": k.dir, "supervisor": supervisor, "file": shortSum(text)}
+	p := driver.Properties{"directory": resolved(k.dir), "supervisor": supervisor, "file": shortSum(text)}
 	k.add(driver.KindCluster, k.c.Name, p, &markPart{dir: k.dir, config: text, salt: k.salt, supervisor: supervisor, server: k.c.Queue.Kind.Server()})
 	return nil
 }
@@ -208,15 +208,20 @@ func (k *compiler) environment(context.Context) error {
 	return nil
 }
 
-// environmentProperties tell of an environment without its secrets.
+// environmentProperties tell of an environment without its secrets. What is only on one side
+// is no difference: so the names are told together, too.
 func environmentProperties(p driver.Properties, env []string, plain func(name string) bool, salt []byte) {
+	names := make([]string, 0, len(env))
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
+		names = append(names, name)
 		if !plain(name) {
 			value = driver.Secret(salt, []byte(value))
 		}
 		p["environment."+name] = value
 	}
+	slices.Sort(names)
+	p["variables"] = cmp.Or(strings.Join(names, " "), "none")
 }
 
 var serverID = driver.ID{Kind: kindServer, Name: "server"}
@@ -242,7 +247,7 @@ func (k *compiler) filesResource(ctx context.Context) error {
 		return err
 	}
 	k.tree = t
-	k.files = k.add(kindFiles, "service", t.properties(), &filesPart{tree: t, server: k.c.Queue.Kind.Server()}, k.server())
+	k.files = k.add(kindFiles, "service", t.properties(k.c.Queue.Kind.Server()), &filesPart{tree: t, server: k.c.Queue.Kind.Server()}, k.server())
 	return nil
 }
 
@@ -303,7 +308,7 @@ func (k *compiler) limits(l *navvy.Limits) (err error) {
 // queueProperties tell of the service of a queue; those of a queue that there is are made in
 // the same way.
 func queueProperties(spec *navvy.Spec, plain func(string) bool, salt []byte) driver.Properties {
-	p := driver.Properties{"paused": "no", "service": "", "package": "", "attempts": "", "timeout": "none", "cpus": "any", "memory": "any"}
+	p := driver.Properties{"kind": string(config.QueueNavvy), "paused": "no", "service": "", "package": "", "attempts": "", "timeout": "none", "cpus": "any", "memory": "any"}
 	if spec == nil || spec.Service == nil {
 		return p
 	}
@@ -344,7 +349,7 @@ func (k *compiler) brokerQueues(context.Context) error {
 			return fmt.Errorf("queue.url: %w", err)
 		}
 		b.side = one.side
-		p := driver.Properties{"broker": b.shown, "used for": one.side}
+		p := driver.Properties{"kind": string(k.c.Queue.Kind), "broker": b.shown, "used for": one.side}
 		if secret {
 			p["url"] = driver.Secret(k.salt, []byte(base))
 		}
@@ -402,6 +407,7 @@ func (k *compiler) workers(context.Context) error {
 	var err error
 	if w.server {
 		p["labels"] = labelText(w.labels)
+		p[requestSide], p[responseSide] = "of the server", "of the server" // one without a server has others
 		err = navvy.ValidateLabels(w.labels)
 	} else {
 		err = k.answering(w, p)

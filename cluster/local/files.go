@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/config"
@@ -161,8 +163,11 @@ func walk(root string, fn func(name string, info fs.FileInfo) error) error {
 // short is the sum as people are shown it.
 func (t *tree) short() string { return "sha256:" + t.sum[:16] }
 
-func (t *tree) properties() driver.Properties {
-	p := driver.Properties{"contents": t.short()}
+func (t *tree) properties(server bool) driver.Properties {
+	p := driver.Properties{"contents": t.short(), "kept as": "directory"}
+	if server {
+		p["kept as"] = "package"
+	}
 	for i := range t.items {
 		at := "/" + t.items[i].at
 		p["at "+at] = t.items[i].from + " sha256:" + t.items[i].sum[:16]
@@ -259,13 +264,17 @@ func (p *filesPart) put(ctx context.Context, s *site, _ *driver.Resource) (err e
 	if err := makeDir(s.path(filesDir)); err != nil {
 		return err
 	}
+	if err := dropBegun(s.path(filesDir)); err != nil {
+		return err
+	}
 	dir := s.filesAt(p.tree.short())
 	if !p.server {
+		delete(s.record.Data, "package")
 		if _, err := os.Stat(dir); err == nil {
 			return s.dropFiles(p.tree.short())
 		}
 	}
-	part, err := os.MkdirTemp(s.path(filesDir), ".new-*")
+	part, err := os.MkdirTemp(s.path(filesDir), begunPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -277,10 +286,29 @@ func (p *filesPart) put(ctx context.Context, s *site, _ *driver.Resource) (err e
 	if p.server {
 		return p.upload(ctx, s, built, filepath.Join(part, "packed"))
 	}
+	if err := settle(built); err != nil { // as its name says that it is whole
+		return err
+	}
 	if err := os.Rename(built, dir); err != nil {
 		return err
 	}
+	if err := settle(s.path(filesDir)); err != nil {
+		return err
+	}
 	return s.dropFiles(p.tree.short())
+}
+
+// settle makes all durable that was written to the file system of a directory: a tree may
+// have very many files.
+func settle(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err = unix.Syncfs(int(d.Fd())); err != nil {
+		err = fmt.Errorf("%s: sync: %w", dir, err)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // filesAt is where the tree of a sum lies in the cluster's directory.
@@ -305,7 +333,7 @@ func (s *site) dropFiles(now string) error {
 		return err
 	}
 	for _, e := range entries {
-		if !used[e.Name()] && !strings.HasPrefix(e.Name(), ".new-") {
+		if !used[e.Name()] && !begun(e) {
 			err = errors.Join(err, parcel.Remove(s.path(filesDir, e.Name())))
 		}
 	}
@@ -341,7 +369,7 @@ func (p *filesPart) upload(ctx context.Context, s *site, built, packed string) e
 func (s *site) removeFiles(ctx context.Context) error {
 	if s.record.Data["package"] != "" {
 		err := s.withServer(ctx, func(c *client.Client) error { return removePackages(ctx, c, "cluster-"+s.name) })
-		if err != nil && !errors.Is(err, navvy.ErrUnavailable) {
+		if err = s.withoutServer(err); err != nil {
 			return err
 		}
 	}

@@ -24,6 +24,8 @@ func (d *Driver) Gauge(ctx context.Context, cluster string) (*driver.Gauges, err
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	g := &driver.Gauges{}
 	if s.mark.Ports == (ports{}) {
 		for _, m := range list {

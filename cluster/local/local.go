@@ -153,6 +153,9 @@ func (d *Driver) Remove(ctx context.Context, cluster string, o *driver.Observed)
 	case kindMonitor:
 		err = s.removeMonitor()
 	}
+	if errors.Is(err, errServerAway) {
+		return nil
+	}
 	if err == nil {
 		err = s.forget(o.ID)
 	}

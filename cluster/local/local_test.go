@@ -1,7 +1,12 @@
 package local_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -16,6 +21,7 @@ import (
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/server/auth"
 )
 
 // write makes a file with what it holds.
@@ -174,6 +180,7 @@ func TestDrift(t *testing.T) {
 	w.apply(c)
 	w.well(c)
 	dir := filepath.Join(w.state, "navvy-clusters", c.Name)
+	identity := filepath.Join(dir, "workers", "worker-001", "identity", "worker.crt")
 	for _, tc := range []struct {
 		name, seen string
 		change     func()
@@ -194,6 +201,13 @@ func TestDrift(t *testing.T) {
 			if err := os.RemoveAll(filepath.Join(dir, "workers", "worker-001")); err != nil {
 				t.Fatal(err)
 			}
+		}},
+		{"a worker was removed from the server", "its certificate was revoked", func() {
+			name := certificate(t, identity).Subject.CommonName
+			w.client(c.Name, func(c *client.Client) error { return c.RemoveWorker(t.Context(), name) })
+		}},
+		{"a worker's certificate has expired", "its certificate has expired", func() {
+			expire(t, identity)
 		}},
 		{"a unit is gone", "worker worker-002", func() {
 			m, err := unit.OpenSupervised(filepath.Join(dir, "units"), []string{navvyBinary, "cluster", "supervise"}, nil)
@@ -240,6 +254,36 @@ func TestDrift(t *testing.T) {
 			t.Errorf("%s: %q", tc.name, got)
 		}
 	}
+}
+
+// certificate reads that of a worker.
+func certificate(t *testing.T, path string) *x509.Certificate {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := auth.ParseCertPEM(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs[0]
+}
+
+// expire puts a certificate that has expired in the place of one.
+func expire(t *testing.T, path string) {
+	t.Helper()
+	was := certificate(t, path)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: was.SerialNumber, Subject: was.Subject, NotAfter: time.Now().Add(-time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o600)
 }
 
 // A server whose data are lost begins anew, and its workers join it again.

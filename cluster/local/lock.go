@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 )
 
@@ -25,12 +26,12 @@ type lock struct {
 
 // Lock implements driver.Driver. A holder that is dead has none.
 func (d *Driver) Lock(_ context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
-	if err := makeDir(d.base()); err != nil {
+	if err := config.ValidateName(cluster); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(d.base(), "."+cluster+".lock")
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := openLock(path)
 		if err != nil {
 			return nil, fmt.Errorf("cluster %s: %w", cluster, err)
 		}
@@ -62,6 +63,21 @@ func (d *Driver) Lock(_ context.Context, cluster string, h driver.Holder) (drive
 		}
 		return l, nil
 	}
+}
+
+// openLock opens the file of a lock in a directory that others may remove at any time, as they
+// do when there is no cluster in it.
+func openLock(path string) (f *os.File, err error) {
+	const tries = 1000
+	for range tries {
+		if err = makeDir(filepath.Dir(path)); err == nil {
+			f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return f, err
 }
 
 // same tells whether a file is still the one of its name.

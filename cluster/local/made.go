@@ -49,7 +49,14 @@ func readMade(path string) (*made, error) {
 	return m, nil
 }
 
-func (s *site) writeMade(m *made) error { return writeJSON(s.recordFile(m.ID), m) }
+// writeMade keeps a record. Who was killed behind the mark has not made their directory yet,
+// or has removed it already.
+func (s *site) writeMade(m *made) error {
+	if err := makeDir(s.path(madeDir)); err != nil {
+		return err
+	}
+	return writeJSON(s.recordFile(m.ID), m)
+}
 
 func (s *site) forget(id driver.ID) error {
 	err := os.Remove(s.recordFile(id))
@@ -61,13 +68,19 @@ func (s *site) forget(id driver.ID) error {
 
 // all reads all records.
 func (s *site) all() ([]*made, error) {
-	paths, err := filepath.Glob(s.path(madeDir, "*.json"))
-	if err != nil {
+	entries, err := os.ReadDir(s.path(madeDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	list := make([]*made, 0, len(paths))
-	for _, path := range paths {
-		m, err := readMade(path)
+	list := make([]*made, 0, len(entries))
+	for _, e := range entries {
+		if begun(e) || filepath.Ext(e.Name()) != ".json" {
+			continue
+		}
+		m, err := readMade(s.path(madeDir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed just now
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -33,8 +33,8 @@ const (
 	monitorDir = "monitor"
 )
 
-// parts are all of them but the mark.
-var parts = []string{madeDir, unitsDir, serverDir, workersDir, filesDir, secretsDir, configDir, monitorDir}
+// parts are those that are navvy's with all that is in them.
+var parts = []string{madeDir, unitsDir, serverDir, workersDir, filesDir, secretsDir, configDir}
 
 // The supervisors.
 const (
@@ -136,8 +136,31 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, append(text, '\n'))
 }
 
+// begunPrefix begins the names of what is being written, a number follows; who is killed
+// leaves it there.
+const begunPrefix = ".new-"
+
+func begun(e fs.DirEntry) bool {
+	number, is := strings.CutPrefix(e.Name(), begunPrefix)
+	return is && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
+// dropBegun removes from a directory, if there is one, what the dead have begun to write.
+func dropBegun(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if begun(e) {
+			err = errors.Join(err, parcelRemove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
 func writeFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), begunPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -220,7 +243,7 @@ func (p *markPart) prepare(d *Driver, cluster string) (*mark, error) {
 		return nil, err
 	}
 	// What was begun of a mark is no foreigner's.
-	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".new-") })
+	list = slices.DeleteFunc(list, begun)
 	if len(list) > 0 {
 		return nil, fmt.Errorf("%s is there, has %s in it and no mark of a cluster: give another local.dir, or move that away: %w", p.dir, list[0].Name(), navvy.ErrExists)
 	}
@@ -278,14 +301,13 @@ func (d *Driver) clear(ctx context.Context, s *site) error {
 			return err
 		}
 	}
-	left, err := filepath.Glob(s.path(".new-*"))
-	if err != nil {
+	// What Prometheus keeps beside its configuration is its own.
+	_ = os.Remove(s.path(monitorDir))
+	if err := dropBegun(s.dir); err != nil {
 		return err
 	}
-	for _, path := range append(left, s.path(markName)) {
-		if err := os.Remove(path); err != nil {
-			return err
-		}
+	if err := os.Remove(s.path(markName)); err != nil {
+		return err
 	}
 	at := filepath.Join(d.base(), s.name)
 	if info, err := os.Lstat(at); err == nil && info.Mode()&fs.ModeSymlink != 0 {

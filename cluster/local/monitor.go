@@ -72,6 +72,7 @@ func (p *monitorPart) free(s *site) (missing bool, err error) {
 	} else if err != nil {
 		return false, err
 	}
+	entries = slices.DeleteFunc(entries, begun) // our mark may be among that
 	whose, err := os.ReadFile(filepath.Join(p.dir, monitorMark))
 	switch {
 	case err == nil && strings.TrimSpace(string(whose)) != s.name:
@@ -100,6 +101,9 @@ func (s *site) removeMonitor() error {
 	if strings.TrimSpace(string(whose)) != s.name {
 		return nil // somebody else's by now
 	}
+	if err := dropBegun(dir); err != nil {
+		return err
+	}
 	names := []string{}
 	for _, f := range monitor.Files("", "") {
 		names = append(names, f.Name)
@@ -122,7 +126,7 @@ func (l *look) observeMonitor(m *made, o *driver.Observed) {
 		text, err := os.ReadFile(filepath.Join(dir, f.Name))
 		return err != nil || string(text) != string(f.Text)
 	})
-	if changed {
+	if changed || l.moves {
 		o.Properties["files"] = ""
 	}
 	o.Detail = "promtool check config " + filepath.Join(dir, "prometheus.yml")

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
@@ -19,6 +21,8 @@ import (
 type look struct {
 	*site
 	units map[string]unit.State
+	data  bool // whether the server has any
+	moves bool // whether it will be elsewhere, see leavePorts
 	// Of the server, if it answers: away says why it does not.
 	away   error
 	queues map[string]client.Queue
@@ -42,6 +46,10 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 		return nil, err
 	}
 	w := &driver.World{Config: s.mark.Config, Salt: s.mark.Salt, Resources: []driver.Observed{l.mark()}}
+	_, runs := l.units[serverID.Name]
+	if recorded := slices.ContainsFunc(records, func(m *made) bool { return m.ID == serverID }); !recorded && (runs || l.data) {
+		records = append(records, &made{ID: serverID, Needs: []driver.ID{w.Resources[0].ID}}) // it was lost
+	}
 	for _, m := range records {
 		o := l.observe(ctx, m)
 		if m.ID.Kind == kindServer || m.ID.Kind == kindWorker {
@@ -58,6 +66,9 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	return w, nil
 }
 
+// lookTime is how long it may take to ask the server for all that it has.
+const lookTime = 10 * time.Second
+
 // look looks at all that is asked once.
 func (s *site) look(ctx context.Context) (*look, error) {
 	l := &look{site: s, units: map[string]unit.State{}, queues: map[string]client.Queue{}, fleet: map[string]client.FleetWorker{}}
@@ -68,9 +79,18 @@ func (s *site) look(ctx context.Context) (*look, error) {
 	for _, state := range list {
 		l.units[state.Name] = state
 	}
-	if s.mark.Ports == (ports{}) {
+	if state, there := l.units[serverID.Name]; s.mark.Ports != (ports{}) {
+		if !there {
+			state.Phase = unit.Down
+		}
+		l.moves = s.taken(state)
+	}
+	entries, err := os.ReadDir(s.path(serverDir))
+	if l.data = len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist); s.mark.Ports == (ports{}) && !l.data {
 		return l, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	l.away = s.withServer(ctx, func(c *client.Client) error {
 		for q, err := range c.Queues(ctx) {
 			if err != nil {
@@ -88,13 +108,9 @@ func (s *site) look(ctx context.Context) (*look, error) {
 }
 
 func (l *look) mark() driver.Observed {
-	dir := l.dir
-	if link, err := os.Readlink(filepath.Join(l.d.base(), l.name)); err == nil {
-		dir = link
-	}
 	return driver.Observed{
 		ID: driver.ID{Kind: driver.KindCluster, Name: l.name}, Health: driver.HealthOK,
-		Properties: driver.Properties{"directory": dir, "supervisor": l.site.mark.Supervisor, "file": shortSum(compact(l.site.mark.Config))},
+		Properties: driver.Properties{"directory": l.dir, "supervisor": l.site.mark.Supervisor, "file": shortSum(compact(l.site.mark.Config))},
 	}
 }
 
@@ -108,7 +124,7 @@ func (l *look) observe(ctx context.Context, m *made) driver.Observed {
 	case kindServer:
 		l.observeServer(ctx, m, &o)
 	case kindWorker:
-		l.observeWorker(m, &o)
+		l.observeWorker(ctx, m, &o)
 	case kindFiles:
 		l.observeFiles(ctx, m, &o)
 	case kindQueue:
@@ -128,7 +144,6 @@ func fail(o *driver.Observed, format string, args ...any) {
 
 // observeUnit tells how the unit of a resource is.
 func (l *look) observeUnit(m *made, o *driver.Observed) {
-	const many = 3 // further starts that come to nothing
 	state, there := l.units[m.ID.Name]
 	switch {
 	case !there:
@@ -153,7 +168,45 @@ func (l *look) observeUnit(m *made, o *driver.Observed) {
 	}
 }
 
+// unknown is what is lost with what nobody can look at.
+const unknown = "what is in it is not known"
+
+// held tells what is lost with the server: all that is in its queues, whoever has made them.
+func (l *look) held() string {
+	if l.away != nil && l.data {
+		return unknown
+	}
+	var all client.Queue
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(l.queues)) {
+		q := l.queues[name]
+		if holds(&q) == "" {
+			continue
+		}
+		names = append(names, name)
+		all.Waiting, all.Running = all.Waiting+q.Waiting, all.Running+q.Running
+		all.Answers, all.DeadLetters = all.Answers+q.Answers, all.DeadLetters+q.DeadLetters
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return holds(&all) + ", in " + strings.Join(names, ", ")
+}
+
+// holds tells what is lost with a queue; empty for nothing.
+func holds(q *client.Queue) string {
+	if q.Waiting+q.Running+q.Answers+q.DeadLetters == 0 {
+		return ""
+	}
+	return contents(q)
+}
+
+func contents(q *client.Queue) string {
+	return fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
+}
+
 func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
+	o.Holds = l.held()
 	if l.observeUnit(m, o); o.Health != driver.HealthOK {
 		return
 	}
@@ -165,7 +218,7 @@ func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
 	o.Detail += fmt.Sprintf("; clients: navvy --data %s; gRPC %s, HTTP http://%s, metrics http://%s/metrics", l.path(serverDir), loopback(at.GRPC), loopback(at.HTTP), loopback(at.Health))
 }
 
-func (l *look) observeWorker(m *made, o *driver.Observed) {
+func (l *look) observeWorker(ctx context.Context, m *made, o *driver.Observed) {
 	if l.observeUnit(m, o); o.Health != driver.HealthOK {
 		return
 	}
@@ -173,24 +226,33 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 		fail(o, "its directory is gone: %v", err)
 		return
 	}
-	if l.site.mark.Ports == (ports{}) {
-		if files := m.Data["files"]; files != "" {
+	if files, alone := m.Data["files"]; alone {
+		if files != "" {
 			if _, err := os.Stat(l.filesAt(files)); err != nil {
 				fail(o, "the directory of its service is gone: %v", err)
 			}
 		}
 		return
 	}
+	if at := m.Data["join"]; at != "" && (at != loopback(l.site.mark.Ports.GRPC) || l.moves) {
+		fail(o, "it would join the server at %s, where somebody else is, or was", at)
+		return
+	}
 	if l.away != nil {
 		return // the server says so itself
 	}
-	name := l.workerName(m.ID.Name)
+	l.observeJoined(ctx, m.ID.Name, o)
+}
+
+// observeJoined tells how the server sees a worker.
+func (l *look) observeJoined(ctx context.Context, worker string, o *driver.Observed) {
+	name := l.workerName(worker)
 	if name == "" {
 		o.Health, o.Detail = driver.HealthStarting, "it joins"
 		return
 	}
-	if ours, err := l.joined(l.path(workersDir, m.ID.Name)); err == nil && !ours {
-		fail(o, "it has joined another server, of which the data are gone")
+	if ours, err := l.joined(l.path(workersDir, worker)); err == nil && !ours {
+		fail(o, "its certificate has expired, or is of another server, of which the data are gone")
 		return
 	}
 	w, known := l.fleet[name]
@@ -205,20 +267,28 @@ func (l *look) observeWorker(m *made, o *driver.Observed) {
 			o.Health = driver.HealthStarting
 		}
 	}
+	if o.Health != driver.HealthStarting {
+		return
+	}
+	if refused, err := l.refused(ctx, worker); err == nil && refused {
+		fail(o, "the server does not let it in: its certificate was revoked")
+	}
 }
 
 func (l *look) observeFiles(ctx context.Context, m *made, o *driver.Observed) {
-	if l.site.mark.Ports == (ports{}) {
+	p, err := navvy.ParsePackage(m.Data["package"])
+	if err != nil { // it is a directory
 		if _, err := os.Stat(l.filesAt(m.Properties["contents"])); err != nil {
 			o.Properties["contents"] = ""
 		}
 		return
 	}
-	p, err := navvy.ParsePackage(m.Data["package"])
-	if err != nil {
-		o.Properties["contents"] = ""
+	if l.away != nil {
+		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	err = l.withServer(ctx, func(c *client.Client) error { _, err := c.Files().Stat(ctx, p.File()); return err })
 	if errors.Is(err, navvy.ErrNotFound) {
 		o.Properties["contents"] = ""
@@ -234,6 +304,9 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	}
 	if l.away != nil {
 		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
+		if l.data {
+			o.Holds = unknown
+		}
 		return
 	}
 	q, there := l.queues[m.ID.Name]
@@ -243,8 +316,11 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 		fail(o, "its settings were removed")
 		return
 	}
-	// Values that were made as secrets are told as such.
-	plain := func(name string) bool { return !strings.HasPrefix(m.Properties["environment."+name], "secret:") }
+	// Values that were made as secrets are told as such, and those that somebody else has put there.
+	plain := func(name string) bool {
+		was, ours := m.Properties["environment."+name]
+		return ours && !strings.HasPrefix(was, "secret:")
+	}
 	o.Properties = queueProperties(q.Settings.Work, plain, l.site.mark.Salt)
 	for key := range m.Properties { // a variable that is not there any more
 		if _, there := o.Properties[key]; !there {
@@ -254,10 +330,7 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	if q.Settings.Paused {
 		o.Properties["paused"] = "yes"
 	}
-	o.Detail = fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
-	if held := q.Waiting + q.Running + q.Answers + q.DeadLetters; held > 0 {
-		o.Holds = o.Detail
-	}
+	o.Detail, o.Holds = contents(&q), holds(&q)
 }
 
 // observeBroker asks a broker whether it has a queue.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -31,6 +33,9 @@ func (p *serverPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 			return err
 		}
 	}
+	if err := s.leavePorts(ctx); err != nil {
+		return err
+	}
 	at := s.mark.Ports
 	spec := &unit.Spec{
 		Name: serverID.Name, Dir: s.dir, Grace: 2 * time.Minute, // what has come in gets to disk
@@ -45,6 +50,35 @@ func (p *serverPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 		return err
 	}
 	return s.awaitServer(ctx)
+}
+
+// leavePorts chooses other ports if the server does not come up and somebody else has its own.
+func (s *site) leavePorts(ctx context.Context) (err error) {
+	state, err := s.unitState(ctx, serverID.Name)
+	if err != nil || !s.taken(state) {
+		return err
+	}
+	if s.mark.Ports, err = choosePorts(); err != nil {
+		return err
+	}
+	return writeJSON(s.path(markName), s.mark)
+}
+
+// taken tells whether a server that does not come up has ports that somebody else has.
+func (s *site) taken(state unit.State) bool {
+	if ends := state.Phase == unit.Waiting && state.Starts >= many; !ends && state.Phase != unit.Down && state.Phase != unit.GaveUp {
+		return false
+	}
+	for _, port := range []int{s.mark.Ports.GRPC, s.mark.Ports.HTTP, s.mark.Ports.Health} {
+		l, err := net.Listen("tcp", loopback(port)) //nolint:noctx // it does not wait
+		if errors.Is(err, unix.EADDRINUSE) {
+			return true
+		}
+		if err == nil {
+			_ = l.Close()
+		}
+	}
+	return false
 }
 
 // environment is environ as a map.
@@ -74,6 +108,9 @@ func (s *site) unitState(ctx context.Context, name string) (unit.State, error) {
 	return unit.State{Name: name, Phase: unit.Down}, err
 }
 
+// many further starts come to nothing.
+const many = 3
+
 // readyTime is how long a server may take to get ready that does not end.
 const readyTime = 3 * time.Minute
 
@@ -81,7 +118,6 @@ const readyTime = 3 * time.Minute
 // does not come up.
 func (s *site) awaitServer(ctx context.Context) error {
 	const looks = 20 * time.Millisecond
-	const many = 3
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	for {
@@ -164,5 +200,20 @@ func (s *site) removeServer(ctx context.Context) error {
 	if err := s.units.Remove(ctx, serverID.Name); err != nil {
 		return err
 	}
-	return errors.Join(parcelRemove(s.path(serverDir)), parcelRemove(s.path(configDir)))
+	if err := errors.Join(parcelRemove(s.path(serverDir)), parcelRemove(s.path(configDir))); err != nil {
+		return err
+	}
+	list, err := s.all()
+	if err != nil {
+		return err
+	}
+	for _, m := range list { // what it had is gone with it, see errServerAway
+		if m.ID.Kind == kindQueue && m.Data["side"] == "" || m.ID.Kind == kindFiles && m.Data["package"] != "" {
+			if err := s.forget(m.ID); err != nil {
+				return err
+			}
+		}
+	}
+	s.mark.Ports = ports{}
+	return writeJSON(s.path(markName), s.mark)
 }

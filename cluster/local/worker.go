@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,10 +53,12 @@ func (p *workerPart) put(ctx context.Context, s *site, r *driver.Resource) error
 	args := []string{s.d.o.Navvy, "worker", "start", "--data", data, "-j", strconv.Itoa(p.concurrency), "--drain-timeout", drainTime.String(), "--log-format", "json"}
 	spec := &unit.Spec{Name: r.Name, Dir: data, Grace: workerGrace, Env: s.d.environment(p.env)}
 	if p.server {
+		delete(s.record.Data, "files")
 		if err := s.joining(ctx, r.Name, data); err != nil {
 			return err
 		}
-		args = append(args, "--join", loopback(s.mark.Ports.GRPC), "--token-file", s.tokenFile(r.Name), "--name", s.name+"-"+r.Name)
+		s.record.Data["join"] = loopback(s.mark.Ports.GRPC)
+		args = append(args, "--join", s.record.Data["join"], "--token-file", s.tokenFile(r.Name), "--name", s.name+"-"+r.Name)
 		for _, name := range sortedKeys(p.labels) {
 			args = append(args, "--label", name+"="+p.labels[name])
 		}
@@ -91,15 +94,16 @@ func sortedKeys(m map[string]string) []string {
 func (s *site) tokenFile(worker string) string { return s.path(secretsDir, worker+".token") }
 
 // joining gives a worker a token of its own, unless it has joined this server before. One that
-// has joined another one, as before the server's data were lost, joins anew.
+// has joined another one, as before the server's data were lost, joins anew, as does one whose
+// certificate has expired or was revoked.
 func (s *site) joining(ctx context.Context, name, data string) error {
 	if err := makeDir(s.path(secretsDir)); err != nil {
 		return err
 	}
-	ours, err := s.joined(data)
+	ours, err := s.belongs(ctx, name)
 	if err == nil && !ours { // one that is about to join would write what is removed here
 		if err = s.units.Remove(ctx, name); err == nil {
-			ours, err = s.joined(data)
+			ours, err = s.belongs(ctx, name)
 		}
 	}
 	if err != nil {
@@ -121,7 +125,38 @@ func (s *site) joining(ctx context.Context, name, data string) error {
 	})
 }
 
-// joined tells whether a worker has a certificate of this server's authority.
+// belongs tells whether a worker has a certificate with which the server lets it in.
+func (s *site) belongs(ctx context.Context, worker string) (bool, error) {
+	ours, err := s.joined(s.path(workersDir, worker))
+	if err != nil || !ours {
+		return false, err
+	}
+	refused, err := s.refused(ctx, worker)
+	return !refused, err
+}
+
+// refused asks the server whether the certificate of a worker was revoked, as it is of one that
+// was removed.
+func (s *site) refused(ctx context.Context, worker string) (refused bool, err error) {
+	own := s.certificate(worker)
+	if own == nil {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	err = s.withServer(ctx, func(c *client.Client) error {
+		for cert, err := range c.Certificates(ctx, own.Subject.CommonName) {
+			if err != nil {
+				return err
+			}
+			refused = refused || cert.Serial == auth.Serial(own.SerialNumber) && !cert.Revoked.IsZero()
+		}
+		return nil
+	})
+	return refused, err
+}
+
+// joined tells whether a worker has a certificate of this server's authority that is good still.
 func (s *site) joined(data string) (bool, error) {
 	own, err := os.ReadFile(filepath.Join(data, identityDir, identityCA))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,23 +168,29 @@ func (s *site) joined(data string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("the server has no authority yet: %w: %w", err, navvy.ErrUnavailable)
 	}
-	if _, err := os.Stat(filepath.Join(data, identityDir, identity)); err != nil {
-		return false, nil //nolint:nilerr // it has not finished that
+	cert := s.certificate(filepath.Base(data)) // nil if it has not finished that
+	return cert != nil && bytes.Equal(own, server) && time.Now().Before(cert.NotAfter), nil
+}
+
+// certificate is that of a worker; nil if it has not joined.
+func (s *site) certificate(worker string) *x509.Certificate {
+	text, err := os.ReadFile(s.path(workersDir, worker, identityDir, identity))
+	if err != nil {
+		return nil
 	}
-	return bytes.Equal(own, server), nil
+	certs, err := auth.ParseCertPEM(text)
+	if err != nil {
+		return nil
+	}
+	return certs[0]
 }
 
 // workerName is what the server calls a worker; empty if it has not joined.
 func (s *site) workerName(worker string) string {
-	text, err := os.ReadFile(s.path(workersDir, worker, identityDir, identity))
-	if err != nil {
-		return ""
+	if cert := s.certificate(worker); cert != nil {
+		return cert.Subject.CommonName
 	}
-	certs, err := auth.ParseCertPEM(text)
-	if err != nil {
-		return ""
-	}
-	return certs[0].Subject.CommonName
+	return ""
 }
 
 // removeWorker ends a worker, and has the server forget it.

@@ -265,6 +265,13 @@ func (w *world) destroy(cluster string) {
 		}
 		all.Wait()
 	}
+	lock, err := w.Lock(w.ctx(), cluster, driver.Holder{Who: "the last"}) // it goes when it is released
+	if err == nil {
+		err = lock.Release(w.ctx())
+	}
+	if err != nil {
+		w.t.Error(err)
+	}
 }
 
 // client calls fn with a client of the cluster's server.
