@@ -93,7 +93,7 @@ func carryOut(ctx context.Context, d driver.Driver, p *Plan, most int, tell func
 		}
 	}
 	r.all(ctx, puts, needed)
-	r.all(ctx, removals, needing)
+	r.all(ctx, r.keep(removals), needing)
 	if len(r.result.Failed) == 0 && len(r.result.Left) == 0 {
 		return nil
 	}
@@ -103,12 +103,30 @@ func carryOut(ctx context.Context, d driver.Driver, p *Plan, most int, tell func
 	return &r.result
 }
 
+// errKept says why a removal was left out.
+var errKept = errors.New("something else failed, and with it more would be lost")
+
+// keep leaves out the removals that lose something, if anything has failed before: what was to
+// come in their place may not be there.
+func (r *run) keep(removals []*step) []*step {
+	if len(r.result.Failed) == 0 && len(r.result.Left) == 0 {
+		return removals
+	}
+	for _, s := range removals {
+		if s.change.Holds != "" {
+			s.failed, s.kept = true, true
+		}
+	}
+	return removals
+}
+
 // step is a change that is made.
 type step struct {
 	change *Change
 	after  []*step
 	over   chan struct{} // closed when it was made, or not
 	failed bool          // to be read when it is over
+	kept   bool          // it is left out from the beginning
 }
 
 // needed has each step wait for what it needs.
@@ -163,6 +181,10 @@ var errWaits = errors.New("it waits for what failed")
 // one makes a change when its time has come.
 func (r *run) one(ctx context.Context, s *step) {
 	defer close(s.over)
+	if s.kept {
+		r.note(Event{Change: s.change, Phase: Left, Err: errKept})
+		return
+	}
 	for _, before := range s.after {
 		<-before.over
 		if before.failed && !s.failed {

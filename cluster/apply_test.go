@@ -179,3 +179,18 @@ func TestApplyThroughSame(t *testing.T) {
 		t.Errorf("it did %q, and failed with %v", s.did, err)
 	}
 }
+
+// What holds something stays while what was to come in its place is not there, and so does what
+// that needs; the rest goes.
+func TestApplyKeeps(t *testing.T) {
+	t.Parallel()
+	old, under, other := id("queue", "old"), id("server", "old"), id("share", "old")
+	s := &scripted{fails: map[driver.ID]error{queue: errors.New("boom")}, world: driver.World{Resources: []driver.Observed{
+		{ID: under}, {ID: old, Needs: []driver.ID{under}, Holds: "3 requests"}, {ID: other},
+	}}}
+	_, err := New(s, &Options{Lose: true}).Apply(t.Context(), file)
+	failed, is := errors.AsType[*FailedError](err)
+	if !is || len(failed.Left) != 3 || slices.Contains(s.did, "remove queue old") || slices.Contains(s.did, "remove server old") || !slices.Contains(s.did, "remove share old") {
+		t.Errorf("it did %q, and failed with %v", s.did, err)
+	}
+}
