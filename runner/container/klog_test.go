@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,12 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/klog/v2"
+
 	"github.com/navvy-run/navvy/runner/container"
 	"github.com/navvy-run/navvy/runner/driver"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
-// What the client of Kubernetes complains about is told to the driver's logger, as a warning.
+// What the client of Kubernetes complains about is told to the driver's logger, as a warning; that
+// the cluster does not answer as it should, by the driver itself.
 func TestClientLog(t *testing.T) { //nolint:paralleltest // there is one such log in a process
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "etcd is on fire", http.StatusInternalServerError)
@@ -43,8 +47,12 @@ contexts: [{name: c, context: {cluster: c, user: ""}}]}`
 	}()
 	kubetest.Until(t, "it complains", func() bool {
 		text := said.text()
-		return strings.Contains(text, `level=WARN msg="the client of Kubernetes"`) && strings.Contains(text, "etcd is on fire")
+		return strings.Contains(text, `level=WARN msg="the cluster cannot be reached`) && strings.Contains(text, "etcd is on fire")
 	})
+	klog.ErrorS(errors.New("it boils over"), "look after the pot")
+	if text := said.text(); !strings.Contains(text, `level=WARN msg="the client of Kubernetes" says="look after the pot" err="it boils over"`) {
+		t.Errorf("it is told %s", text)
+	}
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("it has started")

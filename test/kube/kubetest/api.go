@@ -221,6 +221,9 @@ func (c *Cluster) Calls(t testing.TB, user string) map[string]int {
 		if event.ResponseStatus.Code == http.StatusTooManyRequests {
 			continue // the server had no time, and did nothing; the client asks again
 		}
+		if event.ObjectRef.Resource == "" {
+			continue // such as the server's version, of which roles say nothing
+		}
 		what := event.Verb + " " + event.ObjectRef.Resource
 		if s := event.ObjectRef.Subresource; s != "" {
 			what += "/" + s
