@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -55,11 +54,6 @@ type app struct {
 	forOthers bool // it runs tasks of other users
 }
 
-// gcPercent lets garbage grow to some times of what is in use before it is
-// collected: what is in use is little (ids, counts, what runs), and a task is soon
-// forgotten. It costs some tens of megabytes under load, and none at rest.
-const gcPercent = 400
-
 // Main runs the command line of this process and returns its exit code.
 func Main(version string) int {
 	a := &app{version: version, in: os.Stdin, err: os.Stderr, env: os.Getenv, environ: os.Environ, patience: handover}
@@ -69,7 +63,7 @@ func Main(version string) int {
 	// not our death. Caught, not ignored: what we start must not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		tuneGC()
 	}
 	return a.main(context.Background(), os.Args[1:])
 }
