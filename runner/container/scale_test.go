@@ -62,7 +62,7 @@ var small = map[string][]string{
 
 // Many Jobs at once end once each, cost two writes each, and none is left.
 func TestMany(t *testing.T) { //nolint:paralleltest // it takes the processors from all others
-	const many = 1000
+	const many = 2000
 	cluster := kubetest.Open(t)
 	namespace := cluster.Namespace(t)
 	cluster.Grant(t, namespace, "navvy-many", small)
