@@ -29,6 +29,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/config"
+	"github.com/navvy-run/navvy/internal/pause"
 )
 
 // Options are how Azure is reached. The zero value is the default.
@@ -129,16 +130,7 @@ func (d *Driver) group(cluster string) string {
 func (d *Driver) placed() bool { return d.o.Location != "" || d.o.ResourceGroup != "" }
 
 // pause waits between two looks.
-func (d *Driver) pause(ctx context.Context) error {
-	timer := time.NewTimer(d.o.Poll)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
+func (d *Driver) pause(ctx context.Context) error { return pause.For(ctx, d.o.Poll) }
 
 func invalid(format string, a ...any) error {
 	return fmt.Errorf("azure: %s: %w", fmt.Sprintf(format, a...), navvy.ErrInvalid)

@@ -133,7 +133,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(text, '\n'))
+	return unit.WriteFile(path, append(text, '\n'))
 }
 
 // begunPrefix begins the names of what is being written, a number follows; who is killed
@@ -157,28 +157,6 @@ func dropBegun(dir string) error {
 		}
 	}
 	return err
-}
-
-func writeFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), begunPrefix+"*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // markPart is the mark that is to be.

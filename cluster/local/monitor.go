@@ -12,6 +12,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/deploy/monitor"
 )
 
@@ -49,12 +50,12 @@ func (p *monitorPart) put(_ context.Context, s *site, _ *driver.Resource) error 
 	if err := os.MkdirAll(p.dir, 0o755); err != nil { //nolint:gosec // Prometheus may run as another user
 		return err
 	}
-	if err := writeFile(filepath.Join(p.dir, monitorMark), []byte(s.name+"\n")); err != nil {
+	if err := unit.WriteFile(filepath.Join(p.dir, monitorMark), []byte(s.name+"\n")); err != nil {
 		return err
 	}
 	for _, f := range monitor.Files(s.name, loopback(s.mark.Ports.Health)) {
 		path := filepath.Join(p.dir, f.Name)
-		if err := writeFile(path, f.Text); err != nil {
+		if err := unit.WriteFile(path, f.Text); err != nil {
 			return err
 		}
 		if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // likewise

@@ -11,6 +11,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
 )
 
 // queuePart is a queue of the cluster's server, with its service.
@@ -71,10 +72,10 @@ func (p *brokerPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 	if err := makeDir(s.path(secretsDir)); err != nil {
 		return err
 	}
-	if err := writeFile(connectionFile(path), []byte(p.connection)); err != nil {
+	if err := unit.WriteFile(connectionFile(path), []byte(p.connection)); err != nil {
 		return err
 	}
-	return writeFile(path, []byte(p.url+"\n"))
+	return unit.WriteFile(path, []byte(p.url+"\n"))
 }
 
 // dropSide removes what is kept of a broker's queue, unless another one has its side by now:

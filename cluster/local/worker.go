@@ -121,7 +121,7 @@ func (s *site) joining(ctx context.Context, name, data string) error {
 		if err != nil {
 			return err
 		}
-		return writeFile(s.tokenFile(name), []byte(text+"\n"))
+		return unit.WriteFile(s.tokenFile(name), []byte(text+"\n"))
 	})
 }
 

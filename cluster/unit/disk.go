@@ -140,7 +140,7 @@ func writeUnit(dir string, r *record) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(unitFile(dir, r.Spec.Name), text, true); err != nil {
+	if err := WriteFile(unitFile(dir, r.Spec.Name), text); err != nil {
 		return fmt.Errorf("unit %s: %w", r.Spec.Name, err)
 	}
 	return nil
@@ -174,7 +174,12 @@ func writeTrace(dir, name string, t trace) error {
 	return writeFile(traceFile(dir, name), text, false)
 }
 
-// writeFile puts a file in the place of another one, whole, for this user alone.
+// WriteFile puts a file in the place of another one, whole, for this user alone (0600), and durable
+// with its name when it returns. Whoever is killed meanwhile leaves the other one, and perhaps a file
+// .new-N beside it.
+func WriteFile(path string, text []byte) error { return writeFile(path, text, true) }
+
+// writeFile is WriteFile, durable or not.
 func writeFile(path string, text []byte, durable bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {

@@ -176,10 +176,10 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	verb := "start"
 	if !same {
 		verb = "restart"
-		if err := writeFile(m.env(spec.Name), []byte(env), true); err != nil {
+		if err := WriteFile(m.env(spec.Name), []byte(env)); err != nil {
 			return fmt.Errorf("unit %s: %w", spec.Name, err)
 		}
-		if err := writeFile(m.unit(spec.Name), []byte(text), true); err != nil {
+		if err := WriteFile(m.unit(spec.Name), []byte(text)); err != nil {
 			return fmt.Errorf("unit %s: %w", spec.Name, err)
 		}
 		if err := m.run(ctx, spec.Name, "daemon-reload"); err != nil {
