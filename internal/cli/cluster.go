@@ -106,6 +106,7 @@ func clusterProvider(name string) (config.Provider, error) {
 // clusterFlags are those of verbs that look at a cluster or change it.
 type clusterFlags struct {
 	file, provider string
+	named          bool // a NAME does, too
 	wait           string
 	yes            bool
 	atOnce         int
@@ -115,6 +116,7 @@ type clusterFlags struct {
 
 // addFile declares what names a cluster: its file, or the provider of its name.
 func (f *clusterFlags) addFile(fs *pflag.FlagSet, name bool) {
+	f.named = name
 	fs.StringVarP(&f.file, "file", "f", "", "the `FILE` that describes the cluster, YAML or JSON; - for standard input")
 	if name {
 		addProvider(fs, &f.provider, "", "with a NAME, where that cluster is (default: on this machine)")
@@ -141,9 +143,6 @@ func (f *clusterFlags) check() (err error) {
 
 // readCluster reads the file of a cluster.
 func (a *app) readCluster(path string) (*config.Cluster, error) {
-	if path == "" {
-		return nil, withHint(usagef("-f FILE is missing"), "navvy cluster init > cluster.yaml makes one")
-	}
 	text, err := a.smallFile(path)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("-f: %w", err)}
@@ -178,6 +177,8 @@ func (a *app) withCluster(ctx context.Context, f *clusterFlags, args []string, o
 	t := &clusterTarget{}
 	p := config.ProviderLocal
 	switch {
+	case f.file == "" && !f.named:
+		return withHint(usagef("-f FILE is missing"), "navvy cluster init > cluster.yaml makes one")
 	case f.file != "" && len(args) > 0, f.file == "" && len(args) == 0:
 		return usagef("want the NAME of a cluster, or its file with -f: one of both")
 	case f.file != "" && f.provider != "":

@@ -26,10 +26,6 @@ func newClusterPlan(a *app) *cobra.Command {
 			if err := list.check(); err != nil {
 				return err
 			}
-			if f.file == "" {
-				_, err := a.readCluster("")
-				return err
-			}
 			return a.withCluster(cmd.Context(), f, nil, nil, func(ctx context.Context, t *clusterTarget) error {
 				p, err := t.Plan(ctx, t.file)
 				if err != nil {
@@ -60,10 +56,6 @@ nothing is done without --yes.`,
 		Example: "  navvy cluster apply -f cluster.yaml\n  navvy cluster apply -f cluster.yaml --wait 5m", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
-				return err
-			}
-			if f.file == "" {
-				_, err := a.readCluster("")
 				return err
 			}
 			return a.withCluster(cmd.Context(), f, nil, a.changing(f), func(ctx context.Context, t *clusterTarget) error {
