@@ -59,13 +59,13 @@ func (d *Driver) check(c *config.Cluster) error {
 	const upTime = 30 * time.Second
 	switch {
 	case c.Workers.Autoscale != nil:
-		return cannot("workers.autoscale", "the provider local has as many workers as workers.count says, and no autoscaling; navvy cluster scale changes it")
+		return cannot("workers.autoscale", "the provider %s has as many workers as workers.count says, and no autoscaling; navvy cluster scale changes it", c.Provider)
 	case c.Workers.Image != "":
-		return cannot("workers.image", "workers of the provider local are processes of this machine, not containers; leave it out")
+		return cannot("workers.image", "workers of the provider %s are processes, not containers; leave it out", c.Provider)
 	case c.Service.UpTimeout != 0 && time.Duration(c.Service.UpTimeout) != upTime:
 		return cannot("service.up_timeout", "workers wait %s for a service; leave it out", upTime)
 	case c.Monitor.Kind != config.MonitorNone && c.Monitor.Kind != config.MonitorPrometheus:
-		return cannot("monitor.kind", "the provider local has prometheus, not %s", c.Monitor.Kind)
+		return cannot("monitor.kind", "the provider %s has prometheus, not %s", c.Provider, c.Monitor.Kind)
 	case c.Monitor.Kind != config.MonitorNone && !c.Queue.Kind.Server():
 		return cannot("monitor.kind", "with queue.kind %s there is no navvy server that Prometheus could ask; watch the broker itself", c.Queue.Kind)
 	case c.Workers.Count < 0:
@@ -149,6 +149,15 @@ func absolute(c *config.Cluster) *config.Cluster {
 		local.Dir = besideFile(c, local.Dir)
 		a.Local = &local
 	}
+	if c.SSH != nil {
+		ssh := *c.SSH
+		for _, path := range []*string{&ssh.Identity, &ssh.KnownHosts} {
+			if *path != "" {
+				*path = besideFile(c, *path)
+			}
+		}
+		a.SSH = &ssh
+	}
 	beside := func(v config.Value) config.Value {
 		if v.File != "" {
 			v.File = besideFile(c, v.File)
@@ -228,7 +237,8 @@ var serverID = driver.ID{Kind: kindServer, Name: "server"}
 
 func (k *compiler) serverResource(context.Context) error {
 	if k.c.Queue.Kind.Server() {
-		k.add(kindServer, serverID.Name, driver.Properties{"program": k.d.o.Navvy, "listens": "on loopback"}, &serverPart{})
+		s := newServerPart(k.c)
+		k.add(kindServer, serverID.Name, driver.Properties{"program": k.d.o.Navvy, "listens": s.listens()}, s)
 	}
 	return nil
 }
@@ -332,7 +342,7 @@ func queueProperties(spec *navvy.Spec, plain func(string) bool, salt []byte) dri
 // brokerQueues are the two of a broker's.
 func (k *compiler) brokerQueues(context.Context) error {
 	if k.c.Queue.URL == nil {
-		return fmt.Errorf("queue.url: the provider local makes no broker: say where the one of kind %s is: %w", k.c.Queue.Kind, navvy.ErrInvalid)
+		return fmt.Errorf("queue.url: the provider %s makes no broker: say where the one of kind %s is: %w", k.c.Provider, k.c.Queue.Kind, navvy.ErrInvalid)
 	}
 	base, secret, err := k.value("queue.url", k.c.Queue.URL)
 	if err != nil {
@@ -414,6 +424,9 @@ func (k *compiler) workers(context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("workers: %w", err)
+	}
+	if k.d.o.Elsewhere != nil {
+		return k.elsewhere(w, p, needs)
 	}
 	for i := range k.c.Workers.Count {
 		k.add(kindWorker, fmt.Sprintf("worker-%03d", i+1), maps.Clone(p), w, needs...)

@@ -4,6 +4,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +24,12 @@ import (
 // Options are what the provider wants to know of its surroundings. All are needed but where
 // a default is said.
 type Options struct {
-	// State is the user's directory of state ($XDG_STATE_HOME): clusters are in
-	// navvy-clusters there.
+	// State is the user's directory of state ($XDG_STATE_HOME): clusters are in Folder there.
 	State string
+	// Folder is the name of a directory. Defaults to navvy-clusters.
+	Folder string
+	// Elsewhere has the workers. Defaults to this machine.
+	Elsewhere Elsewhere
 	// Navvy is the program that servers and workers run, by its absolute path.
 	Navvy string
 	// Supervise is the command of navvy's own supervisor, see unit.OpenSupervised.
@@ -79,6 +83,7 @@ const (
 	kindQueue   = "queue"
 	kindMonitor = "monitor"
 	kindWorker  = "worker"
+	kindUnit    = "unit" // one that nobody knows, of a cluster whose workers are elsewhere
 )
 
 // part is what a driver.Resource of this provider has as its Spec.
@@ -90,6 +95,9 @@ type part interface {
 // Put implements driver.Driver.
 func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) error {
 	p, ok := r.Spec.(part)
+	if !ok && d.o.Elsewhere != nil {
+		p, ok = elsewherePart{d.o.Elsewhere}, true
+	}
 	if !ok {
 		return fmt.Errorf("%s: it was not compiled by this provider: %w", r.ID, navvy.ErrInvalid)
 	}
@@ -141,18 +149,8 @@ func (d *Driver) Remove(ctx context.Context, cluster string, o *driver.Observed)
 	} else if err != nil {
 		return named(o.ID, err)
 	}
-	switch s.record = m; o.Kind {
-	case kindServer:
-		err = s.removeServer(ctx)
-	case kindWorker:
-		err = s.removeWorker(ctx, o.Name)
-	case kindFiles:
-		err = s.removeFiles(ctx)
-	case kindQueue:
-		err = s.removeQueue(ctx)
-	case kindMonitor:
-		err = s.removeMonitor()
-	}
+	s.record = m
+	err = s.remove(ctx, o.ID)
 	if errors.Is(err, errServerAway) {
 		return nil
 	}
@@ -160,6 +158,26 @@ func (d *Driver) Remove(ctx context.Context, cluster string, o *driver.Observed)
 		err = s.forget(o.ID)
 	}
 	return named(o.ID, err)
+}
+
+// remove removes what is made of a resource.
+func (s *site) remove(ctx context.Context, id driver.ID) error {
+	switch id.Kind {
+	case kindServer:
+		return s.removeServer(ctx)
+	case kindFiles:
+		return s.removeFiles(ctx)
+	case kindQueue:
+		return s.removeQueue(ctx)
+	case kindMonitor:
+		return s.removeMonitor()
+	case kindUnit:
+		return s.units.Remove(ctx, id.Name)
+	}
+	if s.d.o.Elsewhere != nil {
+		return s.d.o.Elsewhere.Remove(ctx, &Site{s}, id)
+	}
+	return s.removeWorker(ctx, id.Name)
 }
 
 // named says which resource an error is of.
@@ -171,7 +189,9 @@ func named(id driver.ID, err error) error {
 }
 
 // base is where clusters are found by their names.
-func (d *Driver) base() string { return filepath.Join(d.o.State, "navvy-clusters") }
+func (d *Driver) base() string {
+	return filepath.Join(d.o.State, cmp.Or(d.o.Folder, "navvy-clusters"))
+}
 
 // manager opens what keeps the units of a cluster up.
 func (d *Driver) manager(m *mark, dir string) (unit.Manager, error) {

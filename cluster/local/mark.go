@@ -31,10 +31,12 @@ const (
 	secretsDir = "secrets"
 	configDir  = "config" // in place of the user's own, for the server's contexts
 	monitorDir = "monitor"
+	// elsewhereDir is for those who have workers elsewhere.
+	elsewhereDir = "elsewhere"
 )
 
 // parts are those that are navvy's with all that is in them.
-var parts = []string{madeDir, unitsDir, serverDir, workersDir, filesDir, secretsDir, configDir}
+var parts = []string{madeDir, unitsDir, serverDir, workersDir, filesDir, secretsDir, configDir, elsewhereDir}
 
 // The supervisors.
 const (

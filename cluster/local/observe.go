@@ -50,16 +50,30 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 	if recorded := slices.ContainsFunc(records, func(m *made) bool { return m.ID == serverID }); !recorded && (runs || l.data) {
 		records = append(records, &made{ID: serverID, Needs: []driver.ID{w.Resources[0].ID}}) // it was lost
 	}
+	var elsewhere []*made
 	for _, m := range records {
+		if d.o.Elsewhere != nil && !ofThisMachine(m.ID.Kind) {
+			elsewhere = append(elsewhere, m)
+			continue
+		}
 		o := l.observe(ctx, m)
 		if m.ID.Kind == kindServer || m.ID.Kind == kindWorker {
 			delete(l.units, m.ID.Name)
 		}
 		w.Resources = append(w.Resources, o)
 	}
+	beside := kindWorker
+	if d.o.Elsewhere != nil {
+		beside = kindUnit
+		list, err := l.observeElsewhere(ctx, elsewhere)
+		if err != nil {
+			return nil, err
+		}
+		w.Resources = append(w.Resources, list...)
+	}
 	for name := range l.units { // that somebody has put beside ours
 		w.Resources = append(w.Resources, driver.Observed{
-			ID: driver.ID{Kind: kindWorker, Name: name}, Needs: []driver.ID{w.Resources[0].ID}, Properties: driver.Properties{},
+			ID: driver.ID{Kind: beside, Name: name}, Needs: []driver.ID{w.Resources[0].ID}, Properties: driver.Properties{},
 			Health: driver.HealthOK, Detail: "nobody has asked for it",
 		})
 	}
@@ -132,10 +146,15 @@ func (l *look) observe(ctx context.Context, m *made) driver.Observed {
 	case kindMonitor:
 		l.observeMonitor(m, &o)
 	}
-	if !m.Done && o.Health != driver.HealthUnknown {
-		fail(&o, "it was begun and not finished")
-	}
+	finished(m, &o)
 	return o
+}
+
+// finished tells of a resource that was begun and no more.
+func finished(m *made, o *driver.Observed) {
+	if !m.Done && o.Health != driver.HealthUnknown {
+		fail(o, "it was begun and not finished")
+	}
 }
 
 func fail(o *driver.Observed, format string, args ...any) {
@@ -145,19 +164,24 @@ func fail(o *driver.Observed, format string, args ...any) {
 // observeUnit tells how the unit of a resource is.
 func (l *look) observeUnit(m *made, o *driver.Observed) {
 	state, there := l.units[m.ID.Name]
+	observeUnit(&state, there, m.Data["unit"], lastLine(state.Log), o)
+}
+
+// observeUnit tells how a unit is that was put as a digest says; said is the last line of its log.
+func observeUnit(state *unit.State, there bool, digest, said string, o *driver.Observed) {
 	switch {
 	case !there:
 		fail(o, "it does not run")
-	case state.Digest != m.Data["unit"]:
+	case state.Digest != digest:
 		fail(o, "its unit is not what it was made as: %s", state.Exit)
 	case state.Phase == unit.Alone:
 		fail(o, "it runs as process %d, and nobody would start it again: the supervisor has ended", state.Pid)
 	case state.Phase == unit.Down:
 		fail(o, "it does not run: the supervisor has ended %s", state.Exit)
 	case state.Phase == unit.GaveUp:
-		fail(o, "it has ended too many times (%s): %s", state.Exit, lastLine(state.Log))
+		fail(o, "it has ended too many times (%s): %s", state.Exit, said)
 	case state.Phase == unit.Waiting && state.Starts >= many:
-		fail(o, "it was started %d times again, and ends (%s): %s", state.Starts, state.Exit, lastLine(state.Log))
+		fail(o, "it was started %d times again, and ends (%s): %s", state.Starts, state.Exit, said)
 	case state.Phase != unit.Up:
 		o.Health, o.Detail = driver.HealthStarting, strings.TrimSpace(string(state.Phase)+" "+state.Exit)
 	default:
@@ -241,17 +265,22 @@ func (l *look) observeWorker(ctx context.Context, m *made, o *driver.Observed) {
 	if l.away != nil {
 		return // the server says so itself
 	}
-	l.observeJoined(ctx, m.ID.Name, o)
+	id, err := l.identity(m.ID.Name)
+	if err != nil {
+		fail(o, "its certificate: %v", err)
+		return
+	}
+	l.observeJoined(ctx, id, o)
 }
 
 // observeJoined tells how the server sees a worker.
-func (l *look) observeJoined(ctx context.Context, worker string, o *driver.Observed) {
-	name := l.workerName(worker)
+func (l *look) observeJoined(ctx context.Context, id Identity, o *driver.Observed) {
+	name := id.name()
 	if name == "" {
 		o.Health, o.Detail = driver.HealthStarting, "it joins"
 		return
 	}
-	if ours, err := l.joined(l.path(workersDir, worker)); err == nil && !ours {
+	if ours, err := l.joined(id); err == nil && !ours {
 		fail(o, "its certificate has expired, or is of another server, of which the data are gone")
 		return
 	}
@@ -270,7 +299,7 @@ func (l *look) observeJoined(ctx context.Context, worker string, o *driver.Obser
 	if o.Health != driver.HealthStarting {
 		return
 	}
-	if refused, err := l.refused(ctx, worker); err == nil && refused {
+	if refused, err := l.refused(ctx, id); err == nil && refused {
 		fail(o, "the server does not let it in: its certificate was revoked")
 	}
 }

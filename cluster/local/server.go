@@ -16,13 +16,64 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/internal/pause"
 )
 
 // serverPart is the cluster's navvy server.
-type serverPart struct{}
+type serverPart struct {
+	// host and port are where those reach it that are elsewhere; empty and 0 for nobody, or
+	// for a port that is chosen.
+	host string
+	port int
+	// heartbeat is how often workers say that they are there; empty for the server's default.
+	heartbeat string
+}
+
+// newServerPart tells of a server: that of workers which are elsewhere is patient with their
+// network, and where no tunnel leads to it, it can be reached.
+func newServerPart(c *config.Cluster) *serverPart {
+	p := &serverPart{}
+	if c.SSH == nil {
+		return p
+	}
+	p.heartbeat = "5s"
+	if c.SSH.Server == "" || c.SSH.Tunnel == nil || *c.SSH.Tunnel {
+		return p
+	}
+	p.host = c.SSH.Server
+	if host, port, err := net.SplitHostPort(c.SSH.Server); err == nil {
+		p.host = host
+		p.port, _ = strconv.Atoi(port) // config has looked at it
+	}
+	return p
+}
+
+// listens says for people where the server can be reached.
+func (p *serverPart) listens() string {
+	switch {
+	case p.host == "":
+		return "on loopback"
+	case p.port == 0:
+		return "for " + p.host
+	}
+	return "for " + net.JoinHostPort(p.host, strconv.Itoa(p.port))
+}
+
+// arguments are those about where it listens.
+func (p *serverPart) arguments(at ports) []string {
+	listen, host := loopback(at.GRPC), []string(nil)
+	if p.host != "" {
+		listen, host = net.JoinHostPort("", strconv.Itoa(at.GRPC)), []string{"--host", p.host}
+	}
+	args := append([]string{"--listen", listen, "--http", loopback(at.HTTP), "--health", loopback(at.Health)}, host...)
+	if p.heartbeat != "" {
+		args = append(args, "--heartbeat", p.heartbeat)
+	}
+	return args
+}
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
@@ -36,13 +87,15 @@ func (p *serverPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 	if err := s.leavePorts(ctx); err != nil {
 		return err
 	}
-	at := s.mark.Ports
+	if p.port != 0 && s.mark.Ports.GRPC != p.port {
+		s.mark.Ports.GRPC = p.port
+		if err := writeJSON(s.path(markName), s.mark); err != nil {
+			return err
+		}
+	}
 	spec := &unit.Spec{
 		Name: serverID.Name, Dir: s.dir, Grace: 2 * time.Minute, // what has come in gets to disk
-		Args: []string{
-			s.d.o.Navvy, "server", "--data", s.path(serverDir), "--listen", loopback(at.GRPC), "--http", loopback(at.HTTP),
-			"--health", loopback(at.Health), "--log-format", "json",
-		},
+		Args: append([]string{s.d.o.Navvy, "server", "--data", s.path(serverDir), "--log-format", "json"}, p.arguments(s.mark.Ports)...),
 		// The contexts of the user are not the cluster's to change.
 		Env: s.d.environment(map[string]string{"XDG_CONFIG_HOME": s.path(configDir)}),
 	}

@@ -116,29 +116,46 @@ func (s *site) joining(ctx context.Context, name, data string) error {
 	} else if err := os.RemoveAll(filepath.Join(data, identityDir)); err != nil {
 		return err
 	}
-	return s.withServer(ctx, func(c *client.Client) error {
+	token, err := s.newToken(ctx)
+	if err != nil {
+		return err
+	}
+	return unit.WriteFile(s.tokenFile(name), token)
+}
+
+// newToken is a token with which one worker can join, as its file has it.
+func (s *site) newToken(ctx context.Context) (token []byte, err error) {
+	err = s.withServer(ctx, func(c *client.Client) error {
 		text, _, err := c.CreateToken(ctx, 0, 1)
-		if err != nil {
-			return err
-		}
-		return unit.WriteFile(s.tokenFile(name), []byte(text+"\n"))
+		token = []byte(text + "\n")
+		return err
 	})
+	return token, err
 }
 
 // belongs tells whether a worker has a certificate with which the server lets it in.
 func (s *site) belongs(ctx context.Context, worker string) (bool, error) {
-	ours, err := s.joined(s.path(workersDir, worker))
+	id, err := s.identity(worker)
+	if err != nil {
+		return false, err
+	}
+	return s.admits(ctx, id)
+}
+
+// admits tells whether the server lets in whoever has an identity.
+func (s *site) admits(ctx context.Context, id Identity) (bool, error) {
+	ours, err := s.joined(id)
 	if err != nil || !ours {
 		return false, err
 	}
-	refused, err := s.refused(ctx, worker)
+	refused, err := s.refused(ctx, id)
 	return !refused, err
 }
 
 // refused asks the server whether the certificate of a worker was revoked, as it is of one that
 // was removed.
-func (s *site) refused(ctx context.Context, worker string) (refused bool, err error) {
-	own := s.certificate(worker)
+func (s *site) refused(ctx context.Context, id Identity) (refused bool, err error) {
+	own := id.certificate()
 	if own == nil {
 		return false, nil
 	}
@@ -156,41 +173,62 @@ func (s *site) refused(ctx context.Context, worker string) (refused bool, err er
 	return refused, err
 }
 
+// Identity is what a worker has been given when it joined, in PEM: its certificate and that
+// of the server's authority. Both are nil for one that has not joined.
+type Identity struct{ CA, Cert []byte }
+
+// identity reads that of a worker.
+func (s *site) identity(worker string) (id Identity, err error) {
+	for name, to := range map[string]*[]byte{identityCA: &id.CA, identity: &id.Cert} {
+		*to, err = os.ReadFile(s.path(workersDir, worker, identityDir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Identity{}, err
+		}
+	}
+	return id, nil
+}
+
 // joined tells whether a worker has a certificate of this server's authority that is good still.
-func (s *site) joined(data string) (bool, error) {
-	own, err := os.ReadFile(filepath.Join(data, identityDir, identityCA))
-	if errors.Is(err, fs.ErrNotExist) {
+func (s *site) joined(id Identity) (bool, error) {
+	if id.CA == nil {
 		return false, nil
-	} else if err != nil {
-		return false, err
 	}
 	server, err := os.ReadFile(s.path(serverDir, "clients", identityCA))
 	if err != nil {
 		return false, fmt.Errorf("the server has no authority yet: %w: %w", err, navvy.ErrUnavailable)
 	}
-	cert := s.certificate(filepath.Base(data)) // nil if it has not finished that
-	return cert != nil && bytes.Equal(own, server) && time.Now().Before(cert.NotAfter), nil
+	cert := id.certificate() // nil if it has not finished that
+	return cert != nil && bytes.Equal(id.CA, server) && time.Now().Before(cert.NotAfter), nil
 }
 
-// certificate is that of a worker; nil if it has not joined.
-func (s *site) certificate(worker string) *x509.Certificate {
-	text, err := os.ReadFile(s.path(workersDir, worker, identityDir, identity))
-	if err != nil {
-		return nil
-	}
-	certs, err := auth.ParseCertPEM(text)
+// certificate is nil for one that has not joined.
+func (id Identity) certificate() *x509.Certificate {
+	certs, err := auth.ParseCertPEM(id.Cert)
 	if err != nil {
 		return nil
 	}
 	return certs[0]
 }
 
-// workerName is what the server calls a worker; empty if it has not joined.
-func (s *site) workerName(worker string) string {
-	if cert := s.certificate(worker); cert != nil {
+// name is what the server calls the worker; empty if it has not joined.
+func (id Identity) name() string {
+	if cert := id.certificate(); cert != nil {
 		return cert.Subject.CommonName
 	}
 	return ""
+}
+
+// dismiss has the server forget a worker, unless it does not answer.
+func (s *site) dismiss(ctx context.Context, id Identity) error {
+	known := id.name()
+	if known == "" {
+		return nil
+	}
+	err := s.withServer(ctx, func(c *client.Client) error { return c.RemoveWorker(ctx, known) })
+	if errors.Is(err, navvy.ErrNotFound) || errors.Is(err, navvy.ErrUnavailable) {
+		return nil
+	}
+	return err
 }
 
 // removeWorker ends a worker, and has the server forget it.
@@ -198,11 +236,12 @@ func (s *site) removeWorker(ctx context.Context, name string) error {
 	if err := s.units.Remove(ctx, name); err != nil {
 		return err
 	}
-	if known := s.workerName(name); known != "" {
-		err := s.withServer(ctx, func(c *client.Client) error { return c.RemoveWorker(ctx, known) })
-		if err != nil && !errors.Is(err, navvy.ErrNotFound) && !errors.Is(err, navvy.ErrUnavailable) {
-			return err
-		}
+	id, err := s.identity(name)
+	if err == nil {
+		err = s.dismiss(ctx, id)
+	}
+	if err != nil {
+		return err
 	}
 	if err := os.Remove(s.tokenFile(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
