@@ -86,6 +86,9 @@ func (s *Site) Records() ([]Record, error) {
 	return list, err
 }
 
+// RecordFile is where the record of a resource is.
+func (s *Site) RecordFile(id driver.ID) string { return s.s.recordFile(id) }
+
 // PutUnit puts a unit of this machine, with so much more environment.
 func (s *Site) PutUnit(ctx context.Context, spec *unit.Spec, more map[string]string) error {
 	spec.Env = s.s.d.environment(more)

@@ -16,6 +16,15 @@ import (
 
 // openLocal opens the provider of clusters on this machine.
 func (a *app) openLocal() (*local.Driver, error) {
+	o, err := a.localOptions()
+	if err != nil {
+		return nil, err
+	}
+	return local.New(*o), nil
+}
+
+// localOptions are what providers want to know that have a server on this machine.
+func (a *app) localOptions() (*local.Options, error) {
 	state, err := a.statePath()
 	if err != nil {
 		return nil, err
@@ -29,7 +38,7 @@ func (a *app) openLocal() (*local.Driver, error) {
 	if config, err := a.configDir(); err == nil { // without a place for it there is no systemd of the user's
 		systemd.ConfigDir = filepath.Dir(config)
 	}
-	return local.New(local.Options{
+	return &local.Options{
 		State: state, Navvy: command[0], Supervise: command, Environ: environ, Systemd: systemd,
 		Dial: func(ctx context.Context, data string) (*grpc.ClientConn, error) {
 			dir, err := holder.OpenDir(data)
@@ -41,7 +50,7 @@ func (a *app) openLocal() (*local.Driver, error) {
 		CheckQueue:   func(url string) error { return queue.Check(url, a.outerBrokers()) },
 		OpenQueue:    a.openBrokerQueue,
 		CheckService: checkService,
-	}), nil
+	}, nil
 }
 
 // openBrokerQueue makes a broker's queue, unless it is there, and lets go of it.

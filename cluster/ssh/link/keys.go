@@ -1,0 +1,166 @@
+package link
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"github.com/navvy-run/navvy"
+)
+
+// Options say with which keys to sign in, and which hosts are known.
+type Options struct {
+	// KnownHosts are files of OpenSSH with the keys of hosts. Those that are not there know
+	// none; a host that nobody knows is refused.
+	KnownHosts []string `json:"known_hosts"`
+	// Identity is the file of the private key; one with a passphrase has to be in the agent.
+	// Defaults to all keys of the agent, then those of Identities.
+	Identity string `json:"identity,omitempty"`
+	// Identities are files that are tried if they are there and have no passphrase.
+	Identities []string `json:"identities,omitempty"`
+	// Agent is the socket of ssh-agent; empty for none.
+	Agent string `json:"agent,omitempty"`
+}
+
+// hostKeys tells how the key of a host is checked, and of which kinds it is to be asked for one.
+func (o *Options) hostKeys(h Host) (ssh.HostKeyCallback, []string, error) {
+	there := slices.DeleteFunc(slices.Clone(o.KnownHosts), func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	check, err := knownhosts.New(there...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("known_hosts: %w: %w", err, navvy.ErrInvalid)
+	}
+	// Of a host that has several keys another one than the known may be shown otherwise.
+	var known *knownhosts.KeyError
+	var algorithms []string
+	if errors.As(check(h.Address(), &net.TCPAddr{IP: net.IPv4zero}, noKey{}), &known) {
+		for _, k := range known.Want {
+			algorithms = append(algorithms, signatures(k.Key.Type())...)
+		}
+	}
+	return func(address string, remote net.Addr, key ssh.PublicKey) error {
+		return o.explain(h, key, check(address, remote, key))
+	}, algorithms, nil
+}
+
+// noKey is a key that nobody has.
+type noKey struct{}
+
+func (noKey) Type() string                        { return "none" }
+func (noKey) Marshal() []byte                     { return []byte("none") }
+func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("it is none") }
+
+// signatures are those that a key of a type can make: of RSA none with SHA-1.
+func signatures(keyType string) []string {
+	if keyType == ssh.KeyAlgoRSA {
+		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
+	}
+	return []string{keyType}
+}
+
+// KeyError says that a host is not known, or is not the one that is known.
+type KeyError struct {
+	Host    Host
+	Changed bool // another key is known
+	text    string
+}
+
+// Error implements error.
+func (e *KeyError) Error() string { return e.text }
+
+// Unwrap makes it a navvy.ErrDenied.
+func (e *KeyError) Unwrap() error { return navvy.ErrDenied }
+
+// explain says why a key is not trusted, and what to do.
+func (o *Options) explain(h Host, key ssh.PublicKey, err error) error {
+	if err == nil {
+		return nil
+	}
+	shown := key.Type() + " " + ssh.FingerprintSHA256(key)
+	var revoked *knownhosts.RevokedError
+	if errors.As(err, &revoked) {
+		return &KeyError{h, true, fmt.Sprintf("the host key that it shows (%s) WAS REVOKED in %s:%d: nothing was sent", shown, revoked.Revoked.Filename, revoked.Revoked.Line)}
+	}
+	var wrong *knownhosts.KeyError
+	if !errors.As(err, &wrong) {
+		return &KeyError{h, false, fmt.Sprintf("its host key (%s): %v", shown, err)}
+	}
+	if len(wrong.Want) == 0 {
+		return &KeyError{h, false, fmt.Sprintf("its host key is not known: %s; is it that of the machine? Then sign in once (%s), or add it to %s",
+			shown, h.command(), strings.Join(o.KnownHosts[:min(1, len(o.KnownHosts))], ""))}
+	}
+	at := wrong.Want[0]
+	return &KeyError{h, true, fmt.Sprintf("THE HOST KEY HAS CHANGED: it shows %s, and %s:%d has %s %s. Somebody may be in between: nothing was sent. "+
+		"If the machine was made anew, remove that line", shown, at.Filename, at.Line, at.Key.Type(), ssh.FingerprintSHA256(at.Key))}
+}
+
+// signers are the keys to sign in with; done lets go of the agent.
+func (o *Options) signers() (list []ssh.Signer, done func(), err error) {
+	done = func() {}
+	var held []ssh.Signer
+	if o.Agent != "" {
+		conn, err := net.Dial("unix", o.Agent) //nolint:noctx // a socket of this machine
+		if err == nil {
+			done = func() { _ = conn.Close() }
+			held, _ = agent.NewClient(conn).Signers() // one that is locked has none
+		}
+	}
+	if o.Identity != "" {
+		s, err := signer(o.Identity, held)
+		if err != nil {
+			done()
+			return nil, func() {}, err
+		}
+		return []ssh.Signer{s}, done, nil
+	}
+	for _, path := range o.Identities {
+		if s, err := signer(path, nil); err == nil {
+			held = append(held, s)
+		}
+	}
+	if len(held) == 0 {
+		done()
+		return nil, func() {}, fmt.Errorf("there is no key to sign in with: neither in ssh-agent nor in a file without a passphrase (%s); ssh-add one, or name it (ssh.identity): %w",
+			strings.Join(o.Identities, ", "), navvy.ErrDenied)
+	}
+	return held, done, nil
+}
+
+// signer reads a key from its file, or finds it in the agent if that has a passphrase.
+func signer(path string, held []ssh.Signer) (ssh.Signer, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w: %w", err, navvy.ErrInvalid)
+	}
+	s, err := ssh.ParsePrivateKey(text)
+	var locked *ssh.PassphraseMissingError
+	if !errors.As(err, &locked) {
+		if err != nil {
+			return nil, fmt.Errorf("identity %s: %w: %w", path, err, navvy.ErrInvalid)
+		}
+		return s, nil
+	}
+	public := locked.PublicKey
+	if public == nil {
+		if text, err := os.ReadFile(path + ".pub"); err == nil {
+			public, _, _, _, _ = ssh.ParseAuthorizedKey(text) //nolint:dogsled // the key alone
+		}
+	}
+	for _, s := range held {
+		if public != nil && bytes.Equal(s.PublicKey().Marshal(), public.Marshal()) {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("identity %s: it has a passphrase, and ssh-agent does not have it: ssh-add %s: %w", path, path, navvy.ErrDenied)
+}

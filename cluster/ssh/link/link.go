@@ -1,0 +1,234 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/navvy-run/navvy"
+)
+
+// How long hosts may take.
+const (
+	// DialTime is how long a host may take until somebody has signed in.
+	DialTime = 10 * time.Second
+	// A connection is asked for a sign of life so often, and is dead without one for so long.
+	aliveEvery = 5 * time.Second
+	aliveTime  = 15 * time.Second
+)
+
+// sessions are the commands that run on one connection at once: sshd allows 10.
+const sessions = 6
+
+// Conn is a connection to a host, somebody has signed in on it. Its methods may be called by
+// many at once.
+type Conn struct {
+	host   Host
+	client *ssh.Client
+	room   chan struct{}
+	dead   chan struct{} // closed when the connection has ended
+}
+
+// Dial signs in on a host, in DialTime at most. The error wraps navvy.ErrUnavailable for a host
+// that does not answer, is a *KeyError for one that is not trusted, and wraps navvy.ErrDenied
+// for one that lets nobody in.
+func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
+	check, algorithms, err := o.hostKeys(h)
+	if err != nil {
+		return nil, err
+	}
+	signers, done, err := o.signers()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, DialTime)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.Address())
+	if err != nil {
+		return nil, fmt.Errorf("it does not answer: %w: %w", err, navvy.ErrUnavailable)
+	}
+	// One that accepts and says nothing more is left, too.
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	conn, channels, requests, err := ssh.NewClientConn(raw, h.Address(), &ssh.ClientConfig{
+		User: h.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signers...)}, HostKeyCallback: check, HostKeyAlgorithms: algorithms,
+	})
+	if !stop() && err == nil { // it has come just too late
+		err = errors.Join(errLate, conn.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(failed(h, err), closed(raw))
+	}
+	c := &Conn{host: h, client: ssh.NewClient(conn, channels, requests), room: make(chan struct{}, sessions), dead: make(chan struct{})}
+	go func() {
+		_ = c.client.Wait() // as whoever uses it is told
+		close(c.dead)
+	}()
+	go c.watch()
+	return c, nil
+}
+
+// errLate says that a host was too slow.
+var errLate = errors.New("it took too long")
+
+// closed closes what may be closed already.
+func closed(conn net.Conn) error {
+	if err := conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// failed says why nobody could sign in.
+func failed(h Host, err error) error {
+	var untrusted *KeyError
+	if errors.As(err, &untrusted) {
+		return untrusted
+	}
+	if strings.Contains(err.Error(), "unable to authenticate") { // there is no error value for it
+		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.command(), err, navvy.ErrDenied)
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return fmt.Errorf("it does not answer in %s: %w", DialTime, navvy.ErrUnavailable)
+	}
+	return fmt.Errorf("it does not answer as ssh does: %w: %w", err, navvy.ErrUnavailable)
+}
+
+// watch ends a connection whose other end is silent.
+func (c *Conn) watch() {
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-c.dead:
+			return
+		}
+		late := time.AfterFunc(aliveTime, func() { _ = c.client.Close() })
+		_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+		late.Stop()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Dead is closed when the connection has ended.
+func (c *Conn) Dead() <-chan struct{} { return c.dead }
+
+// Close ends the connection, with what runs on it.
+func (c *Conn) Close() error {
+	err := c.client.Close()
+	<-c.dead
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// ExitError says how a command has ended that did not go well.
+type ExitError struct {
+	Status int    // 0 if a signal has ended it
+	Said   string // the end of what it has written to standard error
+}
+
+// Error implements error.
+func (e *ExitError) Error() string {
+	how := "exit status " + strconv.Itoa(e.Status)
+	if e.Status == 0 {
+		how = "ended by a signal"
+	}
+	if e.Said == "" {
+		return how
+	}
+	return e.Said + " (" + how + ")"
+}
+
+// Run runs a script of POSIX's shell, of one line, with arguments $1 and so on; in is its
+// standard input, nil for none. It gives what the script wrote to standard output. The error is
+// an *ExitError, or wraps navvy.ErrUnavailable if the connection has ended, or is that of ctx.
+func (c *Conn) Run(ctx context.Context, script string, args []string, in io.Reader) ([]byte, error) {
+	select {
+	case c.room <- struct{}{}:
+		defer func() { <-c.room }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	type end struct {
+		out []byte
+		err error
+	}
+	ended := make(chan end, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		out, err := c.session(ctx, script, args, in)
+		ended <- end{out, err}
+	}()
+	select {
+	case e := <-ended:
+		return e.out, e.err
+	case <-ctx.Done(): // the goroutine ends with its session or the connection
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (c *Conn) session(ctx context.Context, script string, args []string, in io.Reader) ([]byte, error) {
+	lost := func(err error) error {
+		return fmt.Errorf("the connection has ended: %w: %w", err, navvy.ErrUnavailable)
+	}
+	s, err := c.client.NewSession()
+	if err != nil {
+		return nil, lost(err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	defer s.Close() //nolint:errcheck // it has ended
+	var out bytes.Buffer
+	said := &tail{}
+	s.Stdin, s.Stdout, s.Stderr = in, &out, said
+	err = s.Run("exec sh -c " + Quote(append([]string{script, "navvy"}, args...)...))
+	var exit *ssh.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return out.Bytes(), &ExitError{exit.ExitStatus(), said.String()}
+	case err != nil:
+		return out.Bytes(), lost(err)
+	}
+	return out.Bytes(), nil
+}
+
+// Listen has a port of the host's loopback lead here; 0 for any. It ends with the connection.
+func (c *Conn) Listen(port int) (net.Listener, error) {
+	return c.client.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+}
+
+// Quote writes words so that a shell reads them as they are.
+func Quote(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+	}
+	return strings.Join(quoted, " ")
+}
+
+// tail keeps the end of what is written to it.
+type tail struct{ text []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	const most = 2 << 10
+	t.text = append(t.text, p...)
+	t.text = t.text[max(0, len(t.text)-most):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	return strings.Join(strings.Fields(strings.ToValidUTF8(string(t.text), "?")), " ")
+}
