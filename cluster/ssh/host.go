@@ -36,6 +36,7 @@ const (
 const (
 	dataPlace = "place" // of a host
 	dataSum   = "sum"
+	dataOurs  = "ours" // something may be on the host
 	dataHost  = "host" // of a worker
 	dataUnit  = "unit"
 	dataToken = "token"
@@ -71,6 +72,10 @@ func (p *hostPart) put(ctx context.Context, h *hosts, s *local.Site, _ *driver.R
 	if err := n.fits(p.place); err != nil {
 		return err
 	}
+	s.Data()[dataOurs] = "yes"
+	if err := s.Save(); err != nil {
+		return err
+	}
 	if err := h.claim(ctx, s, p.place, n); err != nil {
 		return err
 	}
@@ -93,7 +98,7 @@ func (h *hosts) claim(ctx context.Context, s *local.Site, p *place, n *seen) err
 
 // copyProgram copies navvy's own program to a host, and looks whether it runs there.
 func (h *hosts) copyProgram(ctx context.Context, p *place, dir, sum string) error {
-	f, err := os.Open(h.o.Local.Navvy)
+	f, err := os.Open(h.o.Program)
 	if err != nil {
 		return fmt.Errorf("navvy's own program: %w", err)
 	}
@@ -121,8 +126,8 @@ func (h *hosts) putText(ctx context.Context, p *place, dir, name string, text []
 
 // removeHost removes all that there is of the cluster on a host, what runs first.
 func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
-	if s.Data()[dataPlace] == "" {
-		return nil // it was never called
+	if s.Data()[dataOurs] == "" {
+		return h.dropKept(s) // nobody has ever come there
 	}
 	p, n, err := h.lookToEnd(ctx, s, &local.Record{Data: s.Data()})
 	if err == nil && n.ours {
@@ -138,6 +143,15 @@ func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
 		return fmt.Errorf("%w; what is there of the cluster stays until it answers; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: p.Text}))
 	}
 	return err
+}
+
+// dropKept has no tunnel to a host on which there is nothing.
+func (h *hosts) dropKept(s *local.Site) error {
+	p, err := keptPlace(s.Data())
+	if err != nil {
+		return nil //nolint:nilerr // there never was one
+	}
+	return h.dropTunnel(s, p)
 }
 
 // endUnits ends units of a host.

@@ -7,6 +7,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,6 +37,8 @@ type Options struct {
 	// Tunnel is the command of what keeps the tunnels open, see RunTunnels: a directory is
 	// added to it.
 	Tunnel []string
+	// Program is what is copied to hosts. Defaults to Local.Navvy.
+	Program string
 }
 
 // folder is where clusters are in the directory of state.
@@ -55,6 +58,7 @@ var (
 
 // New makes the provider. Nobody is called before a cluster is looked at.
 func New(o Options) *Driver {
+	o.Program = cmp.Or(o.Program, o.Local.Navvy)
 	h := &hosts{o: &o, conns: map[string]*call{}, trees: map[string]*sync.Mutex{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	o.Local.Folder, o.Local.Elsewhere = folder, h
@@ -187,7 +191,7 @@ func (h *hosts) program() (string, error) {
 	if h.sum != "" {
 		return h.sum, nil
 	}
-	f, err := os.Open(h.o.Local.Navvy)
+	f, err := os.Open(h.o.Program)
 	if err != nil {
 		return "", fmt.Errorf("navvy's own program: %w: %w", err, navvy.ErrNotFound)
 	}

@@ -80,6 +80,7 @@ func Start(t testing.TB, n int) *Net {
 		h.key = writeKey(t, h.keyFile())
 		h.Port = FreePort(t)
 		net.Hosts = append(net.Hosts, h)
+		t.Cleanup(func() { h.Stop(t) }) // here, so that it ends behind what the test cleans up
 		h.Start(t)
 	}
 	net.WriteKnownHosts(t)
@@ -145,7 +146,6 @@ SetEnv HOME=%s
 	if err := h.daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.Stop(t) })
 	h.await(t)
 }
 

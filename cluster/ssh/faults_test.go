@@ -1,0 +1,314 @@
+package ssh_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
+)
+
+// blackHole accepts and never says anything.
+func blackHole(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken sync.WaitGroup
+	t.Cleanup(func() {
+		_ = l.Close()
+		taken.Wait()
+	})
+	taken.Go(func() {
+		var held []net.Conn
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				break
+			}
+			held = append(held, c)
+		}
+		for _, c := range held {
+			_ = c.Close()
+		}
+	})
+	return l.Addr().String()
+}
+
+// What fails is told of those hosts alone that do not answer: a port that is closed, and one
+// that accepts and never says anything. The others have their workers, and nothing is left.
+func TestDeadHosts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c := w.cluster("dead", 3)
+	closed := w.net.User + "@127.0.0.1:" + strconv.Itoa(sshdtest.FreePort(t))
+	hole := w.net.User + "@" + blackHole(t)
+	c.SSH.Hosts = append(c.SSH.Hosts, closed, hole)
+	began := time.Now()
+	err := w.apply(c)
+	failed, is := errors.AsType[*cluster.FailedError](err)
+	if !is || len(failed.Failed) != 2 || !errors.Is(err, navvy.ErrUnavailable) {
+		t.Fatalf("it failed with %v", err)
+	}
+	for _, host := range []string{closed, hole} {
+		if !strings.Contains(err.Error(), host) {
+			t.Errorf("%s is not named: %v", host, err)
+		}
+	}
+	t.Logf("it took %s", time.Since(began))
+	if got := w.answers(c.Name, "still there"); got[0] != "still there" {
+		t.Errorf("it answers %q", got)
+	}
+	all := w.observed(c.Name)
+	for _, host := range []string{closed, hole} {
+		if o := all["host "+host]; o.Health != driver.HealthUnknown {
+			t.Errorf("%s is %s: %s", host, o.Health, o.Detail)
+		}
+	}
+	w.destroy(c.Name) // nobody has ever been there
+}
+
+// A host that dies later is unknown; the rest can be changed; what is on it is removed when it
+// is back, or forgotten when somebody says so.
+func TestHostDies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c := w.cluster("dies", 2)
+	w.up(c)
+	w.well(c)
+	lost := w.net.Hosts[1]
+	lost.Stop(t)
+	if o := w.observed(c.Name)["worker worker-002"]; o.Health != driver.HealthUnknown {
+		t.Errorf("its worker is %s: %s", o.Health, o.Detail)
+	}
+	c.SSH.Hosts, c.Workers.Count = c.SSH.Hosts[:1], 2
+	if err := w.apply(c); !errors.Is(err, navvy.ErrUnavailable) {
+		t.Fatalf("a host that does not answer is left: %v", err)
+	}
+	if got := w.answers(c.Name, "a", "b"); len(got) != 2 {
+		t.Errorf("it answers %q", got)
+	}
+	err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err })
+	record := filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")
+	if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), record) {
+		t.Fatalf("it is removed: %v", err)
+	}
+	lost.Start(t)
+	w.destroy(c.Name)
+}
+
+// One that is gone for good can be forgotten.
+func TestForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c := w.cluster("forgotten", 1)
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	lost := w.net.Hosts[0]
+	lost.Stop(t)
+	if err := os.Remove(filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err }); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(w.clusterDir(c.Name)); err == nil {
+		t.Error("it is still there")
+	}
+	// What runs there still ends, since somebody comes back to it.
+	lost.Start(t)
+	c.Name = "forgotten" // another one of that name does not have it
+	if err := w.apply(c); !errors.Is(err, navvy.ErrExists) {
+		t.Errorf("somebody else's is taken: %v", err)
+	}
+	for _, pid := range pids(hostDir(lost, c.Name) + "/") {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := os.RemoveAll(filepath.Dir(hostDir(lost, c.Name))); err != nil {
+		t.Error(err)
+	}
+	w.destroy(c.Name)
+}
+
+// pids lists the processes that have a text in their arguments, supervisors first: they would
+// start again what ends.
+func pids(text string) (list []int) {
+	for _, only := range []bool{true, false} {
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range all {
+			line, err := os.ReadFile(path)
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err == nil && strings.Contains(string(line), text) && pid != os.Getpid() && strings.Contains(string(line), "supervise") == only {
+				list = append(list, pid)
+			}
+		}
+	}
+	return list
+}
+
+// A server of ssh that is killed while a cluster is applied costs what was to be made there;
+// the next apply goes on.
+func TestKilledMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c := w.cluster("killed", 4)
+	t.Cleanup(func() { w.destroy(c.Name) })
+	victim := w.net.Hosts[1]
+	var once sync.Once
+	d := w.open()
+	k := cluster.New(d, &cluster.Options{Who: "test", Tell: func(e cluster.Event) {
+		if e.Phase == cluster.Done && e.Change.Kind == "host" && e.Change.Name == victim.Name() {
+			once.Do(func() { victim.Stop(t) })
+		}
+	}})
+	_, err := k.Apply(w.ctx(), c)
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), victim.Name()) {
+		t.Fatalf("it failed with %v", err)
+	}
+	if got := w.answers(c.Name, "a"); len(got) != 1 {
+		t.Errorf("it answers %q", got)
+	}
+	victim.Start(t)
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+}
+
+// A tunnel that breaks opens again where it began, and so does one whose process is killed.
+func TestTunnelBreaks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c := w.cluster("breaks", 1)
+	w.up(c)
+	w.well(c)
+	state := filepath.Join(w.clusterDir(c.Name), "elsewhere", "tunnels", strings.ReplaceAll(w.net.Hosts[0].Name(), ":", "_")+".state")
+	before, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.net.Hosts[0].Stop(t)
+	w.until(func() bool { text, _ := os.ReadFile(state); return strings.Contains(string(text), `"open": false`) })
+	w.net.Hosts[0].Start(t)
+	w.well(c)
+	for _, pid := range pids(filepath.Join(w.clusterDir(c.Name), "elsewhere", "tunnels")) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	w.until(func() bool {
+		text, err := os.ReadFile(state)
+		return err == nil && strings.Contains(string(text), `"open": true`) && port(text) == port(before)
+	})
+	w.well(c)
+	if got := w.answers(c.Name, "back"); got[0] != "back" {
+		t.Errorf("it answers %q", got)
+	}
+}
+
+func port(text []byte) string {
+	_, rest, _ := strings.Cut(string(text), `"port":`)
+	number, _, _ := strings.Cut(rest, ",")
+	return strings.TrimSpace(number)
+}
+
+// until waits until something is so.
+func (w *world) until(so func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(patience); !so(); <-time.After(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatal("it never is so")
+		}
+	}
+}
+
+// A host that shows another key is not spoken with, nor is one that nobody knows.
+func TestHostKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c, host := w.cluster("keys", 1), w.net.Hosts[0]
+	t.Cleanup(func() { w.destroy(c.Name) })
+	if err := os.WriteFile(w.net.KnownHosts, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := w.apply(c)
+	if !errors.Is(err, navvy.ErrDenied) || !strings.Contains(err.Error(), "not known") || !strings.Contains(err.Error(), w.net.KnownHosts) {
+		t.Errorf("of a host that nobody knows it is said: %v", err)
+	}
+	w.net.WriteKnownHosts(t)
+	host.Stop(t)
+	host.NewKey(t)
+	host.Start(t)
+	if err = w.apply(c); !errors.Is(err, navvy.ErrDenied) || !strings.Contains(err.Error(), "HAS CHANGED") || !strings.Contains(err.Error(), w.net.KnownHosts+":1") {
+		t.Errorf("of a host with another key it is said: %v", err)
+	}
+	if _, err := os.Stat(hostDir(host, c.Name)); err == nil {
+		t.Error("something was done there")
+	}
+	w.net.WriteKnownHosts(t)
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+}
+
+// A program that is damaged on a host is seen, and copied again; so is one that is gone.
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c := w.cluster("damaged", 1)
+	w.up(c)
+	w.well(c)
+	program := filepath.Join(hostDir(w.net.Hosts[0], c.Name), "navvy")
+	whole, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := append([]byte(nil), whole...)
+	damaged[len(damaged)/2] ^= 1
+	for name, hurt := range map[string]func() error{
+		"damaged": func() error {
+			if err := os.WriteFile(program+"-hurt", damaged, 0o700); err != nil { //nolint:gosec // it was one that runs
+				return err
+			}
+			return os.Rename(program+"-hurt", program)
+		},
+		"gone": func() error { return os.Remove(program) },
+	} {
+		if err := hurt(); err != nil {
+			t.Fatal(err)
+		}
+		err := w.with(func(k *cluster.Controller) error {
+			p, err := k.Plan(w.ctx(), c)
+			if err == nil && p.Count(cluster.Alter) != 1 {
+				t.Errorf("that it is %s is not seen: %s", name, describe(p))
+			}
+			return err
+		})
+		if err == nil {
+			err = w.apply(c)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.well(c)
+		if text, err := os.ReadFile(program); err != nil || string(text) != string(whole) {
+			t.Errorf("it is still %s: %v", name, err)
+		}
+	}
+}
