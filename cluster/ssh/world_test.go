@@ -34,18 +34,20 @@ type world struct {
 	t     testing.TB
 	state string
 	net   *sshdtest.Net
+	// program is what is copied to hosts; empty for navvy.
+	program string
 }
 
 func newWorld(t testing.TB, hosts int) *world {
 	t.Helper()
-	return &world{t, t.TempDir(), sshdtest.Start(t, hosts)}
+	return &world{t: t, state: t.TempDir(), net: sshdtest.Start(t, hosts)}
 }
 
 // open opens the provider, as another process would.
 func (w *world) open() *ssh.Driver {
 	brokers := map[string]queuedriver.Driver{"nats": natsqueue.Driver}
 	return ssh.New(ssh.Options{
-		User: w.net.User, Home: w.state, Tunnel: []string{navvyBinary, "cluster", "tunnel"},
+		User: w.net.User, Home: w.state, Program: w.program, Tunnel: []string{navvyBinary, "cluster", "tunnel"},
 		Local: local.Options{
 			State: w.state, Navvy: navvyBinary, Supervise: []string{navvyBinary, "cluster", "supervise"},
 			Environ: []string{"PATH=/usr/bin:/bin", "HOME=" + w.state},

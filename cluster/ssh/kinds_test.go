@@ -1,0 +1,224 @@
+package ssh_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/config"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/ssh"
+	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
+	"github.com/navvy-run/navvy/queue"
+	queuedriver "github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy/queue/natsqueue"
+	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
+)
+
+// Over a broker there is no server and no tunnel: workers have its URL, which is no argument of
+// theirs, and the files of their service, which follow their changes.
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	const password = "pass-hush-word"
+	nats := natstest.Start(t, &natstest.Options{Username: "me", Password: password})
+	base := "nats://me:" + password + "@" + nats.Addr
+	w, dir := newWorld(t, 2), t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("url", base+"\n")
+	write("greeting", "hello from one")
+	c := w.cluster("over-nats", 3)
+	c.Dir = dir
+	c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{File: "url"}, Lease: config.Duration(10 * time.Second)}
+	c.Service = config.Service{Kind: config.ServiceCommand, Command: "cat data/greeting"}
+	c.Share = []config.Share{{From: "greeting", At: "data/greeting"}}
+	w.up(c)
+	w.well(c)
+	if o := w.observed(c.Name); o["tunnel tunnel"].Health != "" || o["server server"].Health != "" {
+		t.Error("there is a server or a tunnel")
+	}
+	if got := w.through(base, "x"); got != "hello from one" {
+		t.Errorf("it answers %q", got)
+	}
+	write("greeting", "hello from another")
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+	if got := w.through(base, "x"); got != "hello from another" {
+		t.Errorf("it answers %q", got)
+	}
+	for _, h := range w.net.Hosts {
+		trees, err := os.ReadDir(filepath.Join(hostDir(h, c.Name), "files"))
+		if err != nil || len(trees) != 1 {
+			t.Errorf("on %s there are the trees %v, %v", h.Name(), trees, err)
+		}
+	}
+	if all := strings.Join(commands(""), "\n"); strings.Contains(all, password) {
+		t.Error("the password is an argument")
+	}
+}
+
+// through sends a request over a broker and gives what is answered.
+func (w *world) through(base, request string) string {
+	w.t.Helper()
+	brokers := map[string]queuedriver.Driver{"nats": natsqueue.Driver}
+	var sides []*queue.Queue
+	for _, name := range []string{"/in", "/out"} {
+		q, err := queue.Open(w.ctx(), base+name, brokers, nil)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer q.Close(w.ctx()) //nolint:errcheck // all was confirmed
+		sides = append(sides, q)
+	}
+	if err := sides[0].Send(w.ctx(), queue.Message{Body: []byte(request)}); err != nil {
+		w.t.Fatal(err)
+	}
+	list, err := sides[1].Receive(w.ctx(), 1)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	body, err := list[0].Body(w.ctx())
+	if err == nil {
+		err = list[0].Ack(w.ctx())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(body)
+}
+
+// Hosts that reach this machine by themselves want no tunnel.
+func TestDirect(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c := w.cluster("direct", 1)
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(sshdtest.FreePort(t)))
+	no := false
+	c.SSH.Server, c.SSH.Tunnel = at, &no
+	w.up(c)
+	w.well(c)
+	if got := w.answers(c.Name, "hello"); got[0] != "hello" {
+		t.Errorf("it answers %q", got)
+	}
+	all := strings.Join(commands(hostDir(w.net.Hosts[0], c.Name)), "\n")
+	if !strings.Contains(all, "--join "+at) || w.observed(c.Name)["tunnel tunnel"].Health != "" {
+		t.Errorf("it does not join %s: %s", at, all)
+	}
+}
+
+// What a host had goes with it when it is taken out of the file, and its workers move.
+func TestHostTakenOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c := w.cluster("out", 2)
+	w.up(c)
+	w.well(c)
+	c.SSH.Hosts = c.SSH.Hosts[:1]
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+	if _, err := os.Stat(filepath.Join(w.net.Hosts[1].Home, ".local/state/navvy-hosted")); err == nil {
+		t.Error("there is something left on the host")
+	}
+	if got := w.answers(c.Name, "a", "b"); len(got) != 2 {
+		t.Errorf("it answers %q", got)
+	}
+}
+
+// Fifty hosts are called side by side: one that is dead, and one that says nothing, cost their
+// own time, once.
+func TestFifty(t *testing.T) {
+	t.Parallel()
+	const live = 48
+	w := newWorld(t, live)
+	program := filepath.Join(t.TempDir(), "navvy") // what runs there does not matter here
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	w.program = program
+	c := w.cluster("fifty", live+2)
+	c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Text: "nats://127.0.0.1:1"}, Lease: config.Duration(10 * time.Second)}
+	c.SSH.Hosts = append(c.SSH.Hosts, w.net.User+"@"+blackHole(t), w.net.User+"@127.0.0.1:"+strconv.Itoa(sshdtest.FreePort(t)))
+	d := w.open()
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	list, err := d.Compile(w.ctx(), c, []byte("0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	failed := w.putHosts(d, c.Name, list)
+	t.Logf("made in %s", time.Since(began))
+	slices.Sort(failed)
+	want := []string{c.SSH.Hosts[live], c.SSH.Hosts[live+1]}
+	slices.Sort(want)
+	if !slices.Equal(failed, want) {
+		t.Errorf("%q failed, and not %q", failed, want)
+	}
+	began = time.Now()
+	unknown := 0
+	for id, o := range w.observed(c.Name) {
+		if o.Health == driver.HealthUnknown {
+			unknown++
+		} else if o.Health != driver.HealthOK {
+			t.Errorf("%s is %s: %s", id, o.Health, o.Detail)
+		}
+	}
+	if unknown != 2 {
+		t.Errorf("of %d nobody knows how they are", unknown)
+	}
+	t.Logf("looked at in %s", time.Since(began))
+	w.destroy(c.Name)
+}
+
+// putHosts makes the mark and the hosts of a cluster, as many at once as apply does, and tells
+// which ones do not answer.
+func (w *world) putHosts(d *ssh.Driver, name string, list []driver.Resource) (failed []string) {
+	w.t.Helper()
+	const atOnce = 16
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	room := make(chan struct{}, atOnce)
+	for i := range list {
+		r := &list[i]
+		switch r.Kind {
+		case driver.KindCluster:
+			if err := d.Put(w.ctx(), name, r); err != nil {
+				w.t.Fatal(err)
+			}
+		case "host":
+			all.Go(func() {
+				room <- struct{}{}
+				defer func() { <-room }()
+				err := d.Put(w.ctx(), name, r)
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, navvy.ErrUnavailable) {
+					failed = append(failed, r.Name)
+				} else if err != nil {
+					w.t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	return failed
+}
