@@ -138,6 +138,15 @@ redis() {
 	debian redis-server
 }
 
+# sshd is the server of ssh, which the tests of cluster/ssh start as hosts; without it they
+# skip on a laptop, and fail in CI.
+sshd() {
+	if [[ -z ${CI:-} || -x /usr/sbin/sshd ]]; then
+		return
+	fi
+	debian openssh-server
+}
+
 # prometheus has the tool that checks what deploy/monitor tells it; without it that skips on
 # a laptop, and fails in CI.
 prometheus() {
@@ -226,6 +235,7 @@ step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis
 step 'Docker and containerd' engines
+step 'sshd' sshd
 step 'Prometheus' prometheus
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race

@@ -71,13 +71,19 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 		}
 		w.Resources = append(w.Resources, list...)
 	}
-	for name := range l.units { // that somebody has put beside ours
-		w.Resources = append(w.Resources, driver.Observed{
-			ID: driver.ID{Kind: beside, Name: name}, Needs: []driver.ID{w.Resources[0].ID}, Properties: driver.Properties{},
+	w.Resources = append(w.Resources, l.beside(beside)...)
+	return w, nil
+}
+
+// beside are the units that somebody has put beside ours.
+func (l *look) beside(kind string) (list []driver.Observed) {
+	for name := range l.units {
+		list = append(list, driver.Observed{
+			ID: driver.ID{Kind: kind, Name: name}, Needs: []driver.ID{l.mark().ID}, Properties: driver.Properties{},
 			Health: driver.HealthOK, Detail: "nobody has asked for it",
 		})
 	}
-	return w, nil
+	return list
 }
 
 // lookTime is how long it may take to ask the server for all that it has.

@@ -38,7 +38,7 @@ func TestConformance(t *testing.T) {
 		},
 		Break: func(t testing.TB, name string) driver.ID {
 			dir := hostDir(first, name)
-			out, err := exec.Command(filepath.Join(dir, "navvy"), "cluster", "unit", "rm", filepath.Join(dir, "units"), "worker-001").CombinedOutput() //nolint:gosec // of this test
+			out, err := exec.Command(filepath.Join(dir, "navvy"), "cluster", "unit", "rm", filepath.Join(dir, "units"), "worker-001").CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}

@@ -283,7 +283,7 @@ func TestDamaged(t *testing.T) {
 	damaged[len(damaged)/2] ^= 1
 	for name, hurt := range map[string]func() error{
 		"damaged": func() error {
-			if err := os.WriteFile(program+"-hurt", damaged, 0o700); err != nil { //nolint:gosec // it was one that runs
+			if err := os.WriteFile(program+"-hurt", damaged, 0o700); err != nil {
 				return err
 			}
 			return os.Rename(program+"-hurt", program)

@@ -228,7 +228,7 @@ func (n *tunnel) listen(ctx context.Context, c *link.Conn) (net.Listener, error)
 	}
 	if n.busy++; n.busy >= n.o.PortTries {
 		n.busy = 0
-		n.log.Warn("another port is taken", "instead of", port)
+		n.log.Warn("another port is taken", "not", port)
 		n.state.Port = 0
 	}
 	return nil, fmt.Errorf("port %d of its loopback: %w: %w", port, errPort, err)

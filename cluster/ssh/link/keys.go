@@ -42,9 +42,8 @@ func (o *Options) hostKeys(h Host) (ssh.HostKeyCallback, []string, error) {
 		return nil, nil, fmt.Errorf("known_hosts: %w: %w", err, navvy.ErrInvalid)
 	}
 	// Of a host that has several keys another one than the known may be shown otherwise.
-	var known *knownhosts.KeyError
 	var algorithms []string
-	if errors.As(check(h.Address(), &net.TCPAddr{IP: net.IPv4zero}, noKey{}), &known) {
+	if known, is := errors.AsType[*knownhosts.KeyError](check(h.Address(), &net.TCPAddr{IP: net.IPv4zero}, noKey{})); is {
 		for _, k := range known.Want {
 			algorithms = append(algorithms, signatures(k.Key.Type())...)
 		}
@@ -88,8 +87,7 @@ func (o *Options) explain(h Host, key ssh.PublicKey, err error) error {
 		return nil
 	}
 	shown := key.Type() + " " + ssh.FingerprintSHA256(key)
-	var revoked *knownhosts.RevokedError
-	if errors.As(err, &revoked) {
+	if revoked, is := errors.AsType[*knownhosts.RevokedError](err); is {
 		return &KeyError{h, true, fmt.Sprintf("the host key that it shows (%s) WAS REVOKED in %s:%d: nothing was sent", shown, revoked.Revoked.Filename, revoked.Revoked.Line)}
 	}
 	var wrong *knownhosts.KeyError

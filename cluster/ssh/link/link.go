@@ -89,8 +89,7 @@ func closed(conn net.Conn) error {
 
 // failed says why nobody could sign in.
 func failed(h Host, err error) error {
-	var untrusted *KeyError
-	if errors.As(err, &untrusted) {
+	if untrusted, is := errors.AsType[*KeyError](err); is {
 		return untrusted
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") { // there is no error value for it

@@ -53,7 +53,7 @@ func Start(t testing.TB, n int) *Net {
 	t.Helper()
 	if _, err := os.Stat(program); err != nil {
 		const why = "there is no sshd: apt-get install openssh-server"
-		if os.Getenv("CI") != "" { //nolint:forbidigo // whether it may be missing is the environment's
+		if os.Getenv("CI") != "" {
 			t.Fatal(why)
 		}
 		t.Skip(why)

@@ -1,0 +1,109 @@
+package ssh
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/ssh/link"
+)
+
+const whole = `dir /home/me/.local/state/navvy-hosted/demo/a
+system Linux x86_64
+env HOME /home/me
+env PATH /usr/bin:/bin
+there
+whose navvy cluster demo 0123
+worker worker-001
+pem worker-001 ca.crt -----BEGIN CERTIFICATE-----
+pem worker-001 ca.crt AAAA
+pem worker-001 worker.crt BBBB
+token worker-001
+files 0123456789abcdef
+log worker-001 it ends here
+sum 99
+units
+{"name":"worker-001","digest":"d","phase":"up","pid":7}
+`
+
+// What a host tells is read whole, and nothing of a directory that is another's.
+func TestParseSeen(t *testing.T) {
+	t.Parallel()
+	n, err := parseSeen([]byte(whole), "navvy cluster demo 0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := n.workers["worker-001"]
+	if string(id.CA) != "-----BEGIN CERTIFICATE-----\nAAAA\n" || string(id.Cert) != "BBBB\n" {
+		t.Errorf("its identity is read as %q", id)
+	}
+	got := fmt.Sprint(n.dir, n.there, n.ours, n.env["PATH"], n.tokens, n.files, n.logs, n.sum, n.units["worker-001"].Pid)
+	if want := "/home/me/.local/state/navvy-hosted/demo/atruetrue/usr/bin:/binmap[worker-001:true] map[0123456789abcdef:true] map[worker-001:it ends here]997"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+		t.Errorf("it is read as %s", got)
+	}
+	if n, err := parseSeen([]byte(whole), "navvy cluster demo 4567"); err != nil || n.ours {
+		t.Errorf("another's is ours, %v", err)
+	}
+	for _, text := range []string{"", "Welcome!\n", "system Linux\n", "dir a\nsystem Linux\n", whole + "{"} {
+		if _, err := parseSeen([]byte(text), "m"); !errors.Is(err, navvy.ErrCorrupt) {
+			t.Errorf("%q is read, %v", text, err)
+		}
+	}
+}
+
+func FuzzParseSeen(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("dir /\nsystem x\npem a ca.crt b\nunits\n{}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		n, err := parseSeen(text, "m")
+		if err == nil && (n.dir == "" || n.system == "") {
+			t.Errorf("%q is read", text)
+		}
+	})
+}
+
+// The table of tunnels and their states are read strictly enough that nothing of another
+// version is taken for ours.
+func FuzzTable(f *testing.F) {
+	f.Add([]byte(`{"version":1,"server":"127.0.0.1:1","hosts":[{"text":"a","host":{"user":"me","name":"a","port":22},"link":{}}]}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":1,"port":7,"open":true}`))
+	path := filepath.Join(f.TempDir(), "table")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := readTable(path); err == nil && list.Version != tableVersion || err != nil && !errors.Is(err, navvy.ErrCorrupt) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if st := readState(path); st != (tunnelState{}) && st.Version != tableVersion {
+			t.Errorf("%q is read as %+v", text, st)
+		}
+	})
+}
+
+// A host of another kind is refused before anything is copied, with both kinds told.
+func TestFits(t *testing.T) {
+	t.Parallel()
+	p := &place{Text: "a", Host: link.Host{User: "me", Name: "a", Port: 22}}
+	for _, system := range []string{"Darwin arm64", "Linux mips", "FreeBSD amd64", ""} {
+		err := (&seen{system: system}).fits(p)
+		if !errors.Is(err, navvy.ErrUnsupported) || !strings.Contains(err.Error(), system) || !strings.Contains(err.Error(), "Linux") {
+			t.Errorf("%s: %v", system, err)
+		}
+	}
+}
+
+// The scripts are of one line, for login shells that want that, and are no mistakes to sh.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	for _, script := range []string{lookScript, claimScript, fileScript, treeScript, dropTreesScript, forgetScript, strangerScript, clearScript, sshdScript, endScript} {
+		if strings.Contains(script, "\n") {
+			t.Errorf("%q is not of one line", script)
+		}
+	}
+}
