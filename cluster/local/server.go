@@ -249,6 +249,19 @@ func (s *site) withServer(ctx context.Context, fn func(*client.Client) error) er
 	return errors.Join(fn(client.New(conn)), conn.Close())
 }
 
+// Reach tells where the server of a cluster listens, and in which directory the certificates
+// of its people are.
+func (d *Driver) Reach(cluster string) (address, clients string, err error) {
+	s, err := d.site(cluster)
+	if err != nil {
+		return "", "", err
+	}
+	if s.mark.Ports == (ports{}) {
+		return "", "", fmt.Errorf("cluster %s: it has no server: %w", cluster, navvy.ErrNotFound)
+	}
+	return loopback(s.mark.Ports.GRPC), s.path(serverDir, "clients"), nil
+}
+
 func (s *site) removeServer(ctx context.Context) error {
 	if err := s.units.Remove(ctx, serverID.Name); err != nil {
 		return err

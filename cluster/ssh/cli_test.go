@@ -2,35 +2,27 @@ package ssh_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
 )
 
 // The way of somebody who has the binary, two machines and keys for them.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
-	home := t.TempDir()
-	keys := filepath.Join(home, ".ssh")
-	if err := os.Mkdir(keys, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for to, from := range map[string]string{"known_hosts": w.net.KnownHosts, "id_ed25519": w.net.Identity} {
-		text, err := os.ReadFile(from)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(keys, to), text, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	home := w.home()
 	run := func(ok bool, want string, args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(w.ctx(), navvyBinary, args...)
-		cmd.Dir, cmd.Env = home, []string{"HOME=" + home, "PATH=/usr/bin:/bin", "XDG_STATE_HOME=" + w.state}
+		cmd := w.command(home, args...)
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Run(); (err == nil) != ok || !strings.Contains(out.String()+errs.String(), want) {
@@ -71,4 +63,155 @@ func TestCommandLine(t *testing.T) {
 	if left := commands(filepath.Dir(hostDir(w.net.Hosts[1], "hosts")) + "/"); len(left) > 0 {
 		t.Errorf("on the host that has no worker any more there is %q", left)
 	}
+}
+
+// home is a home directory with the keys for all hosts.
+func (w *world) home() string {
+	w.t.Helper()
+	home := w.t.TempDir()
+	keys := filepath.Join(home, ".ssh")
+	if err := os.Mkdir(keys, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	for to, from := range map[string]string{"known_hosts": w.net.KnownHosts, "id_ed25519": w.net.Identity} {
+		text, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(keys, to), text, 0o600)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return home
+}
+
+// command is navvy with arguments, of somebody with a home directory.
+func (w *world) command(home string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(w.ctx(), navvyBinary, args...)
+	cmd.Dir, cmd.Env = home, []string{"HOME=" + home, "PATH=/usr/bin:/bin", "XDG_STATE_HOME=" + w.state}
+	return cmd
+}
+
+// hostsFile lists hosts as map --hosts reads them.
+func (w *world) hostsFile(home string, more ...string) string {
+	w.t.Helper()
+	path := filepath.Join(home, "hosts")
+	text := "# those of the test\n\n" + strings.Join(append(w.net.Names(), more...), " # one\n") + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// nothing checks that no run has left anything, here or on the hosts.
+func (w *world) nothing() {
+	w.t.Helper()
+	roots := []string{filepath.Join(w.state, "navvy-ssh")}
+	for _, h := range w.net.Hosts {
+		roots = append(roots, filepath.Join(h.Home, ".local/state/navvy-hosted"))
+	}
+	for _, root := range roots {
+		if _, err := os.Lstat(root); err == nil {
+			w.t.Errorf("there is still %s", root)
+		}
+		if left := commands(root); len(left) > 0 {
+			w.t.Errorf("there runs %q", left)
+		}
+	}
+}
+
+// A run on hosts has its answers in order, from all hosts but one that is dead, and leaves
+// nothing.
+func TestMapOnHosts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	home := w.home()
+	hosts := w.hostsFile(home, w.net.User+"@127.0.0.1:"+strconv.Itoa(sshdtest.FreePort(t)))
+	cmd := w.command(home, "map", "--hosts", hosts, "-S", "echo {} too")
+	var in, want strings.Builder
+	for i := range 200 {
+		in.WriteString(strconv.Itoa(i) + "\n")
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in.String()), &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, &errs)
+	}
+	if !strings.Contains(errs.String(), "2 of 3 hosts have a worker") {
+		t.Errorf("of the dead host it is said: %s", &errs)
+	}
+	for line := range strings.Lines(out.String()) {
+		number, rest, _ := strings.Cut(line, " ")
+		want.WriteString(number + "\n")
+		if rest != "too\n" {
+			t.Errorf("an answer is %q", line)
+		}
+	}
+	if in.String() != want.String() {
+		t.Errorf("the answers are of %q", want.String())
+	}
+	w.nothing()
+}
+
+// Whoever interrupts a run finds nothing left of it.
+func TestMapOnHostsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	home := w.home()
+	long := "1000" + strconv.Itoa(os.Getpid()) // one of this test
+	sleeps := func() bool {
+		return slices.ContainsFunc(commands(long), func(line string) bool { return strings.HasPrefix(line, "sleep ") })
+	}
+	cmd := w.command(home, "map", "--hosts", w.hostsFile(home), "-S", "exec sleep "+long+" {}", ":::", "1")
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &errs, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.until(sleeps)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	exit, is := errors.AsType[*exec.ExitError](cmd.Wait())
+	if !is || exit.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("it ends with %v: %s", exit, &errs)
+	}
+	w.nothing()
+	if sleeps() {
+		t.Error("the task runs still")
+	}
+}
+
+// What does not go with hosts of a run's own is said before anything is made.
+func TestMapOnHostsRefused(t *testing.T) {
+	t.Parallel()
+	w := &world{t: t, state: t.TempDir(), net: &sshdtest.Net{}}
+	home := t.TempDir()
+	write := func(text string) string {
+		path := filepath.Join(home, "hosts")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, test := range []struct {
+		want string
+		args []string
+	}{
+		{"there is none in it", []string{"--hosts", write("# nobody\n"), "--", "true"}},
+		{"no such file", []string{"--hosts", "missing", "--", "true"}},
+		{"--detach", []string{"-d", "--hosts", "hosts", "--", "true"}},
+		{"--fn", []string{"--fn", "f", "--hosts", "hosts"}},
+		{"standard input", []string{"--hosts", "-", "--", "true"}},
+	} {
+		out, err := w.command(home, append([]string{"map"}, test.args...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), test.want) {
+			t.Errorf("%q: %v: %s", test.args, err, out)
+		}
+	}
+	write("a b c\n")
+	if out, err := w.command(home, "map", "--hosts", "hosts", "--", "true").CombinedOutput(); err == nil || !strings.Contains(string(out), "want [USER@]HOST[:PORT]") {
+		t.Errorf("%v: %s", err, out)
+	}
+	w.nothing()
 }

@@ -39,6 +39,9 @@ type Options struct {
 	Tunnel []string
 	// Program is what is copied to hosts. Defaults to Local.Navvy.
 	Program string
+	// Slots are how many tasks each worker runs at once, as worker start has it. Defaults to
+	// what the file says.
+	Slots string
 }
 
 // folder is where clusters are in the directory of state.

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -69,7 +70,7 @@ func (p *workerPart) put(ctx context.Context, h *hosts, s *local.Site, r *driver
 		Notes: map[string]string{"navvy": p.program, "needs": r.Properties["requests"] + " " + r.Properties["responses"]},
 	}
 	spec.Args = []string{
-		n.dir + "/" + programName, "worker", "start", "--data", spec.Dir, "-j", strconv.Itoa(p.common.Concurrency),
+		n.dir + "/" + programName, "worker", "start", "--data", spec.Dir, "-j", cmp.Or(h.o.Slots, strconv.Itoa(p.common.Concurrency)),
 		"--drain-timeout", drainTime.String(), "--log-format", "json",
 	}
 	if _, err := h.run(ctx, p.place, `umask 077; mkdir -p "$1"`, []string{spec.Dir}, nil); err != nil {
@@ -130,6 +131,7 @@ func (p *workerPart) joins(ctx context.Context, h *hosts, s *local.Site, n *seen
 		data[dataToken] = fmt.Sprintf("%x", sum[:8])
 	}
 	data[dataPort] = at
+	delete(data, dataFiles) // it may have been one without a server
 	spec.Notes["token"] = data[dataToken]
 	spec.Args = append(spec.Args, "--join", at, "--token-file", n.dir+"/"+tokenName(spec.Name), "--name", s.Name()+"-"+spec.Name)
 	for _, name := range slices.Sorted(maps.Keys(p.common.Labels)) {
@@ -153,6 +155,8 @@ func (p *workerPart) serverAt(ctx context.Context, h *hosts, s *local.Site) (str
 
 // answers has a worker answer over a broker's queues.
 func (p *workerPart) answers(ctx context.Context, h *hosts, s *local.Site, n *seen, spec *unit.Spec) error {
+	delete(s.Data(), dataPort) // it may have been one of a server
+	delete(s.Data(), dataToken)
 	files, err := s.Broker()
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ func (a *app) openProvider(_ context.Context, p config.Provider, file *config.Cl
 	case config.ProviderAzure:
 		return a.openAzure(file)
 	case config.ProviderSSH:
-		return a.openSSH()
+		return a.openSSH("")
 	case config.ProviderKubernetes:
 	}
 	return nil, fmt.Errorf("clusters on %s are not there yet, only those on this machine, on hosts that are reached by ssh and on Azure: %w", p, navvy.ErrUnsupported)

@@ -15,7 +15,8 @@ import (
 )
 
 // openSSH opens the provider of clusters whose workers are on hosts that are reached by ssh.
-func (a *app) openSSH() (*ssh.Driver, error) {
+// Each has so many slots; empty for what the file says.
+func (a *app) openSSH(slots string) (*ssh.Driver, error) {
 	o, err := a.localOptions()
 	if err != nil {
 		return nil, err
@@ -28,7 +29,7 @@ func (a *app) openSSH() (*ssh.Driver, error) {
 		return nil, withHint(fmt.Errorf("it is not known where your keys for ssh are: HOME is not set: %w", navvy.ErrInvalid), "set HOME")
 	}
 	return ssh.New(ssh.Options{
-		Local: *o, User: me, Home: home, Agent: a.env("SSH_AUTH_SOCK"), Tunnel: []string{o.Navvy, "cluster", "tunnel"},
+		Slots: slots, Local: *o, User: me, Home: home, Agent: a.env("SSH_AUTH_SOCK"), Tunnel: []string{o.Navvy, "cluster", "tunnel"},
 	}), nil
 }
 

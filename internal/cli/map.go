@@ -30,6 +30,7 @@ type mapFlags struct {
 	spread             bool
 	broker             brokerFlags
 	moved              transferFlags
+	hosts              string   // the file of those that this run alone gets workers on
 	given              []string // names of the flags that were given
 }
 
@@ -67,7 +68,12 @@ feed gets one. With --queue NAME and no command it is the service of that queue.
 
 With the URL of a broker's queue, --queue sends each input there as a request, and
 prints the answers of this run, which workers of that queue (navvy worker start
---requests) send to the queue of --responses. Nothing of it is kept by navvy.`
+--requests) send to the queue of --responses. Nothing of it is kept by navvy.
+
+With --hosts the tasks run on other machines, which are reached by ssh and need no
+navvy: a server of this run's own is started here, a worker on each host, and all of
+it is removed when the run is over, also after Ctrl-C. So nothing is kept, and there
+is nothing to resume: what was not printed has to be run anew.`
 
 func newMap(a *app) *cobra.Command {
 	f := &mapFlags{}
@@ -86,6 +92,7 @@ func newMap(a *app) *cobra.Command {
   navvy map --fn score --retries 2 < inputs.jsonl > values.jsonl
   navvy map --service 'lines:./score' < inputs.txt > answers.txt
   navvy map --queue scores < inputs.txt > answers.txt
+  navvy map --hosts hosts.txt -- convert {} {.}.png ::: *.svg
   navvy map --queue amqp://mq/requests --responses amqp://mq/responses < inputs.txt`,
 	}
 	fs := cmd.Flags()
@@ -115,6 +122,7 @@ func newMap(a *app) *cobra.Command {
 	f.addSpread(fs)
 	f.broker.add(fs)
 	f.moved.add(fs)
+	fs.StringVar(&f.hosts, "hosts", "", "run on the hosts of this `FILE`, [USER@]HOST[:PORT] a line, which are reached by ssh: each gets a worker for this run, which is removed at its end")
 	_ = cmd.RegisterFlagCompletionFunc("fn", a.completeFunctions)
 	return cmd
 }
@@ -177,6 +185,8 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return err
 	}
 	switch {
+	case f.hosts != "":
+		return a.mapOnHosts(ctx, f, args)
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)
 	case f.broker.given() != "":

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/api"
+	"github.com/navvy-run/navvy/cluster"
+	"github.com/navvy-run/navvy/cluster/config"
+)
+
+// hostsRun is a run on hosts that have workers for it alone.
+type hostsRun struct {
+	app     *app
+	cluster *config.Cluster
+	made    int // workers
+	quiet   bool
+}
+
+// mapOnHosts makes a cluster on hosts, runs map there, and removes the cluster.
+func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err error) {
+	if err := f.checkHosts(a); err != nil {
+		return err
+	}
+	hosts, err := a.readHosts(f.hosts)
+	if err != nil {
+		return err
+	}
+	name := make([]byte, 4)
+	_, _ = rand.Read(name) // it never fails
+	r := &hostsRun{app: a, quiet: f.quiet, cluster: config.Defaults(&config.Cluster{
+		Version: config.Version, Name: "map-" + hex.EncodeToString(name), Provider: config.ProviderSSH,
+		Queue: config.Queue{Kind: config.QueueNavvy}, Service: config.Service{Kind: config.ServiceEcho},
+		Workers: config.Workers{Count: len(hosts)}, SSH: &config.SSH{Hosts: hosts},
+	})}
+	if err := config.Validate(r.cluster); err != nil {
+		return fmt.Errorf("--hosts %s: %w", f.hosts, err)
+	}
+	d, err := a.openSSH("100%")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	c := cluster.New(d, &cluster.Options{Who: whoami(a.env), Lose: true, AtOnce: len(hosts), Tell: r.tell})
+	defer func() { err = errors.Join(err, r.remove(ctx, c)) }()
+	if err := r.apply(ctx, c); err != nil {
+		return err
+	}
+	address, clients, err := d.Reach(r.cluster.Name)
+	if err != nil {
+		return err
+	}
+	me := filepath.Join(clients, userName(owner()))
+	a.remote = remoteFlags{serverContext: serverContext{Server: address, Cert: me + ".crt", Key: me + ".key", CA: filepath.Join(clients, caFile)}}
+	f.hosts = ""
+	return a.runMap(ctx, f, args)
+}
+
+// checkHosts refuses what does not go with hosts of this run's own.
+func (f *mapFlags) checkHosts(a *app) error {
+	with := ""
+	switch {
+	case a.remote != remoteFlags{}:
+		with = "--server, --context and certificates: the run has a server of its own"
+	case a.localFlag() != "":
+		with = a.localFlag() + ": the run has a directory of its own"
+	case f.detach:
+		with = "--detach: the run ends with this command"
+	case f.broker.wanted(f.queue):
+		with = "the queue of a broker: its workers are where they are"
+	case f.ownQueue:
+		with = "--queue: the run has queues of its own"
+	case f.fn != "":
+		with = "--fn: nobody has registered functions with the run's own server"
+	case f.container.image != "":
+		with = "--image: the hosts run commands"
+	default:
+		return nil
+	}
+	return usagef("map: --hosts does not go with %s", with)
+}
+
+// readHosts reads hosts, one a line; what is behind # is for people.
+func (a *app) readHosts(path string) ([]string, error) {
+	if path == "-" {
+		return nil, usagef("map: --hosts -: standard input is for inputs; give a file")
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("--hosts: %w", err)}
+	}
+	var hosts []string
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line != "" {
+			hosts = append(hosts, line)
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, usagef("--hosts %s: there is none in it; want [USER@]HOST[:PORT] a line", path)
+	}
+	return hosts, nil
+}
+
+// tell is told of changes, one at a time.
+func (r *hostsRun) tell(e cluster.Event) {
+	switch {
+	case e.Phase == cluster.Failed:
+		r.app.say("%s %s: %v", e.Change.Action, e.Change.ID, e.Err)
+	case e.Phase == cluster.Done && e.Change.Kind == "worker" && e.Change.Action == cluster.Create:
+		r.made++
+	}
+}
+
+// apply makes the cluster. A host that does not answer is told, and not waited for, as long as
+// there is another one.
+func (r *hostsRun) apply(ctx context.Context, c *cluster.Controller) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	_, err := c.Apply(ctx, r.cluster)
+	if ctx.Err() != nil {
+		return &exitError{code: api.ExitInterrupted, err: errors.New("interrupted before anything ran")}
+	}
+	if _, failed := errors.AsType[*cluster.FailedError](err); failed && r.made > 0 {
+		r.app.say("%d of %d hosts have a worker, and the run goes on with these", r.made, len(r.cluster.SSH.Hosts))
+		return nil
+	}
+	if err == nil && !r.quiet {
+		r.app.say("%s have a worker each", count(int64(r.made), "host"))
+	}
+	return err
+}
+
+// removal is how long that may take.
+const removal = 10 * time.Minute
+
+// remove removes all that the run has had, whatever became of it.
+func (r *hostsRun) remove(ctx context.Context, c *cluster.Controller) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
+	defer cancel()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if _, err := c.Destroy(ctx, r.cluster.Name); err != nil && !errors.Is(err, navvy.ErrNotFound) {
+		return withHint(fmt.Errorf("what the run had on its hosts is not all removed: %w", err), "navvy cluster destroy %s --provider ssh removes the rest", r.cluster.Name)
+	}
+	return nil
+}
