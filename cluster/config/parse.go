@@ -41,8 +41,17 @@ func Load(path string) (*Cluster, error) {
 // Read is Parse and Validate in one: what makes no sense is told with its line, too. dir is
 // where paths in the file begin. The error is a *Mistakes.
 func Read(name string, text []byte, dir string) (*Cluster, error) {
+	return ReadWith(name, text, dir, func(*Cluster) error { return nil })
+}
+
+// ReadWith is Read of a file that is changed before it is looked at whether it makes sense. An
+// error of change is given as it is.
+func ReadWith(name string, text []byte, dir string, change func(*Cluster) error) (*Cluster, error) {
 	c, d, err := parse(name, text)
 	if err != nil {
+		return nil, err
+	}
+	if err := change(c); err != nil {
 		return nil, err
 	}
 	m := &Mistakes{File: name}

@@ -40,6 +40,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	write(text)
 	run(false, "fill in those that you reach by ssh", "cluster", "plan", "-f", file)
+	run(true, w.net.Hosts[1].Name(), "cluster", "plan", "-f", file, "--hosts", w.hostsFile(home))
 	for i, name := range []string{"user@worker-1.example", "user@worker-2.example"} {
 		text = strings.Replace(text, name, w.net.Hosts[i].Name(), 1)
 	}
@@ -199,6 +200,7 @@ func TestMapOnHostsRefused(t *testing.T) {
 		args []string
 	}{
 		{"there is none in it", []string{"--hosts", write("# nobody\n"), "--", "true"}},
+		{"there is no command", []string{"--hosts", "hosts"}},
 		{"no such file", []string{"--hosts", "missing", "--", "true"}},
 		{"--detach", []string{"-d", "--hosts", "hosts", "--", "true"}},
 		{"--fn", []string{"--fn", "f", "--hosts", "hosts"}},

@@ -106,7 +106,8 @@ func clusterProvider(name string) (config.Provider, error) {
 // clusterFlags are those of verbs that look at a cluster or change it.
 type clusterFlags struct {
 	file, provider string
-	named          bool // a NAME does, too
+	hosts          string // a file of those that take the place of ssh.hosts
+	named          bool   // a NAME does, too
 	wait           string
 	yes            bool
 	atOnce         int
@@ -121,6 +122,11 @@ func (f *clusterFlags) addFile(fs *pflag.FlagSet, name bool) {
 	if name {
 		addProvider(fs, &f.provider, "", "with a NAME, where that cluster is (default: on this machine)")
 	}
+}
+
+// addHosts declares what stands for ssh.hosts.
+func (f *clusterFlags) addHosts(fs *pflag.FlagSet) {
+	fs.StringVar(&f.hosts, "hosts", "", "with provider: ssh, the hosts of this `FILE`, [USER@]HOST[:PORT] a line, in place of ssh.hosts")
 }
 
 // addChange declares what verbs have that change a cluster.
@@ -142,7 +148,7 @@ func (f *clusterFlags) check() (err error) {
 }
 
 // readCluster reads the file of a cluster.
-func (a *app) readCluster(path string) (*config.Cluster, error) {
+func (a *app) readCluster(path, hosts string) (*config.Cluster, error) {
 	text, err := a.smallFile(path)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("-f: %w", err)}
@@ -154,7 +160,7 @@ func (a *app) readCluster(path string) (*config.Cluster, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	c, err := config.Read(name, []byte(text), dir)
+	c, err := config.ReadWith(name, []byte(text), dir, func(c *config.Cluster) error { return a.replaceHosts(c, hosts) })
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +190,7 @@ func (a *app) withCluster(ctx context.Context, f *clusterFlags, args []string, o
 	case f.file != "" && f.provider != "":
 		return usagef("--provider: the file says it")
 	case f.file != "":
-		if t.file, err = a.readCluster(f.file); err != nil {
+		if t.file, err = a.readCluster(f.file, f.hosts); err != nil {
 			return err
 		}
 		t.name, p = t.file.Name, t.file.Provider

@@ -39,6 +39,7 @@ func newClusterPlan(a *app) *cobra.Command {
 		},
 	}
 	f.addFile(cmd.Flags(), false)
+	f.addHosts(cmd.Flags())
 	list.add(cmd)
 	return cmd
 }
@@ -65,6 +66,7 @@ nothing is done without --yes.`,
 		},
 	}
 	f.addFile(cmd.Flags(), false)
+	f.addHosts(cmd.Flags())
 	f.addChange(cmd.Flags(), "yes, what the changes lose may be lost")
 	return cmd
 }

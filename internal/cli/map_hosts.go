@@ -19,6 +19,22 @@ import (
 	"github.com/navvy-run/navvy/cluster/config"
 )
 
+// replaceHosts puts the hosts of a file into the place of those that a cluster has; an empty
+// path for none.
+func (a *app) replaceHosts(c *config.Cluster, path string) (err error) {
+	if path == "" {
+		return nil
+	}
+	if c.Provider != config.ProviderSSH {
+		return usagef("--hosts goes with provider: ssh, and the file says %s", c.Provider)
+	}
+	if c.SSH == nil {
+		c.SSH = &config.SSH{}
+	}
+	c.SSH.Hosts, err = a.readHosts(path)
+	return err
+}
+
 // hostsRun is a run on hosts that have workers for it alone.
 type hostsRun struct {
 	app     *app
@@ -93,7 +109,7 @@ func (f *mapFlags) checkHosts(a *app) error {
 // readHosts reads hosts, one a line; what is behind # is for people.
 func (a *app) readHosts(path string) ([]string, error) {
 	if path == "-" {
-		return nil, usagef("map: --hosts -: standard input is for inputs; give a file")
+		return nil, usagef("--hosts -: standard input is for something else; give a file")
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
