@@ -66,7 +66,11 @@ func (p *serverPart) listens() string {
 func (p *serverPart) arguments(at ports) []string {
 	listen, host := loopback(at.GRPC), []string(nil)
 	if p.host != "" {
-		listen, host = net.JoinHostPort("", strconv.Itoa(at.GRPC)), []string{"--host", p.host}
+		on := "" // every address
+		if ip := net.ParseIP(p.host); ip != nil && ip.IsLoopback() {
+			on = p.host
+		}
+		listen, host = net.JoinHostPort(on, strconv.Itoa(at.GRPC)), []string{"--host", p.host}
 	}
 	args := append([]string{"--listen", listen, "--http", loopback(at.HTTP), "--health", loopback(at.Health)}, host...)
 	if p.heartbeat != "" {

@@ -185,7 +185,7 @@ func (a *app) runMap(ctx context.Context, f *mapFlags, args []string) error {
 		return err
 	}
 	switch {
-	case f.hosts != "" && !f.dryRun && (len(command) > 0 || f.noop || f.service != "" || f.fn != ""):
+	case f.onHosts(command):
 		return a.mapOnHosts(ctx, f, args)
 	case f.broker.wanted(f.queue):
 		return a.mapQueue(ctx, f, command, behind)

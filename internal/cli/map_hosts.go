@@ -82,6 +82,11 @@ func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err e
 	return a.runMap(ctx, f, args)
 }
 
+// onHosts tells whether there is something to do on hosts of this run's own.
+func (f *mapFlags) onHosts(command []string) bool {
+	return f.hosts != "" && !f.dryRun && (len(command) > 0 || f.noop || f.service != "" || f.fn != "" || f.container.image != "")
+}
+
 // checkHosts refuses what does not go with hosts of this run's own.
 func (f *mapFlags) checkHosts(a *app) error {
 	with := ""
