@@ -3,6 +3,8 @@ package ssh_test
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -15,6 +17,9 @@ import (
 var navvyBinary string
 
 func TestMain(m *testing.M) {
+	if slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz") }) {
+		os.Exit(m.Run()) // its many processes want no navvy
+	}
 	natstest.Serve()
 	code := lifetest.RunWithNavvy(m, func(path string) { navvyBinary = path })
 	if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/navvy-run/navvy/cluster/unit.(*Supervised).start.func1")); err != nil && code == 0 {

@@ -128,19 +128,36 @@ func readTable(path string) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := new(table)
-	if err := json.Unmarshal(text, t); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", path, err, navvy.ErrCorrupt)
-	}
-	if t.Version != tableVersion {
-		return nil, fmt.Errorf("%s: version %d, and this navvy knows %d: %w", path, t.Version, tableVersion, navvy.ErrCorrupt)
+	t, err := parseTable(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return t, nil
 }
 
-func readState(path string) (st tunnelState) {
+// parseTable reads a table. The error wraps navvy.ErrCorrupt.
+func parseTable(text []byte) (*table, error) {
+	t := new(table)
+	if err := json.Unmarshal(text, t); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
+	}
+	if t.Version != tableVersion {
+		return nil, fmt.Errorf("version %d, and this navvy knows %d: %w", t.Version, tableVersion, navvy.ErrCorrupt)
+	}
+	return t, nil
+}
+
+// readState reads how a tunnel is; nothing is known of one that says nothing that can be read.
+func readState(path string) tunnelState {
 	text, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(text, &st) != nil || st.Version != tableVersion {
+	if err != nil {
+		return tunnelState{}
+	}
+	return parseState(text)
+}
+
+func parseState(text []byte) (st tunnelState) {
+	if json.Unmarshal(text, &st) != nil || st.Version != tableVersion {
 		return tunnelState{}
 	}
 	return st
