@@ -134,9 +134,9 @@ func slim(o any) (any, error) {
 	return o, nil
 }
 
-// slimMeta leaves of the labels only those that are named.
+// slimMeta leaves of the labels only those that are named. Whose a pod is its owner tells.
 func slimMeta(m *metav1.ObjectMeta, keep ...string) {
-	m.ManagedFields, m.OwnerReferences, m.Finalizers, m.GenerateName = nil, nil, nil, ""
+	m.ManagedFields, m.Finalizers, m.GenerateName = nil, nil, ""
 	labels := make(map[string]string, len(keep))
 	for _, name := range keep {
 		if value, has := m.Labels[name]; has {
