@@ -343,7 +343,7 @@ func (k *compiler) brokerQueues(context.Context) error {
 	} {
 		b, err := brokerQueue(k.c.Queue.Kind, base, one.name)
 		if err == nil {
-			err = k.d.o.CheckQueue(b.url)
+			err = k.d.o.CheckQueue(b.url, b.connection)
 		}
 		if err != nil {
 			return fmt.Errorf("queue.url: %w", err)

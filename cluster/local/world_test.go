@@ -25,15 +25,26 @@ import (
 	"github.com/navvy-run/navvy/queue"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/natsqueue"
+	"github.com/navvy-run/navvy/queue/rabbitqueue"
+	"github.com/navvy-run/navvy/queue/redisqueue"
+	"github.com/navvy-run/navvy/queue/servicebusqueue"
+	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner/service"
 )
 
 // patience is for slow machines; nothing takes as long.
 const patience = 3 * time.Minute
 
-// brokers are what the clusters of the tests may use.
-func brokers() map[string]queuedriver.Driver {
-	return map[string]queuedriver.Driver{"nats": natsqueue.Driver}
+// brokers are what the clusters of the tests may use, with a broker's connection string if it
+// has one.
+func brokers(connection string) map[string]queuedriver.Driver {
+	return map[string]queuedriver.Driver{
+		"amqp":         rabbitqueue.Driver,
+		"azqueue":      storagequeue.Driver(&storagequeue.Options{ConnectionString: connection}),
+		"azservicebus": servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: connection}),
+		"nats":         natsqueue.Driver,
+		"redis":        redisqueue.Driver,
+	}
 }
 
 // open opens the provider over a directory of state, with a few secrets at hand.
@@ -49,9 +60,9 @@ func open(t testing.TB, state string, more ...string) *local.Driver {
 			}
 			return dir.Dial(ctx)
 		},
-		CheckQueue: func(url string) error { return queue.Check(url, brokers()) },
-		OpenQueue: func(ctx context.Context, url, _ string, mustExist bool) error {
-			q, err := queue.Open(ctx, url, brokers(), &queue.Options{MustExist: mustExist})
+		CheckQueue: func(url, connection string) error { return queue.Check(url, brokers(connection)) },
+		OpenQueue: func(ctx context.Context, url, connection string, mustExist bool) error {
+			q, err := queue.Open(ctx, url, brokers(connection), &queue.Options{MustExist: mustExist})
 			if err != nil {
 				return err
 			}
