@@ -288,16 +288,22 @@ func (w *world) destroy(cluster string) {
 // client calls fn with a client of the cluster's server.
 func (w *world) client(cluster string, fn func(c *client.Client) error) {
 	w.t.Helper()
-	dir, err := holder.OpenDir(filepath.Join(w.state, "navvy-clusters", cluster, "server"))
+	withClient(w.t, filepath.Join(w.state, "navvy-clusters", cluster, "server"), fn)
+}
+
+// withClient calls fn with a client of the server of a data directory.
+func withClient(t testing.TB, data string, fn func(c *client.Client) error) {
+	t.Helper()
+	dir, err := holder.OpenDir(data)
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	conn, err := dir.Dial(w.ctx())
+	conn, err := dir.Dial(t.Context())
 	if err == nil {
 		err = errors.Join(fn(client.New(conn)), conn.Close())
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
