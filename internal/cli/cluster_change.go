@@ -31,10 +31,16 @@ func newClusterPlan(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				says, left := t.Preview(ctx, p)
 				if list.output != "table" {
-					return list.one(a.out, newPlanObject(p))
+					o := newPlanObject(p)
+					o.add(says, left)
+					return list.one(a.out, o)
 				}
-				return writePlan(a.out, p)
+				if err := writePlan(a.out, p); err != nil {
+					return err
+				}
+				return writePreviews(a.out, says, left)
 			})
 		},
 	}
@@ -275,6 +281,9 @@ type planObject struct {
 	Cluster string         `json:"cluster"`
 	Same    int            `json:"same"`
 	Changes []changeObject `json:"changes"`
+	// Of a provider that can tell by itself what would change:
+	Provider []previewObject `json:"provider,omitempty"`
+	NotAsked int             `json:"not_asked,omitempty"`
 }
 
 type changeObject struct {
