@@ -208,8 +208,8 @@ func (k *compiler) environment(context.Context) error {
 	return nil
 }
 
-// environmentProperties tell of an environment without its secrets. What is only on one side
-// is no difference: so the names are told together, too.
+// environmentProperties tell of an environment without its secrets, and the names together, for
+// people.
 func environmentProperties(p driver.Properties, env []string, plain func(name string) bool, salt []byte) {
 	names := make([]string, 0, len(env))
 	for _, pair := range env {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -242,7 +243,7 @@ func writeChange(b *strings.Builder, c *cluster.Change) {
 		case d.Is == "":
 			fmt.Fprintf(b, "      %s: %s\n", d.Key, format.Printable(d.Want))
 		default:
-			fmt.Fprintf(b, "      %s: %s -> %s\n", d.Key, format.Printable(d.Is), format.Printable(d.Want))
+			fmt.Fprintf(b, "      %s: %s -> %s\n", d.Key, format.Printable(d.Is), cmp.Or(format.Printable(d.Want), "none"))
 		}
 	}
 }
