@@ -30,6 +30,9 @@ type Queue struct {
 	// again or removed; with MoreLetters there are more of one of them than were counted.
 	Answers, DeadLetters int64
 	MoreLetters          bool
+	// AnsweredRate is how many of its tasks had their result in a second, over the last
+	// ten; of a queue with settings.
+	AnsweredRate float64
 }
 
 // BrokerConnecting is a Queue.BrokerTrouble that will be another one soon, or none.
@@ -158,6 +161,7 @@ func toQueue(m *navvyv1.Queue) Queue {
 		Settings: navvy.QueueSettings{Paused: s.GetPaused(), Concurrency: int(s.GetConcurrency()), Rate: s.GetRate(), Dispatch: navvy.Dispatch(s.GetDispatch())},
 		Jobs:     m.GetJobs(), More: m.GetMore(), Waiting: m.GetWaiting(), Running: m.GetRunning(),
 		Answers: m.GetAnswers(), DeadLetters: m.GetDeadLetters(), MoreLetters: m.GetMoreLetters(),
+		AnsweredRate: m.GetAnsweredRate(),
 	}
 	if w := s.GetWork(); w != nil {
 		spec := api.ToSpec(w)

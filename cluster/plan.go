@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -92,10 +93,14 @@ func newPlan(name string, wanted []driver.Resource, world *driver.World) (*Plan,
 	for i := range world.Resources {
 		observed[world.Resources[i].ID] = &world.Resources[i]
 	}
+	going := maps.Clone(observed)
+	for i := range wanted {
+		delete(going, wanted[i].ID)
+	}
 	p := &Plan{Cluster: name}
 	behind := map[driver.ID][]driver.ID{} // what those that stay wait for, by way of others
 	for _, r := range ordered {
-		c := compare(r, observed[r.ID])
+		c := compare(r, observed[r.ID], going)
 		delete(observed, r.ID)
 		needs := through(r.Needs, behind)
 		if c == nil {
@@ -124,15 +129,16 @@ func through(needs []driver.ID, behind map[driver.ID][]driver.ID) []driver.ID {
 	return all
 }
 
-// compare tells what has to be done to a resource; nil for nothing.
-func compare(r *driver.Resource, o *driver.Observed) *Change {
+// compare tells what has to be done to a resource; nil for nothing. What goes it must not need
+// any longer.
+func compare(r *driver.Resource, o *driver.Observed, going map[driver.ID]*driver.Observed) *Change {
 	c := &Change{ID: r.ID, resource: r}
 	if o == nil {
 		c.Action, c.Differences = Create, Differences(r.Properties, nil)
 		return c
 	}
 	c.Why = o.Detail
-	c.Differences = Differences(r.Properties, o.Properties)
+	c.Differences = append(Differences(r.Properties, o.Properties), differentNeeds(r, o, going)...)
 	switch {
 	case o.Health == driver.HealthUnknown:
 		c.Action, c.Differences = LookFor, nil
@@ -146,17 +152,39 @@ func compare(r *driver.Resource, o *driver.Observed) *Change {
 	return c
 }
 
-// Differences compares properties; of what there is nothing is known if it is nil. What is not
-// said of what there is cannot be told, and is no difference.
+// Differences compares properties, by their keys in order. What one side does not have is empty
+// there. Without what there is (nil), each that is wanted is one.
 func Differences(want, is driver.Properties) []Difference {
+	keys := maps.Clone(is)
+	if keys == nil {
+		keys = driver.Properties{}
+	}
+	maps.Copy(keys, want)
 	var list []Difference
-	for _, key := range slices.Sorted(maps.Keys(want)) {
-		there, known := is[key]
-		if is == nil || known && there != want[key] {
-			list = append(list, Difference{Key: key, Is: there, Want: want[key]})
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if is == nil || is[key] != want[key] {
+			list = append(list, Difference{Key: key, Is: is[key], Want: want[key]})
 		}
 	}
 	return list
+}
+
+// differentNeeds is the difference of a resource that needs what goes.
+func differentNeeds(r *driver.Resource, o *driver.Observed, going map[driver.ID]*driver.Observed) []Difference {
+	names := func(list []driver.ID, which func(driver.ID) bool) string {
+		var all []string
+		for _, id := range list {
+			if which(id) {
+				all = append(all, id.String())
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	is := names(o.Needs, func(id driver.ID) bool { return going[id] != nil })
+	if is == "" {
+		return nil
+	}
+	return []Difference{{Key: "needs", Is: is, Want: names(r.Needs, func(id driver.ID) bool { return !slices.Contains(o.Needs, id) })}}
 }
 
 // removals are those of all that there is, what needs others before these. What a dead

@@ -66,10 +66,10 @@ func TestPlanDifferent(t *testing.T) {
 		{ID: onOther, Needs: []driver.ID{other, id("gone", "g")}, Health: driver.HealthOK},
 		{ID: server, Health: driver.HealthFailed, Detail: "it died"},
 		{ID: queue, Health: driver.HealthUnknown, Properties: driver.Properties{"service": "cgi"}},
-		{ID: worker, Health: driver.HealthFailed, Properties: driver.Properties{"cpus": "1", "beside": "it"}},
+		{ID: worker, Health: driver.HealthFailed, Properties: driver.Properties{"cpus": "1", "beside": "it", "was": ""}},
 	}})
 	want(t, p, err, "repair server s", "look for queue q", "change worker 1", "remove share old", "remove queue old")
-	if d := p.Changes[2].Differences; !slices.Equal(d, []Difference{{"cpus", "1", "2"}}) {
+	if d := p.Changes[2].Differences; !slices.Equal(d, []Difference{{"beside", "it", ""}, {"cpus", "1", "2"}, {"memory", "", "1G"}}) {
 		t.Errorf("it differs in %+v", d)
 	}
 	if p.Changes[0].Why != "it died" || p.Same != 1 || len(p.Lost()) != 1 || p.Lost()[0].Holds != "3 requests" {
@@ -92,6 +92,20 @@ func TestPlanWrong(t *testing.T) {
 		if _, err := newPlan("c", list, &driver.World{}); !errors.Is(err, navvy.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What needs what goes is put again before that, though it is as it should be otherwise.
+func TestPlanNeeds(t *testing.T) {
+	t.Parallel()
+	old := id("queue", "old")
+	p, err := newPlan("c", wanted(), &driver.World{Resources: []driver.Observed{
+		{ID: mark, Health: driver.HealthOK}, {ID: server, Needs: []driver.ID{mark}, Health: driver.HealthOK}, {ID: old, Needs: []driver.ID{server}, Health: driver.HealthOK},
+		{ID: worker, Needs: []driver.ID{server, old}, Health: driver.HealthOK, Properties: driver.Properties{"cpus": "2", "memory": "1G"}},
+	}})
+	want(t, p, err, "create queue q", "change worker 1", "remove queue old")
+	if d := p.Changes[1].Differences; !slices.Equal(d, []Difference{{"needs", "queue old", "queue q"}}) {
+		t.Errorf("it differs in %+v", d)
 	}
 }
 

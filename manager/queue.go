@@ -12,11 +12,12 @@ import (
 // queue is what the jobs of one queue have in common. The manager's lock guards it.
 type queue struct {
 	navvy.QueueSettings
-	name    string
-	jobs    int // in memory
-	running int // attempts of all of them
-	bucket  bucket
-	policy  policy // nil: the manager's
+	name     string
+	jobs     int // in memory
+	running  int // attempts of all of them
+	bucket   bucket
+	policy   policy // nil: the manager's
+	answered lately
 }
 
 // SetQueue gives a queue other settings, which are valid; the zero value takes them

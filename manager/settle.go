@@ -200,6 +200,7 @@ func (m *Manager) answeredLocked(r *report, result *navvy.Result, v engine.Verdi
 	case v.Err == nil:
 		j.answered.Add(uint32(r.Task.Index))
 		j.update(v.State, m.eng.Epoch())
+		j.queue.answered.add(m.opts.Clock())
 		m.calledLocked(j.ID, result, &v.State)
 	case errors.Is(v.Err, navvy.ErrExists):
 		j.answered.Add(uint32(r.Task.Index))

@@ -48,7 +48,7 @@ func TestBounder(t *testing.T) {
 					return &late{c.end}, nil
 				}}}
 				a := runner.New(d, nil).Run(t.Context(), newTask(&navvy.Spec{Timeout: time.Second}, nil))
-				c.want.check(t, &a)
+				c.want.check(t, a)
 				if took := a.Finished.Sub(a.Started); took != time.Second {
 					t.Errorf("it took %s", took)
 				}

@@ -15,7 +15,7 @@ import (
 
 // judge tells what an end means. What navvy did to the attempt counts more than
 // what became of it: a process that is asked to end may exit with any code.
-func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, string) {
+func (x *Run) judge(end *driver.End, err error) (navvy.Outcome, navvy.Reason, string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -46,7 +46,7 @@ func (x *Run) judge(end driver.End, err error) (navvy.Outcome, navvy.Reason, str
 	case err != nil:
 		return navvy.OutcomeLost, navvy.ReasonLost, "how it ended is not known: " + err.Error()
 	case end.Exit != navvy.Exit{}:
-		reason, message := x.death(&end)
+		reason, message := x.death(end)
 		return navvy.OutcomeFailed, reason, message
 	}
 	return navvy.OutcomeSucceeded, "", ""

@@ -74,7 +74,7 @@ func TestOutOfMemory(t *testing.T) {
 					return &given{c.end, c.after, make(chan struct{})}, nil
 				}}
 				a := runner.New(d, nil).Run(t.Context(), newTask(&c.spec, nil))
-				c.want.check(t, &a)
+				c.want.check(t, a)
 				if a.Usage != c.end.Usage || a.Exit != c.end.Exit {
 					t.Errorf("attempt %+v", a)
 				}
@@ -101,7 +101,7 @@ func TestAway(t *testing.T) {
 					return &isAway{given{after: time.Minute, stop: make(chan struct{})}}, nil
 				}}
 				a := runner.New(d, nil).Run(t.Context(), newTask(&c.spec, nil))
-				c.want.check(t, &a)
+				c.want.check(t, a)
 			})
 		})
 	}

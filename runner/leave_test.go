@@ -55,9 +55,9 @@ func TestLeave(t *testing.T) {
 		}()
 		a := x.Do()
 		if passes {
-			judged{navvy.OutcomeInterrupted, navvy.ReasonAway, "its worker has left: who is given the task next goes on with it"}.check(t, &a)
+			judged{navvy.OutcomeInterrupted, navvy.ReasonAway, "its worker has left: who is given the task next goes on with it"}.check(t, a)
 		} else {
-			judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, &a)
+			judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, a)
 		}
 		if x.Left() != passes || (stops.Load() == 0) != passes {
 			t.Errorf("passes %t: left %t, stopped %d times", passes, x.Left(), stops.Load())

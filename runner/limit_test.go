@@ -40,7 +40,7 @@ func TestOutputLimit(t *testing.T) {
 				work := task(c.work)
 				work.Spec.Limits.Output, work.Spec.Grace, work.Spec.Timeout = 100, 3*time.Second, time.Minute
 				a := r.Run(t.Context(), work)
-				c.want.check(t, &a)
+				c.want.check(t, a)
 				if took := a.Finished.Sub(a.Started); took != c.took {
 					t.Errorf("it took %s, want %s", took, c.took)
 				}
@@ -78,7 +78,7 @@ func TestOutputLimitOfProcesses(t *testing.T) {
 		t.Parallel()
 		spec := &navvy.Spec{Command: &navvy.Command{Args: []string{"trap '' TERM; yes & yes >&2"}, Shell: true, Env: []string{"PATH=/usr/bin:/bin"}, Dir: "/"}, Limits: navvy.Limits{Output: 1 << 20}, Grace: 50 * time.Millisecond}
 		a := r.Run(t.Context(), newTask(spec, newBegan()))
-		judged{navvy.OutcomeFailed, navvy.ReasonOutput, "wrote more than its limit of 1.0 MiB"}.check(t, &a)
+		judged{navvy.OutcomeFailed, navvy.ReasonOutput, "wrote more than its limit of 1.0 MiB"}.check(t, a)
 		if a.Output.Stdout+a.Output.Stderr != 1<<20 {
 			t.Errorf("%+v", a.Output)
 		}

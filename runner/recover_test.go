@@ -74,7 +74,7 @@ func TestAdopt(t *testing.T) {
 		x.Stop(false)
 	}()
 	a := x.Do()
-	judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, &a)
+	judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, a)
 	if stdout, _, err := output.Split(sink.frames); err != nil || string(stdout) != "begun" {
 		t.Errorf("output %q, %v: it does not begin at byte 0", stdout, err)
 	}

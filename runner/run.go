@@ -58,15 +58,17 @@ const (
 	causeLeft
 )
 
-// Do runs the attempt and returns how it ended.
-func (x *Run) Do() navvy.Attempt {
-	a := navvy.Attempt{ID: x.task.Attempt, Worker: x.runner.worker, Slot: x.task.Slot, Started: x.since}
-	if a.Started.IsZero() {
-		a.Started = x.runner.now()
+// Do runs the attempt and returns how it ended. While it waits it keeps little on its stack:
+// thousands of containers may be waited for at once.
+func (x *Run) Do() *navvy.Attempt {
+	started := x.since
+	if started.IsZero() {
+		started = x.runner.now()
 	}
-	x.task.Began = a.Started
-	end, err := x.startAndWait(a.Started)
-	x.conclude(&a, end, err)
+	x.task.Began = started
+	end, err := x.startAndWait(started)
+	a := &navvy.Attempt{ID: x.task.Attempt, Worker: x.runner.worker, Slot: x.task.Slot, Started: started}
+	x.conclude(a, &end, err)
 	return a
 }
 
@@ -186,7 +188,7 @@ func (x *Run) setEnded() {
 }
 
 // conclude judges the end and fills in the rest of the attempt.
-func (x *Run) conclude(a *navvy.Attempt, end driver.End, err error) {
+func (x *Run) conclude(a *navvy.Attempt, end *driver.End, err error) {
 	a.Exit, a.Usage = end.Exit, end.Usage
 	a.Outcome, a.Reason, a.Message = x.judge(end, err)
 	if x.phase == phaseGivenUp {

@@ -48,7 +48,7 @@ func TestEnds(t *testing.T) {
 			r, task := remote(&runner.Options{Worker: "bee"})
 			work := task(c.work)
 			a := r.Run(t.Context(), work)
-			c.want.check(t, &a)
+			c.want.check(t, a)
 			if a.ID != work.Attempt || a.Slot != work.Slot || a.Worker != "bee" || a.Exit.Code != c.work.Exit || a.Exit.Signal != c.work.Signal {
 				t.Errorf("attempt %+v", a)
 			}
@@ -69,14 +69,14 @@ func TestHostErrors(t *testing.T) {
 		t.Parallel()
 		d := &wrapped{Driver: noop.Driver{}, start: func(context.Context, *driver.Task) (driver.Execution, error) { return nil, broken }}
 		a := runner.New(d, nil).Run(t.Context(), newTask(&navvy.Spec{}, nil))
-		judged{navvy.OutcomeLost, navvy.ReasonStart, broken.Error()}.check(t, &a)
+		judged{navvy.OutcomeLost, navvy.ReasonStart, broken.Error()}.check(t, a)
 	})
 	t.Run("refusal", func(t *testing.T) {
 		t.Parallel()
 		refusal := &driver.Refusal{Reason: navvy.ReasonNotFound, Message: "no such thing"}
 		d := &wrapped{Driver: noop.Driver{}, start: func(context.Context, *driver.Task) (driver.Execution, error) { return nil, refusal }}
 		a := runner.New(d, nil).Run(t.Context(), newTask(&navvy.Spec{}, nil))
-		judged{navvy.OutcomeFailed, navvy.ReasonNotFound, "no such thing"}.check(t, &a)
+		judged{navvy.OutcomeFailed, navvy.ReasonNotFound, "no such thing"}.check(t, a)
 	})
 	t.Run("a limit that it cannot enforce", func(t *testing.T) {
 		t.Parallel()
@@ -85,7 +85,7 @@ func TestHostErrors(t *testing.T) {
 		}}
 		spec := &navvy.Spec{Isolate: true, Limits: navvy.Limits{CPUs: 1000, Memory: 1 << 30}}
 		a := runner.New(d, nil).Run(t.Context(), newTask(spec, nil))
-		judged{navvy.OutcomeFailed, navvy.ReasonStart, "this host cannot enforce memory, isolate: there are no control groups"}.check(t, &a)
+		judged{navvy.OutcomeFailed, navvy.ReasonStart, "this host cannot enforce memory, isolate: there are no control groups"}.check(t, a)
 	})
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
@@ -122,7 +122,7 @@ func TestTimeout(t *testing.T) {
 				work := task(c.work)
 				work.Spec.Timeout, work.Spec.Grace = 10*time.Second, 3*time.Second
 				a := r.Run(t.Context(), work)
-				judged{navvy.OutcomeFailed, navvy.ReasonTimeout, "ran longer than 10s"}.check(t, &a)
+				judged{navvy.OutcomeFailed, navvy.ReasonTimeout, "ran longer than 10s"}.check(t, a)
 				if took := a.Finished.Sub(a.Started); took != c.want {
 					t.Errorf("it took %s, want %s", took, c.want)
 				}
@@ -150,7 +150,7 @@ func TestStop(t *testing.T) {
 				x := r.Prepare(task(c.work))
 				time.AfterFunc(time.Minute, func() { x.Stop(c.force) })
 				a := x.Do()
-				stopped.check(t, &a)
+				stopped.check(t, a)
 				if took := a.Finished.Sub(a.Started) - time.Minute; took != c.want {
 					t.Errorf("the stop took %s, want %s", took, c.want)
 				}
@@ -164,7 +164,7 @@ func TestStop(t *testing.T) {
 		x := r.Prepare(task(drivertest.Work{Hang: true}))
 		x.Stop(false)
 		a := x.Do()
-		stopped.check(t, &a)
+		stopped.check(t, a)
 	})
 	t.Run("after its end", func(t *testing.T) {
 		t.Parallel()
@@ -172,7 +172,7 @@ func TestStop(t *testing.T) {
 		x := r.Prepare(task(drivertest.Work{}))
 		a := x.Do()
 		x.Stop(false)
-		judged{navvy.OutcomeSucceeded, "", ""}.check(t, &a)
+		judged{navvy.OutcomeSucceeded, "", ""}.check(t, a)
 	})
 	t.Run("by context", func(t *testing.T) {
 		t.Parallel()
@@ -181,7 +181,7 @@ func TestStop(t *testing.T) {
 		work := task(drivertest.Work{Stdout: "x", Hang: true})
 		time.AfterFunc(time.Millisecond, cancel)
 		a := r.Run(ctx, work)
-		stopped.check(t, &a)
+		stopped.check(t, a)
 	})
 }
 
@@ -209,7 +209,7 @@ func TestStopWhileStarting(t *testing.T) {
 				x := runner.New(d, nil).Prepare(newTask(spec, nil))
 				time.AfterFunc(time.Second, func() { x.Stop(false) })
 				a := x.Do()
-				judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, &a)
+				judged{navvy.OutcomeInterrupted, navvy.ReasonStopped, "stopped"}.check(t, a)
 				if took := a.Finished.Sub(a.Started); took != time.Second {
 					t.Errorf("it took %s", took)
 				}
@@ -231,7 +231,7 @@ func TestGiveUp(t *testing.T) {
 				x := runner.New(d, nil).Prepare(newTask(&navvy.Spec{}, nil))
 				time.AfterFunc(time.Second, func() { x.Stop(false) })
 				a := x.Do()
-				judged{navvy.OutcomeLost, navvy.ReasonLost, "is not over 30s after it was killed"}.check(t, &a)
+				judged{navvy.OutcomeLost, navvy.ReasonLost, "is not over 30s after it was killed"}.check(t, a)
 				want := time.Second + driver.StopTimeout
 				if signals {
 					want += navvy.DefaultGrace
@@ -250,7 +250,7 @@ func TestGiveUp(t *testing.T) {
 func TestOutput(t *testing.T) {
 	t.Parallel()
 	const long = 200_000
-	run := func(t *testing.T, w drivertest.Work, watch bool, sink *began) navvy.Attempt {
+	run := func(t *testing.T, w drivertest.Work, watch bool, sink *began) *navvy.Attempt {
 		t.Helper()
 		r, task := remote(nil)
 		work := task(w)
@@ -271,7 +271,7 @@ func TestOutput(t *testing.T) {
 			t.Parallel()
 			sink := newBegan()
 			a := run(t, c.work, c.watch, sink)
-			judged{navvy.OutcomeSucceeded, "", ""}.check(t, &a)
+			judged{navvy.OutcomeSucceeded, "", ""}.check(t, a)
 			stdout, _, err := output.Split(sink.frames)
 			if want := c.work.Stdout + string(drivertest.Pattern(c.work.Pattern)); err != nil || string(stdout) != want {
 				t.Errorf("%d bytes were uploaded, %v, want %d", len(stdout), err, len(want))
@@ -286,7 +286,7 @@ func TestOutput(t *testing.T) {
 		sink := newBegan()
 		sink.err = errors.New("the server is gone")
 		a := run(t, drivertest.Work{Pattern: long, Hang: true, Stubborn: true}, false, sink)
-		judged{navvy.OutcomeLost, navvy.ReasonLost, "its output could not be kept: the server is gone"}.check(t, &a)
+		judged{navvy.OutcomeLost, navvy.ReasonLost, "its output could not be kept: the server is gone"}.check(t, a)
 	})
 	t.Run("fails at the end", func(t *testing.T) {
 		t.Parallel()
@@ -326,7 +326,7 @@ func TestBefore(t *testing.T) {
 			x := r.Prepare(task(drivertest.Work{}))
 			x.Before(func(ctx context.Context) error { return c.before(ctx, x) })
 			a := x.Do()
-			c.want.check(t, &a)
+			c.want.check(t, a)
 		})
 	}
 	if r, _ := remote(nil); r.Vacate(t.Context(), "me") != nil { // which keeps nothing

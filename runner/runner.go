@@ -150,7 +150,7 @@ func (r *Runner) Prepare(t *Task) *Run {
 }
 
 // Run runs a task to its end. When ctx ends it is stopped in both phases.
-func (r *Runner) Run(ctx context.Context, t *Task) navvy.Attempt {
+func (r *Runner) Run(ctx context.Context, t *Task) *navvy.Attempt {
 	x := r.Prepare(t)
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, func() { x.Stop(false) })()

@@ -61,7 +61,9 @@ for host in "${hosts[@]}"; do
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
 	# What failed is far above by now.
-	grep -B 8 -e '--- FAIL' -e '^panic: ' -e '^vm.sh: the guest ' "$dir/log" >&2 || true
+	grep -B 8 -e '--- FAIL' -e '^vm.sh: the guest ' "$dir/log" >&2 || true
+	# Of a test that hung: which, and where each goroutine has stood for minutes.
+	awk '/^panic: /, /^$/; /^goroutine .* minutes/, /^$/' "$dir/log" | head -n 200 >&2 || true
 	printf 'test-vm: failed on: %s\n' "${failed[*]}" >&2
 	exit 1
 fi

@@ -112,6 +112,12 @@ renew_scope() {
 	fi
 }
 
+# complaints are the kernel's, of want of memory and of processors that stood still.
+complaints() {
+	dmesg | grep -iE 'out of memory|oom-kill|hung_task|blocked for more' | tail -n 5
+	dmesg | grep -iE 'rcu.*(stall|starved)|soft lockup|hard lockup' | head -n 5 | sed 's/^/navvy-vm: stalled /'
+}
+
 uptime_now() { cut -d ' ' -f 1 /proc/uptime; }
 
 mounts
@@ -137,8 +143,10 @@ for test in /tests/*; do
 	name=${test##*/}
 	echo "navvy-vm: begin ${name#*-} $(uptime_now)"
 	renew_scope
-	in_group "$test" -test.v -test.timeout=10m "$@"
-	echo "navvy-vm: end $? $(uptime_now)"
+	code=0
+	in_group "$test" -test.v -test.timeout=10m "$@" || code=$?
+	[ $code -eq 0 ] || complaints
+	echo "navvy-vm: end $code $(uptime_now)"
 	ran=$((ran + 1))
 done
 echo "navvy-vm: done $ran"

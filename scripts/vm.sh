@@ -20,7 +20,7 @@
 #   --env KEY=VALUE    an environment variable more
 #   --file HOST:GUEST  copy a file or directory into the guest
 #   --cpus N           processors (2)
-#   --memory MB        memory (1024)
+#   --memory MB        memory (2048)
 #   --timeout SECONDS  for the whole boot (300)
 #   --kernel-log       print the kernel's messages too
 #
@@ -219,7 +219,8 @@ make_initrd() {
 }
 
 # verdict shows what the guest prints, without the progress of tests if $1 is
-# empty, and ends with 0 if each binary ran tests and all was well.
+# empty, and ends with 0 if each binary ran tests and all was well; with 75 if the
+# machine was at fault: it did not come up, or its kernel says that it stood still.
 verdict() {
 	awk -v verbose="$1" '
 		{ sub(/\r+$/, "") }
@@ -233,12 +234,14 @@ verdict() {
 			if ($3 != 0) bad = 1
 			if (passed + failed == 0) { print "vm.sh: " name " ran no test"; bad = 1 }
 		}
+		/^navvy-vm: stalled / { stalled = 1; sub(/^navvy-vm: stalled /, "vm.sh: the kernel says: ") }
 		/^navvy-vm: done / { done = $3 }
 		/^navvy-vm: (begin|end|done) |^\[ *[0-9.]+\] reboot: / { next }
 		/^(=== |PASS$| *--- PASS)/ { if (verbose == "") next }
 		{ print; fflush() }
 		END {
 			if (!up) { print "vm.sh: the guest did not come up"; exit 75 }
+			if (stalled && bad) { print "vm.sh: a processor of the guest stood still"; exit 75 }
 			if (done == "") { print "vm.sh: the guest died or ran out of time"; exit 125 }
 			exit bad || done != ended
 		}
@@ -246,7 +249,7 @@ verdict() {
 }
 
 boot() {
-	local cgroup=v2 user='' group='' cpus=2 memory=1024 timeout=300 verbose='' shell='' loglevel=1
+	local cgroup=v2 user='' group='' cpus=2 memory=2048 timeout=300 verbose='' shell='' loglevel=1
 	local environment=() files=() binaries=() args=()
 	[[ $1 == run ]] || shell=yes
 	shift

@@ -162,7 +162,7 @@ func (s *queues) queueMessage(name string, r *queueRecord) *navvyv1.Queue {
 	}
 	work, _ := r.work() // it was read before
 	q := &navvyv1.Queue{
-		Name: name, Created: timestamppb.New(r.Created), By: r.By,
+		Name: name, Created: timestamppb.New(r.Created), By: r.By, AnsweredRate: s.mgr.Answered(name),
 		Settings: &navvyv1.QueueSettings{Paused: r.Paused, Concurrency: int64(r.Concurrency), Rate: r.Rate, Dispatch: r.Dispatch, Work: work, Pods: api.FromPods(r.Pods)},
 	}
 	if r.Broker != nil {

@@ -126,12 +126,12 @@ func (a *attempt) do() {
 	if a.upload != nil {
 		a.upload.close()
 	}
-	a.worker.finish(a.ref, &ended, a.spool)
+	a.worker.finish(a.ref, ended, a.spool)
 }
 
 // runInRoom runs the attempt once there is room for it. What it has is free before
 // anybody is told of its end.
-func (a *attempt) runInRoom() navvy.Attempt {
+func (a *attempt) runInRoom() *navvy.Attempt {
 	room := a.worker.room
 	var g *guest
 	if a.stopped != nil {

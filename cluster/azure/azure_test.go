@@ -22,8 +22,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	_ driver.Driver = (*Driver)(nil)
-	_ driver.Lock   = (*lock)(nil)
+	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Previewer = (*Driver)(nil)
+	_ driver.Lock      = (*lock)(nil)
 )
 
 var salt = []byte("sixteen bytes at")

@@ -50,8 +50,24 @@ func harness(kind config.QueueKind) *drivertest.Harness {
 			return driver.ID{Kind: kindWorker, Name: worker}
 		},
 		Foreign: func(t testing.TB, name string) (driver.ID, func() bool) { return cloud.occupy(t, kind, name) },
-		Left:    func(_ testing.TB, name string) []string { return cloud.left("navvy-" + name) },
-		Secret:  suiteSecret, Patience: 2 * time.Minute,
+		Hold: func(t testing.TB, name string) driver.ID {
+			kindOf := map[config.QueueKind]string{config.QueueServiceBus: kindQueue, config.QueueStorage: kindStored}[kind]
+			cloud.mu.Lock()
+			defer cloud.mu.Unlock()
+			for id, thing := range cloud.resources {
+				if strings.Contains(id, "/resourcegroups/navvy-"+name+"/") && strings.HasSuffix(id, "/queues/requests") {
+					thing.properties["messageCount"] = 2.0
+					return driver.ID{Kind: kindOf, Name: "requests"}
+				}
+			}
+			t.Fatal("there is no queue")
+			return driver.ID{}
+		},
+		Another: func(_ testing.TB, c *config.Cluster) {
+			c.Queue.SKU, c.Queue.Kind = "", map[config.QueueKind]config.QueueKind{config.QueueServiceBus: config.QueueStorage, config.QueueStorage: config.QueueServiceBus}[kind]
+		},
+		Left:   func(_ testing.TB, name string) []string { return cloud.left("navvy-" + name) },
+		Secret: suiteSecret, Patience: 2 * time.Minute,
 	}
 }
 

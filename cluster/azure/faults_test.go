@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armdeployments"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 )
@@ -318,6 +319,12 @@ func TestPreview(t *testing.T) {
 	want := "create a/b/new|modify a/b/old|  properties.containers.0.image: x → y|  properties.containers.0.environmentVariables"
 	if got := strings.Join(lines, "|"); err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
+	}
+	c.Workers.Image += "-2" // a plan asks of each that is changed
+	if plan, err := cluster.New(d, nil).Plan(t.Context(), c); err != nil {
+		t.Error(err)
+	} else if list, _ := cluster.New(d, nil).Preview(t.Context(), plan); len(list) < 2 || list[0].Kind != driver.KindCluster || list[0].Lines != nil || strings.Join(list[len(list)-1].Lines, "|") != want {
+		t.Errorf("of %+v it says %+v", plan.Changes, list)
 	}
 	cloud.whatIf = func(string) *armdeployments.WhatIfOperationResult {
 		return &armdeployments.WhatIfOperationResult{Error: &armdeployments.ErrorResponse{Code: new("QuotaExceeded"), Message: new("x")}}

@@ -13,7 +13,7 @@ import (
 // mostChanges bounds how many lines are told of one resource.
 const mostChanges = 50
 
-// Preview asks Azure what putting a resource would change, by its what-if: a line for each
+// Preview implements driver.Previewer. It asks Azure what putting a resource would change, by its what-if: a line for each
 // resource and each property, for people. Azure checks the template and the rights on the
 // way. It changes nothing. There are no lines for a cluster that is not there: all of it
 // is new. What Azure is not sure of, it says, and is sometimes wrong: lines may tell of

@@ -82,8 +82,8 @@ type Properties map[string]string
 type Observed struct {
 	ID
 	Needs []ID // as it was made with
-	// Properties say what it is, by the names of Resource.Properties. What is not known is
-	// not there; what should be there and is not has an empty text.
+	// Properties say what it is, by the names of Resource.Properties: the resource is put
+	// if they are not the same. One that is not there is as one with an empty text.
 	Properties Properties
 	Health     Health
 	Detail     string // why it is not well, or what it does, for people

@@ -22,7 +22,7 @@ type QueueGauge struct {
 	Running int64 // that somebody works on
 	Answers int64 // that nobody has taken
 	Dead    int64
-	// Rate is how many were answered in a second, lately.
+	// Rate is how many were answered in a second, over the last ten or so.
 	Rate float64
 }
 

@@ -18,12 +18,12 @@ import (
 // through sends a request over a broker and gives what is answered.
 func (w *world) through(base, request string) string {
 	w.t.Helper()
-	requests, err := queue.Open(w.ctx(), base+"/in", brokers(), nil)
+	requests, err := queue.Open(w.ctx(), base+"/in", brokers(""), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer requests.Close(w.ctx()) //nolint:errcheck // all was confirmed
-	responses, err := queue.Open(w.ctx(), base+"/out", brokers(), nil)
+	responses, err := queue.Open(w.ctx(), base+"/out", brokers(""), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestBroker(t *testing.T) {
 
 // o opens a queue, which must exist.
 func (w *world) o(url string, must bool) error {
-	q, err := queue.Open(w.ctx(), url, brokers(), &queue.Options{MustExist: must})
+	q, err := queue.Open(w.ctx(), url, brokers(""), &queue.Options{MustExist: must})
 	if err != nil {
 		return err
 	}

@@ -217,8 +217,8 @@ func (k *compiler) environment(context.Context) error {
 	return nil
 }
 
-// environmentProperties tell of an environment without its secrets. What is only on one side
-// is no difference: so the names are told together, too.
+// environmentProperties tell of an environment without its secrets, and the names together, for
+// people.
 func environmentProperties(p driver.Properties, env []string, plain func(name string) bool, salt []byte) {
 	names := make([]string, 0, len(env))
 	for _, pair := range env {
@@ -353,7 +353,7 @@ func (k *compiler) brokerQueues(context.Context) error {
 	} {
 		b, err := brokerQueue(k.c.Queue.Kind, base, one.name)
 		if err == nil {
-			err = k.d.o.CheckQueue(b.url)
+			err = k.d.o.CheckQueue(b.url, b.connection)
 		}
 		if err != nil {
 			return fmt.Errorf("queue.url: %w", err)

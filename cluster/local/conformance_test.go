@@ -7,16 +7,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/driver/drivertest"
 	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
 )
 
 // The suite of all providers, with real servers, workers and supervisors.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	state, secrets := t.TempDir(), t.TempDir()
+	nats := "nats://" + natstest.Start(t, nil).Addr
 	const secret = "suite-hush-hush"
 	write(t, filepath.Join(secrets, "a"), secret+"\n", 0o600)
 	write(t, filepath.Join(secrets, "b"), "another one\n", 0o600)
@@ -58,6 +61,16 @@ func TestConformance(t *testing.T) {
 				entries, _ := os.ReadDir(at(name))
 				return err == nil && string(text) == "mine" && len(entries) == 1
 			}
+		},
+		Hold: func(t testing.TB, name string) driver.ID {
+			withClient(t, filepath.Join(at(name), "server"), func(c *client.Client) error {
+				_, err := c.Messages("requests").Send(t.Context(), []client.OutMessage{{Body: []byte("x")}}, client.SendOptions{})
+				return err
+			})
+			return driver.ID{Kind: "queue", Name: "requests"}
+		},
+		Another: func(_ testing.TB, c *config.Cluster) {
+			c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Text: nats}}
 		},
 		Left: func(_ testing.TB, name string) (list []string) {
 			for _, one := range left(state) {

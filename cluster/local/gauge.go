@@ -13,8 +13,8 @@ import (
 
 var _ driver.Gauger = (*Driver)(nil)
 
-// Gauge implements driver.Gauger. What is in the queues of a broker only the broker knows, and
-// rates Prometheus.
+// Gauge implements driver.Gauger. What is in the queues of a broker, and goes through them, only
+// the broker knows.
 func (d *Driver) Gauge(ctx context.Context, cluster string) (*driver.Gauges, error) {
 	s, err := d.site(cluster)
 	if err != nil {
@@ -41,7 +41,7 @@ func (d *Driver) Gauge(ctx context.Context, cluster string) (*driver.Gauges, err
 				return err
 			}
 			if slices.ContainsFunc(list, func(m *made) bool { return m.ID == (driver.ID{Kind: kindQueue, Name: q.Name}) }) {
-				g.Queues = append(g.Queues, driver.QueueGauge{Name: q.Name, Waiting: q.Waiting, Running: q.Running, Answers: q.Answers, Dead: q.DeadLetters, Rate: -1})
+				g.Queues = append(g.Queues, driver.QueueGauge{Name: q.Name, Waiting: q.Waiting, Running: q.Running, Answers: q.Answers, Dead: q.DeadLetters, Rate: q.AnsweredRate})
 			}
 		}
 		fleet, err := c.Fleet(ctx)

@@ -138,26 +138,27 @@ func TestVariables(t *testing.T) {
 	w.apply(c)
 	w.well(c)
 	delete(c.Workers.Environment, "B")
-	differs := func(want string) {
+	differs := func(want, extra string) {
 		t.Helper()
 		p, err := cluster.New(w.Driver, nil).Plan(w.ctx(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.ContainsFunc(p.Changes, func(change cluster.Change) bool {
-			return change.Kind == "queue" && slices.Equal(change.Differences, []cluster.Difference{{Key: "variables", Is: want, Want: "A"}})
+			return change.Kind == "queue" && len(change.Differences) == 2 && change.Differences[0].Key == "environment."+extra && change.Differences[0].Want == "" &&
+				change.Differences[1] == cluster.Difference{Key: "variables", Is: want, Want: "A"}
 		}) {
 			t.Errorf("%+v", p.Changes)
 		}
 	}
-	differs("A B")
+	differs("A B", "B")
 	w.changed(c)
 	w.client(c.Name, func(c *client.Client) error {
 		spec := &navvy.Spec{Service: &navvy.Service{Form: "echo", Env: []string{"A=shown", "PASSWORD=hush-hush"}}, Retry: navvy.Retry{Max: 4}}
 		_, err := c.SetQueue(t.Context(), "requests", client.QueueChange{Work: spec})
 		return err
 	})
-	differs("A PASSWORD")
+	differs("A PASSWORD", "PASSWORD")
 	w.noSecret(c.Name, nil, "hush-hush")
 }
 

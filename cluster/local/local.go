@@ -41,11 +41,11 @@ type Options struct {
 	Systemd *unit.SystemdOptions
 	// Dial connects to the server that holds a data directory, over its socket.
 	Dial func(ctx context.Context, data string) (*grpc.ClientConn, error)
-	// CheckQueue refuses the URL of a broker's queue that is wrong.
-	CheckQueue func(url string) error
+	// CheckQueue refuses the URL of a broker's queue that is wrong. connection is the
+	// broker's connection string, where it has one.
+	CheckQueue func(url, connection string) error
 	// OpenQueue makes a broker's queue, unless it is there, and lets go of it; with mustExist
-	// one that is missing is navvy.ErrNotFound. connection is the broker's connection
-	// string, where it has one.
+	// one that is missing is navvy.ErrNotFound.
 	OpenQueue func(ctx context.Context, url, connection string, mustExist bool) error
 	// CheckService refuses the form of a service that is wrong on any host.
 	CheckService func(form string) error

@@ -58,6 +58,9 @@ func BenchmarkWorkers(b *testing.B) {
 		}
 		b.ReportMetric(time.Since(begun).Seconds(), "s-joined")
 		before := cores(state)
+		for kind := range before { // what it took of processors to get there
+			b.ReportMetric(before[kind], "cpu-s-"+kind)
+		}
 		<-time.After(idle)
 		after := cores(state)
 		for kind := range after {

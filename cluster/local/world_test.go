@@ -25,15 +25,26 @@ import (
 	"github.com/navvy-run/navvy/queue"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/natsqueue"
+	"github.com/navvy-run/navvy/queue/rabbitqueue"
+	"github.com/navvy-run/navvy/queue/redisqueue"
+	"github.com/navvy-run/navvy/queue/servicebusqueue"
+	"github.com/navvy-run/navvy/queue/storagequeue"
 	"github.com/navvy-run/navvy/runner/service"
 )
 
 // patience is for slow machines; nothing takes as long.
 const patience = 3 * time.Minute
 
-// brokers are what the clusters of the tests may use.
-func brokers() map[string]queuedriver.Driver {
-	return map[string]queuedriver.Driver{"nats": natsqueue.Driver}
+// brokers are what the clusters of the tests may use, with a broker's connection string if it
+// has one.
+func brokers(connection string) map[string]queuedriver.Driver {
+	return map[string]queuedriver.Driver{
+		"amqp":         rabbitqueue.Driver,
+		"azqueue":      storagequeue.Driver(&storagequeue.Options{ConnectionString: connection}),
+		"azservicebus": servicebusqueue.Driver(&servicebusqueue.Options{ConnectionString: connection}),
+		"nats":         natsqueue.Driver,
+		"redis":        redisqueue.Driver,
+	}
 }
 
 // open opens the provider over a directory of state, with a few secrets at hand.
@@ -49,9 +60,9 @@ func open(t testing.TB, state string, more ...string) *local.Driver {
 			}
 			return dir.Dial(ctx)
 		},
-		CheckQueue: func(url string) error { return queue.Check(url, brokers()) },
-		OpenQueue: func(ctx context.Context, url, _ string, mustExist bool) error {
-			q, err := queue.Open(ctx, url, brokers(), &queue.Options{MustExist: mustExist})
+		CheckQueue: func(url, connection string) error { return queue.Check(url, brokers(connection)) },
+		OpenQueue: func(ctx context.Context, url, connection string, mustExist bool) error {
+			q, err := queue.Open(ctx, url, brokers(connection), &queue.Options{MustExist: mustExist})
 			if err != nil {
 				return err
 			}
@@ -277,16 +288,22 @@ func (w *world) destroy(cluster string) {
 // client calls fn with a client of the cluster's server.
 func (w *world) client(cluster string, fn func(c *client.Client) error) {
 	w.t.Helper()
-	dir, err := holder.OpenDir(filepath.Join(w.state, "navvy-clusters", cluster, "server"))
+	withClient(w.t, filepath.Join(w.state, "navvy-clusters", cluster, "server"), fn)
+}
+
+// withClient calls fn with a client of the server of a data directory.
+func withClient(t testing.TB, data string, fn func(c *client.Client) error) {
+	t.Helper()
+	dir, err := holder.OpenDir(data)
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	conn, err := dir.Dial(w.ctx())
+	conn, err := dir.Dial(t.Context())
 	if err == nil {
 		err = errors.Join(fn(client.New(conn)), conn.Close())
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

@@ -57,6 +57,15 @@ func (w *World) Break(cluster string, id driver.ID) {
 	w.there[place{cluster, id}] = o
 }
 
+// Hold says what is lost with a resource.
+func (w *World) Hold(cluster string, id driver.ID, what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.there[place{cluster, id}]
+	o.Holds = what
+	w.there[place{cluster, id}] = o
+}
+
 // Occupy puts something of another's into the place of a resource.
 func (w *World) Occupy(cluster string, id driver.ID, p driver.Properties) {
 	w.mu.Lock()
@@ -156,7 +165,9 @@ func (m *memory) Put(ctx context.Context, cluster string, r *driver.Resource) er
 			return fmt.Errorf("%s: %s is not there: %w", r.ID, need, navvy.ErrNotFound)
 		}
 	}
-	m.there[at] = driver.Observed{ID: r.ID, Needs: slices.Clone(r.Needs), Properties: maps.Clone(r.Properties), Health: driver.HealthOK}
+	m.there[at] = driver.Observed{
+		ID: r.ID, Needs: slices.Clone(r.Needs), Properties: maps.Clone(r.Properties), Health: driver.HealthOK, Holds: m.there[at].Holds,
+	}
 	if is, ok := r.Spec.(mark); ok {
 		m.marks[cluster] = is
 	}

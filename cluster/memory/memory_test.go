@@ -42,7 +42,12 @@ func TestConformance(t *testing.T) {
 			world.Occupy(name, queue, is)
 			return queue, func() bool { return maps.Equal(world.Occupied(name, queue), is) }
 		},
-		Left:   func(_ testing.TB, name string) []string { return world.Left(name) },
-		Secret: secret, Patience: time.Minute,
+		Hold: func(_ testing.TB, name string) driver.ID {
+			world.Hold(name, queue, "a request")
+			return queue
+		},
+		Another: func(_ testing.TB, c *config.Cluster) { c.Queue.Kind = config.QueueNATS },
+		Left:    func(_ testing.TB, name string) []string { return world.Left(name) },
+		Secret:  secret, Patience: time.Minute,
 	})
 }

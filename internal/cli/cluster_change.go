@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,10 +32,16 @@ func newClusterPlan(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				says, left := t.Preview(ctx, p)
 				if list.output != "table" {
-					return list.one(a.out, newPlanObject(p))
+					o := newPlanObject(p)
+					o.add(says, left)
+					return list.one(a.out, o)
 				}
-				return writePlan(a.out, p)
+				if err := writePlan(a.out, p); err != nil {
+					return err
+				}
+				return writePreviews(a.out, says, left)
 			})
 		},
 	}
@@ -238,7 +245,7 @@ func writeChange(b *strings.Builder, c *cluster.Change) {
 		case d.Is == "":
 			fmt.Fprintf(b, "      %s: %s\n", d.Key, format.Printable(d.Want))
 		default:
-			fmt.Fprintf(b, "      %s: %s -> %s\n", d.Key, format.Printable(d.Is), format.Printable(d.Want))
+			fmt.Fprintf(b, "      %s: %s -> %s\n", d.Key, format.Printable(d.Is), cmp.Or(format.Printable(d.Want), "none"))
 		}
 	}
 }
@@ -277,6 +284,9 @@ type planObject struct {
 	Cluster string         `json:"cluster"`
 	Same    int            `json:"same"`
 	Changes []changeObject `json:"changes"`
+	// Of a provider that can tell by itself what would change:
+	Provider []previewObject `json:"provider,omitempty"`
+	NotAsked int             `json:"not_asked,omitempty"`
 }
 
 type changeObject struct {

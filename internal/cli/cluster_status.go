@@ -141,12 +141,12 @@ type resourceObject struct {
 
 // gaugeObject is a queue; a number that nobody knows is null.
 type gaugeObject struct {
-	Name    string  `json:"name"`
-	Waiting *int64  `json:"waiting"`
-	Running *int64  `json:"running"`
-	Answers *int64  `json:"answers"`
-	Dead    *int64  `json:"dead_letters"`
-	Rate    float64 `json:"rate_per_second"`
+	Name    string   `json:"name"`
+	Waiting *int64   `json:"waiting"`
+	Running *int64   `json:"running"`
+	Answers *int64   `json:"answers"`
+	Dead    *int64   `json:"dead_letters"`
+	Rate    *float64 `json:"rate_per_second"`
 }
 
 type workingObject struct {
@@ -183,7 +183,7 @@ func newStatusObject(s *cluster.Status) *clusterStatusObject {
 		return o
 	}
 	for _, q := range s.Gauges.Queues {
-		o.Queues = append(o.Queues, gaugeObject{q.Name, knownCount(q.Waiting), knownCount(q.Running), knownCount(q.Answers), knownCount(q.Dead), q.Rate})
+		o.Queues = append(o.Queues, gaugeObject{q.Name, knownNumber(q.Waiting), knownNumber(q.Running), knownNumber(q.Answers), knownNumber(q.Dead), knownNumber(q.Rate)})
 	}
 	for _, w := range s.Gauges.Workers {
 		o.Workers = append(o.Workers, workingObject(w))
@@ -191,7 +191,8 @@ func newStatusObject(s *cluster.Status) *clusterStatusObject {
 	return o
 }
 
-func knownCount(n int64) *int64 {
+// knownNumber is nil for what nobody knows.
+func knownNumber[T int64 | float64](n T) *T {
 	if n < 0 {
 		return nil
 	}
@@ -216,7 +217,7 @@ func (a *app) drawCluster(s *cluster.Status) error {
 	}
 	rows = nil
 	for _, q := range s.Gauges.Queues {
-		rows = append(rows, []string{q.Name, number(q.Waiting), number(q.Running), number(q.Answers), number(q.Dead), format.Rate(q.Rate)})
+		rows = append(rows, []string{q.Name, number(q.Waiting), number(q.Running), number(q.Answers), number(q.Dead), rateOf(q.Rate)})
 	}
 	if err := a.below([]string{"QUEUE", "WAITING", "RUNNING", "ANSWERS", "DEAD", "RATE"}, rows); err != nil {
 		return err
@@ -244,4 +245,11 @@ func number(n int64) string {
 		return "?"
 	}
 	return format.Count(n)
+}
+
+func rateOf(rate float64) string {
+	if rate < 0 {
+		return "?"
+	}
+	return format.Rate(rate)
 }

@@ -47,10 +47,17 @@ func (a *app) localOptions() (*local.Options, error) {
 			}
 			return dir.Dial(ctx)
 		},
-		CheckQueue:   func(url string) error { return queue.Check(url, a.outerBrokers()) },
+		CheckQueue:   a.checkBrokerQueue,
 		OpenQueue:    a.openBrokerQueue,
 		CheckService: checkService,
 	}, nil
+}
+
+// checkBrokerQueue refuses the URL of a broker's queue that is wrong.
+func (a *app) checkBrokerQueue(url, connection string) error {
+	drivers := a.brokers(connection)
+	delete(drivers, "mem") // which nobody else reaches
+	return queue.Check(url, drivers)
 }
 
 // openBrokerQueue makes a broker's queue, unless it is there, and lets go of it.

@@ -155,8 +155,9 @@ type concluding interface {
 }
 
 // keep puts the log of an attempt that has ended into its bucket. Its result waits for that,
-// for a while; then it is told without, and the log is tried on. If ctx ends first, that is for
-// whoever takes the attempt over: false says so.
+// for a while; then it is told without, and the log is tried on, unless err gives the attempt
+// back: the log of the next one has the same name, and has to come after it. If ctx ends first,
+// that is for whoever takes the attempt over: false says so.
 func (l *bucketLog) keep(ctx context.Context, w concluding, end driver.End, err error) bool {
 	switch {
 	case l == nil, l.driver.ctx.Err() != nil:
@@ -166,10 +167,18 @@ func (l *bucketLog) keep(ctx context.Context, w concluding, end driver.End, err 
 	}
 	text := l.finish(w.lastWords(end, err))
 	kept := make(chan struct{})
+	trying, giveUp := context.WithCancel(l.driver.ctx)
 	l.driver.logs.Go(func() {
 		defer close(kept)
-		l.put(text)
+		defer giveUp()
+		l.put(trying, text)
 	})
+	if err != nil {
+		defer func() {
+			giveUp()
+			<-kept
+		}()
+	}
 	begun := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -209,13 +218,13 @@ func (w *waiter) logTime(begun time.Time) time.Duration {
 }
 
 // put puts the log into its bucket, and says it if that cannot be done.
-func (l *bucketLog) put(text io.ReadSeeker) {
+func (l *bucketLog) put(ctx context.Context, text io.ReadSeeker) {
 	o := l.plan.opts
 	server := o.Server
 	if o.Here != "" {
 		server.Endpoint = o.Here
 	}
-	err := staging.Put(l.driver.ctx, &staging.Options{
+	err := staging.Put(ctx, &staging.Options{
 		Server: server, Bucket: bare(l.plan.Target()), Patience: o.patience(), Logger: l.driver.log.With("job", l.plan.job),
 	}, l.plan.logName(), text)
 	if err != nil {

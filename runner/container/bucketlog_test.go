@@ -50,6 +50,19 @@ func TestLeaveLog(t *testing.T) {
 	}
 }
 
+// The log of an attempt that is given back is not tried any more once that is told: it would
+// come after that of the next attempt, and has the same name.
+func TestGivenBackLog(t *testing.T) {
+	t.Parallel()
+	d := &Driver{log: slog.New(slog.DiscardHandler), ctx: t.Context()}
+	w := logged(t, d)
+	w.task.Spec.Timeout, w.task.Began = time.Minute, time.Now().Add(-time.Minute)
+	if !w.log.keep(t.Context(), w, driver.End{}, &driver.Away{Message: "evicted"}) {
+		t.Error("what is given back waits for its log")
+	}
+	d.logs.Wait() // for ever, if it is tried on
+}
+
 // A result waits for its log no longer than until whoever ends the attempt in the end does so,
 // whose time began before its Job was made.
 func TestLogTime(t *testing.T) {

@@ -125,11 +125,25 @@ func informer[T object, L runtime.Object](c *gentype.ClientWithList[T, L], examp
 func slim(o any) (any, error) {
 	switch o := o.(type) {
 	case *batchv1.Job:
-		o.ManagedFields, o.Spec.Template = nil, corev1.PodTemplateSpec{}
+		o.Spec.Template, o.Spec.Selector = corev1.PodTemplateSpec{}, nil
+		slimMeta(&o.ObjectMeta, labelManagedBy, labelInstance, labelJob, labelTask, labelPack)
 	case *corev1.Pod:
-		o.ManagedFields, o.Spec = nil, corev1.PodSpec{NodeName: o.Spec.NodeName}
+		o.Spec, o.Annotations = corev1.PodSpec{NodeName: o.Spec.NodeName}, nil
+		slimMeta(&o.ObjectMeta, jobNameLabel)
 	}
 	return o, nil
+}
+
+// slimMeta leaves of the labels only those that are named. Whose a pod is its owner tells.
+func slimMeta(m *metav1.ObjectMeta, keep ...string) {
+	m.ManagedFields, m.Finalizers, m.GenerateName = nil, nil, ""
+	labels := make(map[string]string, len(keep))
+	for _, name := range keep {
+		if value, has := m.Labels[name]; has {
+			labels[name] = value
+		}
+	}
+	m.Labels = labels
 }
 
 func tokenOf(o any) ([]string, error) {

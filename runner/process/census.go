@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // people are the processes of this host at one moment, less this one and those
@@ -48,6 +49,7 @@ func count() (*people, error) {
 		return nil, err
 	}
 	p := &people{stats: make(map[int]stat, len(all)), groups: make(map[int][]int), bearers: make(map[string][]int)}
+	end := time.Now().Add(execTime)
 	for _, pid := range all {
 		s, err := readStat(pid)
 		if err != nil || s.ended() || pid == os.Getpid() {
@@ -55,21 +57,36 @@ func count() (*people, error) {
 		}
 		p.stats[pid] = s
 		p.groups[s.group] = append(p.groups[s.group], pid)
-		if token := tokenOf(pid); token != "" {
+		if token := tokenOf(environOf(pid, end)); token != "" {
 			p.bearers[token] = append(p.bearers[token], pid)
 		}
 	}
 	return p, nil
 }
 
-// tokenOf is the token in a process's environment; empty if it has none, has
-// ended, or is another user's. A process that wrote over its environment hides it.
-func tokenOf(pid int) string {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return ""
+// execTime bounds how long a count waits for processes that are in the middle of their exec,
+// where they have no environment: longer takes only who waits for a disk.
+const execTime = 2 * time.Second
+
+// environOf reads the environment of a process; empty if it has none, has ended, or is
+// another user's. One in the middle of its exec is waited for until the end.
+func environOf(pid int, end time.Time) []byte {
+	for {
+		raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err != nil || len(raw) > 0 {
+			return raw
+		}
+		if s, err := readStat(pid); err != nil || !s.inExec() || time.Now().After(end) {
+			return nil
+		}
+		time.Sleep(time.Millisecond) //nolint:forbidigo // the kernel tells nobody
 	}
-	for pair := range bytes.SplitSeq(raw, []byte{0}) {
+}
+
+// tokenOf is the token in an environment; empty if there is none. A process that wrote over
+// its environment hides it.
+func tokenOf(environ []byte) string {
+	for pair := range bytes.SplitSeq(environ, []byte{0}) {
 		if token, ok := bytes.CutPrefix(pair, []byte(EnvToken+"=")); ok {
 			return string(token)
 		}

@@ -50,9 +50,15 @@ type stat struct {
 	state byte // Z and X: it has ended
 	group int
 	start uint64 // clock ticks since boot
+	// bare: it was given no environment at all, or is one of the kernel's own.
+	bare bool
 }
 
 func (s stat) ended() bool { return s.state == 'Z' || s.state == 'X' }
+
+// inExec tells whether a process whose environment reads as empty was in the middle of its
+// exec, and has one by now or will have.
+func (s stat) inExec() bool { return !s.bare && !s.ended() }
 
 // readStat reads /proc/PID/stat. The error wraps os.ErrNotExist if there is no
 // such process.
@@ -68,7 +74,7 @@ func readStat(pid int) (stat, error) {
 // parentheses, may hold anything, parentheses too.
 func parseStat(raw []byte) (stat, error) {
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	const state, group, start = 0, 2, 19 // of the fields after the name
+	const state, group, flags, start, environ, environEnd = 0, 2, 6, 19, 47, 48 // of the fields after the name
 	if len(fields) <= start || len(fields[state]) != 1 {
 		return stat{}, fmt.Errorf("process: %q is not what proc(5) describes: %w", raw, navvy.ErrCorrupt)
 	}
@@ -77,7 +83,18 @@ func parseStat(raw []byte) (stat, error) {
 	if errGroup != nil || errStart != nil {
 		return stat{}, fmt.Errorf("process: %q is not what proc(5) describes: %w", raw, navvy.ErrCorrupt)
 	}
-	return stat{state: fields[state][0], group: g, start: t}, nil
+	return stat{
+		state: fields[state][0], group: g, start: t,
+		bare: len(fields) <= environEnd || isKernel(fields[flags]) || fields[environ] != "0" && fields[environ] == fields[environEnd],
+	}, nil
+}
+
+// isKernel tells from the flags of a process whether it is one of the kernel's own
+// (PF_KTHREAD of linux/sched.h), which have no memory.
+func isKernel(flags string) bool {
+	const kernelThread = 0x00200000
+	bits, err := strconv.ParseUint(flags, 10, 64)
+	return err == nil && bits&kernelThread != 0
 }
 
 // pids lists the processes that /proc shows.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -97,7 +98,7 @@ func (d *Driver) endAll(ctx context.Context, b Birth, token string) error {
 		}
 		for _, f := range openPidfds(p.bearers[token]) {
 			// The id may have changed hands since the count; from here on it cannot.
-			if token == "" || tokenOf(f.pid) != token {
+			if token == "" || tokenOf(environOf(f.pid, time.Now().Add(execTime))) != token {
 				f.close()
 				continue
 			}

@@ -126,7 +126,7 @@ func TestMounted(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	run := func(isolated bool, script string, mounts ...driver.Mount) navvy.Attempt {
+	run := func(isolated bool, script string, mounts ...driver.Mount) *navvy.Attempt {
 		spec := &navvy.Spec{
 			Command: &navvy.Command{Args: []string{"sh", "-c", script}, Env: []string{"PATH=/usr/bin:/bin"}}, Isolate: isolated,
 			Stage: navvy.Stage{Mounts: []navvy.StagedFolder{{From: "x"}}},

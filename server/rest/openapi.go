@@ -40,8 +40,9 @@ func document() object {
 		"responses": object{"200": object{"description": "The document.", "content": content(typeJSON, object{"type": "object"})}},
 	}}}
 	tags := map[string]string{}
-	for i := range routes {
-		r := &routes[i]
+	all := routes()
+	for i := range all {
+		r := &all[i]
 		path := strings.ReplaceAll(r.path, "...}", "}")
 		item, _ := paths[path].(object)
 		if item == nil {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -48,7 +49,7 @@ type route struct {
 }
 
 // The statuses of answers that are no errors are 200, and 201 for a new job.
-var routes = resolve([]route{
+var routeList = []route{
 	{method: http.MethodPost, path: "/v1/jobs", call: "Jobs.Submit", serve: (*exchange).submit, extra: submitDoc},
 	{method: http.MethodPost, path: "/v1/run", call: "Jobs.Run", serve: (*exchange).runTask, extra: runDoc},
 	{method: http.MethodPost, path: "/v1/calls", call: "Jobs.Run", name: "Jobs.Calls", duplex: true, serve: (*exchange).runCalls, extra: callsDoc},
@@ -108,7 +109,11 @@ var routes = resolve([]route{
 	{method: http.MethodPost, path: "/v1/certificates/revoke", call: "Identity.Revoke", body: true},
 	{method: http.MethodGet, path: "/v1/tokens", call: "Identity.Tokens"},
 	{method: http.MethodDelete, path: "/v1/tokens/{id}", call: "Identity.RevokeToken"},
-})
+}
+
+// routes are those of the list with what they name. That is looked up when somebody serves or
+// describes them: every worker and every command would pay for it at its start.
+var routes = sync.OnceValue(func() []route { return resolve(routeList) })
 
 func create(m proto.Message) { m.(*navvyv1.QueuesSetRequest).Create = true }
 
@@ -207,8 +212,9 @@ func (r *route) match(segments []string) (map[string]string, bool) {
 // find gives the route of a request; if there is none, the methods that its path has.
 func find(method, path string) (found *route, vars map[string]string, allowed []string) {
 	segments := strings.Split(path, "/")
-	for i := range routes {
-		r := &routes[i]
+	list := routes()
+	for i := range list {
+		r := &list[i]
 		v, ok := r.match(segments)
 		if ok && r.method == method {
 			return r, v, nil

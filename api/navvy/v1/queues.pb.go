@@ -518,7 +518,10 @@ type Queue struct {
 	// Messages that have failed for good, counted up to 1000.
 	DeadLetters int64 `protobuf:"varint,10,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	// There are more answers, or more dead letters, than that.
-	MoreLetters   bool `protobuf:"varint,11,opt,name=more_letters,json=moreLetters,proto3" json:"more_letters,omitempty"`
+	MoreLetters bool `protobuf:"varint,11,opt,name=more_letters,json=moreLetters,proto3" json:"more_letters,omitempty"`
+	// Tasks that had their result in a second, over the last ten; of a queue that has
+	// settings.
+	AnsweredRate  float64 `protobuf:"fixed64,12,opt,name=answered_rate,json=answeredRate,proto3" json:"answered_rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +631,13 @@ func (x *Queue) GetMoreLetters() bool {
 		return x.MoreLetters
 	}
 	return false
+}
+
+func (x *Queue) GetAnsweredRate() float64 {
+	if x != nil {
+		return x.AnsweredRate
+	}
+	return 0
 }
 
 // QueuesListRequest asks for queues.
@@ -1069,7 +1079,7 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\vconcurrency\x18\x03 \x01(\x05R\vconcurrency\x12/\n" +
 	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x14\n" +
 	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x18\n" +
-	"\atrouble\x18\x06 \x01(\tR\atrouble\"\xd2\x02\n" +
+	"\atrouble\x18\x06 \x01(\tR\atrouble\"\xf7\x02\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\bsettings\x18\x02 \x01(\v2\x17.navvy.v1.QueueSettingsR\bsettings\x124\n" +
@@ -1082,7 +1092,8 @@ const file_navvy_v1_queues_proto_rawDesc = "" +
 	"\aanswers\x18\t \x01(\x03R\aanswers\x12!\n" +
 	"\fdead_letters\x18\n" +
 	" \x01(\x03R\vdeadLetters\x12!\n" +
-	"\fmore_letters\x18\v \x01(\bR\vmoreLetters\")\n" +
+	"\fmore_letters\x18\v \x01(\bR\vmoreLetters\x12#\n" +
+	"\ranswered_rate\x18\f \x01(\x01R\fansweredRate\")\n" +
 	"\x11QueuesListRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\tR\x05after\"Q\n" +
 	"\x12QueuesListResponse\x12'\n" +

@@ -28,6 +28,13 @@ type Harness struct {
 	// Foreign puts something of another's into the place of one resource of the cluster,
 	// before there is any of it, and tells which; untouched tells whether that is as it was.
 	Foreign func(t testing.TB, name string) (id driver.ID, untouched func() bool)
+	// Hold puts something into a resource of a running cluster that is lost with it, and
+	// tells which, such as a queue with an answer that nobody takes. It is the queue of the
+	// requests, or goes with that. Without it the suite does not look at that.
+	Hold func(t testing.TB, name string) driver.ID
+	// Another changes the file of a cluster to queues of another kind. Without it the suite
+	// does not look at that.
+	Another func(t testing.TB, c *config.Cluster)
 	// Left lists what is left of a cluster, found without the driver: nothing, after it was
 	// destroyed.
 	Left func(t testing.TB, name string) []string
@@ -47,6 +54,7 @@ func Run(t *testing.T, h *Harness) {
 		"Empty": testEmpty, "Compile": testCompile, "Apply": testApply, "Change": testChange, "Scale": testScale,
 		"Drift": testDrift, "Foreign": testForeign, "Two": testTwo,
 		"Failures/Puts": testFailingPuts, "Failures/Removals": testFailingRemovals, "Interrupted": testInterrupted,
+		"Holds": testHolds, "TakenAway": testTakenAway, "Renamed": testRenamed, "Kinds": testKinds,
 		"Lock": testLock, "SideBySide": testSideBySide, "Status": testStatus,
 	} {
 		t.Run(name, func(t *testing.T) {

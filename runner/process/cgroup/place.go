@@ -18,15 +18,15 @@ import (
 )
 
 // newHierarchy makes our directory in a hierarchy, and the controllers of
-// version 2 available below it.
-func newHierarchy(m mount, in map[string]string, o *Options) (*hierarchy, error) {
+// version 2 available below it. Which other trees live is found out once for all hierarchies.
+func newHierarchy(m mount, in map[string]string, o *Options, alive map[string]bool) (*hierarchy, error) {
 	h := &hierarchy{mount: m, home: m.place(in)}
 	parent, err := m.parent(in, o.Parent)
 	if err != nil {
 		return nil, err
 	}
 	h.place = filepath.Join(parent, o.Name)
-	h.sweep(parent)
+	h.sweep(parent, alive)
 	h.usable, err = h.makePlace()
 	if err != nil {
 		_ = unix.Rmdir(h.place)
@@ -91,18 +91,23 @@ func lock(path string, how int) (*os.File, error) {
 
 // sweep removes the empty places of trees whose process was killed, and whose
 // name nobody has come back to: those beside ours with the same first words. A
-// living tree holds its own.
-func (h *hierarchy) sweep(parent string) {
+// living tree holds its own, in each hierarchy: one that was found in another one, by its
+// name, is not asked again, for on a host with many each asks all.
+func (h *hierarchy) sweep(parent string, alive map[string]bool) {
 	family := h.place[:strings.LastIndex(h.place, "-")+1]
 	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
 		path := filepath.Join(parent, e.Name())
-		if family == "" || !strings.HasPrefix(path, family) {
+		if family == "" || !strings.HasPrefix(path, family) || alive[e.Name()] {
 			continue
 		}
-		if dir, err := lock(path, unix.LOCK_EX); err == nil {
+		dir, err := lock(path, unix.LOCK_EX)
+		switch {
+		case err == nil:
 			_ = unix.Rmdir(path) // which the kernel refuses if there is anything in it
 			_ = dir.Close()
+		case errors.Is(err, unix.EWOULDBLOCK):
+			alive[e.Name()] = true
 		}
 	}
 }

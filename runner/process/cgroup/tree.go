@@ -68,8 +68,9 @@ func Open(o *Options) *Tree {
 		return t
 	}
 	var refused error
+	alive := map[string]bool{}
 	for _, m := range list {
-		h, err := newHierarchy(m, in, o)
+		h, err := newHierarchy(m, in, o, alive)
 		if err != nil {
 			if refused == nil { // the others are refused for the same reason
 				refused = err
