@@ -5,10 +5,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/driver/drivertest"
+	"github.com/navvy-run/navvy/queue/natsqueue/natstest"
 )
 
 // The suite of all providers, with real servers, workers, supervisors and sshd.
@@ -21,7 +23,7 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	first := w.net.Hosts[0]
+	first, nats := w.net.Hosts[0], "nats://"+natstest.Start(t, nil).Addr
 	drivertest.Run(t, &drivertest.Harness{
 		Open: func(testing.TB) driver.Driver { return w.open() },
 		Cluster: func(_ testing.TB, name string, workers int, variant string) *config.Cluster {
@@ -58,6 +60,13 @@ func TestConformance(t *testing.T) {
 				entries, _ := os.ReadDir(dir)
 				return err == nil && string(text) == "mine" && len(entries) == 1
 			}
+		},
+		Hold: func(_ testing.TB, name string) driver.ID {
+			w.send(name, "x")
+			return driver.ID{Kind: "queue", Name: "requests"}
+		},
+		Another: func(_ testing.TB, c *config.Cluster) {
+			c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Text: nats}, Lease: config.Duration(10 * time.Second)}
 		},
 		Left:   func(_ testing.TB, name string) []string { return w.left(name) },
 		Secret: secret, Patience: patience, Serial: true,

@@ -58,7 +58,7 @@ func (w *world) open() *ssh.Driver {
 				}
 				return dir.Dial(ctx)
 			},
-			CheckQueue: func(url string) error { return queue.Check(url, brokers) },
+			CheckQueue: func(url, _ string) error { return queue.Check(url, brokers) },
 			OpenQueue: func(ctx context.Context, url, _ string, mustExist bool) error {
 				q, err := queue.Open(ctx, url, brokers, &queue.Options{MustExist: mustExist})
 				if err != nil {
@@ -207,8 +207,8 @@ func commands(text string) (list []string) {
 	return list
 }
 
-// answers sends requests to the cluster's queue, and gives what comes back.
-func (w *world) answers(cluster string, requests ...string) (got []string) {
+// send sends requests to the cluster's queue.
+func (w *world) send(cluster string, requests ...string) client.Messages {
 	w.t.Helper()
 	dir, err := holder.OpenDir(filepath.Join(w.clusterDir(cluster), "server"))
 	if err != nil {
@@ -218,7 +218,7 @@ func (w *world) answers(cluster string, requests ...string) (got []string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // all was said
+	w.t.Cleanup(func() { _ = conn.Close() }) // all was said
 	q := client.New(conn).Messages("requests")
 	var list []client.OutMessage
 	for _, text := range requests {
@@ -227,6 +227,13 @@ func (w *world) answers(cluster string, requests ...string) (got []string) {
 	if _, err := q.Send(w.ctx(), list, client.SendOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
+	return q
+}
+
+// answers sends requests to the cluster's queue, and gives what comes back.
+func (w *world) answers(cluster string, requests ...string) (got []string) {
+	w.t.Helper()
+	q := w.send(cluster, requests...)
 	for len(got) < len(requests) {
 		more, err := q.Receive(w.ctx(), client.ReceiveOptions{Max: len(requests), Wait: 5 * time.Second})
 		if err != nil {
