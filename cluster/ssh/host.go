@@ -42,6 +42,7 @@ const (
 	dataToken = "token"
 	dataPort  = "port"
 	dataFiles = "files"
+	dataWas   = "was" // the files that it works in until it is another unit
 )
 
 // keepPlace keeps the way to a host, so that it is found when it is in the file no more.

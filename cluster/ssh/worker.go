@@ -85,7 +85,14 @@ func (p *workerPart) put(ctx context.Context, h *hosts, s *local.Site, r *driver
 		return err
 	}
 	data[dataUnit] = spec.Digest()
-	return h.putUnit(ctx, p.place, n, spec)
+	if err := h.putUnit(ctx, p.place, n, spec); err != nil || p.server {
+		return err
+	}
+	delete(data, dataWas)
+	if err := s.Save(); err != nil {
+		return err
+	}
+	return h.dropTrees(ctx, s, p.place, n.dir)
 }
 
 // environ is the environment of a unit: what the host says, and more.
@@ -175,6 +182,9 @@ func (p *workerPart) answers(ctx context.Context, h *hosts, s *local.Site, n *se
 	}
 	tree := strings.TrimPrefix(p.common.Files, "sha256:")
 	spec.Dir = n.dir + "/files/" + tree
+	if was := s.Data()[dataFiles]; was != "" && was != tree {
+		s.Data()[dataWas] = was
+	}
 	s.Data()[dataFiles] = tree
 	if err := s.Save(); err != nil {
 		return err
@@ -182,8 +192,7 @@ func (p *workerPart) answers(ctx context.Context, h *hosts, s *local.Site, n *se
 	return h.putTree(ctx, s, p.place, n.dir, p.common.Files, tree)
 }
 
-// putTree copies what services find to a host, unless it is there, and removes what nobody
-// works in any more.
+// putTree copies what services find to a host, unless it is there.
 func (h *hosts) putTree(ctx context.Context, s *local.Site, p *place, dir, files, tree string) error {
 	one := h.treeOf(p) // workers of one host want the same
 	one.Lock()
@@ -200,17 +209,22 @@ func (h *hosts) putTree(ctx context.Context, s *local.Site, p *place, dir, files
 	}()
 	_, err := h.run(ctx, p, treeScript, []string{dir, tree}, from)
 	_ = from.Close() // whoever packs ends, too
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// dropTrees removes what no worker of a host works in any more.
+func (h *hosts) dropTrees(ctx context.Context, s *local.Site, p *place, dir string) error {
+	one := h.treeOf(p)
+	one.Lock()
+	defer one.Unlock()
 	records, err := s.Records()
 	if err != nil {
 		return err
 	}
-	used := []string{dir, tree}
+	used := []string{dir}
 	for i := range records {
-		if r := &records[i]; r.ID.Kind == kindWorker && r.Data[dataHost] == p.Text && r.Data[dataFiles] != "" {
-			used = append(used, r.Data[dataFiles])
+		if r := &records[i]; r.ID.Kind == kindWorker && r.Data[dataHost] == p.Text {
+			used = append(used, r.Data[dataFiles], r.Data[dataWas])
 		}
 	}
 	_, err = h.run(ctx, p, dropTreesScript, used, nil)

@@ -184,7 +184,7 @@ func (c *Conn) session(ctx context.Context, script string, args []string, in io.
 	lost := func(err error) error {
 		return fmt.Errorf("the connection has ended: %w: %w", err, navvy.ErrUnavailable)
 	}
-	s, err := c.client.NewSession()
+	s, err := c.open(ctx)
 	if err != nil {
 		return nil, lost(err)
 	}
@@ -202,6 +202,22 @@ func (c *Conn) session(ctx context.Context, script string, args []string, in io.
 		return out.Bytes(), lost(err)
 	}
 	return out.Bytes(), nil
+}
+
+// open opens a session. sshd counts those for a while longer that have just ended.
+func (c *Conn) open(ctx context.Context) (*ssh.Session, error) {
+	const most, wait = 200, 50 * time.Millisecond
+	for try := 0; ; try++ {
+		s, err := c.client.NewSession()
+		if _, full := errors.AsType[*ssh.OpenChannelError](err); !full || try == most {
+			return s, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // Listen has a port of the host's loopback lead here; 0 for any. It ends with the connection.
