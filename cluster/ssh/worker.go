@@ -88,10 +88,6 @@ func (p *workerPart) put(ctx context.Context, h *hosts, s *local.Site, r *driver
 	if err := h.putUnit(ctx, p.place, n, spec); err != nil || p.server {
 		return err
 	}
-	delete(data, dataWas)
-	if err := s.Save(); err != nil {
-		return err
-	}
 	return h.dropTrees(ctx, s, p.place, n.dir)
 }
 
@@ -214,6 +210,10 @@ func (h *hosts) putTree(ctx context.Context, s *local.Site, p *place, dir, files
 
 // dropTrees removes what no worker of a host works in any more.
 func (h *hosts) dropTrees(ctx context.Context, s *local.Site, p *place, dir string) error {
+	delete(s.Data(), dataWas) // of the worker that was put
+	if err := s.Save(); err != nil {
+		return err
+	}
 	one := h.treeOf(p)
 	one.Lock()
 	defer one.Unlock()
