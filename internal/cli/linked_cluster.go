@@ -19,9 +19,11 @@ func (a *app) openProvider(_ context.Context, p config.Provider, file *config.Cl
 		return a.openLocal()
 	case config.ProviderAzure:
 		return a.openAzure(file)
-	case config.ProviderSSH, config.ProviderKubernetes:
+	case config.ProviderKubernetes:
+		return a.openKubernetes(file)
+	case config.ProviderSSH:
 	}
-	return nil, fmt.Errorf("clusters on %s are not there yet, only those on this machine and on Azure: %w", p, navvy.ErrUnsupported)
+	return nil, fmt.Errorf("clusters on %s are not there yet, only those on this machine, on Kubernetes and on Azure: %w", p, navvy.ErrUnsupported)
 }
 
 // openAzure opens the provider azure, for the subscription of a file, or of the environment.

@@ -1,0 +1,272 @@
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/navvy-run/navvy/cluster/config"
+	"github.com/navvy-run/navvy/internal/holder"
+	"github.com/navvy-run/navvy/runner/service"
+	"github.com/navvy-run/navvy/test/kube/kubetest"
+)
+
+func TestMain(m *testing.M) { kubetest.Main(m) }
+
+// world is a namespace of a real API server, whose pods are there and run nothing, unless fate
+// says otherwise. What would be the server in one of them is a real one on this machine.
+type world struct {
+	t         testing.TB
+	c         *kubetest.Cluster
+	namespace string
+	data      string // of the server
+	template  string // of pods, as JSON
+}
+
+func newWorld(t *testing.T, fate string) *world {
+	t.Helper()
+	c := kubetest.Open(t)
+	w := &world{t: t, c: c, namespace: c.Namespace(t), data: filepath.Join(t.TempDir(), "server")}
+	var template struct {
+		Spec map[string]any
+	}
+	nodes := c.KwokNodes(t, 1)
+	template.Spec = map[string]any{"nodeSelector": map[string]any{"kubetest/kwok": "fake"}, "tolerations": []any{map[string]any{"key": kubetest.Fake, "operator": "Exists"}}}
+	if !strings.Contains(nodes, "kubetest/kwok: fake") {
+		t.Fatalf("kwok's nodes are chosen by %s", nodes)
+	}
+	merge := map[string]any{"metadata": map[string]any{"labels": map[string]any{kubetest.Fate: fate}}, "spec": template.Spec}
+	text, err := json.Marshal(merge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.template = string(text)
+	w.provision()
+	return w
+}
+
+// serve starts a navvy server that all clusters of the world take for their own.
+func (w *world) serve() {
+	w.t.Helper()
+	cmd := exec.Command(w.c.Navvy(w.t), "server", "--data", w.data, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--health", "127.0.0.1:0")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	cmd.Env = append(os.Environ(), "HOME="+filepath.Dir(w.data), "XDG_CONFIG_HOME="+filepath.Dir(w.data))
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		if w.t.Failed() {
+			w.t.Log(said.String())
+		}
+	})
+	kubetest.Until(w.t, "the server serves", func() bool {
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		conn, err := w.dial(ctx, "", "")
+		return err == nil && conn.Close() == nil
+	})
+}
+
+func (w *world) dial(ctx context.Context, _, _ string) (*grpc.ClientConn, error) {
+	dir, err := holder.OpenDir(w.data)
+	if err != nil {
+		return nil, err
+	}
+	return dir.Dial(ctx)
+}
+
+// open opens a driver, through whatever else goes around its calls.
+func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundTripper) *Driver {
+	t.Helper()
+	d, err := New(&Options{
+		Kubeconfig: w.c.Admin().Kubeconfig, Namespace: w.namespace, CheckService: service.Check,
+		Getenv: func(name string) string { return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one"}[name] },
+		Wrap: func(t http.RoundTripper) http.RoundTripper {
+			for _, a := range around {
+				t = a(t)
+			}
+			return &dressing{next: t, template: w.template}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.dial, d.watched = w.dial, time.Second
+	return d
+}
+
+// dressing puts more into the pod templates that are applied: nodes to run on, names of hosts.
+type dressing struct {
+	next     http.RoundTripper
+	template string
+}
+
+func (d *dressing) CloseIdleConnections() {
+	if c, ok := d.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+func (d *dressing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodPatch || r.Body == nil || !strings.Contains(r.URL.Path, "/apis/apps/v1/") {
+		return d.next.RoundTrip(r)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var object, template map[string]any
+	if err := errors.Join(json.Unmarshal(body, &object), json.Unmarshal([]byte(d.template), &template)); err != nil {
+		return nil, err
+	}
+	put(object["spec"].(map[string]any)["template"].(map[string]any), template)
+	if body, err = json.Marshal(object); err != nil {
+		return nil, err
+	}
+	r = r.Clone(r.Context())
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return d.next.RoundTrip(r)
+}
+
+// put merges into an object what it has not.
+func put(object, more map[string]any) {
+	for key, v := range more {
+		there, is := object[key].(map[string]any)
+		if values, ok := v.(map[string]any); ok && is {
+			put(there, values)
+		} else {
+			object[key] = v
+		}
+	}
+}
+
+// provision makes a volume for each claim in the namespace: there is nobody here who does.
+func (w *world) provision() {
+	provision(w.t, w.c, w.namespace, func(string) string { return "/var/empty" })
+}
+
+func provision(t testing.TB, c *kubetest.Cluster, namespace string, dir func(uid string) string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	made := map[string]bool{}
+	done.Go(func() {
+		for ctx.Err() == nil {
+			var list struct {
+				Items []struct {
+					Metadata struct{ Name, UID string }
+					Status   struct{ Phase string }
+				}
+			}
+			if err := c.Admin().Do(ctx, http.MethodGet, "/api/v1/namespaces/"+namespace+"/persistentvolumeclaims", "", &list); err == nil {
+				for _, claim := range list.Items {
+					uid := claim.Metadata.UID
+					if made[uid] {
+						continue
+					}
+					made[uid] = true
+					if err := c.Admin().Do(ctx, http.MethodPost, "/api/v1/persistentvolumes", fmt.Sprintf(`
+metadata: {name: pv-%s}
+spec:
+  capacity: {storage: 10Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: %s, name: %s, uid: %s}
+  hostPath: {path: %s}
+`, uid, namespace, claim.Metadata.Name, uid, dir(uid)), nil); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+				}
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		done.Wait()
+		ending, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
+		defer cancel()
+		for uid := range made {
+			if err := c.Admin().Do(ending, http.MethodDelete, "/api/v1/persistentvolumes/pv-"+uid, "", nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// left lists what bears the mark of a cluster, or is called by its name, found without the driver.
+func left(t testing.TB, c *kubetest.Cluster, namespace, name string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
+	defer cancel()
+	var list []string
+	for _, kinds := range []string{
+		"configmaps,secrets,services,serviceaccounts,persistentvolumeclaims,roles,rolebindings,deployments,statefulsets,horizontalpodautoscalers,leases,pods,replicasets",
+	} {
+		out, err := kubetest.Kubectl(ctx, t, "--kubeconfig", c.Admin().Kubeconfig, "--namespace", namespace, "get", kinds, "-o", "json").Output()
+		if err != nil {
+			t.Errorf("kubectl: %v", err)
+		}
+		var found struct {
+			Items []struct {
+				Kind     string
+				Metadata struct {
+					Name   string
+					Labels map[string]string
+				}
+			}
+		}
+		if err := json.Unmarshal(out, &found); err != nil {
+			t.Error(err)
+		}
+		for _, o := range found.Items {
+			if slices.Contains([]string{o.Metadata.Labels[labelCluster], o.Metadata.Labels[labelLock], o.Metadata.Labels[labelInstance]}, name) {
+				list = append(list, o.Kind+" "+o.Metadata.Name)
+			}
+		}
+	}
+	return list
+}
+
+// described is a cluster with a server, as config.Parse returns it.
+func (w *world) described(t testing.TB, name string, workers int) *config.Cluster {
+	t.Helper()
+	return parsed(t, &config.Cluster{
+		Version: config.Version, Name: name, Provider: config.ProviderKubernetes,
+		Queue:      config.Queue{Kind: config.QueueNavvy, Request: name}, // one server has the queues of all
+		Service:    config.Service{Kind: config.ServiceEcho},
+		Monitor:    config.Monitor{Kind: config.MonitorPrometheus},
+		Workers:    config.Workers{Count: workers, Image: "local.test/navvy:1", Environment: map[string]config.Value{"KEY": {Env: "SECRET"}, "MODE": {Text: "fast"}}},
+		Kubernetes: &config.Kubernetes{Namespace: w.namespace},
+	})
+}
+
+func parsed(t testing.TB, c *config.Cluster) *config.Cluster {
+	t.Helper()
+	c = config.Defaults(c)
+	if err := config.Validate(c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
