@@ -38,7 +38,9 @@ func TestConformance(t *testing.T) {
 		Foreign: func(t testing.TB, name string) (driver.ID, func() bool) {
 			at := api("/services/" + name)
 			w.c.Admin().Must(t, http.MethodPost, api("/services"), "metadata: {name: "+name+", labels: {owner: me}}\nspec: {ports: [{port: 80}]}", nil)
-			var was, is struct{ Metadata struct{ UID, ResourceVersion string } }
+			var was, is struct {
+				Metadata struct{ UID, ResourceVersion string }
+			}
 			w.c.Admin().Must(t, http.MethodGet, at, "", &was)
 			t.Cleanup(func() {
 				if err := w.c.Admin().Do(context.Background(), http.MethodDelete, at, "", nil); err != nil {

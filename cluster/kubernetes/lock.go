@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -73,7 +74,7 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	l.id = h.Who + " " + hex.EncodeToString(id[:])
 	began := time.Now()
 	if err := l.take(ctx, h); err != nil {
-		return nil, err
+		return nil, errors.Join(err, l.giveBack(context.WithoutCancel(ctx))) // an answer may have been lost
 	}
 	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
 	l.end = end
@@ -205,9 +206,26 @@ func (l *lock) Release(ctx context.Context) error {
 	if l.client == nil {
 		return nil
 	}
+	return l.giveBack(ctx)
+}
+
+// giveBackTries are how often it is tried: who comes next would wait for a minute.
+const giveBackTries = 5
+
+func (l *lock) giveBack(ctx context.Context) error {
+	var err error
+	for pauses, tries := looks(), 0; tries < giveBackTries; tries++ {
+		if err = l.giveBackOnce(ctx); err == nil || pauses.Wait(ctx) != nil {
+			break
+		}
+	}
+	return err
+}
+
+func (l *lock) giveBackOnce(ctx context.Context) error {
 	u, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && l.holder(u) != l.id {
-		return nil // it is lost
+		return nil // it is lost, or was not taken
 	} else if err != nil {
 		return l.d.explain(err)
 	}

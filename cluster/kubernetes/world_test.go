@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/internal/holder"
@@ -35,27 +36,28 @@ type world struct {
 	c         *kubetest.Cluster
 	namespace string
 	data      string // of the server
-	template  string // of pods, as JSON
+	fate      string // of pods
+}
+
+// template is what pods on kwok's nodes have.
+func (w *world) template() map[string]any {
+	return map[string]any{
+		"metadata": map[string]any{"labels": map[string]any{kubetest.Fate: w.fate}},
+		"spec": map[string]any{
+			"nodeSelector": map[string]any{"kubetest/kwok": "fake"},
+			"tolerations":  []any{map[string]any{"key": kubetest.Fake, "operator": "Exists"}},
+		},
+	}
 }
 
 func newWorld(t *testing.T, fate string) *world {
 	t.Helper()
 	c := kubetest.Open(t)
 	w := &world{t: t, c: c, namespace: c.Namespace(t), data: filepath.Join(t.TempDir(), "server")}
-	var template struct {
-		Spec map[string]any
-	}
-	nodes := c.KwokNodes(t, 1)
-	template.Spec = map[string]any{"nodeSelector": map[string]any{"kubetest/kwok": "fake"}, "tolerations": []any{map[string]any{"key": kubetest.Fake, "operator": "Exists"}}}
-	if !strings.Contains(nodes, "kubetest/kwok: fake") {
+	if nodes := c.KwokNodes(t, 1); !strings.Contains(nodes, "kubetest/kwok: fake") {
 		t.Fatalf("kwok's nodes are chosen by %s", nodes)
 	}
-	merge := map[string]any{"metadata": map[string]any{"labels": map[string]any{kubetest.Fate: fate}}, "spec": template.Spec}
-	text, err := json.Marshal(merge)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.template = string(text)
+	w.fate = fate
 	w.provision()
 	return w
 }
@@ -98,12 +100,14 @@ func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundT
 	t.Helper()
 	d, err := New(&Options{
 		Kubeconfig: w.c.Admin().Kubeconfig, Namespace: w.namespace, CheckService: service.Check,
-		Getenv: func(name string) string { return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one"}[name] },
+		Getenv: func(name string) string {
+			return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one"}[name]
+		},
 		Wrap: func(t http.RoundTripper) http.RoundTripper {
 			for _, a := range around {
 				t = a(t)
 			}
-			return &dressing{next: t, template: w.template}
+			return &dressing{next: t, dress: func(_ string, template map[string]any) { put(template, w.template()) }}
 		},
 	})
 	if err != nil {
@@ -115,8 +119,8 @@ func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundT
 
 // dressing puts more into the pod templates that are applied: nodes to run on, names of hosts.
 type dressing struct {
-	next     http.RoundTripper
-	template string
+	next  http.RoundTripper
+	dress func(name string, template map[string]any)
 }
 
 func (d *dressing) CloseIdleConnections() {
@@ -133,11 +137,11 @@ func (d *dressing) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	var object, template map[string]any
-	if err := errors.Join(json.Unmarshal(body, &object), json.Unmarshal([]byte(d.template), &template)); err != nil {
+	var object map[string]any
+	if err := json.Unmarshal(body, &object); err != nil {
 		return nil, err
 	}
-	put(object["spec"].(map[string]any)["template"].(map[string]any), template)
+	d.dress(path.Base(r.URL.Path), object["spec"].(map[string]any)["template"].(map[string]any))
 	if body, err = json.Marshal(object); err != nil {
 		return nil, err
 	}
@@ -221,29 +225,39 @@ func left(t testing.TB, c *kubetest.Cluster, namespace, name string) []string {
 	ctx, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
 	defer cancel()
 	var list []string
-	for _, kinds := range []string{
-		"configmaps,secrets,services,serviceaccounts,persistentvolumeclaims,roles,rolebindings,deployments,statefulsets,horizontalpodautoscalers,leases,pods,replicasets",
-	} {
-		out, err := kubetest.Kubectl(ctx, t, "--kubeconfig", c.Admin().Kubeconfig, "--namespace", namespace, "get", kinds, "-o", "json").Output()
-		if err != nil {
-			t.Errorf("kubectl: %v", err)
+	for kind, gvr := range resources {
+		if gvr.Group == kedaGroup {
+			continue
 		}
-		var found struct {
-			Items []struct {
-				Kind     string
-				Metadata struct {
-					Name   string
-					Labels map[string]string
-				}
+		list = append(list, bearing(ctx, t, c, namespace, kind, gvr, name)...)
+	}
+	for kind, gvr := range map[string]schema.GroupVersionResource{"Lease": leases, "Pod": podsOf} {
+		list = append(list, bearing(ctx, t, c, namespace, kind, gvr, name)...)
+	}
+	return list
+}
+
+func bearing(ctx context.Context, t testing.TB, c *kubetest.Cluster, namespace, kind string, gvr schema.GroupVersionResource, name string) (list []string) {
+	t.Helper()
+	var found struct {
+		Items []struct {
+			Metadata struct {
+				Name   string
+				Labels map[string]string
 			}
 		}
-		if err := json.Unmarshal(out, &found); err != nil {
-			t.Error(err)
-		}
-		for _, o := range found.Items {
-			if slices.Contains([]string{o.Metadata.Labels[labelCluster], o.Metadata.Labels[labelLock], o.Metadata.Labels[labelInstance]}, name) {
-				list = append(list, o.Kind+" "+o.Metadata.Name)
-			}
+	}
+	at := "/apis/" + gvr.GroupVersion().String()
+	if gvr.Group == "" {
+		at = "/api/v1"
+	}
+	if err := c.Admin().Do(ctx, http.MethodGet, at+"/namespaces/"+namespace+"/"+gvr.Resource, "", &found); err != nil {
+		t.Error(err)
+	}
+	for _, o := range found.Items {
+		l := o.Metadata.Labels
+		if slices.Contains([]string{l[labelCluster], l[labelLock], l[labelInstance]}, name) {
+			list = append(list, kind+" "+o.Metadata.Name)
 		}
 	}
 	return list

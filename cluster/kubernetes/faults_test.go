@@ -1,0 +1,106 @@
+package kubernetes
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/navvy-run/navvy/cluster"
+	"github.com/navvy-run/navvy/test/kube/kubetest"
+)
+
+var errOnPurpose = errors.New("fails on purpose")
+
+// faulty fails one call: before or after it was carried out.
+type faulty struct {
+	next  http.RoundTripper
+	left  *atomic.Int64
+	after bool
+}
+
+func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.left.Add(-1) != -1 {
+		return f.next.RoundTrip(r)
+	}
+	if f.after {
+		answer, err := f.next.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		_ = answer.Body.Close()
+	}
+	return nil, errOnPurpose
+}
+
+// failing opens a driver of which one call fails; failed tells whether it has.
+func (w *world) failing(t testing.TB, at int, after bool) (d *Driver, failed func() bool) {
+	left := &atomic.Int64{}
+	left.Store(int64(at))
+	d = w.open(t, func(next http.RoundTripper) http.RoundTripper { return &faulty{next: next, left: left, after: after} })
+	return d, func() bool { return left.Load() < 0 }
+}
+
+// Whichever call fails, before or after it was carried out, while a cluster is made or removed:
+// once more, it goes on from there, and at the end there is nothing.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	w.serve()
+	const atOnce = 4
+	for begin := range atOnce {
+		t.Run(fmt.Sprint(begin), func(t *testing.T) {
+			t.Parallel()
+			for at := begin; ; at += atOnce {
+				if !w.fault(t, at) {
+					t.Logf("it takes fewer than %d calls", at)
+					return
+				}
+			}
+		})
+	}
+}
+
+// fault has one call fail, and tells whether there was one.
+func (w *world) fault(t *testing.T, at int) bool {
+	t.Helper()
+	const phases = 2
+	after := at%phases == 1
+	name := fmt.Sprintf("faults-%d", at)
+	want := w.described(t, name, 1)
+	control := func(d *Driver) *cluster.Controller {
+		return cluster.New(d, &cluster.Options{Who: "faults", Lose: true, Wait: kubetest.Patience, AtOnce: 1})
+	}
+	whole, sound := w.open(t), func(d *Driver) {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	defer sound(whole)
+	d, failed := w.failing(t, at, after)
+	defer sound(d)
+	_, err := control(d).Apply(t.Context(), want)
+	if err != nil && !failed() {
+		t.Errorf("%d: it was not that call: %v", at, err)
+	}
+	some := failed()
+	if p, err := control(whole).Apply(t.Context(), want); err != nil {
+		t.Errorf("%d, %t: once more: %v", at, after, err)
+	} else if p, err = control(whole).Plan(t.Context(), want); err != nil || !p.Empty() {
+		t.Errorf("%d, %t: there is still to do: %+v, %v", at, after, p, err)
+	}
+	d, failed = w.failing(t, at, after)
+	defer sound(d)
+	if _, err := control(d).Destroy(t.Context(), name); err != nil && !failed() {
+		t.Errorf("%d: it was not that call: %v", at, err)
+	}
+	some = some || failed()
+	if _, err := control(whole).Destroy(t.Context(), name); err != nil {
+		t.Errorf("%d, %t: to remove it once more: %v", at, after, err)
+	}
+	if l := left(t, w.c, w.namespace, name); len(l) > 0 {
+		t.Errorf("%d, %t: there is left %q", at, after, l)
+	}
+	return some && !t.Failed()
+}
