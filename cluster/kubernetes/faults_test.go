@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/navvy-run/navvy/cluster"
+	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/test/kube/kubetest"
 )
 
@@ -43,32 +44,32 @@ func (w *world) failing(t testing.TB, at int, after bool) (d *Driver, failed fun
 }
 
 // Whichever call fails, before or after it was carried out, while a cluster is made or removed:
-// once more, it goes on from there, and at the end there is nothing.
+// once more, it goes on from there, and at the end there is nothing. Of a cluster with a server
+// each of the suite's changes fails, too; here it is one call of seven.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "runs")
 	w.serve()
-	const atOnce = 4
+	const serverStep, atOnce = 7, 3
 	for begin := range atOnce {
-		t.Run(fmt.Sprint(begin), func(t *testing.T) {
+		t.Run(fmt.Sprintf("broker/%d", begin), func(t *testing.T) {
 			t.Parallel()
-			for at := begin; ; at += atOnce {
-				if !w.fault(t, at) {
-					t.Logf("it takes fewer than %d calls", at)
-					return
-				}
+			for at := begin; w.fault(t, at, w.answering(t, fmt.Sprintf("answers-%d", at))); at += atOnce {
 			}
 		})
 	}
+	t.Run("server", func(t *testing.T) {
+		t.Parallel()
+		for at := 0; w.fault(t, at, w.described(t, fmt.Sprintf("serves-%d", at), 1)); at += serverStep {
+		}
+	})
 }
 
 // fault has one call fail, and tells whether there was one.
-func (w *world) fault(t *testing.T, at int) bool {
+func (w *world) fault(t *testing.T, at int, want *config.Cluster) bool {
 	t.Helper()
 	const phases = 2
-	after := at%phases == 1
-	name := fmt.Sprintf("faults-%d", at)
-	want := w.described(t, name, 1)
+	after, name := at%phases == 1, want.Name
 	control := func(d *Driver) *cluster.Controller {
 		return cluster.New(d, &cluster.Options{Who: "faults", Lose: true, Wait: kubetest.Patience, AtOnce: 1})
 	}

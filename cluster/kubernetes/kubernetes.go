@@ -26,6 +26,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/internal/kubelog"
 )
 
 // Options are how a Kubernetes is reached. The zero value is the default.
@@ -83,6 +84,7 @@ func New(o *Options) (*Driver, error) {
 	}
 	d := &Driver{o: *o, watched: lockWatched}
 	d.dial = d.dialPod
+	kubelog.Lead(nil) // what matters of it comes back as an error
 	if d.o.Getenv == nil {
 		d.o.Getenv = func(string) string { return "" }
 	}

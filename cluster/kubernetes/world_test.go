@@ -101,7 +101,7 @@ func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundT
 	d, err := New(&Options{
 		Kubeconfig: w.c.Admin().Kubeconfig, Namespace: w.namespace, CheckService: service.Check,
 		Getenv: func(name string) string {
-			return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one"}[name]
+			return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one", "BROKER": "nats://user:pass-of-the-broker@nats.queues:4222"}[name]
 		},
 		Wrap: func(t http.RoundTripper) http.RoundTripper {
 			for _, a := range around {
@@ -272,6 +272,19 @@ func (w *world) described(t testing.TB, name string, workers int) *config.Cluste
 		Service:    config.Service{Kind: config.ServiceEcho},
 		Monitor:    config.Monitor{Kind: config.MonitorPrometheus},
 		Workers:    config.Workers{Count: workers, Image: "local.test/navvy:1", Environment: map[string]config.Value{"KEY": {Env: "SECRET"}, "MODE": {Text: "fast"}}},
+		Kubernetes: &config.Kubernetes{Namespace: w.namespace},
+	})
+}
+
+// answering is a cluster without a server, whose workers answer what a broker has.
+func (w *world) answering(t testing.TB, name string) *config.Cluster {
+	t.Helper()
+	return parsed(t, &config.Cluster{
+		Version: config.Version, Name: name, Provider: config.ProviderKubernetes, Dir: "testdata",
+		Queue:      config.Queue{Kind: config.QueueNATS, URL: &config.Value{Env: "BROKER"}},
+		Share:      []config.Share{{From: "share", At: "/data"}},
+		Service:    config.Service{Kind: config.ServiceCGI, Command: "/data/answer"},
+		Workers:    config.Workers{Count: 1, Image: "local.test/navvy:1", CPUs: "0.5", Memory: "64M", Environment: map[string]config.Value{"KEY": {Env: "SECRET"}}},
 		Kubernetes: &config.Kubernetes{Namespace: w.namespace},
 	})
 }
