@@ -165,6 +165,7 @@ func (k *compiler) workers(u *unstructured.Unstructured) error {
 		return err
 	}
 	return changePod(u, func(pod, container map[string]any) {
+		ownDir(container)
 		if limits != nil {
 			container["resources"] = limits
 		}
@@ -176,6 +177,24 @@ func (k *compiler) workers(u *unstructured.Unstructured) error {
 		pod["volumes"] = append(pod["volumes"].([]any), k.pods.volumes...)
 		container["volumeMounts"] = append(container["volumeMounts"].([]any), k.pods.mounts...)
 	})
+}
+
+// ownPaths are where a worker has its own files. In the chart one of them is /data, which a
+// cluster's file may well want for what it shares.
+var ownPaths = []string{"/var/lib/navvy", "/tmp", "/run/navvy"}
+
+// ownDir has a worker keep its own files in the first of ownPaths.
+func ownDir(container map[string]any) {
+	for _, v := range container["volumeMounts"].([]any) {
+		if m := v.(map[string]any); m["name"] == "data" {
+			m["mountPath"] = ownPaths[0]
+		}
+	}
+	for i, arg := range container["args"].([]any) {
+		if strings.HasPrefix(arg.(string), "--data=") {
+			container["args"].([]any)[i] = "--data=" + ownPaths[0] + "/worker"
+		}
+	}
 }
 
 // limits are what a worker's container may have; nil for what the chart says.
@@ -230,7 +249,7 @@ func (k *compiler) concurrency() int { return max(1, k.c.Workers.Concurrency) }
 func (k *compiler) answering(pod, container map[string]any) {
 	const at = "/run/navvy/queue/"
 	args := []any{
-		"worker", "start", "--data=/data/navvy", "--requests-file=" + at + "requests", "--responses-file=" + at + "responses",
+		"worker", "start", "--data=" + ownPaths[0] + "/worker", "--requests-file=" + at + "requests", "--responses-file=" + at + "responses",
 		fmt.Sprintf("--jobs=%d", k.concurrency()), "--drain-timeout=" + drain.String(), "--log-format=json",
 		"--service=" + k.c.Service.Form(), "--attempts=" + strconv.Itoa(k.c.Queue.Attempts),
 	}

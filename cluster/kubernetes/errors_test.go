@@ -76,7 +76,8 @@ func TestRefused(t *testing.T) {
 		"monitor.kind": func(c *config.Cluster) {
 			c.Queue = config.Queue{Kind: config.QueueNATS, Request: "a", Response: "b", URL: &config.Value{Env: "X"}}
 		},
-		"share[0].from": func(c *config.Cluster) { c.Share = []config.Share{{From: "/dev/zero", At: "/data"}} },
+		"share[0]: at":   func(c *config.Cluster) { c.Share = []config.Share{{From: "testdata/share", At: "/tmp/data"}} },
+		"share[0]: from": func(c *config.Cluster) { c.Share = []config.Share{{From: "/dev/zero", At: "/data"}} },
 	} {
 		c := (&world{namespace: "space"}).described(t, "refused", 1)
 		change(c)
@@ -106,7 +107,9 @@ func TestCluster(t *testing.T) {
 		w := newWorld(t, "runs")
 		w.c.Admin().Must(t, http.MethodPost, "/api/v1/namespaces/"+w.namespace+"/resourcequotas", `{metadata: {name: few}, spec: {hard: {pods: "0"}}}`, nil)
 		kubetest.Until(t, "the quota counts", func() bool {
-			var q struct{ Status struct{ Hard map[string]string } }
+			var q struct {
+				Status struct{ Hard map[string]string }
+			}
 			return w.c.Admin().Do(t.Context(), http.MethodGet, "/api/v1/namespaces/"+w.namespace+"/resourcequotas/few", "", &q) == nil && q.Status.Hard["pods"] == "0"
 		})
 		w.fails(t, w.answering(t, "full"), navvy.ErrExhausted, "exceeded quota", "deployment full-worker")
@@ -122,7 +125,7 @@ func TestCluster(t *testing.T) {
 		w.serve()
 		c := w.described(t, "scaled", 0)
 		c.Workers.Autoscale = &config.Autoscale{Max: 3}
-		w.fails(t, parsed(t, c), navvy.ErrUnsupported, "KEDA", "kubernetes.scaler: hpa", "scaledobject scaled-worker")
+		w.fails(t, parsed(t, c), navvy.ErrUnsupported, "KEDA", "kubernetes.scaler: hpa", "triggerauthentication scaled-viewer")
 	})
 }
 

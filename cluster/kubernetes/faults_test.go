@@ -87,7 +87,7 @@ func (w *world) fault(t *testing.T, at int, want *config.Cluster) bool {
 	}
 	some := failed()
 	if p, err := control(whole).Apply(t.Context(), want); err != nil {
-		t.Errorf("%d, %t: once more: %v", at, after, err)
+		t.Errorf("%d, %t: once more: %v\n%s", at, after, err, words(t, w.c, w.namespace))
 	} else if p, err = control(whole).Plan(t.Context(), want); err != nil || !p.Empty() {
 		t.Errorf("%d, %t: there is still to do: %+v, %v", at, after, p, err)
 	}

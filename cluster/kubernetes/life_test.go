@@ -236,10 +236,10 @@ func (l *life) ends(control *cluster.Controller) {
 }
 
 // words are what the pods of a namespace have said.
-func words(t *testing.T, c *kubetest.Cluster, namespace string) string {
+func words(t testing.TB, c *kubetest.Cluster, namespace string) string {
 	var b strings.Builder
 	for _, args := range [][]string{
-		{"get", "pods,pvc,deployments,statefulsets", "-o", "wide"}, {"get", "events"},
+		{"get", "pods,pvc,pv,deployments,statefulsets", "-o", "wide"}, {"get", "events"},
 		{"logs", podName(namespace), "--all-containers", "--tail=20"}, {"logs", "-l", labelComponent + "=worker", "--tail=20"},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

@@ -121,7 +121,7 @@ const (
 	readyTime  = 10 * time.Minute // of a server that is not ready, and not failing
 	failTime   = 10 * time.Second // of what fails, and may get over it
 	beginTime  = 30 * time.Second // of workers: then they are about to begin
-	roomTime   = 5 * time.Minute  // of pods without a node: a cluster may have to make one
+	roomTime   = 2 * time.Minute  // of pods without a node: a cluster may have to make one
 	lookLength = 10 * time.Second // of asking the server for all that it has
 )
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -34,7 +35,7 @@ type shared struct {
 func (k *compiler) shares() error {
 	for i := range k.c.Share {
 		if err := k.share(i); err != nil {
-			return fmt.Errorf("share[%d].from: %w", i, err)
+			return fmt.Errorf("share[%d]: %w", i, err)
 		}
 	}
 	return nil
@@ -42,14 +43,19 @@ func (k *compiler) shares() error {
 
 func (k *compiler) share(i int) error {
 	s := &k.c.Share[i]
+	for _, own := range ownPaths {
+		if at := path.Clean(s.At); at == own || strings.HasPrefix(at, own+"/") || strings.HasPrefix(own, at+"/") {
+			return unsupported("at", "%s: workers have their own files in %s", s.At, own)
+		}
+	}
 	from := work.Beside(k.c, s.From)
 	info, err := os.Stat(from)
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
+		return fmt.Errorf("from: %w: %w", err, navvy.ErrInvalid)
 	}
 	files, err := readShare(from)
 	if err != nil {
-		return err
+		return fmt.Errorf("from: %w", err)
 	}
 	volume := fmt.Sprintf("share-%d", i)
 	mount := map[string]any{"name": volume, "mountPath": path.Clean(s.At), "readOnly": true}
