@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -55,42 +56,66 @@ func (d *Driver) Compile(_ context.Context, c *config.Cluster, salt []byte) ([]d
 
 // check refuses what this provider cannot do.
 func (d *Driver) check(c *config.Cluster) error {
-	const upTime = 30 * time.Second
-	server := c.Queue.Kind.Server()
 	if c.Kubernetes == nil {
 		return fmt.Errorf("kubernetes: it is missing: config.Defaults makes it: %w", navvy.ErrInvalid)
-	}
-	switch {
-	case c.Service.UpTimeout != 0 && time.Duration(c.Service.UpTimeout) != upTime:
-		return unsupported("service.up_timeout", "workers wait %s for a service; leave it out", upTime)
-	case c.Service.Package != "" && !server:
-		return unsupported("service.package", "%s: without a navvy server there is none; put the program into the image, or share it", c.Service.Package)
-	case c.Monitor.Kind != config.MonitorNone && c.Monitor.Kind != config.MonitorPrometheus:
-		return unsupported("monitor.kind", "the provider kubernetes has prometheus, not %s", c.Monitor.Kind)
-	case c.Monitor.Kind != config.MonitorNone && !server:
-		return unsupported("monitor.kind", "with queue.kind %s there is no navvy server that Prometheus could ask; watch the broker itself", c.Queue.Kind)
-	case c.Workers.Autoscale != nil && !server:
-		return unsupported("workers.autoscale", "with queue.kind %s there is no navvy server that says how much waits; write workers.count", c.Queue.Kind)
-	case c.Workers.Autoscale != nil && c.Kubernetes.Scaler == config.ScalerHPA && c.Workers.Autoscale.Min < 1:
-		return unsupported("workers.autoscale.min", "a HorizontalPodAutoscaler does not scale to none: write 1 or more, or kubernetes.scaler: keda")
-	case len(c.Workers.Labels) > 0 && !server:
-		return unsupported("workers.labels", "without a navvy server (queue.kind navvy) nobody asks for them; leave them out")
-	case c.Workers.Image == "":
-		return fmt.Errorf("workers.image: it is missing: %w", navvy.ErrInvalid)
-	case c.Workers.Count < 0:
-		return fmt.Errorf("workers.count: %d, want 0 or more: %w", c.Workers.Count, navvy.ErrInvalid)
-	}
-	if _, err := navvy.ParsePackage(c.Service.Package); c.Service.Package != "" && err != nil {
-		return unsupported("service.package", "%s: on kubernetes it is NAME@VERSION of a package on the server; put the program into the image, or share it", c.Service.Package)
 	}
 	if err := config.ValidateName(c.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
-	if err := navvy.ValidateLabels(c.Workers.Labels); err != nil {
+	if !c.Queue.Kind.Server() {
+		if err := checkServerless(c); err != nil {
+			return err
+		}
+	}
+	if err := d.checkService(c); err != nil {
+		return err
+	}
+	return checkWorkers(c)
+}
+
+func checkWorkers(c *config.Cluster) error {
+	w := &c.Workers
+	switch {
+	case c.Monitor.Kind != config.MonitorNone && c.Monitor.Kind != config.MonitorPrometheus:
+		return unsupported("monitor.kind", "the provider kubernetes has prometheus, not %s", c.Monitor.Kind)
+	case w.Autoscale != nil && c.Kubernetes.Scaler == config.ScalerHPA && w.Autoscale.Min < 1:
+		return unsupported("workers.autoscale.min", "a HorizontalPodAutoscaler does not scale to none: write 1 or more, or kubernetes.scaler: keda")
+	case w.Image == "":
+		return fmt.Errorf("workers.image: it is missing: %w", navvy.ErrInvalid)
+	case w.Count < 0:
+		return fmt.Errorf("workers.count: %d, want 0 or more: %w", w.Count, navvy.ErrInvalid)
+	}
+	if err := navvy.ValidateLabels(w.Labels); err != nil {
 		return fmt.Errorf("workers.labels: %w", err)
+	}
+	return nil
+}
+
+func (d *Driver) checkService(c *config.Cluster) error {
+	const upTime = 30 * time.Second
+	if c.Service.UpTimeout != 0 && time.Duration(c.Service.UpTimeout) != upTime {
+		return unsupported("service.up_timeout", "workers wait %s for a service; leave it out", upTime)
+	}
+	if _, err := navvy.ParsePackage(c.Service.Package); c.Service.Package != "" && err != nil {
+		return unsupported("service.package", "%s: on kubernetes it is NAME@VERSION of a package on the server; put the program into the image, or share it", c.Service.Package)
 	}
 	if err := d.o.CheckService(c.Service.Form()); err != nil {
 		return fmt.Errorf("service: %w", err)
+	}
+	return nil
+}
+
+// checkServerless refuses what only a navvy server has.
+func checkServerless(c *config.Cluster) error {
+	switch {
+	case c.Service.Package != "":
+		return unsupported("service.package", "%s: without a navvy server there is none; put the program into the image, or share it", c.Service.Package)
+	case c.Monitor.Kind != config.MonitorNone:
+		return unsupported("monitor.kind", "with queue.kind %s there is no navvy server that Prometheus could ask; watch the broker itself", c.Queue.Kind)
+	case c.Workers.Autoscale != nil:
+		return unsupported("workers.autoscale", "with queue.kind %s there is no navvy server that says how much waits; write workers.count", c.Queue.Kind)
+	case len(c.Workers.Labels) > 0:
+		return unsupported("workers.labels", "without a navvy server (queue.kind navvy) nobody asks for them; leave them out")
 	}
 	return nil
 }
@@ -112,9 +137,7 @@ func (k *compiler) add(id driver.ID, u *unstructured.Unstructured, more driver.P
 	}
 	p := properties(u)
 	p[propertyObject] = shortSum([]byte(applied))
-	for key, value := range more {
-		p[key] = value
-	}
+	maps.Copy(p, more)
 	part := &part{object: u, applied: applied}
 	k.list = append(k.list, driver.Resource{ID: id, Needs: needs, Properties: p, Spec: part})
 	return part, nil

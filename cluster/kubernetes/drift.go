@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -184,9 +185,7 @@ func setLabels(u *unstructured.Unstructured, more map[string]string) {
 	if all == nil {
 		all = map[string]string{}
 	}
-	for key, value := range more {
-		all[key] = value
-	}
+	maps.Copy(all, more)
 	u.SetLabels(all)
 }
 
@@ -195,8 +194,6 @@ func setAnnotations(u *unstructured.Unstructured, more map[string]string) {
 	if all == nil {
 		all = map[string]string{}
 	}
-	for key, value := range more {
-		all[key] = value
-	}
+	maps.Copy(all, more)
 	u.SetAnnotations(all)
 }

@@ -86,10 +86,14 @@ func (w *world) fault(t *testing.T, at int, want *config.Cluster) bool {
 		t.Errorf("%d: it was not that call: %v", at, err)
 	}
 	some := failed()
-	if p, err := control(whole).Apply(t.Context(), want); err != nil {
+	if _, err := control(whole).Apply(t.Context(), want); err != nil {
 		t.Errorf("%d, %t: once more: %v\n%s", at, after, err, words(t, w.c, w.namespace))
-	} else if p, err = control(whole).Plan(t.Context(), want); err != nil || !p.Empty() {
-		t.Errorf("%d, %t: there is still to do: %+v, %v", at, after, p, err)
+	}
+	if p, err := control(whole).Plan(t.Context(), want); err != nil || !p.Empty() {
+		t.Errorf("%d, %t: there is still to do, %v", at, after, err)
+		for i := range p.Changes {
+			t.Errorf("%s %s: %s %+v", p.Changes[i].Action, p.Changes[i].ID, p.Changes[i].Why, p.Changes[i].Differences)
+		}
 	}
 	d, failed = w.failing(t, at, after)
 	defer sound(d)

@@ -86,8 +86,12 @@ func (d *Driver) removeNamespace(ctx context.Context, cluster, name string) erro
 		_, err := d.client.Resource(namespaces).Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: manager})
 		return d.explain(err)
 	}
-	uid := u.GetUID()
-	err = d.client.Resource(namespaces).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	return d.deleteNamespace(ctx, name, u.GetUID())
+}
+
+// deleteNamespace deletes a namespace and returns when it is gone.
+func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID) error {
+	err := d.client.Resource(namespaces).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return d.explain(err)
 	}

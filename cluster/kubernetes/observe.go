@@ -263,7 +263,7 @@ func (v *view) observeQueue(u *unstructured.Unstructured, o *driver.Observed) {
 	plain := strings.Fields(u.GetAnnotations()[annotationPlain])
 	o.Properties = work.QueueProperties(q.Settings.Work, func(name string) bool { return slices.Contains(plain, name) }, v.salt)
 	o.Properties[propertyObject] = object
-	for _, name := range strings.Fields(u.GetAnnotations()[annotationVariables]) {
+	for name := range strings.FieldsSeq(u.GetAnnotations()[annotationVariables]) {
 		if _, there := o.Properties["environment."+name]; !there {
 			o.Properties["environment."+name] = ""
 		}

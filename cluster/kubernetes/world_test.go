@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -58,8 +56,18 @@ func newWorld(t *testing.T, fate string) *world {
 		t.Fatalf("kwok's nodes are chosen by %s", nodes)
 	}
 	w.fate = fate
-	w.provision()
 	return w
+}
+
+// dress has pods run on kwok's nodes. There is nobody who makes volumes: the server's has none.
+func (w *world) dress(_ string, template map[string]any) {
+	put(template, w.template())
+	for _, v := range template["spec"].(map[string]any)["volumes"].([]any) {
+		if volume := v.(map[string]any); volume["persistentVolumeClaim"] != nil {
+			delete(volume, "persistentVolumeClaim")
+			volume["emptyDir"] = map[string]any{}
+		}
+	}
 }
 
 // serve starts a navvy server that all clusters of the world take for their own.
@@ -107,7 +115,7 @@ func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundT
 			for _, a := range around {
 				t = a(t)
 			}
-			return &dressing{next: t, dress: func(_ string, template map[string]any) { put(template, w.template()) }}
+			return &dressing{next: t, dress: w.dress}
 		},
 	})
 	if err != nil {
@@ -161,62 +169,6 @@ func put(object, more map[string]any) {
 			object[key] = v
 		}
 	}
-}
-
-// provision makes a volume for each claim in the namespace: there is nobody here who does.
-func (w *world) provision() {
-	provision(w.t, w.c, w.namespace, func(string) string { return "/var/empty" })
-}
-
-func provision(t testing.TB, c *kubetest.Cluster, namespace string, dir func(uid string) string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	made := map[string]bool{}
-	done.Go(func() {
-		for ctx.Err() == nil {
-			var list struct {
-				Items []struct {
-					Metadata struct{ Name, UID string }
-					Status   struct{ Phase string }
-				}
-			}
-			if err := c.Admin().Do(ctx, http.MethodGet, "/api/v1/namespaces/"+namespace+"/persistentvolumeclaims", "", &list); err == nil {
-				for _, claim := range list.Items {
-					uid := claim.Metadata.UID
-					if made[uid] {
-						continue
-					}
-					made[uid] = true
-					if err := c.Admin().Do(ctx, http.MethodPost, "/api/v1/persistentvolumes", fmt.Sprintf(`
-metadata: {name: pv-%s}
-spec:
-  capacity: {storage: 10Gi}
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: %s, name: %s, uid: %s}
-  hostPath: {path: %s}
-`, uid, namespace, claim.Metadata.Name, uid, dir(uid)), nil); err != nil && ctx.Err() == nil {
-						t.Error(err)
-					}
-				}
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		done.Wait()
-		ending, cancel := context.WithTimeout(context.Background(), kubetest.Patience)
-		defer cancel()
-		for uid := range made {
-			if err := c.Admin().Do(ending, http.MethodDelete, "/api/v1/persistentvolumes/pv-"+uid, "", nil); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 }
 
 // left lists what bears the mark of a cluster, or is called by its name, found without the driver.
