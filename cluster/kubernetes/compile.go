@@ -291,9 +291,9 @@ func (k *compiler) broker() error {
 			variables[b.Variable] = encoded(b.Connection)
 		}
 	}
-	for name, data := range map[string]map[string]any{queueSecret(k.c.Name): urls, variablesName(k.c.Name): variables} {
+	for i, name := range []string{queueSecret(k.c.Name), variablesName(k.c.Name)} {
 		u := k.object("Secret", name)
-		u.Object["type"], u.Object["data"] = "Opaque", data
+		u.Object["type"], u.Object["data"] = "Opaque", []map[string]any{urls, variables}[i]
 		applied, err := sanitize(u, k.salt)
 		if err != nil {
 			return err

@@ -37,37 +37,21 @@ type world struct {
 	fate      string // of pods
 }
 
-// template is what pods on kwok's nodes have.
-func (w *world) template() map[string]any {
-	return map[string]any{
-		"metadata": map[string]any{"labels": map[string]any{kubetest.Fate: w.fate}},
-		"spec": map[string]any{
-			"nodeSelector": map[string]any{"kubetest/kwok": "fake"},
-			"tolerations":  []any{map[string]any{"key": kubetest.Fake, "operator": "Exists"}},
-		},
-	}
-}
-
 func newWorld(t *testing.T, fate string) *world {
 	t.Helper()
 	c := kubetest.Open(t)
 	w := &world{t: t, c: c, namespace: c.Namespace(t), data: filepath.Join(t.TempDir(), "server")}
-	if nodes := c.KwokNodes(t, 1); !strings.Contains(nodes, "kubetest/kwok: fake") {
-		t.Fatalf("kwok's nodes are chosen by %s", nodes)
-	}
+	c.KwokNodes(t, 1)
 	w.fate = fate
 	return w
 }
 
-// dress has pods run on kwok's nodes. There is nobody who makes volumes: the server's has none.
+// dress has pods run on a node of kwok's, without the scheduler, which would wait for a volume:
+// there is nobody who makes one.
 func (w *world) dress(_ string, template map[string]any) {
-	put(template, w.template())
-	for _, v := range template["spec"].(map[string]any)["volumes"].([]any) {
-		if volume := v.(map[string]any); volume["persistentVolumeClaim"] != nil {
-			delete(volume, "persistentVolumeClaim")
-			volume["emptyDir"] = map[string]any{}
-		}
-	}
+	put(template, map[string]any{
+		"metadata": map[string]any{"labels": map[string]any{kubetest.Fate: w.fate}}, "spec": map[string]any{"nodeName": "kwok-0"},
+	})
 }
 
 // serve starts a navvy server that all clusters of the world take for their own.
