@@ -63,6 +63,7 @@ type Driver struct {
 	dial func(ctx context.Context, namespace, cluster string) (*grpc.ClientConn, error)
 	// watched is how long the lock of somebody who seems dead is watched before it is taken.
 	watched time.Duration
+	lease   time.Duration // of the lock
 }
 
 var (
@@ -82,7 +83,7 @@ func New(o *Options) (*Driver, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	d := &Driver{o: *o, watched: lockWatched}
+	d := &Driver{o: *o, watched: lockWatched, lease: leaseTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
 	if d.o.Getenv == nil {

@@ -25,8 +25,8 @@ import (
 // it before it is taken.
 const (
 	leaseTime   = time.Minute
-	renewTime   = leaseTime / 4
-	lockWatched = renewTime + 5*time.Second
+	renewals    = 4
+	lockWatched = leaseTime/renewals + 5*time.Second
 	microTime   = "2006-01-02T15:04:05.000000Z07:00"
 )
 
@@ -78,7 +78,7 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	}
 	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
 	l.end = end
-	go l.renew(renewing, began.Add(leaseTime))
+	go l.renew(renewing, began.Add(d.lease))
 	return l, nil
 }
 
@@ -127,7 +127,7 @@ func (l *lock) object(h driver.Holder) (*unstructured.Unstructured, error) {
 	now := time.Now().UTC().Format(microTime)
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": leases.GroupVersion().String(), "kind": "Lease",
-		"spec": map[string]any{"holderIdentity": l.id, "leaseDurationSeconds": int64(leaseTime / time.Second), "acquireTime": now, "renewTime": now},
+		"spec": map[string]any{"holderIdentity": l.id, "leaseDurationSeconds": int64(l.d.lease / time.Second), "acquireTime": now, "renewTime": now},
 	}}
 	u.SetName(leaseName(l.cluster))
 	u.SetNamespace(l.namespace)
@@ -163,7 +163,7 @@ func (l *lock) Lost() <-chan struct{} { return l.lost }
 func (l *lock) renew(ctx context.Context, until time.Time) {
 	defer close(l.over)
 	for {
-		if pause.For(ctx, min(renewTime, max(0, time.Until(until)))) != nil {
+		if pause.For(ctx, min(l.d.lease/renewals, max(0, time.Until(until)))) != nil {
 			return
 		}
 		asked := time.Now()
@@ -174,7 +174,7 @@ func (l *lock) renew(ctx context.Context, until time.Time) {
 		case ctx.Err() != nil:
 			return
 		case err == nil && !gone:
-			until = asked.Add(leaseTime)
+			until = asked.Add(l.d.lease)
 		case gone || !time.Now().Before(until):
 			l.d.o.Logger.Warn("the lock of the cluster is lost", "cluster", l.cluster, "error", err)
 			l.once.Do(func() { close(l.lost) })
