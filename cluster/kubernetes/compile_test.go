@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -66,9 +67,7 @@ func TestDiffers(t *testing.T) {
 	t.Parallel()
 	object := func(args, volumes []any, more map[string]any) map[string]any {
 		o := map[string]any{"args": args, "volumes": volumes, "empty": "", "none": map[string]any{}}
-		for key, v := range more {
-			o[key] = v
-		}
+		maps.Copy(o, more)
 		return o
 	}
 	volume := func(name, of string) map[string]any { return map[string]any{"name": name, "of": of} }

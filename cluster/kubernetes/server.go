@@ -100,6 +100,27 @@ func (p *piped) words() error {
 	return p.err
 }
 
+// lastWords are what a program complains of. The client may still write there when it is done.
+type lastWords struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer. There is room for a few lines.
+func (w *lastWords) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text.Write(p[:min(len(p), max(0, most-w.text.Len()))])
+	return len(p), nil
+}
+
+func (w *lastWords) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.TrimSpace(w.text.String())
+}
+
 // pipe starts navvy in the server's pod, which passes on what goes in and out.
 func (d *Driver) pipe(namespace, pod string) (*piped, error) {
 	request := d.raw.Post().AbsPath("/api/v1/namespaces/"+namespace+"/pods/"+pod+"/exec").
@@ -127,13 +148,13 @@ func (d *Driver) pipe(namespace, pod string) (*piped, error) {
 	p := &piped{Conn: near, end: end, over: make(chan struct{})}
 	go func() {
 		defer close(p.over)
-		var said bytes.Buffer
+		var said lastWords
 		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: far, Stdout: far, Stderr: &said})
 		_ = far.Close()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.err = d.explain(err); said.Len() > 0 {
-			p.err = fmt.Errorf("%s: %w", strings.TrimSpace(said.String()), errHungUp)
+		if p.err = d.explain(err); said.String() != "" {
+			p.err = fmt.Errorf("%s: %w", said.String(), errHungUp)
 		}
 	}()
 	return p, nil
