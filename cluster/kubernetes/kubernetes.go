@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -112,16 +113,12 @@ func New(o *Options) (*Driver, error) {
 
 // noConfig says what of a kubeconfig is missing.
 func noConfig(err error, rules *clientcmd.ClientConfigLoadingRules, name string) error {
-	if clientcmd.IsEmptyConfig(err) {
+	all, loadErr := rules.Load()
+	switch {
+	case clientcmd.IsEmptyConfig(err), loadErr == nil && len(all.Contexts) == 0:
 		return fmt.Errorf("kubernetes: there is no kubeconfig (%s): set KUBECONFIG to one that kubectl works with: %w", strings.Join(rules.GetLoadingPrecedence(), ", "), navvy.ErrInvalid)
-	}
-	if all, e := rules.Load(); e == nil && name != "" && all.Contexts[name] == nil {
-		var names []string
-		for name := range all.Contexts {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		return fmt.Errorf("kubernetes.context: the kubeconfig has no context %s, but %s: %w", name, strings.Join(names, ", "), navvy.ErrInvalid)
+	case loadErr == nil && name != "" && all.Contexts[name] == nil:
+		return fmt.Errorf("kubernetes.context: the kubeconfig has no context %s, but %s: %w", name, strings.Join(slices.Sorted(maps.Keys(all.Contexts)), ", "), navvy.ErrInvalid)
 	}
 	return fmt.Errorf("kubernetes: the kubeconfig: %w: %w", err, navvy.ErrInvalid)
 }
