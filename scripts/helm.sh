@@ -5,7 +5,7 @@
 #   helm.sh path          where Helm is
 #   helm.sh check         lint the chart, render it with values of all kinds, and see that
 #                         deploy/manifests is what it renders
-#   helm.sh manifests     write deploy/manifests
+#   helm.sh manifests     write deploy/manifests, also what navvy cluster applies
 #   helm.sh install       the release RELEASE (navvy) in NAMESPACE (navvy), which is made; with
 #                         the image IMAGE and what HELM_ARGS adds; an upgrade if it is there
 #   helm.sh uninstall     that release; its volume and its namespace stay
@@ -37,6 +37,18 @@ plain() {
 #   kubectl create namespace navvy; kubectl apply -f navvy.yaml
 END
 	render | grep -v -e '^# Source: ' -e '^    helm.sh/chart: ' -e '^        helm.sh/chart: ' | sed 's|managed-by: Helm|managed-by: kubectl|'
+}
+
+# clusters are what cluster/kubernetes applies, by how it scales: the chart with names that stand
+# for those of a cluster's file.
+scalers=(none keda hpa)
+clusterfile() { echo "deploy/manifests/cluster/$1.yaml"; }
+cluster() {
+	echo '# What navvy cluster applies on Kubernetes. Made by make manifests; change the chart, not this.'
+	helm template cluster-name "$chart" --namespace cluster-space --kube-version "$version" \
+		--set "app.name=cluster-name,app.image.repository=cluster-image,app.image.tag=cluster-tag,scaling.by=$1" |
+		grep -v -e '^# Source: ' -e '^    helm.sh/chart: ' -e '^        helm.sh/chart: ' -e '^ *app.kubernetes.io/version: ' |
+		sed 's|managed-by: Helm|managed-by: navvy|'
 }
 
 # image gives the values for an image: what is behind the last colon is its tag, unless a slash
@@ -92,11 +104,22 @@ check)
 		echo "helm: $manifests is not what the chart renders: make manifests" >&2
 		exit 1
 	fi
+	for scaler in "${scalers[@]}"; do
+		if ! diff -u "$(clusterfile "$scaler")" <(cluster "$scaler"); then
+			echo "helm: $(clusterfile "$scaler") is not what the chart renders: make manifests" >&2
+			exit 1
+		fi
+	done
 	;;
 manifests)
 	mkdir -p "$(dirname "$manifests")"
 	plain >"$manifests.new"
 	mv "$manifests.new" "$manifests"
+	for scaler in "${scalers[@]}"; do
+		mkdir -p "$(dirname "$(clusterfile "$scaler")")"
+		cluster "$scaler" >"$(clusterfile "$scaler").new"
+		mv "$(clusterfile "$scaler").new" "$(clusterfile "$scaler")"
+	done
 	;;
 install)
 	image=()

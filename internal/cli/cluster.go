@@ -43,7 +43,7 @@ next apply. docs/cluster.md has the keys of the file.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newClusterInit(a), newClusterSchema(a), newClusterPlan(a), newClusterApply(a), newClusterStatus(a), newClusterLs(a),
-		newClusterScale(a), newClusterDestroy(a), newClusterSupervise(a), newClusterUnit(a), newClusterTunnel(a))
+		newClusterScale(a), newClusterDestroy(a), newClusterSupervise(a), newClusterUnit(a), newClusterTunnel(a), newClusterPipe(a))
 	return cmd
 }
 

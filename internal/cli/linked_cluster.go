@@ -22,8 +22,9 @@ func (a *app) openProvider(_ context.Context, p config.Provider, file *config.Cl
 	case config.ProviderSSH:
 		return a.openSSH("")
 	case config.ProviderKubernetes:
+		return a.openKubernetes(file)
 	}
-	return nil, fmt.Errorf("clusters on %s are not there yet, only those on this machine, on hosts that are reached by ssh and on Azure: %w", p, navvy.ErrUnsupported)
+	return nil, fmt.Errorf("no provider is called %q: %w", p, navvy.ErrInvalid)
 }
 
 // openAzure opens the provider azure, for the subscription of a file, or of the environment.

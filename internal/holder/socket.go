@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -132,6 +133,25 @@ func (d *Dir) Dial(ctx context.Context) (*grpc.ClientConn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
+}
+
+// Pipe passes on what comes in to the holder of the directory, and what that says, until either
+// end has ended.
+func (d *Dir) Pipe(ctx context.Context, in io.Reader, out io.Writer) error {
+	conn, err := d.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	go func() { // it ends with its input, or with the process
+		_, _ = io.Copy(conn, in)
+		_ = conn.Close()
+	}()
+	_, err = io.Copy(out, conn)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return err
 }
 
 // client makes a client whose first connection is there already.

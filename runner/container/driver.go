@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/internal/kubelog"
 	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/podtemplate"
 	"github.com/navvy-run/navvy/runner/driver"
@@ -109,7 +110,7 @@ func New(o *Options) (*Driver, error) {
 	d := &Driver{
 		opts: *o, log: o.Logger, cluster: c, home: home, room: newRoom(o.MaxJobs), spaces: newSpaces(), delays: newDelays(), strays: make(chan struct{}, 1),
 	}
-	lead(o.Logger)
+	kubelog.Lead(o.Logger)
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

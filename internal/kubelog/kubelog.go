@@ -1,4 +1,5 @@
-package container
+// Package kubelog leads what Kubernetes' client logs to where the rest of navvy's log goes.
+package kubelog
 
 import (
 	"context"
@@ -18,8 +19,9 @@ var (
 	leadTo   atomic.Pointer[slog.Logger]
 )
 
-// lead leads what the client logs to a logger; nil for the one before, if there is one.
-func lead(log *slog.Logger) {
+// Lead leads what the client logs to a logger; nil for the one before, and nowhere if there is
+// none.
+func Lead(log *slog.Logger) {
 	if log == nil {
 		leadTo.CompareAndSwap(nil, slog.New(slog.DiscardHandler))
 	} else {

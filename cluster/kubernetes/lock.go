@@ -1,0 +1,241 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/internal/pause"
+)
+
+// The lock is a Lease in the cluster's namespace. It lasts a minute and is renewed four times
+// in it. Clocks differ: one that seems to be over is watched for longer than it takes to renew
+// it before it is taken.
+const (
+	leaseTime   = time.Minute
+	renewals    = 4
+	lockWatched = leaseTime/renewals + 5*time.Second
+	microTime   = "2006-01-02T15:04:05.000000Z07:00"
+)
+
+// whatDestroy is what somebody does, as driver.Holder has it, who removes a cluster.
+const whatDestroy = "destroy"
+
+// lock is a lease that is renewed.
+type lock struct {
+	d                  *Driver
+	cluster, namespace string
+	client             dynamic.ResourceInterface
+	id                 string
+
+	end  context.CancelFunc
+	over chan struct{} // closed when nobody renews any more
+	lost chan struct{}
+	once sync.Once
+}
+
+// Lock implements driver.Driver. The namespace is made if it is missing, but not to destroy
+// what there is not.
+func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (driver.Lock, error) {
+	namespace, err := d.place(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	if namespace != "" && h.What == whatDestroy {
+		if there, err := d.namespaceThere(ctx, namespace); err != nil {
+			return nil, err
+		} else if !there {
+			namespace = ""
+		}
+	}
+	l := &lock{d: d, cluster: cluster, namespace: namespace, end: func() {}, over: make(chan struct{}), lost: make(chan struct{})}
+	if namespace == "" { // there is nothing to be locked
+		close(l.over)
+		return l, nil
+	}
+	if err := d.makeNamespace(ctx, cluster, namespace); err != nil {
+		return nil, fmt.Errorf("namespace %s: %w", namespace, err)
+	}
+	l.client = d.client.Resource(leases).Namespace(namespace)
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	l.id = h.Who + " " + hex.EncodeToString(id[:])
+	began := time.Now()
+	if err := l.take(ctx, h); err != nil {
+		return nil, errors.Join(err, l.giveBack(context.WithoutCancel(ctx))) // an answer may have been lost
+	}
+	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
+	l.end = end
+	go l.renew(renewing, began.Add(d.lease))
+	return l, nil
+}
+
+// take makes the lease, or takes that of somebody who is dead.
+func (l *lock) take(ctx context.Context, h driver.Holder) error {
+	for {
+		mine, err := l.object(h)
+		if err != nil {
+			return err
+		}
+		_, err = l.client.Create(ctx, mine, metav1.CreateOptions{FieldManager: manager})
+		if !apierrors.IsAlreadyExists(err) {
+			return l.d.explain(err)
+		}
+		there, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			continue
+		} else if err != nil {
+			return l.d.explain(err)
+		}
+		if there.GetLabels()[labelLock] != l.cluster {
+			return fmt.Errorf("the lease %s is in the namespace %s, and is not navvy's: %w", leaseName(l.cluster), l.namespace, navvy.ErrExists)
+		}
+		if l.holder(there) == l.id { // an answer was lost
+			return nil
+		}
+		if !expired(there) {
+			return held(there)
+		}
+		if err := pause.For(ctx, l.d.watched); err != nil {
+			return err
+		}
+		mine.SetResourceVersion(there.GetResourceVersion())
+		_, err = l.client.Update(ctx, mine, metav1.UpdateOptions{FieldManager: manager})
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return l.d.explain(err)
+		}
+	}
+}
+
+func (l *lock) object(h driver.Holder) (*unstructured.Unstructured, error) {
+	who, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC().Format(microTime)
+	u := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": leases.GroupVersion().String(), "kind": "Lease",
+		"spec": map[string]any{"holderIdentity": l.id, "leaseDurationSeconds": int64(l.d.lease / time.Second), "acquireTime": now, "renewTime": now},
+	}}
+	u.SetName(leaseName(l.cluster))
+	u.SetNamespace(l.namespace)
+	u.SetLabels(map[string]string{labelManaged: managed, labelInstance: l.cluster, labelLock: l.cluster})
+	u.SetAnnotations(map[string]string{annotationHolder: string(who)})
+	return u, nil
+}
+
+func (l *lock) holder(u *unstructured.Unstructured) string {
+	id, _, _ := unstructured.NestedString(u.Object, "spec", "holderIdentity")
+	return id
+}
+
+// expired tells whether a lease seems to be over, by our clock.
+func expired(u *unstructured.Unstructured) bool {
+	text, _, _ := unstructured.NestedString(u.Object, "spec", "renewTime")
+	seconds, _, _ := unstructured.NestedInt64(u.Object, "spec", "leaseDurationSeconds")
+	renewed, err := time.Parse(time.RFC3339, text)
+	return err != nil || time.Since(renewed) > time.Duration(seconds)*time.Second
+}
+
+func held(u *unstructured.Unstructured) error {
+	h := driver.Holder{Who: "somebody"}
+	_ = json.Unmarshal([]byte(u.GetAnnotations()[annotationHolder]), &h) // then it is somebody
+	return &driver.HeldError{Holder: h}
+}
+
+// Lost implements driver.Lock.
+func (l *lock) Lost() <-chan struct{} { return l.lost }
+
+// renew keeps the lease, which is over at until if nobody does. It counts the time from before
+// each call, so that it is not the last to know when the lease is over.
+func (l *lock) renew(ctx context.Context, until time.Time) {
+	defer close(l.over)
+	for {
+		if pause.For(ctx, min(l.d.lease/renewals, max(0, time.Until(until)))) != nil {
+			return
+		}
+		asked := time.Now()
+		trying, cancel := context.WithDeadline(ctx, until)
+		gone, err := l.again(trying)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && !gone:
+			until = asked.Add(l.d.lease)
+		case gone || !time.Now().Before(until):
+			l.d.o.Logger.Warn("the lock of the cluster is lost", "cluster", l.cluster, "error", err)
+			l.once.Do(func() { close(l.lost) })
+			return
+		}
+	}
+}
+
+// again renews the lease once; gone tells that it is somebody else's, or nobody's.
+func (l *lock) again(ctx context.Context) (gone bool, err error) {
+	u, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && l.holder(u) != l.id {
+		return true, nil
+	} else if err != nil {
+		return false, err
+	}
+	if err := unstructured.SetNestedField(u.Object, time.Now().UTC().Format(microTime), "spec", "renewTime"); err != nil {
+		return false, err
+	}
+	_, err = l.client.Update(ctx, u, metav1.UpdateOptions{FieldManager: manager})
+	return false, err
+}
+
+// Release implements driver.Lock. A namespace that was made for the cluster goes with it, if
+// there is no cluster any more.
+func (l *lock) Release(ctx context.Context) error {
+	l.end()
+	<-l.over
+	if l.client == nil {
+		return nil
+	}
+	return l.giveBack(ctx)
+}
+
+// giveBackTries are how often it is tried: who comes next would wait for a minute.
+const giveBackTries = 5
+
+func (l *lock) giveBack(ctx context.Context) error {
+	var err error
+	for pauses, tries := looks(), 0; tries < giveBackTries; tries++ {
+		if err = l.giveBackOnce(ctx); err == nil || pauses.Wait(ctx) != nil {
+			break
+		}
+	}
+	return err
+}
+
+func (l *lock) giveBackOnce(ctx context.Context) error {
+	u, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && l.holder(u) != l.id {
+		return nil // it is lost, or was not taken
+	} else if err != nil {
+		return l.d.explain(err)
+	}
+	uid, version := u.GetUID(), u.GetResourceVersion()
+	if err := l.d.removeNamespace(ctx, l.cluster, l.namespace); err != nil {
+		return err
+	}
+	err = l.client.Delete(ctx, u.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return l.d.explain(err)
+}

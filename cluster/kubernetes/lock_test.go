@@ -1,0 +1,109 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/config"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/test/kube/kubetest"
+)
+
+// The lock of somebody dead is taken, not that of somebody who lives; who loses it is told.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	d := w.open(t)
+	d.lease = 4 * time.Second
+	at := "/apis/coordination.k8s.io/v1/namespaces/" + w.namespace + "/leases"
+	w.c.Admin().Must(t, http.MethodPost, at, `
+metadata: {name: dead-lock, labels: {navvy.run/lock: dead}, annotations: {navvy.run/holder: '{"who":"the dead"}'}}
+spec: {holderIdentity: the dead, leaseDurationSeconds: 60, renewTime: "2020-01-01T00:00:00.000000Z"}`, nil)
+	l, err := d.Lock(t.Context(), "dead", driver.Holder{Who: "next", What: "apply", Since: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * d.lease) //nolint:forbidigo // it is the lease of a real server that passes
+	_, err = w.open(t).Lock(t.Context(), "dead", driver.Holder{Who: "third", What: "apply"})
+	if held, is := errors.AsType[*driver.HeldError](err); !is || held.Who != "next" {
+		t.Errorf("the third one is told %v", err)
+	}
+	w.c.Admin().Must(t, http.MethodDelete, at+"/dead-lock", "", nil)
+	select {
+	case <-l.Lost():
+	case <-time.After(kubetest.Patience):
+		t.Error("that it was lost is not told")
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.c.Admin().Must(t, http.MethodPost, at, `metadata: {name: foreign-lock}`, nil)
+	_, err = d.Lock(t.Context(), "foreign", driver.Holder{Who: "next", What: "apply"})
+	wantError(t, "somebody else's lease", err, navvy.ErrExists, "foreign-lock")
+	w.c.Admin().Must(t, http.MethodDelete, at+"/foreign-lock", "", nil)
+}
+
+// A namespace that was made for a cluster stays if somebody has put something into it.
+func TestNamespace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	w.namespace += "-made"
+	d := w.open(t)
+	c := w.answering(t, "guest")
+	if _, err := controller(d).Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	admin, at := w.c.Admin(), "/api/v1/namespaces/"+w.namespace
+	admin.Must(t, http.MethodPost, at+"/configmaps", `{metadata: {name: diary}, data: {dear: diary}}`, nil)
+	t.Cleanup(func() {
+		if err := admin.Do(context.Background(), http.MethodDelete, at, "", nil); err != nil {
+			t.Error(err)
+		}
+	})
+	if names, err := w.open(t).Clusters(t.Context()); err != nil || len(names) != 1 || names[0] != "guest" {
+		t.Errorf("there are %q, %v", names, err)
+	}
+	anywhere := w.open(t)
+	anywhere.o.Namespace = "" // as without a file
+	if _, err := controller(anywhere).Destroy(t.Context(), "guest"); err != nil {
+		t.Fatal(err)
+	}
+	if l := left(t, w.c, w.namespace, "guest"); len(l) > 0 {
+		t.Errorf("there is left %q", l)
+	}
+	admin.Must(t, http.MethodGet, at+"/configmaps/diary", "", nil)
+	var space struct {
+		Metadata struct{ Labels map[string]string }
+	}
+	if admin.Must(t, http.MethodGet, at, "", &space); space.Metadata.Labels[labelCluster] != "" {
+		t.Errorf("the namespace bears %v", space.Metadata.Labels)
+	}
+}
+
+// What an autoscaler decides is no drift, and a HorizontalPodAutoscaler is as it was applied.
+func TestAutoscaler(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	w.serve()
+	d := w.open(t)
+	c := w.described(t, "bounded", 0)
+	c.Workers.Autoscale, c.Workers.Concurrency, c.Kubernetes.Scaler = &config.Autoscale{Min: 1, Max: 5}, 1000, config.ScalerHPA
+	c = parsed(t, c)
+	if _, err := controller(d).Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	w.c.Admin().Must(t, http.MethodPatch, "/apis/apps/v1/namespaces/"+w.namespace+"/deployments/bounded-worker", `{spec: {replicas: 3}}`, nil)
+	if p, err := controller(d).Plan(t.Context(), c); err != nil || !p.Empty() {
+		t.Errorf("there is to do %+v, %v", p, err)
+	}
+	if _, err := controller(d).Destroy(t.Context(), "bounded"); err != nil {
+		t.Error(err)
+	}
+	if l := left(t, w.c, w.namespace, "bounded"); len(l) > 0 {
+		t.Errorf("there is left %q", l)
+	}
+}

@@ -1,0 +1,184 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/navvy-run/navvy"
+)
+
+// namespaceThere tells whether there is a namespace, as far as we may know.
+func (d *Driver) namespaceThere(ctx context.Context, name string) (bool, error) {
+	_, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case apierrors.IsForbidden(err): // who has rights in it alone
+		return true, nil
+	}
+	return true, d.explain(err)
+}
+
+// makeNamespace makes a namespace that is missing, with the mark of the cluster that it is for.
+// One that is being removed is waited for.
+func (d *Driver) makeNamespace(ctx context.Context, cluster, name string) error {
+	for pauses := looks(); ; {
+		u, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsForbidden(err):
+			return nil // it is there, or the next call says so
+		case apierrors.IsNotFound(err):
+			err = d.createNamespace(ctx, cluster, name)
+			if !apierrors.IsAlreadyExists(err) {
+				return d.explain(err)
+			}
+		case err != nil:
+			return d.explain(err)
+		case u.GetDeletionTimestamp() == nil:
+			return nil
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			return fmt.Errorf("the namespace %s is being removed: %w", name, err)
+		}
+	}
+}
+
+func (d *Driver) createNamespace(ctx context.Context, cluster, name string) error {
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+	u.SetName(name)
+	u.SetLabels(map[string]string{labelManaged: managed, labelCluster: cluster})
+	_, err := d.client.Resource(namespaces).Create(ctx, u, metav1.CreateOptions{FieldManager: manager})
+	return err
+}
+
+// removeNamespace removes a namespace that was made for a cluster of which there is nothing any
+// more. If there is anything of somebody else's in it, it stays, without the mark.
+func (d *Driver) removeNamespace(ctx context.Context, cluster, name string) error {
+	u, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil
+	} else if err != nil {
+		return d.explain(err)
+	}
+	if u.GetLabels()[labelCluster] != cluster || u.GetDeletionTimestamp() != nil {
+		return nil
+	}
+	v := &view{Driver: d, cluster: cluster, namespace: name}
+	if err := v.list(ctx); err != nil || len(v.objects) > 0 {
+		return err
+	}
+	other, err := d.others(ctx, cluster, name)
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		d.o.Logger.Warn("the namespace stays, since there is something of somebody else's in it", "namespace", name, "it", other)
+		body := []byte(`{"metadata":{"labels":{"` + labelCluster + `":null,"` + labelManaged + `":null}}}`)
+		_, err := d.client.Resource(namespaces).Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: manager})
+		return d.explain(err)
+	}
+	return d.deleteNamespace(ctx, name, u.GetUID())
+}
+
+// deleteNamespace deletes a namespace and returns when it is gone.
+func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID) error {
+	err := d.client.Resource(namespaces).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return d.explain(err)
+	}
+	for pauses := looks(); ; {
+		now, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && now.GetUID() != uid {
+			return nil
+		} else if err != nil {
+			return d.explain(err)
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// others is something in a namespace that is neither the cluster's nor made by Kubernetes for
+// each namespace; empty for nothing. What may not be looked at may be something.
+func (d *Driver) others(ctx context.Context, cluster, namespace string) (string, error) {
+	kinds, err := d.namespaced(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, gvr := range kinds {
+		list, err := d.client.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{})
+		switch {
+		case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):
+			continue
+		case apierrors.IsForbidden(err):
+			return gvr.Resource + ", which you may not list", nil
+		case err != nil:
+			return "", d.explain(err)
+		}
+		for i := range list.Items {
+			if u := &list.Items[i]; !automatic(u, cluster) {
+				return gvr.Resource + " " + u.GetName(), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// automatic tells what is in each namespace, belongs to something else, or is the lock.
+func automatic(u *unstructured.Unstructured, cluster string) bool {
+	name := u.GetKind() + " " + u.GetName()
+	return len(u.GetOwnerReferences()) > 0 || u.GetLabels()[labelLock] == cluster || u.GetKind() == "Event" || u.GetDeletionTimestamp() != nil ||
+		name == "ServiceAccount default" || name == "ConfigMap kube-root-ca.crt" || strings.HasSuffix(name, "Metrics "+u.GetName())
+}
+
+// namespaced are the kinds of objects that can be in a namespace, each in the version that the
+// API server prefers.
+func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource, error) {
+	var groups metav1.APIGroupList
+	if err := d.get(ctx, "/apis", &groups); err != nil {
+		return nil, err
+	}
+	versions := []string{"v1"}
+	for _, g := range groups.Groups {
+		versions = append(versions, g.PreferredVersion.GroupVersion)
+	}
+	var all []schema.GroupVersionResource
+	for _, version := range versions {
+		at := "/apis/" + version
+		if version == "v1" {
+			at = "/api/v1"
+		}
+		gv, err := schema.ParseGroupVersion(version)
+		if err != nil {
+			return nil, fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
+		}
+		var list metav1.APIResourceList
+		if err := d.get(ctx, at, &list); err != nil {
+			return nil, err
+		}
+		for _, r := range list.APIResources {
+			if r.Namespaced && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
+				all = append(all, gv.WithResource(r.Name))
+			}
+		}
+	}
+	return all, nil
+}
+
+func (d *Driver) get(ctx context.Context, path string, v any) error {
+	text, err := d.raw.Get().AbsPath(path).DoRaw(ctx)
+	if err != nil {
+		return d.explain(err)
+	}
+	return json.Unmarshal(text, v)
+}

@@ -1,0 +1,249 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/work"
+	"github.com/navvy-run/navvy/internal/pause"
+)
+
+// of are the objects of a kind in a namespace.
+func (d *Driver) of(u *unstructured.Unstructured) dynamic.ResourceInterface {
+	return d.client.Resource(resources[u.GetKind()]).Namespace(u.GetNamespace())
+}
+
+// looks are the pauses between two looks at what somebody else does.
+func looks() *pause.Series {
+	return &pause.Series{First: 50 * time.Millisecond, Longest: time.Second}
+}
+
+// Put implements driver.Driver.
+func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) error {
+	p, ok := r.Spec.(*part)
+	if !ok {
+		return fmt.Errorf("%s: it was not compiled by this provider: %w", r.ID, navvy.ErrInvalid)
+	}
+	return named(r.ID, d.put(ctx, cluster, p, r.ID))
+}
+
+func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID) error {
+	if id.Kind == driver.KindCluster { // it may be lost since the lock was taken
+		if err := d.makeNamespace(ctx, cluster, p.object.GetNamespace()); err != nil {
+			return err
+		}
+	}
+	if err := d.apply(ctx, cluster, p); err != nil {
+		return err
+	}
+	switch {
+	case id.Kind == kindQueue:
+		return d.withServer(ctx, p.object.GetNamespace(), cluster, func(c *client.Client) error { return work.PutQueue(ctx, c, id.Name, p.queue) })
+	case p.object.GetKind() == "StatefulSet":
+		return d.awaitServer(ctx, p.object)
+	case p.object.GetKind() == "Deployment":
+		return d.awaitBegun(ctx, p.object)
+	}
+	return nil
+}
+
+// apply applies an object, unless something of its name is there that is somebody else's.
+func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
+	for pauses := looks(); ; {
+		live, err := d.of(p.object).Get(ctx, p.object.GetName(), metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			live = nil
+		case err != nil:
+			return d.explain(err)
+		case live.GetLabels()[labelCluster] != cluster:
+			return taken(live)
+		case live.GetDeletionTimestamp() != nil: // somebody has removed it
+			if err := pauses.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		err = d.patch(ctx, p, live)
+		if apierrors.IsConflict(err) && live != nil { // another one of that name, or it is gone
+			if err := pauses.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if noKind(err) && resources[p.object.GetKind()].Group == kedaGroup {
+			return fmt.Errorf("the cluster has no KEDA, of which kubernetes.scaler: keda is: install it (keda.sh), or write kubernetes.scaler: hpa: %w", navvy.ErrUnsupported)
+		}
+		return d.explain(err)
+	}
+}
+
+// taken is the error of a name that something has that bears no mark of the cluster.
+func taken(live *unstructured.Unstructured) error {
+	whose := "bears no mark of navvy's"
+	if other := live.GetLabels()[labelCluster]; other != "" {
+		whose = "is the cluster " + other + "'s"
+	}
+	return fmt.Errorf("%s %s is in the namespace %s, and %s: %w", kindOf(live), live.GetName(), live.GetNamespace(), whose, navvy.ErrExists)
+}
+
+// patch is server-side apply of an object. Where others have our fields they are ours again, but
+// not of what has just appeared.
+func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstructured) error {
+	u := p.object.DeepCopy()
+	setAnnotations(u, map[string]string{annotationApplied: p.applied})
+	force := live != nil
+	if live != nil {
+		u.SetUID(live.GetUID())
+	}
+	body, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	_, err = d.of(u).Patch(ctx, u.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: &force})
+	return err
+}
+
+// Patience with pods.
+const (
+	readyTime  = 10 * time.Minute // of a server that is not ready, and not failing
+	failTime   = 10 * time.Second // of what fails, and may get over it
+	beginTime  = 30 * time.Second // of workers: then they are about to begin
+	roomTime   = 2 * time.Minute  // of pods without a node: a cluster may have to make one
+	lookLength = 10 * time.Second // of asking the server for all that it has
+)
+
+// awaitServer waits until the server is ready; the error has the reason of one that fails.
+func (d *Driver) awaitServer(ctx context.Context, u *unstructured.Unstructured) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("it is not ready after %s: %w", readyTime, navvy.ErrUnavailable))
+	defer cancel()
+	return d.await(ctx, u, func(h workload) bool { return h.ready >= h.wanted })
+}
+
+// awaitBegun waits a while for the first worker, so that it is told why there will be none.
+func (d *Driver) awaitBegun(ctx context.Context, u *unstructured.Unstructured) error {
+	begun := errors.New("they are about to begin")
+	bounded, cancel := context.WithTimeoutCause(ctx, beginTime, begun)
+	defer cancel()
+	err := d.await(bounded, u, func(h workload) bool { return h.ready > 0 || h.wanted == 0 })
+	if errors.Is(err, begun) || errors.Is(context.Cause(bounded), begun) {
+		return nil
+	}
+	return err
+}
+
+// await waits until a workload is as it should be; the error is why it will not be.
+func (d *Driver) await(ctx context.Context, u *unstructured.Unstructured, is func(workload) bool) error {
+	var failed time.Time
+	for pauses := looks(); ; {
+		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return d.explain(err)
+		}
+		h, err := d.look(ctx, live)
+		if err != nil {
+			return d.explain(err)
+		}
+		switch {
+		case h.current && is(h):
+			return nil
+		case !h.current || h.why == "":
+			failed = time.Time{}
+		case failed.IsZero():
+			failed = time.Now()
+		case time.Since(failed) > h.patience:
+			return fmt.Errorf("%s: %w", h.why, h.kind)
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// Remove implements driver.Driver.
+func (d *Driver) Remove(ctx context.Context, cluster string, o *driver.Observed) error {
+	u, ok := o.Handle.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("%s: it was not observed by this provider: %w", o.ID, navvy.ErrInvalid)
+	}
+	return named(o.ID, d.remove(ctx, cluster, u, o.ID))
+}
+
+func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Unstructured, id driver.ID) error {
+	switch {
+	case id.Kind == kindQueue:
+		there, err := d.removeQueue(ctx, cluster, u, id.Name)
+		if err != nil || there {
+			return err
+		}
+	case id.Kind == driver.KindCluster, u.GetKind() == "PersistentVolumeClaim":
+		if err := d.removeRecords(ctx, cluster, u.GetNamespace()); err != nil {
+			return err
+		}
+	}
+	return d.delete(ctx, cluster, u)
+}
+
+// removeQueue removes a queue of the server's. If the server is there and cannot be asked, the
+// record of the queue stays, until the server's data go: then it is gone with them.
+func (d *Driver) removeQueue(ctx context.Context, cluster string, u *unstructured.Unstructured, name string) (there bool, err error) {
+	err = d.withServer(ctx, u.GetNamespace(), cluster, func(c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
+	if !errors.Is(err, navvy.ErrUnavailable) {
+		return false, err
+	}
+	_, err = d.client.Resource(resources["PersistentVolumeClaim"]).Namespace(u.GetNamespace()).Get(ctx, claimName(cluster), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return true, d.explain(err)
+}
+
+// removeRecords removes what says what the server had, once it has nothing any more.
+func (d *Driver) removeRecords(ctx context.Context, cluster, namespace string) error {
+	list, err := d.client.Resource(configMaps).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector(cluster) + "," + labelKind + "=" + kindQueue})
+	if err != nil {
+		return d.explain(err)
+	}
+	for i := range list.Items {
+		if err := d.delete(ctx, cluster, &list.Items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete removes an object that bears the mark still, with its pods, and returns when it is gone.
+func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+	policy := metav1.DeletePropagationForeground
+	uid := u.GetUID()
+	for pauses := looks(); ; {
+		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err), err == nil && live.GetUID() != uid, err == nil && live.GetLabels()[labelCluster] != cluster:
+			return nil
+		case err != nil:
+			return d.explain(err)
+		case live.GetDeletionTimestamp() == nil:
+			err := d.of(u).Delete(ctx, u.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				return d.explain(err)
+			}
+			continue
+		}
+		if err := pauses.Wait(ctx); err != nil {
+			return fmt.Errorf("it is not gone yet: %w", err)
+		}
+	}
+}

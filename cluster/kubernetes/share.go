@@ -1,0 +1,139 @@
+package kubernetes
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/work"
+)
+
+// What is shared is kept in ConfigMaps, which pods mount: that needs no server, no volume and
+// no program in the pod. So there is not much room: a ConfigMap has 1 MiB.
+const (
+	mostInMap   = 900 << 10 // bytes of files in a ConfigMap
+	mostInShare = 16 << 20
+	mostFiles   = 1000
+)
+
+// shared is a file of a share.
+type shared struct {
+	name string // with slashes
+	text []byte
+	mode int64
+}
+
+// shares adds what workers find in their file systems.
+func (k *compiler) shares() error {
+	for i := range k.c.Share {
+		if err := k.share(i); err != nil {
+			return fmt.Errorf("share[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (k *compiler) share(i int) error {
+	s := &k.c.Share[i]
+	for _, own := range ownPaths {
+		if at := path.Clean(s.At); at == own || strings.HasPrefix(at, own+"/") || strings.HasPrefix(own, at+"/") {
+			return unsupported("at", "%s: workers have their own files in %s", s.At, own)
+		}
+	}
+	from := work.Beside(k.c, s.From)
+	info, err := os.Stat(from)
+	if err != nil {
+		return fmt.Errorf("from: %w: %w", err, navvy.ErrInvalid)
+	}
+	files, err := readShare(from)
+	if err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	volume := fmt.Sprintf("share-%d", i)
+	mount := map[string]any{"name": volume, "mountPath": path.Clean(s.At), "readOnly": true}
+	if !info.IsDir() {
+		mount["subPath"] = "."
+		if len(files) == 1 {
+			mount["subPath"] = files[0].name
+		}
+	}
+	sources := []any{}
+	for n := 0; len(files) > 0 || n == 0; n++ {
+		name := fmt.Sprintf("%s-%s-%d", k.c.Name, volume, n)
+		u, items := k.object("ConfigMap", name), []any{}
+		files = fill(u, &items, files)
+		sources = append(sources, map[string]any{"configMap": map[string]any{"name": name, "items": items}})
+		applied, err := sanitize(u, k.salt)
+		if err != nil {
+			return err
+		}
+		k.pods.note(applied)
+		if err := k.later(driver.ID{Kind: kindFiles, Name: fmt.Sprintf("%s.%d", path.Clean(s.At), n)}, u); err != nil {
+			return err
+		}
+	}
+	k.pods.mount(map[string]any{"name": volume, "projected": map[string]any{"defaultMode": int64(0o444), "sources": sources}}, mount)
+	return nil
+}
+
+// fill puts files into a ConfigMap, as many as it has room for, and returns the others.
+func fill(u *unstructured.Unstructured, items *[]any, files []shared) []shared {
+	data, room := map[string]any{}, mostInMap
+	n := 0
+	for ; n < len(files) && len(files[n].text) <= room; n++ {
+		f, key := &files[n], fmt.Sprintf("f%d", n)
+		data[key] = base64.StdEncoding.EncodeToString(f.text)
+		*items = append(*items, map[string]any{"key": key, "path": f.name, "mode": f.mode})
+		room -= len(f.text)
+	}
+	u.Object["binaryData"] = data
+	return files[n:]
+}
+
+// readShare reads what is in a file or a directory.
+func readShare(root string) ([]shared, error) {
+	var files []shared
+	total := 0
+	err := filepath.WalkDir(root, func(at string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := os.Stat(at) // what a link names
+		if err != nil {
+			return fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is no file: %w", at, navvy.ErrUnsupported)
+		}
+		text, err := os.ReadFile(at) //nolint:gosec // links are followed, as said above; the files are the caller's own
+		if err != nil {
+			return err
+		}
+		if total += len(text); len(text) > mostInMap || total > mostInShare || len(files) == mostFiles {
+			return fmt.Errorf("%s is too much: on kubernetes a share has %d files of %d KiB each, and %d MiB in all; put it into the image: %w",
+				at, mostFiles, mostInMap>>10, mostInShare>>20, navvy.ErrUnsupported)
+		}
+		name, err := filepath.Rel(root, at)
+		if err != nil {
+			return err
+		}
+		if name == "." {
+			name = filepath.Base(at)
+		}
+		mode := int64(0o444)
+		if info.Mode()&0o111 != 0 {
+			mode = 0o555
+		}
+		files = append(files, shared{name: filepath.ToSlash(name), text: text, mode: mode})
+		return nil
+	})
+	return files, err
+}
