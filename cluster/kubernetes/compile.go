@@ -281,7 +281,7 @@ func (k *compiler) broker() error {
 	for side, name := range map[string]string{"requests": k.c.Queue.Request, "responses": k.c.Queue.Response} {
 		b, err := work.NewBroker(k.c.Queue.Kind, base, name)
 		if err == nil {
-			err = k.d.o.CheckQueue(b.URL)
+			err = k.d.o.CheckQueue(b.URL, b.Connection)
 		}
 		if err != nil {
 			return fmt.Errorf("queue.url: %w", err)

@@ -16,7 +16,7 @@ import (
 func TestCompile(t *testing.T) {
 	t.Parallel()
 	const secret, password = "of-a-service", "pass-of-the-broker"
-	d := &Driver{o: Options{CheckService: func(string) error { return nil }, CheckQueue: func(string) error { return nil }, Getenv: func(name string) string {
+	d := &Driver{o: Options{CheckService: func(string) error { return nil }, CheckQueue: func(string, string) error { return nil }, Getenv: func(name string) string {
 		return map[string]string{"SECRET": secret, "BROKER": "nats://user:" + password + "@nats.queues:4222"}[name]
 	}}}
 	w := &world{namespace: "space"}

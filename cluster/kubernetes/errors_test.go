@@ -62,7 +62,7 @@ func TestNoKubernetes(t *testing.T) {
 // What the provider cannot do is refused before anything is made, by the key of the file.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	d := &Driver{o: Options{CheckService: func(string) error { return nil }, CheckQueue: func(string) error { return nil }, Getenv: func(string) string { return "nats://h" }}}
+	d := &Driver{o: Options{CheckService: func(string) error { return nil }, CheckQueue: func(string, string) error { return nil }, Getenv: func(string) string { return "nats://h" }}}
 	for key, change := range map[string]func(*config.Cluster){
 		"service.up_timeout": func(c *config.Cluster) { c.Service.UpTimeout = config.Duration(time.Minute) },
 		"service.package":    func(c *config.Cluster) { c.Service.Package = "./programs" },

@@ -43,8 +43,10 @@ type Options struct {
 	// Getenv gives the variables that values of the file name. Defaults to none.
 	Getenv func(string) string
 	// CheckService refuses the form of a service that is wrong on any host, and CheckQueue
-	// the URL of a broker's queue. They default to nothing that is refused.
-	CheckService, CheckQueue func(string) error
+	// the URL of a broker's queue, or its connection string where it has one. They default to
+	// nothing that is refused.
+	CheckService func(form string) error
+	CheckQueue   func(url, connection string) error
 	// Wrap goes around all calls. Defaults to nothing.
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Logger is told what goes on. Defaults to nothing.
@@ -93,10 +95,11 @@ func New(o *Options) (*Driver, error) {
 	if d.o.Logger == nil {
 		d.o.Logger = slog.New(slog.DiscardHandler)
 	}
-	for _, check := range []*func(string) error{&d.o.CheckService, &d.o.CheckQueue} {
-		if *check == nil {
-			*check = func(string) error { return nil }
-		}
+	if d.o.CheckService == nil {
+		d.o.CheckService = func(string) error { return nil }
+	}
+	if d.o.CheckQueue == nil {
+		d.o.CheckQueue = func(string, string) error { return nil }
 	}
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.Kubeconfig

@@ -3,14 +3,12 @@ package cli
 import (
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/kubernetes"
-	"github.com/navvy-run/navvy/queue"
 )
 
 // openKubernetes opens the provider kubernetes, for the context of a file, or the current one.
 func (a *app) openKubernetes(file *config.Cluster) (*kubernetes.Driver, error) {
 	o := &kubernetes.Options{
-		Getenv: a.env, Logger: a.logger(), CheckService: checkService,
-		CheckQueue: func(url string) error { return queue.Check(url, a.outerBrokers()) },
+		Getenv: a.env, Logger: a.logger(), CheckService: checkService, CheckQueue: a.checkBrokerQueue,
 	}
 	if file != nil && file.Kubernetes != nil {
 		o.Context, o.Namespace = file.Kubernetes.Context, file.Kubernetes.Namespace
