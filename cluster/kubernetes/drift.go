@@ -115,6 +115,16 @@ func drift(u *unstructured.Unstructured, salt []byte) (applied, where string) {
 	return applied, differs(want, comparable(u, salt), "")
 }
 
+// setsReplicas tells whether what was applied says how many pods there are to be.
+func setsReplicas(applied string) bool {
+	var o struct {
+		Spec struct {
+			Replicas *int64 `json:"replicas"`
+		} `json:"spec"`
+	}
+	return utiljson.Unmarshal([]byte(applied), &o) == nil && o.Spec.Replicas != nil
+}
+
 // differs is the first place where something is not as it is wanted; empty for none.
 func differs(want, is any, at string) string {
 	switch want := want.(type) {

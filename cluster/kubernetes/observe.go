@@ -181,6 +181,9 @@ func (v *view) observe(ctx context.Context, u *unstructured.Unstructured) (*driv
 	}
 	applied, where := drift(u, v.salt)
 	o.Properties[propertyObject] = shortSum([]byte(applied))
+	if !setsReplicas(applied) { // an autoscaler does
+		delete(o.Properties, propertyReplicas)
+	}
 	if where != "" {
 		o.Properties[propertyObject] = "changed: " + where
 	}

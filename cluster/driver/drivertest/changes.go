@@ -21,7 +21,7 @@ func with(c *config.Cluster, change func(*config.Cluster)) *config.Cluster {
 }
 
 // rename gives the queue of the requests another name.
-func rename(c *config.Cluster) { c.Queue.Request = "suite-renamed" }
+func rename(c *config.Cluster) { c.Queue.Request = "suite-another-name" }
 
 // holds tells whether a plan would lose what a resource holds, and says so.
 func holds(p *cluster.Plan, id driver.ID) bool {
