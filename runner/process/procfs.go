@@ -50,7 +50,8 @@ type stat struct {
 	state byte // Z and X: it has ended
 	group int
 	start uint64 // clock ticks since boot
-	// bare: it was given no environment at all, or is one of the kernel's own.
+	// bare: it was given no environment at all, or has no memory: it is about to end, or one
+	// of the kernel's own.
 	bare bool
 }
 
@@ -85,16 +86,16 @@ func parseStat(raw []byte) (stat, error) {
 	}
 	return stat{
 		state: fields[state][0], group: g, start: t,
-		bare: len(fields) <= environEnd || isKernel(fields[flags]) || fields[environ] != "0" && fields[environ] == fields[environEnd],
+		bare: len(fields) <= environEnd || hasNoMemory(fields[flags]) || fields[environ] != "0" && fields[environ] == fields[environEnd],
 	}, nil
 }
 
-// isKernel tells from the flags of a process whether it is one of the kernel's own
-// (PF_KTHREAD of linux/sched.h), which have no memory.
-func isKernel(flags string) bool {
-	const kernelThread = 0x00200000
+// hasNoMemory tells from the flags of a process whether it is about to end, or one of the
+// kernel's own (PF_EXITING and PF_KTHREAD of linux/sched.h).
+func hasNoMemory(flags string) bool {
+	const exiting, kernelThread = 0x00000004, 0x00200000
 	bits, err := strconv.ParseUint(flags, 10, 64)
-	return err == nil && bits&kernelThread != 0
+	return err == nil && bits&(exiting|kernelThread) != 0
 }
 
 // pids lists the processes that /proc shows.

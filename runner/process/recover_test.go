@@ -288,7 +288,7 @@ func TestParseStat(t *testing.T) {
 		flags, begin, end int
 		want              bool
 	}{
-		"some": {0x400000, 4096, 5000, true}, "not yet": {0x400000, 0, 0, true}, "none": {0x400000, 4096, 4096, false}, "the kernel's": {0x208040, 0, 0, false},
+		"some": {0x400000, 4096, 5000, true}, "not yet": {0x400000, 0, 0, true}, "none": {0x400000, 4096, 4096, false}, "the kernel's": {0x208040, 0, 0, false}, "about to end": {0x40000c, 0, 0, false},
 	} {
 		if s, err := parseStat(fmt.Appendf(nil, line, c.flags, c.begin, c.end)); err != nil || s.inExec() != c.want {
 			t.Errorf("%s: parsed %+v, %v", name, s, err)
