@@ -84,7 +84,9 @@ func newClusterScale(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "scale NAME --workers N [flags]", Short: "give a cluster another number of workers",
 		Long: `scale gives a cluster another number of workers, and leaves the rest as it was applied
-last. The file is not changed: the next apply goes by what it says.`,
+last: what is missing is made, and what would become another, as where a variable that the
+file names has another value here, is refused. The file is not changed: the next apply goes
+by what it says.`,
 		Example: "  navvy cluster scale demo --workers 200\n  navvy cluster scale -f cluster.yaml --workers 200", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
