@@ -90,6 +90,7 @@ func idOf(u *unstructured.Unstructured) driver.ID {
 func markName(cluster string) string      { return cluster + "-cluster" }
 func claimName(cluster string) string     { return cluster + "-data" }
 func serverName(cluster string) string    { return cluster + "-server" }
+func workersName(cluster string) string   { return cluster + "-worker" }
 func podName(cluster string) string       { return serverName(cluster) + "-0" }
 func queueSecret(cluster string) string   { return cluster + "-queue" }
 func variablesName(cluster string) string { return cluster + "-environment" }

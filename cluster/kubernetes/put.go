@@ -188,12 +188,55 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 		if err != nil || there {
 			return err
 		}
+	case id.Kind == kindFiles:
+		if err := d.awaitUnused(ctx, cluster, u); err != nil {
+			return fmt.Errorf("workers of before may use it still, so it stays until an apply that finds them replaced: %w", err)
+		}
 	case id.Kind == driver.KindCluster, u.GetKind() == "PersistentVolumeClaim":
 		if err := d.removeRecords(ctx, cluster, u.GetNamespace()); err != nil {
 			return err
 		}
 	}
 	return d.delete(ctx, cluster, u)
+}
+
+// errUsed says why files stay.
+var errUsed = errors.New("the deployment has them mounted")
+
+// awaitUnused waits until the workers that may use files are replaced; the error is why they
+// will not be.
+func (d *Driver) awaitUnused(ctx context.Context, cluster string, files *unstructured.Unstructured) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("they are not replaced after %s: %w", readyTime, navvy.ErrUnavailable))
+	defer cancel()
+	workers := &unstructured.Unstructured{Object: map[string]any{"kind": "Deployment"}}
+	workers.SetName(workersName(cluster))
+	workers.SetNamespace(files.GetNamespace())
+	live, err := d.of(workers).Get(ctx, workers.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && live.GetLabels()[labelCluster] != cluster {
+		return nil
+	} else if err != nil {
+		return d.explain(err)
+	}
+	if mounts(live, files.GetName()) { // it could not be changed
+		return errUsed
+	}
+	return d.await(ctx, live, func(h workload) bool { return h.before == 0 })
+}
+
+// mounts tells whether pods of a workload have a ConfigMap of a share.
+func mounts(u *unstructured.Unstructured, name string) bool {
+	volumes, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "volumes")
+	for _, v := range volumes {
+		volume, _ := v.(map[string]any)
+		sources, _, _ := unstructured.NestedSlice(volume, "projected", "sources")
+		for _, s := range sources {
+			source, _ := s.(map[string]any)
+			if is, _, _ := unstructured.NestedString(source, "configMap", "name"); is == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // removeQueue removes a queue of the server's. If the server is there and cannot be asked, the
