@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func TestLock(t *testing.T) {
 	at := "/apis/coordination.k8s.io/v1/namespaces/" + w.namespace + "/leases"
 	w.c.Admin().Must(t, http.MethodPost, at, `
 metadata: {name: dead-lock, labels: {navvy.run/lock: dead}, annotations: {navvy.run/holder: '{"who":"the dead"}'}}
-spec: {holderIdentity: the dead, leaseDurationSeconds: 60, renewTime: "2020-01-01T00:00:00.000000Z"}`, nil)
+spec: {holderIdentity: the dead, leaseDurationSeconds: 2, renewTime: "2020-01-01T00:00:00.000000Z"}`, nil)
 	l, err := d.Lock(t.Context(), "dead", driver.Holder{Who: "next", What: "apply", Since: time.Now()})
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +47,50 @@ spec: {holderIdentity: the dead, leaseDurationSeconds: 60, renewTime: "2020-01-0
 	wantError(t, "somebody else's lease", err, navvy.ErrExists, "foreign-lock")
 	w.c.Admin().Must(t, http.MethodDelete, at+"/foreign-lock", "", nil)
 }
+
+// Whose clock is behind has the lock as long as it trusts it: it is not taken, and who waits is
+// told. A renewal that fails is tried again.
+func TestLockOfTheLiving(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	at := "/apis/coordination.k8s.io/v1/namespaces/" + w.namespace + "/leases"
+	var failing atomic.Bool
+	d := w.open(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if failing.Load() && r.Method == http.MethodPut && failing.CompareAndSwap(true, false) {
+				return nil, errOnPurpose
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	d.lease = 8 * time.Second
+	l, err := d.Lock(t.Context(), "slow", driver.Holder{Who: "slow", What: "apply", Since: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing.Store(true)
+	w.c.Admin().Must(t, http.MethodPatch, at+"/slow-lock", `{spec: {renewTime: "2020-01-01T00:00:00.000000Z"}}`, nil)
+	begun := time.Now()
+	_, err = w.open(t).Lock(t.Context(), "slow", driver.Holder{Who: "next", What: "apply"})
+	if held, is := errors.AsType[*driver.HeldError](err); !is || held.Who != "slow" || time.Since(begun) < d.lease {
+		t.Errorf("after %s the next one is told %v", time.Since(begun), err)
+	}
+	if failing.Load() {
+		t.Error("no renewal has failed")
+	}
+	select {
+	case <-l.Lost():
+		t.Error("it is lost")
+	default:
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // A namespace that was made for a cluster stays if somebody has put something into it.
 func TestNamespace(t *testing.T) {
