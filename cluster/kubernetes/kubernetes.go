@@ -68,6 +68,8 @@ type Driver struct {
 	// margin is how much longer than its lease the lock of somebody who seems dead is watched
 	// before it is taken.
 	margin time.Duration
+	gone   time.Duration // bounds waits for what is being removed
+	change time.Duration // bounds changes at a server
 }
 
 var (
@@ -87,7 +89,7 @@ func New(o *Options) (*Driver, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin}
+	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
 	if d.o.Getenv == nil {

@@ -31,12 +31,16 @@ func (d *Driver) namespaceThere(ctx context.Context, name string) (bool, error) 
 // makeNamespace makes a namespace that is missing, with the mark of the cluster that it is for.
 // One that is being removed is waited for.
 func (d *Driver) makeNamespace(ctx context.Context, cluster, name string) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		u, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsForbidden(err):
 			return nil // it is there, or the next call says so
 		case apierrors.IsNotFound(err):
+			u = &unstructured.Unstructured{Object: map[string]any{"kind": "Namespace"}}
+			u.SetName(name)
 			err = d.createNamespace(ctx, cluster, name)
 			if !apierrors.IsAlreadyExists(err) {
 				return d.explain(err)
@@ -47,7 +51,7 @@ func (d *Driver) makeNamespace(ctx context.Context, cluster, name string) error 
 			return nil
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return fmt.Errorf("the namespace %s is being removed: %w", name, err)
+			return d.stuckNamespace(u, err)
 		}
 	}
 }
@@ -91,6 +95,8 @@ func (d *Driver) removeNamespace(ctx context.Context, cluster, name string) erro
 
 // deleteNamespace deletes a namespace and returns when it is gone.
 func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	err := d.client.Resource(namespaces).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return d.explain(err)
@@ -103,9 +109,21 @@ func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID
 			return d.explain(err)
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return err
+			return d.stuckNamespace(now, err)
 		}
 	}
+}
+
+// stuckNamespace is stuck of a namespace, whose status tells what is left in it.
+func (d *Driver) stuckNamespace(u *unstructured.Unstructured, err error) error {
+	err = d.stuck("", u, err)
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	for _, v := range conditions {
+		if c, _ := v.(map[string]any); c["status"] == "True" {
+			err = fmt.Errorf("%v: %w", c["message"], err)
+		}
+	}
+	return err
 }
 
 // others is something in a namespace that is neither the cluster's nor made by Kubernetes for

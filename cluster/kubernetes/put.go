@@ -50,7 +50,9 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 	}
 	switch {
 	case id.Kind == kindQueue:
-		return d.withServer(ctx, p.object.GetNamespace(), cluster, func(c *client.Client) error { return work.PutQueue(ctx, c, id.Name, p.queue) })
+		return d.changeServer(ctx, p.object.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error {
+			return work.PutQueue(ctx, c, id.Name, p.queue)
+		})
 	case p.object.GetKind() == "StatefulSet":
 		return d.awaitServer(ctx, p.object)
 	case p.object.GetKind() == "Deployment":
@@ -61,6 +63,8 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 
 // apply applies an object, unless something of its name is there that is somebody else's.
 func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		live, err := d.of(p.object).Get(ctx, p.object.GetName(), metav1.GetOptions{})
 		switch {
@@ -72,7 +76,7 @@ func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
 			return taken(live)
 		case live.GetDeletionTimestamp() != nil: // somebody has removed it
 			if err := pauses.Wait(ctx); err != nil {
-				return err
+				return d.stuck(cluster, live, err)
 			}
 			continue
 		}
@@ -118,6 +122,8 @@ func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstruct
 
 // Patience with pods.
 const (
+	goneTime   = 3 * time.Minute  // of what is being removed: pods may have 30 s, and volumes take time
+	changeTime = 2 * time.Minute  // of a change at the server
 	readyTime  = 10 * time.Minute // of a server that is not ready, and not failing
 	failTime   = 10 * time.Second // of what fails, and may get over it
 	beginTime  = 30 * time.Second // of workers: then they are about to begin
@@ -242,7 +248,7 @@ func mounts(u *unstructured.Unstructured, name string) bool {
 // removeQueue removes a queue of the server's. If the server is there and cannot be asked, the
 // record of the queue stays, until the server's data go: then it is gone with them.
 func (d *Driver) removeQueue(ctx context.Context, cluster string, u *unstructured.Unstructured, name string) (there bool, err error) {
-	err = d.withServer(ctx, u.GetNamespace(), cluster, func(c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
+	err = d.changeServer(ctx, u.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
 	if !errors.Is(err, navvy.ErrUnavailable) {
 		return false, err
 	}
@@ -271,6 +277,8 @@ func (d *Driver) removeRecords(ctx context.Context, cluster, namespace string) e
 func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
 	policy := metav1.DeletePropagationForeground
 	uid := u.GetUID()
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
 		switch {
@@ -286,7 +294,7 @@ func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Uns
 			continue
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return fmt.Errorf("it is not gone yet: %w", err)
+			return d.stuck(cluster, live, err)
 		}
 	}
 }

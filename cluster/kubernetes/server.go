@@ -32,6 +32,17 @@ func (d *Driver) withServer(ctx context.Context, namespace, cluster string, fn f
 	return errors.Join(fn(client.New(conn)), conn.Close())
 }
 
+// changeServer is withServer for a change, which has a bounded time.
+func (d *Driver) changeServer(ctx context.Context, namespace, cluster string, fn func(context.Context, *client.Client) error) error {
+	bounded, cancel := context.WithTimeout(ctx, d.change)
+	defer cancel()
+	err := d.withServer(bounded, namespace, cluster, func(c *client.Client) error { return fn(bounded, c) })
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("the server's pod %s has not answered in %s; kubectl --namespace %s logs %s has its words: %w: %w", podName(cluster), d.change, namespace, podName(cluster), err, navvy.ErrUnavailable)
+	}
+	return err
+}
+
 // dialPod connects to a cluster's server by way of a program in its pod, as kubectl exec starts
 // one: in the pod one is the administrator, no port has to be open, and no certificate to be
 // made.
