@@ -259,15 +259,17 @@ const giveBackTries = 5
 
 func (l *lock) giveBack(ctx context.Context) error {
 	var err error
-	for pauses, tries := looks(), 0; tries < giveBackTries; tries++ {
-		if err = l.giveBackOnce(ctx); err == nil || pauses.Wait(ctx) != nil {
+	for pauses, tries := looks(), 1; tries <= giveBackTries; tries++ {
+		if err = l.giveBackOnce(ctx, tries == giveBackTries); err == nil || errors.Is(err, errStuck) || pauses.Wait(ctx) != nil {
 			break
 		}
 	}
 	return err
 }
 
-func (l *lock) giveBackOnce(ctx context.Context) error {
+// giveBackOnce removes the namespace, if it is to go, and the lease; the lease also if the
+// namespace does not go in time, or at last.
+func (l *lock) giveBackOnce(ctx context.Context, last bool) error {
 	u, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && l.holder(u) != l.id {
 		return nil // it is lost, or was not taken
@@ -275,12 +277,15 @@ func (l *lock) giveBackOnce(ctx context.Context) error {
 		return l.d.explain(err)
 	}
 	uid, version := u.GetUID(), u.GetResourceVersion()
-	if err := l.d.removeNamespace(ctx, l.cluster, l.namespace); err != nil {
-		return err
+	stays := l.d.removeNamespace(ctx, l.cluster, l.namespace)
+	if stays != nil {
+		if stays = fmt.Errorf("namespace %s: it may still be there: %w", l.namespace, stays); !last && !errors.Is(stays, errStuck) {
+			return stays
+		}
 	}
 	err = l.client.Delete(ctx, u.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+		err = nil
 	}
-	return l.d.explain(err)
+	return errors.Join(stays, l.d.explain(err))
 }

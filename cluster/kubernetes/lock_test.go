@@ -129,6 +129,50 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
+// A namespace stays if nobody can tell what is in it, or it cannot be removed: that is told, and the
+// lock is given back all the same.
+func TestNamespaceStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	for name, test := range map[string]struct {
+		method, path string
+		fails        bool
+	}{
+		"unknown": {http.MethodGet, "/apis/batch/v1", false},
+		"denied":  {http.MethodDelete, "/api/v1/namespaces/" + w.namespace + "-denied", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := &world{t: t, c: w.c, namespace: w.namespace + "-" + name, fate: w.fate}
+			d := w.open(t, func(next http.RoundTripper) http.RoundTripper {
+				return roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.Method == test.method && r.URL.Path == test.path {
+						return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Header: http.Header{}, Request: r}, nil
+					}
+					return next.RoundTrip(r)
+				})
+			})
+			if _, err := controller(d).Apply(t.Context(), w.answering(t, name)); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := w.c.Admin().Do(context.Background(), http.MethodDelete, "/api/v1/namespaces/"+w.namespace, "", nil); err != nil {
+					t.Error(err)
+				}
+			})
+			_, err := controller(d).Destroy(t.Context(), name)
+			if test.fails {
+				wantError(t, name, err, navvy.ErrUnavailable, "cluster "+name, "namespace "+w.namespace)
+			} else if err != nil {
+				t.Error(err)
+			}
+			if l := left(t, w.c, w.namespace, name); len(l) > 0 {
+				t.Errorf("there is left %q", l)
+			}
+		})
+	}
+}
+
 // What an autoscaler decides is no drift, and a HorizontalPodAutoscaler is as it was applied.
 func TestAutoscaler(t *testing.T) {
 	t.Parallel()

@@ -129,9 +129,9 @@ func (d *Driver) stuckNamespace(u *unstructured.Unstructured, err error) error {
 // others is something in a namespace that is neither the cluster's nor made by Kubernetes for
 // each namespace; empty for nothing. What may not be looked at may be something.
 func (d *Driver) others(ctx context.Context, cluster, namespace string) (string, error) {
-	kinds, err := d.namespaced(ctx)
-	if err != nil {
-		return "", err
+	kinds, unknown, err := d.namespaced(ctx)
+	if err != nil || unknown != "" {
+		return unknown, err
 	}
 	for _, gvr := range kinds {
 		list, err := d.client.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{})
@@ -140,6 +140,8 @@ func (d *Driver) others(ctx context.Context, cluster, namespace string) (string,
 			continue
 		case apierrors.IsForbidden(err):
 			return gvr.Resource + ", which you may not list", nil
+		case apierrors.IsServiceUnavailable(err): // nobody is there who serves the kind
+			return gvr.Resource + " of " + gvr.Group + ", which cannot be listed", nil
 		case err != nil:
 			return "", d.explain(err)
 		}
@@ -160,17 +162,16 @@ func automatic(u *unstructured.Unstructured, cluster string) bool {
 }
 
 // namespaced are the kinds of objects that can be in a namespace, each in the version that the
-// API server prefers.
-func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource, error) {
+// API server prefers; unknown is of what nobody can tell, as its server is away.
+func (d *Driver) namespaced(ctx context.Context) (all []schema.GroupVersionResource, unknown string, err error) {
 	var groups metav1.APIGroupList
 	if err := d.get(ctx, "/apis", &groups); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	versions := []string{"v1"}
 	for _, g := range groups.Groups {
 		versions = append(versions, g.PreferredVersion.GroupVersion)
 	}
-	var all []schema.GroupVersionResource
 	for _, version := range versions {
 		at := "/apis/" + version
 		if version == "v1" {
@@ -178,11 +179,13 @@ func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource,
 		}
 		gv, err := schema.ParseGroupVersion(version)
 		if err != nil {
-			return nil, fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
+			return nil, "", fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
 		}
 		var list metav1.APIResourceList
-		if err := d.get(ctx, at, &list); err != nil {
-			return nil, err
+		if err := d.get(ctx, at, &list); apierrors.IsServiceUnavailable(err) || apierrors.IsNotFound(err) {
+			return nil, "what " + version + " has, which cannot be listed", nil
+		} else if err != nil {
+			return nil, "", err
 		}
 		for _, r := range list.APIResources {
 			if r.Namespaced && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
@@ -190,7 +193,7 @@ func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource,
 			}
 		}
 	}
-	return all, nil
+	return all, "", nil
 }
 
 func (d *Driver) get(ctx context.Context, path string, v any) error {
