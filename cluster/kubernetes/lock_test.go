@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -126,6 +127,33 @@ func TestNamespace(t *testing.T) {
 	}
 	if admin.Must(t, http.MethodGet, at, "", &space); space.Metadata.Labels[labelCluster] != "" {
 		t.Errorf("the namespace bears %v", space.Metadata.Labels)
+	}
+}
+
+// What is left of a cluster whose mark was removed is found, also without a file, and removed.
+func TestWithoutMark(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	d := w.open(t)
+	d.o.Namespace = "" // as without a file
+	for _, what := range []string{"deployment", "lease"} {
+		name, admin := "markless-"+what, w.c.Admin()
+		if what == "lease" {
+			admin.Must(t, http.MethodPost, "/apis/coordination.k8s.io/v1/namespaces/"+w.namespace+"/leases", fmt.Sprintf(`
+metadata: {name: %[1]s-lock, labels: {navvy.run/lock: %[1]s}}
+spec: {holderIdentity: the dead, leaseDurationSeconds: 1, renewTime: "2020-01-01T00:00:00.000000Z"}`, name), nil)
+		} else {
+			if _, err := controller(w.open(t)).Apply(t.Context(), w.answering(t, name)); err != nil {
+				t.Fatal(err)
+			}
+			admin.Must(t, http.MethodDelete, "/api/v1/namespaces/"+w.namespace+"/configmaps/"+markName(name), "", nil)
+		}
+		if _, err := controller(d).Destroy(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if l := left(t, w.c, w.namespace, name); len(l) > 0 {
+			t.Errorf("there is left %q", l)
+		}
 	}
 }
 
