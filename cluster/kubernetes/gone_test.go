@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -69,4 +70,12 @@ func TestSilentServer(t *testing.T) {
 		return ctx.Err()
 	})
 	wantError(t, "a silent server", err, navvy.ErrUnavailable, "silent-server-0", "kubectl --namespace space logs")
+}
+
+// A way to the server that is used has no second connection, and says so also before it has ended.
+func TestUsedPipe(t *testing.T) {
+	t.Parallel()
+	if err := (&piped{over: make(chan struct{})}).last(); !errors.Is(err, errHungUp) {
+		t.Errorf("it says %v", err)
+	}
 }

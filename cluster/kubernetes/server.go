@@ -61,7 +61,7 @@ func (d *Driver) dialPod(ctx context.Context, namespace, cluster string) (*grpc.
 			case conn := <-firsts:
 				return conn, nil
 			default:
-				return nil, first.words()
+				return nil, first.last() // without an error gRPC wants a connection
 			}
 		}))
 	if err != nil {
@@ -109,6 +109,14 @@ func (p *piped) words() error {
 		return errHungUp
 	}
 	return p.err
+}
+
+// last is why it has ended, or that it is used already.
+func (p *piped) last() error {
+	if err := p.words(); err != nil {
+		return err
+	}
+	return errHungUp
 }
 
 // lastWords are what a program complains of. The client may still write there when it is done.
