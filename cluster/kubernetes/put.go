@@ -111,6 +111,9 @@ func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstruct
 	force := live != nil
 	if live != nil {
 		u.SetUID(live.GetUID())
+		if u.GetKind() == "PersistentVolumeClaim" {
+			keepRoom(u.Object, live)
+		}
 	}
 	body, err := json.Marshal(u)
 	if err != nil {
