@@ -59,6 +59,39 @@ func TestStuckSpace(t *testing.T) {
 	wantError(t, "a claim", d.stuck("claims", u, errStuck), navvy.ErrUnavailable, "delete pod claims-server-0", "apply again")
 }
 
+// Jobs of tasks go with the workers; those of others stay.
+func TestTasksGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	d := w.open(t)
+	if _, err := controller(d).Apply(t.Context(), w.answering(t, "tasks")); err != nil {
+		t.Fatal(err)
+	}
+	admin, at := w.c.Admin(), "/apis/batch/v1/namespaces/"+w.namespace+"/jobs"
+	for name, label := range map[string]string{"task": "navvy.run/job: j", "mine": "owner: me"} {
+		admin.Must(t, http.MethodPost, at, `
+metadata: {name: `+name+`, labels: {app.kubernetes.io/managed-by: navvy, app.kubernetes.io/instance: tasks, `+label+`}}
+spec:
+  suspend: true
+  template: {spec: {restartPolicy: Never, containers: [{name: c, image: "local.test/none:1"}]}}`, nil)
+	}
+	if _, err := controller(d).Destroy(t.Context(), "tasks"); err != nil {
+		t.Fatal(err)
+	}
+	var left struct {
+		Items []struct {
+			Metadata struct{ Name, DeletionTimestamp string }
+		}
+	}
+	admin.Must(t, http.MethodGet, at, "", &left)
+	for _, j := range left.Items {
+		if j.Metadata.Name == "task" && j.Metadata.DeletionTimestamp == "" {
+			t.Error("the Job of a task is left")
+		}
+	}
+	admin.Must(t, http.MethodDelete, at+"/mine", "", nil)
+}
+
 // A server that accepts a connection and says nothing does not keep anybody for ever.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()

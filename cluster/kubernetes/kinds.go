@@ -21,6 +21,7 @@ var (
 	configMaps = core("configmaps")
 	namespaces = core("namespaces")
 	podsOf     = core("pods")
+	jobs       = group("batch", "v1", "jobs")
 	leases     = group("coordination.k8s.io", "v1", "leases")
 )
 
@@ -55,6 +56,7 @@ const (
 	labelCluster   = "navvy.run/cluster" // the mark of each object
 	labelKind      = "navvy.run/kind"    // of the resource of the plan
 	labelLock      = "navvy.run/lock"    // of a lease
+	labelJob       = "navvy.run/job"     // of a Job of a task
 	labelManaged   = "app.kubernetes.io/managed-by"
 	labelInstance  = "app.kubernetes.io/instance"
 	labelComponent = "app.kubernetes.io/component"

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
@@ -206,7 +207,36 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 			return err
 		}
 	}
-	return d.delete(ctx, cluster, u)
+	if err := d.delete(ctx, cluster, u); err != nil || u.GetKind() != "Deployment" {
+		return err
+	}
+	return d.removeTasks(ctx, cluster, u.GetNamespace())
+}
+
+// removeTasks removes the Jobs of tasks, which outlive their workers, so that other workers could go on
+// with them: there are none any more. Who may not look at Jobs has not given workers the right to
+// make some.
+func (d *Driver) removeTasks(ctx context.Context, cluster, namespace string) error {
+	all := labels.Set{labelManaged: managed, labelInstance: cluster}.String()
+	list, err := d.client.Resource(jobs).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: all})
+	if apierrors.IsForbidden(err) {
+		return nil
+	} else if err != nil {
+		return d.explain(err)
+	}
+	policy := metav1.DeletePropagationBackground
+	for i := range list.Items {
+		u := &list.Items[i]
+		if u.GetLabels()[labelJob] == "" {
+			continue
+		}
+		uid := u.GetUID()
+		err := d.client.Resource(jobs).Namespace(namespace).Delete(ctx, u.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("job %s of a task: %w", u.GetName(), d.explain(err))
+		}
+	}
+	return nil
 }
 
 // errUsed says why files stay.
