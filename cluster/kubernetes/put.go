@@ -173,7 +173,7 @@ func (d *Driver) await(ctx context.Context, u *unstructured.Unstructured, is fun
 			failed = time.Time{}
 		case failed.IsZero():
 			failed = time.Now()
-		case time.Since(failed) > h.patience:
+		case time.Since(failed) > min(h.patience, d.patience):
 			return fmt.Errorf("%s: %w", h.why, h.kind)
 		}
 		if err := pauses.Wait(ctx); err != nil {
