@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -39,8 +38,6 @@ type Options struct {
 	Planned func(*Plan)
 	// Tell is told of each change, one call at a time. Defaults to nobody.
 	Tell func(Event)
-	// Logger defaults to none.
-	Logger *slog.Logger
 }
 
 const defaultAtOnce = 16
@@ -57,9 +54,6 @@ func New(d driver.Driver, o *Options) *Controller {
 	}
 	if c.opts.AtOnce <= 0 {
 		c.opts.AtOnce = defaultAtOnce
-	}
-	if c.opts.Logger == nil {
-		c.opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
@@ -137,7 +131,7 @@ func (c *Controller) change(ctx context.Context, name, what string, plan func(co
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 		defer cancel()
 		if e := lock.Release(ctx); e != nil {
-			c.opts.Logger.Warn("the lock of a cluster is not given back", "cluster", name, "err", e)
+			err = errors.Join(err, fmt.Errorf("cluster %s: what was planned is over, but its lock is not given back whole: %w", name, e))
 		}
 	}()
 	watched := make(chan struct{})

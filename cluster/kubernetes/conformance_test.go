@@ -2,9 +2,14 @@ package kubernetes
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"path"
+	"slices"
 	"testing"
 
+	"github.com/navvy-run/navvy/client"
+	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/driver/drivertest"
@@ -52,7 +57,63 @@ func TestConformance(t *testing.T) {
 				return is == was
 			}
 		},
+		Hold: w.hold,
+		Another: func(_ testing.TB, c *config.Cluster) {
+			c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Env: "BROKER"}}
+			c.Monitor = config.Monitor{}
+		},
 		Left:   func(t testing.TB, name string) []string { return left(t, w.c, w.namespace, name) },
 		Secret: suiteSecret, Patience: kubetest.Patience,
 	})
+}
+
+// bind makes a volume for the server's claim.
+func (w *world) bind(t testing.TB, name, class string) {
+	t.Helper()
+	admin, volume := w.c.Admin(), "/api/v1/persistentvolumes/"+w.namespace+"-"+name
+	admin.Must(t, http.MethodPost, path.Dir(volume), fmt.Sprintf(`
+metadata: {name: %s}
+spec:
+  capacity: {storage: 10Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: %q
+  persistentVolumeReclaimPolicy: Retain
+  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: %s, name: %s}
+  hostPath: {path: /nowhere, type: Directory}
+`, path.Base(volume), class, w.namespace, claimName(name)), nil)
+	t.Cleanup(func() {
+		if err := admin.Do(context.Background(), http.MethodDelete, volume, "", nil); err != nil {
+			t.Error(err)
+		}
+	})
+	kubetest.Until(t, "the claim is bound", func() bool {
+		var claim struct{ Status struct{ Phase string } }
+		admin.Must(t, http.MethodGet, "/api/v1/namespaces/"+w.namespace+"/persistentvolumeclaims/"+claimName(name), "", &claim)
+		return claim.Status.Phase == "Bound"
+	})
+}
+
+// hold sends a request that nobody answers, and binds the server's claim, of which it is then said,
+// too, that it is lost.
+func (w *world) hold(t testing.TB, name string) driver.ID {
+	t.Helper()
+	w.bind(t, name, "")
+	conn, err := w.dial(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := client.New(conn).Messages(name).Send(t.Context(), []client.OutMessage{{Body: []byte("x")}}, client.SendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	d := w.open(t)
+	defer func() { _ = d.Close() }()
+	p, err := controller(d).PlanDestroy(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost := p.Lost(); !slices.ContainsFunc(lost, func(c cluster.Change) bool { return c.Kind == "persistentvolumeclaim" }) {
+		t.Errorf("with a request in it, lost are only %+v", lost)
+	}
+	return driver.ID{Kind: kindQueue, Name: name}
 }

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -112,7 +113,54 @@ func drift(u *unstructured.Unstructured, salt []byte) (applied, where string) {
 	if utiljson.Unmarshal([]byte(applied), &want) != nil {
 		return applied, "the annotation " + annotationApplied
 	}
-	return applied, differs(want, comparable(u, salt), "")
+	if u.GetKind() == "PersistentVolumeClaim" {
+		keepRoom(want, u)
+	}
+	is := comparable(u, salt)
+	if where := differs(want, is, ""); where != "" {
+		return applied, where
+	}
+	return applied, differsWhole(u.GetKind(), want, is)
+}
+
+// whole are the places of objects where the API server keeps what one side says, and merges
+// nothing: what others have added changes what ours means.
+var whole = map[string][]string{"Service": {"spec", "selector"}, "RoleBinding": {"subjects"}, "Role": {"rules"}}
+
+// differsWhole is a place of those where there is more than is wanted, whose rest is the same.
+func differsWhole(kind string, want, is map[string]any) string {
+	fields := whole[kind]
+	if len(fields) == 0 {
+		return ""
+	}
+	wanted, _, _ := unstructured.NestedFieldNoCopy(want, fields...)
+	there, _, _ := unstructured.NestedFieldNoCopy(is, fields...)
+	if size(wanted) != size(there) {
+		return strings.Join(fields, ".")
+	}
+	return ""
+}
+
+func size(v any) int {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v)
+	case []any:
+		return len(v)
+	}
+	return 0
+}
+
+// keepRoom has a claim want what it asks for by now, if that is more: nobody can make it smaller.
+func keepRoom(want map[string]any, live *unstructured.Unstructured) {
+	fields := []string{"spec", "resources", "requests", "storage"}
+	wanted, _, _ := unstructured.NestedString(want, fields...)
+	is, _, _ := unstructured.NestedString(live.Object, fields...)
+	a, errA := resource.ParseQuantity(wanted)
+	b, errB := resource.ParseQuantity(is)
+	if errA == nil && errB == nil && b.Cmp(a) > 0 {
+		_ = unstructured.SetNestedField(want, is, fields...) // it is there
+	}
 }
 
 // setsReplicas tells whether what was applied says how many pods there are to be.

@@ -15,7 +15,8 @@ import (
 
 // workload is how a Deployment or a StatefulSet is.
 type workload struct {
-	wanted, ready int64
+	wanted, ready int64  // ready are at least so many of what it is to be
+	before        int64  // pods of what it was before
 	current       bool   // whether the controller has seen what it is to be
 	why           string // it is not as it should be, in the cluster's words
 	kind          error
@@ -29,9 +30,8 @@ func (d *Driver) look(ctx context.Context, u *unstructured.Unstructured) (worklo
 		return n
 	}
 	h := workload{wanted: number("spec", "replicas"), ready: number("status", "readyReplicas"), current: number("status", "observedGeneration") >= u.GetGeneration()}
-	if updated := number("status", "updatedReplicas"); updated < h.wanted {
-		h.ready = min(h.ready, updated) // the others are of before
-	}
+	h.before = max(0, number("status", "replicas")-number("status", "updatedReplicas"))
+	h.ready = max(0, h.ready-h.before) // which are ready nobody tells: those of before, first
 	if h.ready >= h.wanted {
 		return h, nil
 	}

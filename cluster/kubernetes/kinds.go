@@ -21,6 +21,7 @@ var (
 	configMaps = core("configmaps")
 	namespaces = core("namespaces")
 	podsOf     = core("pods")
+	jobs       = group("batch", "v1", "jobs")
 	leases     = group("coordination.k8s.io", "v1", "leases")
 )
 
@@ -55,6 +56,7 @@ const (
 	labelCluster   = "navvy.run/cluster" // the mark of each object
 	labelKind      = "navvy.run/kind"    // of the resource of the plan
 	labelLock      = "navvy.run/lock"    // of a lease
+	labelJob       = "navvy.run/job"     // of a Job of a task
 	labelManaged   = "app.kubernetes.io/managed-by"
 	labelInstance  = "app.kubernetes.io/instance"
 	labelComponent = "app.kubernetes.io/component"
@@ -90,6 +92,7 @@ func idOf(u *unstructured.Unstructured) driver.ID {
 func markName(cluster string) string      { return cluster + "-cluster" }
 func claimName(cluster string) string     { return cluster + "-data" }
 func serverName(cluster string) string    { return cluster + "-server" }
+func workersName(cluster string) string   { return cluster + "-worker" }
 func podName(cluster string) string       { return serverName(cluster) + "-0" }
 func queueSecret(cluster string) string   { return cluster + "-queue" }
 func variablesName(cluster string) string { return cluster + "-environment" }

@@ -63,10 +63,15 @@ type Driver struct {
 	http   *http.Client
 	home   string // the namespace of the kubeconfig
 	// dial connects to the navvy server of a cluster.
-	dial func(ctx context.Context, namespace, cluster string) (*grpc.ClientConn, error)
-	// watched is how long the lock of somebody who seems dead is watched before it is taken.
-	watched time.Duration
-	lease   time.Duration // of the lock
+	dial  func(ctx context.Context, namespace, cluster string) (*grpc.ClientConn, error)
+	lease time.Duration // of the lock
+	// margin is how much longer than its lease the lock of somebody who seems dead is watched
+	// before it is taken.
+	margin time.Duration
+	gone   time.Duration // bounds waits for what is being removed
+	change time.Duration // bounds changes at a server
+	// patience bounds that with pods which fail.
+	patience time.Duration
 }
 
 var (
@@ -86,7 +91,7 @@ func New(o *Options) (*Driver, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	d := &Driver{o: *o, watched: lockWatched, lease: leaseTime}
+	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime, patience: roomTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
 	if d.o.Getenv == nil {

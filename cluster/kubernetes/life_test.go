@@ -192,8 +192,11 @@ func TestLife(t *testing.T) {
 	if got := l.answers(requests...); !slices.Equal(got, requests) {
 		t.Errorf("the answers are %q", got)
 	}
-	if s, err := control.Status(ctx, l.name); err != nil || s.Health() != driver.HealthOK || s.GaugesErr != nil {
+	s, err := control.Status(ctx, l.name)
+	if err != nil || s.Health() != driver.HealthOK || s.GaugesErr != nil {
 		t.Errorf("its status is %+v, %v", s, err)
+	} else if q := s.Gauges.Queues; len(q) != 1 || q[0].Rate <= 0 {
+		t.Errorf("after %d answers the gauges are %+v", len(requests), q)
 	}
 	if _, err := control.Scale(ctx, l.name, 1); err != nil {
 		t.Fatal(err)

@@ -21,13 +21,15 @@ import (
 )
 
 // The lock is a Lease in the cluster's namespace. It lasts a minute and is renewed four times
-// in it. Clocks differ: one that seems to be over is watched for longer than it takes to renew
-// it before it is taken.
+// in it. Clocks differ: one that seems to be over is watched for as long as its holder may trust
+// it, and a little longer, before it is taken.
 const (
-	leaseTime   = time.Minute
-	renewals    = 4
-	lockWatched = leaseTime/renewals + 5*time.Second
-	microTime   = "2006-01-02T15:04:05.000000Z07:00"
+	leaseTime    = time.Minute
+	renewals     = 4
+	renewAgain   = 2 * time.Second // after it failed
+	leaseMargin  = 5 * time.Second // for calls of the holder's that are still on their way
+	giveBackTime = 10 * time.Second
+	microTime    = "2006-01-02T15:04:05.000000Z07:00"
 )
 
 // whatDestroy is what somebody does, as driver.Holder has it, who removes a cluster.
@@ -72,9 +74,9 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	l.id = h.Who + " " + hex.EncodeToString(id[:])
-	began := time.Now()
-	if err := l.take(ctx, h); err != nil {
-		return nil, errors.Join(err, l.giveBack(context.WithoutCancel(ctx))) // an answer may have been lost
+	began, err := l.take(ctx, h)
+	if err != nil {
+		return nil, l.notTaken(ctx, err)
 	}
 	renewing, end := context.WithCancel(context.WithoutCancel(ctx))
 	l.end = end
@@ -82,41 +84,69 @@ func (d *Driver) Lock(ctx context.Context, cluster string, h driver.Holder) (dri
 	return l, nil
 }
 
-// take makes the lease, or takes that of somebody who is dead.
-func (l *lock) take(ctx context.Context, h driver.Holder) error {
+// notTaken gives back what may have been taken all the same, as an answer may have been lost.
+func (l *lock) notTaken(ctx context.Context, err error) error {
+	if _, is := errors.AsType[*driver.HeldError](err); is {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
+	defer cancel()
+	return errors.Join(err, l.giveBack(ctx))
+}
+
+// take makes the lease, or takes that of somebody who is dead. It is the caller's from began on.
+func (l *lock) take(ctx context.Context, h driver.Holder) (began time.Time, err error) {
 	for {
+		began = time.Now()
 		mine, err := l.object(h)
 		if err != nil {
-			return err
+			return began, err
 		}
 		_, err = l.client.Create(ctx, mine, metav1.CreateOptions{FieldManager: manager})
 		if !apierrors.IsAlreadyExists(err) {
-			return l.d.explain(err)
+			return began, l.d.explain(err)
 		}
 		there, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue
 		} else if err != nil {
-			return l.d.explain(err)
+			return began, l.d.explain(err)
 		}
 		if there.GetLabels()[labelLock] != l.cluster {
-			return fmt.Errorf("the lease %s is in the namespace %s, and is not navvy's: %w", leaseName(l.cluster), l.namespace, navvy.ErrExists)
+			return began, fmt.Errorf("the lease %s is in the namespace %s, and is not navvy's: %w", leaseName(l.cluster), l.namespace, navvy.ErrExists)
 		}
 		if l.holder(there) == l.id { // an answer was lost
-			return nil
+			return began, nil
 		}
 		if !expired(there) {
-			return held(there)
+			return began, held(there)
 		}
-		if err := pause.For(ctx, l.d.watched); err != nil {
-			return err
+		if err := pause.For(ctx, duration(there)+l.d.margin); err != nil {
+			return began, err
 		}
-		mine.SetResourceVersion(there.GetResourceVersion())
-		_, err = l.client.Update(ctx, mine, metav1.UpdateOptions{FieldManager: manager})
-		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-			return l.d.explain(err)
+		began = time.Now()
+		if again, err := l.takeOver(ctx, h, there); !again {
+			return began, err
 		}
 	}
+}
+
+// takeOver takes a lease that nobody has renewed; again tells that it is to be tried once more,
+// as there is none any longer.
+func (l *lock) takeOver(ctx context.Context, h driver.Holder, there *unstructured.Unstructured) (again bool, err error) {
+	mine, err := l.object(h)
+	if err != nil {
+		return false, err
+	}
+	mine.SetResourceVersion(there.GetResourceVersion())
+	_, err = l.client.Update(ctx, mine, metav1.UpdateOptions{FieldManager: manager})
+	if apierrors.IsConflict(err) { // its holder lives, and has another clock; or somebody was faster
+		there, err = l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
+		if err == nil && l.holder(there) != l.id {
+			return false, held(there)
+		}
+	}
+	return apierrors.IsNotFound(err), l.d.explain(err)
 }
 
 func (l *lock) object(h driver.Holder) (*unstructured.Unstructured, error) {
@@ -141,12 +171,17 @@ func (l *lock) holder(u *unstructured.Unstructured) string {
 	return id
 }
 
+// duration is how long its holder trusts a lease after it was renewed.
+func duration(u *unstructured.Unstructured) time.Duration {
+	seconds, _, _ := unstructured.NestedInt64(u.Object, "spec", "leaseDurationSeconds")
+	return time.Duration(seconds) * time.Second
+}
+
 // expired tells whether a lease seems to be over, by our clock.
 func expired(u *unstructured.Unstructured) bool {
 	text, _, _ := unstructured.NestedString(u.Object, "spec", "renewTime")
-	seconds, _, _ := unstructured.NestedInt64(u.Object, "spec", "leaseDurationSeconds")
 	renewed, err := time.Parse(time.RFC3339, text)
-	return err != nil || time.Since(renewed) > time.Duration(seconds)*time.Second
+	return err != nil || time.Since(renewed) > duration(u)
 }
 
 func held(u *unstructured.Unstructured) error {
@@ -162,25 +197,35 @@ func (l *lock) Lost() <-chan struct{} { return l.lost }
 // each call, so that it is not the last to know when the lease is over.
 func (l *lock) renew(ctx context.Context, until time.Time) {
 	defer close(l.over)
+	wait := l.d.lease / renewals
 	for {
-		if pause.For(ctx, min(l.d.lease/renewals, max(0, time.Until(until)))) != nil {
+		if pause.For(ctx, min(wait, max(0, time.Until(until)))) != nil {
 			return
 		}
 		asked := time.Now()
-		trying, cancel := context.WithDeadline(ctx, until)
+		trying, cancel := context.WithDeadline(ctx, earlier(until, asked.Add(l.d.lease/renewals)))
 		gone, err := l.again(trying)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil && !gone:
-			until = asked.Add(l.d.lease)
+			until, wait = asked.Add(l.d.lease), l.d.lease/renewals
 		case gone || !time.Now().Before(until):
 			l.d.o.Logger.Warn("the lock of the cluster is lost", "cluster", l.cluster, "error", err)
 			l.once.Do(func() { close(l.lost) })
 			return
+		default:
+			wait = min(renewAgain, l.d.lease/renewals)
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // again renews the lease once; gone tells that it is somebody else's, or nobody's.
@@ -214,15 +259,17 @@ const giveBackTries = 5
 
 func (l *lock) giveBack(ctx context.Context) error {
 	var err error
-	for pauses, tries := looks(), 0; tries < giveBackTries; tries++ {
-		if err = l.giveBackOnce(ctx); err == nil || pauses.Wait(ctx) != nil {
+	for pauses, tries := looks(), 1; tries <= giveBackTries; tries++ {
+		if err = l.giveBackOnce(ctx, tries == giveBackTries); err == nil || errors.Is(err, errStuck) || pauses.Wait(ctx) != nil {
 			break
 		}
 	}
 	return err
 }
 
-func (l *lock) giveBackOnce(ctx context.Context) error {
+// giveBackOnce removes the namespace, if it is to go, and the lease; the lease also if the
+// namespace does not go in time, or at last.
+func (l *lock) giveBackOnce(ctx context.Context, last bool) error {
 	u, err := l.client.Get(ctx, leaseName(l.cluster), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && l.holder(u) != l.id {
 		return nil // it is lost, or was not taken
@@ -230,12 +277,15 @@ func (l *lock) giveBackOnce(ctx context.Context) error {
 		return l.d.explain(err)
 	}
 	uid, version := u.GetUID(), u.GetResourceVersion()
-	if err := l.d.removeNamespace(ctx, l.cluster, l.namespace); err != nil {
-		return err
+	stays := l.d.removeNamespace(ctx, l.cluster, l.namespace)
+	if stays != nil {
+		if stays = fmt.Errorf("namespace %s: it may still be there: %w", l.namespace, stays); !last && !errors.Is(stays, errStuck) {
+			return stays
+		}
 	}
 	err = l.client.Delete(ctx, u.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+		err = nil
 	}
-	return l.d.explain(err)
+	return errors.Join(stays, l.d.explain(err))
 }

@@ -31,12 +31,16 @@ func (d *Driver) namespaceThere(ctx context.Context, name string) (bool, error) 
 // makeNamespace makes a namespace that is missing, with the mark of the cluster that it is for.
 // One that is being removed is waited for.
 func (d *Driver) makeNamespace(ctx context.Context, cluster, name string) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		u, err := d.client.Resource(namespaces).Get(ctx, name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsForbidden(err):
 			return nil // it is there, or the next call says so
 		case apierrors.IsNotFound(err):
+			u = &unstructured.Unstructured{Object: map[string]any{"kind": "Namespace"}}
+			u.SetName(name)
 			err = d.createNamespace(ctx, cluster, name)
 			if !apierrors.IsAlreadyExists(err) {
 				return d.explain(err)
@@ -47,7 +51,7 @@ func (d *Driver) makeNamespace(ctx context.Context, cluster, name string) error 
 			return nil
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return fmt.Errorf("the namespace %s is being removed: %w", name, err)
+			return d.stuckNamespace(u, err)
 		}
 	}
 }
@@ -91,6 +95,8 @@ func (d *Driver) removeNamespace(ctx context.Context, cluster, name string) erro
 
 // deleteNamespace deletes a namespace and returns when it is gone.
 func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	err := d.client.Resource(namespaces).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return d.explain(err)
@@ -103,17 +109,29 @@ func (d *Driver) deleteNamespace(ctx context.Context, name string, uid types.UID
 			return d.explain(err)
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return err
+			return d.stuckNamespace(now, err)
 		}
 	}
+}
+
+// stuckNamespace is stuck of a namespace, whose status tells what is left in it.
+func (d *Driver) stuckNamespace(u *unstructured.Unstructured, err error) error {
+	err = d.stuck("", u, err)
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	for _, v := range conditions {
+		if c, _ := v.(map[string]any); c["status"] == "True" {
+			err = fmt.Errorf("%v: %w", c["message"], err)
+		}
+	}
+	return err
 }
 
 // others is something in a namespace that is neither the cluster's nor made by Kubernetes for
 // each namespace; empty for nothing. What may not be looked at may be something.
 func (d *Driver) others(ctx context.Context, cluster, namespace string) (string, error) {
-	kinds, err := d.namespaced(ctx)
-	if err != nil {
-		return "", err
+	kinds, unknown, err := d.namespaced(ctx)
+	if err != nil || unknown != "" {
+		return unknown, err
 	}
 	for _, gvr := range kinds {
 		list, err := d.client.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{})
@@ -122,6 +140,8 @@ func (d *Driver) others(ctx context.Context, cluster, namespace string) (string,
 			continue
 		case apierrors.IsForbidden(err):
 			return gvr.Resource + ", which you may not list", nil
+		case apierrors.IsServiceUnavailable(err): // nobody is there who serves the kind
+			return gvr.Resource + " of " + gvr.Group + ", which cannot be listed", nil
 		case err != nil:
 			return "", d.explain(err)
 		}
@@ -142,17 +162,16 @@ func automatic(u *unstructured.Unstructured, cluster string) bool {
 }
 
 // namespaced are the kinds of objects that can be in a namespace, each in the version that the
-// API server prefers.
-func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource, error) {
+// API server prefers; unknown is of what nobody can tell, as its server is away.
+func (d *Driver) namespaced(ctx context.Context) (all []schema.GroupVersionResource, unknown string, err error) {
 	var groups metav1.APIGroupList
 	if err := d.get(ctx, "/apis", &groups); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	versions := []string{"v1"}
 	for _, g := range groups.Groups {
 		versions = append(versions, g.PreferredVersion.GroupVersion)
 	}
-	var all []schema.GroupVersionResource
 	for _, version := range versions {
 		at := "/apis/" + version
 		if version == "v1" {
@@ -160,11 +179,13 @@ func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource,
 		}
 		gv, err := schema.ParseGroupVersion(version)
 		if err != nil {
-			return nil, fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
+			return nil, "", fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
 		}
 		var list metav1.APIResourceList
-		if err := d.get(ctx, at, &list); err != nil {
-			return nil, err
+		if err := d.get(ctx, at, &list); apierrors.IsServiceUnavailable(err) || apierrors.IsNotFound(err) {
+			return nil, "what " + version + " has, which cannot be listed", nil
+		} else if err != nil {
+			return nil, "", err
 		}
 		for _, r := range list.APIResources {
 			if r.Namespaced && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
@@ -172,7 +193,7 @@ func (d *Driver) namespaced(ctx context.Context) ([]schema.GroupVersionResource,
 			}
 		}
 	}
-	return all, nil
+	return all, "", nil
 }
 
 func (d *Driver) get(ctx context.Context, path string, v any) error {

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/client"
@@ -25,11 +26,11 @@ import (
 // marks finds the marks of clusters.
 const marks = labelCluster + "," + labelKind + "=" + driver.KindCluster
 
-// allMarks lists marks: of the namespace of the file, or of all; of those that there may be
-// if all may not be listed.
-func (d *Driver) allMarks(ctx context.Context, more string) ([]unstructured.Unstructured, error) {
+// everywhere lists objects: of the namespace of the file, or of all; of that of the context if all
+// may not be listed.
+func (d *Driver) everywhere(ctx context.Context, gvr schema.GroupVersionResource, selector string) ([]unstructured.Unstructured, error) {
 	list := func(namespace string) ([]unstructured.Unstructured, error) {
-		l, err := d.client.Resource(configMaps).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: marks + more})
+		l, err := d.client.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 		if err != nil {
 			return nil, d.explain(err)
 		}
@@ -47,7 +48,7 @@ func (d *Driver) allMarks(ctx context.Context, more string) ([]unstructured.Unst
 
 // Clusters implements driver.Driver.
 func (d *Driver) Clusters(ctx context.Context) ([]string, error) {
-	items, err := d.allMarks(ctx, "")
+	items, err := d.everywhere(ctx, configMaps, marks)
 	if err != nil {
 		return nil, err
 	}
@@ -64,19 +65,46 @@ func (d *Driver) place(ctx context.Context, cluster string) (string, error) {
 	if d.o.Namespace != "" {
 		return d.o.Namespace, nil
 	}
-	items, err := d.allMarks(ctx, ","+selector(cluster))
+	items, err := d.everywhere(ctx, configMaps, marks+","+selector(cluster))
+	if err == nil && len(items) == 0 {
+		items, err = d.remains(ctx, cluster)
+	}
 	if err != nil || len(items) == 0 {
 		return "", err
 	}
 	var spaces []string
 	for i := range items {
-		spaces = append(spaces, items[i].GetNamespace())
+		spaces = append(spaces, cmp.Or(items[i].GetNamespace(), items[i].GetName()))
 	}
-	if len(spaces) > 1 {
-		slices.Sort(spaces)
+	slices.Sort(spaces)
+	if spaces = slices.Compact(spaces); len(spaces) > 1 {
 		return "", fmt.Errorf("there is one in each of the namespaces %s: say which by its file, with -f: %w", strings.Join(spaces, ", "), navvy.ErrConflict)
 	}
 	return spaces[0], nil
+}
+
+// remains finds what is left of a cluster without its mark: the namespace that was made for it, its
+// lock, or what runs and holds data.
+func (d *Driver) remains(ctx context.Context, cluster string) ([]unstructured.Unstructured, error) {
+	all, err := d.client.Resource(namespaces).List(ctx, metav1.ListOptions{LabelSelector: selector(cluster)})
+	if err != nil && !apierrors.IsForbidden(err) {
+		return nil, d.explain(err)
+	}
+	var found []unstructured.Unstructured
+	if err == nil {
+		found = slices.DeleteFunc(all.Items, func(u unstructured.Unstructured) bool { return u.GetDeletionTimestamp() != nil })
+	}
+	for gvr, selector := range map[schema.GroupVersionResource]string{
+		leases: labelLock + "=" + cluster, resources["StatefulSet"]: selector(cluster),
+		resources["Deployment"]: selector(cluster), resources["PersistentVolumeClaim"]: selector(cluster),
+	} {
+		more, err := d.everywhere(ctx, gvr, selector)
+		if err != nil && !errors.Is(err, navvy.ErrDenied) {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	return found, nil
 }
 
 // view is what is seen of a cluster at once.
@@ -277,8 +305,7 @@ func (v *view) observeQueue(u *unstructured.Unstructured, o *driver.Observed) {
 	o.Detail, o.Holds = work.Contents(&q), work.Holds(&q)
 }
 
-// Gauge implements driver.Gauger. What is in the queues of a broker only the broker knows, and
-// rates Prometheus.
+// Gauge implements driver.Gauger. What is in the queues of a broker only the broker knows.
 func (d *Driver) Gauge(ctx context.Context, cluster string) (*driver.Gauges, error) {
 	namespace, err := d.place(ctx, cluster)
 	if err != nil {
@@ -314,7 +341,7 @@ func gauge(ctx context.Context, c *client.Client, ours map[string]bool, g *drive
 			return err
 		}
 		if ours[q.Name] {
-			g.Queues = append(g.Queues, driver.QueueGauge{Name: q.Name, Waiting: q.Waiting, Running: q.Running, Answers: q.Answers, Dead: q.DeadLetters, Rate: -1})
+			g.Queues = append(g.Queues, driver.QueueGauge{Name: q.Name, Waiting: q.Waiting, Running: q.Running, Answers: q.Answers, Dead: q.DeadLetters, Rate: q.AnsweredRate})
 		}
 	}
 	fleet, err := c.Fleet(ctx)

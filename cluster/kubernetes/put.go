@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
@@ -50,7 +51,9 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 	}
 	switch {
 	case id.Kind == kindQueue:
-		return d.withServer(ctx, p.object.GetNamespace(), cluster, func(c *client.Client) error { return work.PutQueue(ctx, c, id.Name, p.queue) })
+		return d.changeServer(ctx, p.object.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error {
+			return work.PutQueue(ctx, c, id.Name, p.queue)
+		})
 	case p.object.GetKind() == "StatefulSet":
 		return d.awaitServer(ctx, p.object)
 	case p.object.GetKind() == "Deployment":
@@ -61,6 +64,8 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 
 // apply applies an object, unless something of its name is there that is somebody else's.
 func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		live, err := d.of(p.object).Get(ctx, p.object.GetName(), metav1.GetOptions{})
 		switch {
@@ -72,7 +77,7 @@ func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
 			return taken(live)
 		case live.GetDeletionTimestamp() != nil: // somebody has removed it
 			if err := pauses.Wait(ctx); err != nil {
-				return err
+				return d.stuck(cluster, live, err)
 			}
 			continue
 		}
@@ -107,6 +112,9 @@ func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstruct
 	force := live != nil
 	if live != nil {
 		u.SetUID(live.GetUID())
+		if u.GetKind() == "PersistentVolumeClaim" {
+			keepRoom(u.Object, live)
+		}
 	}
 	body, err := json.Marshal(u)
 	if err != nil {
@@ -118,6 +126,8 @@ func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstruct
 
 // Patience with pods.
 const (
+	goneTime   = 3 * time.Minute  // of what is being removed: pods may have 30 s, and volumes take time
+	changeTime = 2 * time.Minute  // of a change at the server
 	readyTime  = 10 * time.Minute // of a server that is not ready, and not failing
 	failTime   = 10 * time.Second // of what fails, and may get over it
 	beginTime  = 30 * time.Second // of workers: then they are about to begin
@@ -163,7 +173,7 @@ func (d *Driver) await(ctx context.Context, u *unstructured.Unstructured, is fun
 			failed = time.Time{}
 		case failed.IsZero():
 			failed = time.Now()
-		case time.Since(failed) > h.patience:
+		case time.Since(failed) > min(h.patience, d.patience):
 			return fmt.Errorf("%s: %w", h.why, h.kind)
 		}
 		if err := pauses.Wait(ctx); err != nil {
@@ -188,18 +198,90 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 		if err != nil || there {
 			return err
 		}
+	case id.Kind == kindFiles:
+		if err := d.awaitUnused(ctx, cluster, u); err != nil {
+			return fmt.Errorf("workers of before may use it still, so it stays until an apply that finds them replaced: %w", err)
+		}
 	case id.Kind == driver.KindCluster, u.GetKind() == "PersistentVolumeClaim":
 		if err := d.removeRecords(ctx, cluster, u.GetNamespace()); err != nil {
 			return err
 		}
 	}
-	return d.delete(ctx, cluster, u)
+	if err := d.delete(ctx, cluster, u); err != nil || u.GetKind() != "Deployment" {
+		return err
+	}
+	return d.removeTasks(ctx, cluster, u.GetNamespace())
+}
+
+// removeTasks removes the Jobs of tasks, which outlive their workers, so that other workers could go on
+// with them: there are none any more. Who may not look at Jobs has not given workers the right to
+// make some.
+func (d *Driver) removeTasks(ctx context.Context, cluster, namespace string) error {
+	all := labels.Set{labelManaged: managed, labelInstance: cluster}.String()
+	list, err := d.client.Resource(jobs).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: all})
+	if apierrors.IsForbidden(err) {
+		return nil
+	} else if err != nil {
+		return d.explain(err)
+	}
+	policy := metav1.DeletePropagationBackground
+	for i := range list.Items {
+		u := &list.Items[i]
+		if u.GetLabels()[labelJob] == "" {
+			continue
+		}
+		uid := u.GetUID()
+		err := d.client.Resource(jobs).Namespace(namespace).Delete(ctx, u.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("job %s of a task: %w", u.GetName(), d.explain(err))
+		}
+	}
+	return nil
+}
+
+// errUsed says why files stay.
+var errUsed = errors.New("the deployment has them mounted")
+
+// awaitUnused waits until the workers that may use files are replaced; the error is why they
+// will not be.
+func (d *Driver) awaitUnused(ctx context.Context, cluster string, files *unstructured.Unstructured) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("they are not replaced after %s: %w", readyTime, navvy.ErrUnavailable))
+	defer cancel()
+	workers := &unstructured.Unstructured{Object: map[string]any{"kind": "Deployment"}}
+	workers.SetName(workersName(cluster))
+	workers.SetNamespace(files.GetNamespace())
+	live, err := d.of(workers).Get(ctx, workers.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && live.GetLabels()[labelCluster] != cluster {
+		return nil
+	} else if err != nil {
+		return d.explain(err)
+	}
+	if mounts(live, files.GetName()) { // it could not be changed
+		return errUsed
+	}
+	return d.await(ctx, live, func(h workload) bool { return h.before == 0 })
+}
+
+// mounts tells whether pods of a workload have a ConfigMap of a share.
+func mounts(u *unstructured.Unstructured, name string) bool {
+	volumes, _, _ := unstructured.NestedSlice(u.Object, "spec", "template", "spec", "volumes")
+	for _, v := range volumes {
+		volume, _ := v.(map[string]any)
+		sources, _, _ := unstructured.NestedSlice(volume, "projected", "sources")
+		for _, s := range sources {
+			source, _ := s.(map[string]any)
+			if is, _, _ := unstructured.NestedString(source, "configMap", "name"); is == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // removeQueue removes a queue of the server's. If the server is there and cannot be asked, the
 // record of the queue stays, until the server's data go: then it is gone with them.
 func (d *Driver) removeQueue(ctx context.Context, cluster string, u *unstructured.Unstructured, name string) (there bool, err error) {
-	err = d.withServer(ctx, u.GetNamespace(), cluster, func(c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
+	err = d.changeServer(ctx, u.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
 	if !errors.Is(err, navvy.ErrUnavailable) {
 		return false, err
 	}
@@ -228,6 +310,8 @@ func (d *Driver) removeRecords(ctx context.Context, cluster, namespace string) e
 func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
 	policy := metav1.DeletePropagationForeground
 	uid := u.GetUID()
+	ctx, cancel := d.untilGone(ctx)
+	defer cancel()
 	for pauses := looks(); ; {
 		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
 		switch {
@@ -243,7 +327,7 @@ func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Uns
 			continue
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return fmt.Errorf("it is not gone yet: %w", err)
+			return d.stuck(cluster, live, err)
 		}
 	}
 }

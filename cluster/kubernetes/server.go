@@ -32,6 +32,17 @@ func (d *Driver) withServer(ctx context.Context, namespace, cluster string, fn f
 	return errors.Join(fn(client.New(conn)), conn.Close())
 }
 
+// changeServer is withServer for a change, which has a bounded time.
+func (d *Driver) changeServer(ctx context.Context, namespace, cluster string, fn func(context.Context, *client.Client) error) error {
+	bounded, cancel := context.WithTimeout(ctx, d.change)
+	defer cancel()
+	err := d.withServer(bounded, namespace, cluster, func(c *client.Client) error { return fn(bounded, c) })
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("the server's pod %s has not answered in %s; kubectl --namespace %s logs %s has its words: %w: %w", podName(cluster), d.change, namespace, podName(cluster), err, navvy.ErrUnavailable)
+	}
+	return err
+}
+
 // dialPod connects to a cluster's server by way of a program in its pod, as kubectl exec starts
 // one: in the pod one is the administrator, no port has to be open, and no certificate to be
 // made.
@@ -50,7 +61,7 @@ func (d *Driver) dialPod(ctx context.Context, namespace, cluster string) (*grpc.
 			case conn := <-firsts:
 				return conn, nil
 			default:
-				return nil, first.words()
+				return nil, first.last() // without an error gRPC wants a connection
 			}
 		}))
 	if err != nil {
@@ -98,6 +109,14 @@ func (p *piped) words() error {
 		return errHungUp
 	}
 	return p.err
+}
+
+// last is why it has ended, or that it is used already.
+func (p *piped) last() error {
+	if err := p.words(); err != nil {
+		return err
+	}
+	return errHungUp
 }
 
 // lastWords are what a program complains of. The client may still write there when it is done.

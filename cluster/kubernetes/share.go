@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"os"
@@ -67,16 +69,18 @@ func (k *compiler) share(i int) error {
 	}
 	sources := []any{}
 	for n := 0; len(files) > 0 || n == 0; n++ {
-		name := fmt.Sprintf("%s-%s-%d", k.c.Name, volume, n)
-		u, items := k.object("ConfigMap", name), []any{}
-		files = fill(u, &items, files)
+		var u *unstructured.Unstructured
+		var items []any
+		u, items, files = k.fill(fmt.Sprintf("%s-%s-%d", k.c.Name, volume, n), files)
+		name := u.GetName()
 		sources = append(sources, map[string]any{"configMap": map[string]any{"name": name, "items": items}})
 		applied, err := sanitize(u, k.salt)
 		if err != nil {
 			return err
 		}
 		k.pods.note(applied)
-		if err := k.later(driver.ID{Kind: kindFiles, Name: fmt.Sprintf("%s.%d", path.Clean(s.At), n)}, u); err != nil {
+		id := driver.ID{Kind: kindFiles, Name: fmt.Sprintf("%s.%d@%s", path.Clean(s.At), n, name[strings.LastIndexByte(name, '-')+1:])}
+		if err := k.later(id, u); err != nil {
 			return err
 		}
 	}
@@ -84,18 +88,23 @@ func (k *compiler) share(i int) error {
 	return nil
 }
 
-// fill puts files into a ConfigMap, as many as it has room for, and returns the others.
-func fill(u *unstructured.Unstructured, items *[]any, files []shared) []shared {
-	data, room := map[string]any{}, mostInMap
-	n := 0
+// fill puts files into a ConfigMap, as many as it has room for, and returns the others. The name
+// ends with a digest of what is in it, which never changes: pods that run have what they began
+// with, until they are replaced.
+func (k *compiler) fill(name string, files []shared) (u *unstructured.Unstructured, items []any, rest []shared) {
+	data, room, n := map[string]any{}, mostInMap, 0
+	items = []any{}
+	sum := sha256.New()
 	for ; n < len(files) && len(files[n].text) <= room; n++ {
 		f, key := &files[n], fmt.Sprintf("f%d", n)
 		data[key] = base64.StdEncoding.EncodeToString(f.text)
-		*items = append(*items, map[string]any{"key": key, "path": f.name, "mode": f.mode})
+		items = append(items, map[string]any{"key": key, "path": f.name, "mode": f.mode})
+		_, _ = fmt.Fprintf(sum, "%q %o %q\n", f.name, f.mode, f.text) // never fails
 		room -= len(f.text)
 	}
-	u.Object["binaryData"] = data
-	return files[n:]
+	u = k.object("ConfigMap", name+"-"+hex.EncodeToString(sum.Sum(nil)[:8]))
+	u.Object["binaryData"], u.Object["immutable"] = data, true
+	return u, items, files[n:]
 }
 
 // readShare reads what is in a file or a directory.

@@ -105,7 +105,7 @@ func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundT
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.dial, d.watched = w.dial, time.Second
+	d.dial, d.margin = w.dial, time.Second
 	return d
 }
 
