@@ -108,6 +108,30 @@ func TestHostDies(t *testing.T) {
 	w.destroy(c.Name)
 }
 
+// A worker whose host was cleared while the next one did not answer gets there later.
+func TestMovedLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	c := w.cluster("later", 2)
+	all := c.SSH.Hosts
+	c.SSH.Hosts = all[:2]
+	w.up(c)
+	w.well(c)
+	w.net.Hosts[2].Stop(t)
+	c.SSH.Hosts = []string{all[0], all[2]}
+	if err := w.apply(c); !errors.Is(err, navvy.ErrUnavailable) {
+		t.Fatalf("a host that does not answer gets a worker: %v", err)
+	}
+	if left := commands(filepath.Dir(hostDir(w.net.Hosts[1], c.Name)) + "/"); len(left) > 0 {
+		t.Errorf("on the host that was taken out there runs %q", left)
+	}
+	w.net.Hosts[2].Start(t)
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+}
+
 // One that is gone for good can be forgotten.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
