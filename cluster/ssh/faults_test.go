@@ -142,7 +142,12 @@ func TestForgotten(t *testing.T) {
 	}
 	lost := w.net.Hosts[0]
 	lost.Stop(t)
-	if err := os.Remove(filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")); err != nil {
+	record := filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")
+	err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err })
+	if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), record) {
+		t.Fatalf("it is removed: %v", err)
+	}
+	if err := os.Remove(record); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err }); err != nil {

@@ -256,7 +256,7 @@ func (h *hosts) removeWorker(ctx context.Context, s *local.Site, id driver.ID) e
 	if errors.Is(err, errForgotten) {
 		return nil
 	}
-	return err
+	return stays(s, host, err)
 }
 
 // besideText is between the name of a worker that nobody has asked for and its host.
