@@ -45,13 +45,13 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	signers, done, err := o.signers()
+	ctx, cancel := context.WithTimeout(ctx, DialTime)
+	defer cancel()
+	signers, held, err := o.signers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	ctx, cancel := context.WithTimeout(ctx, DialTime)
-	defer cancel()
+	defer held.release()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.Address())
 	if err != nil {
 		return nil, fmt.Errorf("it does not answer: %w: %w", err, navvy.ErrUnavailable)
@@ -65,6 +65,9 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 		err = errors.Join(errLate, conn.Close())
 	}
 	if err != nil {
+		if silent := held.silent(ctx); silent != nil {
+			return nil, errors.Join(silent, closed(raw))
+		}
 		return nil, errors.Join(failed(h, err), closed(raw))
 	}
 	c := &Conn{host: h, client: ssh.NewClient(conn, channels, requests), room: make(chan struct{}, sessions), dead: make(chan struct{})}

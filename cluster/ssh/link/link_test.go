@@ -207,6 +207,71 @@ func serveAgent(t *testing.T, held agent.Agent) string {
 	return at
 }
 
+// silentSigner is of an agent that tells its keys, and does not sign.
+type silentSigner struct {
+	agent.Agent
+	until <-chan struct{}
+}
+
+func (s silentSigner) Sign(ssh.PublicKey, []byte) (*ssh.Signature, error) {
+	<-s.until
+	return nil, errors.New("too late")
+}
+
+// An agent that does not answer costs as much as a host that does not, whatever it is asked;
+// with a key that needs none it is not asked.
+func TestSilentAgent(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	deaf, err := net.Listen("unix", filepath.Join(t.TempDir(), "deaf")) // the kernel accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close() //nolint:errcheck // nobody was spoken with
+	until := make(chan struct{})
+	held := agent.NewKeyring()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err == nil {
+		err = held.Add(agent.AddedKey{PrivateKey: private})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs := serveAgent(t, silentSigner{held, until})
+	t.Cleanup(func() { close(until) })
+	letIn(t, o, private)
+	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: deaf.Addr().String(), Identity: o.Identity})
+	var both sync.WaitGroup
+	for _, at := range []string{deaf.Addr().String(), signs} {
+		both.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*link.DialTime)
+			defer cancel()
+			_, err := link.Dial(ctx, h, &link.Options{KnownHosts: o.KnownHosts, Agent: at})
+			if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "ssh-agent at "+at+" does not answer") || ctx.Err() != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+		})
+	}
+	both.Wait()
+}
+
+// letIn has hosts let a key in, too.
+func letIn(t *testing.T, o *link.Options, private ed25519.PrivateKey) {
+	t.Helper()
+	public, err := ssh.NewPublicKey(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(o.Identity), "authorized_keys"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.Write(ssh.MarshalAuthorizedKey(public))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // otherKey is one that nobody lets in.
 func otherKey(t *testing.T) string {
 	t.Helper()
