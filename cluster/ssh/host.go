@@ -180,7 +180,8 @@ func answered(p *place, out []byte, err error) error {
 			return err
 		}
 		if a.Error != "" {
-			return fmt.Errorf("host %s: unit %s: %s: %w", p.Text, a.Name, a.Error, navvy.ErrUnavailable)
+			// Not navvy.ErrUnavailable: the host is alive, and so may the unit be.
+			return fmt.Errorf("host %s: unit %s: %s: %w", p.Text, a.Name, a.Error, navvy.ErrConflict)
 		}
 	}
 }

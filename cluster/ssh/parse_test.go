@@ -53,6 +53,17 @@ func TestParseSeen(t *testing.T) {
 	}
 }
 
+// A unit that is not ended on a host that answers is none of a host that is away: whoever moves
+// a worker would leave it there.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	const said = `{"name":"a"}{"name":"b","error":"it does not end"}`
+	err := answered(&place{Text: "here"}, []byte(said), nil)
+	if !errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrUnavailable) || err.Error() != "host here: unit b: it does not end: conflict" {
+		t.Errorf("it is told as %v", err)
+	}
+}
+
 func FuzzParseSeen(f *testing.F) {
 	f.Add([]byte(whole))
 	f.Add([]byte("dir /\nsystem x\npem a ca.crt b\nunits\n{}"))

@@ -207,6 +207,26 @@ func serveAgent(t *testing.T, held agent.Agent) string {
 	return at
 }
 
+// A host that is shown more keys than it wants is no host that does not answer.
+func TestManyKeys(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	held := agent.NewKeyring()
+	for range 8 { // sshd takes 6
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err == nil {
+			err = held.Add(agent.AddedKey{PrivateKey: private})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := link.Dial(t.Context(), h, &link.Options{KnownHosts: o.KnownHosts, Agent: serveAgent(t, held)})
+	if !errors.Is(err, navvy.ErrDenied) || errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "ssh.identity") {
+		t.Errorf("it is told as %v", err)
+	}
+}
+
 // silentSigner is of an agent that tells its keys, and does not sign.
 type silentSigner struct {
 	agent.Agent
