@@ -132,6 +132,30 @@ func TestMovedLater(t *testing.T) {
 	w.well(c)
 }
 
+// A host that was made anew, so that it is not trusted, is as one that does not answer: its
+// worker is moved, and whoever wants to end what is there is told how to forget it.
+func TestHostReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c := w.cluster("replaced", 2)
+	w.up(c)
+	w.well(c)
+	lost := w.net.Hosts[1]
+	lost.Stop(t)
+	lost.NewKey(t)
+	lost.Start(t)
+	c.SSH.Hosts = c.SSH.Hosts[:1]
+	err := w.apply(c)
+	record := filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")
+	if !errors.Is(err, navvy.ErrDenied) || !strings.Contains(err.Error(), record) {
+		t.Errorf("it is taken out: %v", err)
+	}
+	if o := w.observed(c.Name)["worker worker-002"]; o.Properties["host"] != w.net.Hosts[0].Name() || o.Health == driver.HealthUnknown {
+		t.Errorf("its worker is on %s: %s %s", o.Properties["host"], o.Health, o.Detail)
+	}
+	w.net.WriteKnownHosts(t)
+}
+
 // One that is gone for good can be forgotten.
 func TestForgotten(t *testing.T) {
 	t.Parallel()

@@ -146,12 +146,12 @@ func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
 	return stays(s, p.Text, err)
 }
 
-// stays says what can be done about a host that does not answer when something there is to end.
+// stays says what can be done about a host that is away when something there is to end.
 func stays(s *local.Site, host string, err error) error {
-	if !errors.Is(err, navvy.ErrUnavailable) {
+	if !away(err) {
 		return err
 	}
-	return fmt.Errorf("%w; what is there of the cluster stays until it answers; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))
+	return fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))
 }
 
 // dropKept has no tunnel to a host on which there is nothing.

@@ -1,13 +1,16 @@
 package ssh
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/ssh/link"
+	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
 )
 
 const whole = `dir /home/me/.local/state/navvy-hosted/demo/a
@@ -61,6 +64,35 @@ func TestAnswered(t *testing.T) {
 	err := answered(&place{Text: "here"}, []byte(said), nil)
 	if !errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrUnavailable) || err.Error() != "host here: unit b: it does not end: conflict" {
 		t.Errorf("it is told as %v", err)
+	}
+}
+
+// A host that is signed in on and says nothing more is away; one whose script fails is not, nor
+// is one of whoever was interrupted.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	n := sshdtest.Start(t, 1)
+	d := New(Options{User: n.User})
+	t.Cleanup(func() { _ = d.Close() }) // it was only asked
+	p, err := d.hosts.place(n.Hosts[0].Name(), n.Identity, n.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.hosts.run(t.Context(), p, "exit 3", nil, nil); err == nil || away(err) {
+		t.Errorf("what fails there is told as %v", err)
+	}
+	ctx, cancel := within(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
+	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
+		t.Errorf("what takes too long is told as %v", err)
+	}
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := d.hosts.run(ctx, p, "exec sleep 1000", nil, nil); away(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("what was interrupted is told as %v", err)
+		}
+		cancel()
 	}
 }
 

@@ -45,9 +45,9 @@ const (
 func (p *workerPart) put(ctx context.Context, h *hosts, s *local.Site, r *driver.Resource) error {
 	data := s.Data()
 	if was := data[dataHost]; was != "" && was != p.place.Text {
-		// On a host that does not answer it stays, and is found when that does; one that was
+		// On a host that is away it stays, and is found when that is back; one that was
 		// cleared or forgotten meanwhile has nothing to end.
-		if err := h.leave(ctx, s, was, r.Name); err != nil && !errors.Is(err, navvy.ErrUnavailable) && !errors.Is(err, errForgotten) {
+		if err := h.leave(ctx, s, was, r.Name); err != nil && !away(err) && !errors.Is(err, errForgotten) {
 			return err
 		}
 	}

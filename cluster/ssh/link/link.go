@@ -180,6 +180,9 @@ func (c *Conn) Run(ctx context.Context, script string, args []string, in io.Read
 	}()
 	select {
 	case e := <-ended:
+		if e.err != nil && ctx.Err() != nil { // that has ended it, and not the host
+			return e.out, context.Cause(ctx)
+		}
 		return e.out, e.err
 	case <-ctx.Done(): // the goroutine ends with its session or the connection
 		return nil, context.Cause(ctx)
