@@ -137,6 +137,7 @@ func (at *attachment) interrupted() int {
 func (at *attachment) catchSignals() (stop func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	at.app.catching.Store(true)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -149,6 +150,7 @@ func (at *attachment) catchSignals() (stop func()) {
 		}
 	}()
 	return func() {
+		at.app.catching.Store(false)
 		signal.Stop(signals)
 		close(done)
 	}
