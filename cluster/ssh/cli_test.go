@@ -179,6 +179,9 @@ func TestMapOnHostsInterrupted(t *testing.T) {
 	if !is || exit.ExitCode() != 128+int(syscall.SIGTERM) {
 		t.Errorf("it ends with %v: %s", exit, &errs)
 	}
+	if said := errs.String(); strings.Contains(said, "navvy resume") || !strings.Contains(said, "has to be run anew") {
+		t.Errorf("how to go on is told as %s", said)
+	}
 	w.nothing()
 	if sleeps() {
 		t.Error("the task runs still")
