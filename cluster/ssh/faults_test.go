@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	cryptossh "golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -154,6 +157,51 @@ func TestHostReplaced(t *testing.T) {
 		t.Errorf("its worker is on %s: %s %s", o.Properties["host"], o.Health, o.Detail)
 	}
 	w.net.WriteKnownHosts(t)
+}
+
+// An agent that ends with a login is followed by that of the next one: who plans sees it, who
+// applies tells the tunnels, and who looks or destroys uses his own.
+func TestNextAgent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	text, err := os.ReadFile(w.net.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cryptossh.ParseRawPrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, next := agent.NewKeyring(), agent.NewKeyring()
+	if err := errors.Join(first.Add(agent.AddedKey{PrivateKey: key}), next.Add(agent.AddedKey{PrivateKey: key})); err != nil {
+		t.Fatal(err)
+	}
+	at := sshdtest.ServeAgent(t, next) // it ends behind the cluster
+	w.agent = sshdtest.ServeAgent(t, first)
+	c := w.cluster("agents", 1)
+	c.SSH.Identity = ""
+	w.up(c)
+	w.well(c)
+	if err := first.RemoveAll(); err != nil {
+		t.Fatal(err)
+	}
+	w.agent = at
+	err = w.with(func(k *cluster.Controller) error {
+		p, err := k.Plan(w.ctx(), c)
+		if err == nil && (len(p.Changes) != 1 || p.Changes[0].Kind != "tunnel") {
+			t.Errorf("with another agent it is planned: %s", describe(p))
+		}
+		return err
+	})
+	if err == nil {
+		err = w.apply(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.net.Hosts[0].Stop(t)
+	w.net.Hosts[0].Start(t)
+	w.well(c)
 }
 
 // One that is gone for good can be forgotten.

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,12 +52,14 @@ func keepPlace(data map[string]string, p *place) {
 	data[dataPlace] = string(text)
 }
 
-// keptPlace is the way to a host that was kept.
-func keptPlace(data map[string]string) (*place, error) {
+// keptPlace is the way to a host that was kept, with the agent of whoever goes there now: that
+// of before may have ended with a login.
+func (h *hosts) keptPlace(data map[string]string) (*place, error) {
 	p := new(place)
 	if err := json.Unmarshal([]byte(data[dataPlace]), p); err != nil || p.Text == "" {
 		return nil, fmt.Errorf("the way to it was not kept: %w", navvy.ErrCorrupt)
 	}
+	p.Link.Agent = cmp.Or(h.o.Agent, p.Link.Agent)
 	return p, nil
 }
 
@@ -156,7 +159,7 @@ func stays(s *local.Site, host string, err error) error {
 
 // dropKept has no tunnel to a host on which there is nothing.
 func (h *hosts) dropKept(s *local.Site) error {
-	p, err := keptPlace(s.Data())
+	p, err := h.keptPlace(s.Data())
 	if err != nil {
 		return nil //nolint:nilerr // there never was one
 	}

@@ -61,7 +61,7 @@ func (h *hosts) look(ctx context.Context, s *local.Site, p *place, sum string) (
 // lookToEnd looks at a host where something is to be ended: a program that is damaged is copied
 // again for that.
 func (h *hosts) lookToEnd(ctx context.Context, s *local.Site, r *local.Record) (*place, *seen, error) {
-	p, err := keptPlace(r.Data)
+	p, err := h.keptPlace(r.Data)
 	if err != nil {
 		return nil, nil, err
 	}

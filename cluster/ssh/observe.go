@@ -71,7 +71,7 @@ func (h *hosts) lookAll(ctx context.Context, v *local.View, list []local.Record)
 			room <- struct{}{}
 			defer func() { <-room }()
 			var l looked
-			p, err := keptPlace(r.Data)
+			p, err := h.keptPlace(r.Data)
 			if l.err = err; err == nil {
 				l.seen, l.err = h.look(ctx, &v.Site, p, r.Data[dataSum])
 			}

@@ -163,12 +163,10 @@ func (a *asked) silent(ctx context.Context) error {
 
 // signers are the keys to sign in with, and the agent that has some of them, nil for none.
 func (o *Options) signers(ctx context.Context) ([]ssh.Signer, *asked, error) {
-	if o.Identity != "" {
-		if s, err := signer(o.Identity, nil); err == nil { // without the agent
-			return []ssh.Signer{s}, nil, nil
-		}
+	var a *asked
+	if o.WantsAgent() {
+		a = o.ask(ctx)
 	}
-	a := o.ask(ctx)
 	var held []ssh.Signer
 	if a != nil {
 		held, _ = agent.NewClient(a).Signers() // one that is locked has none
@@ -182,6 +180,15 @@ func (o *Options) signers(ctx context.Context) ([]ssh.Signer, *asked, error) {
 		return nil, nil, err
 	}
 	return list, a, nil
+}
+
+// WantsAgent tells whether ssh-agent is asked: not with a key that needs none.
+func (o *Options) WantsAgent() bool {
+	if o.Identity == "" {
+		return true
+	}
+	_, err := signer(o.Identity, nil)
+	return err != nil
 }
 
 // among are the keys to sign in with, where the agent has some.

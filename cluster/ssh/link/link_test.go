@@ -151,7 +151,7 @@ func TestKeys(t *testing.T) {
 	if err := held.Add(agent.AddedKey{PrivateKey: raw}); err != nil {
 		t.Fatal(err)
 	}
-	at := serveAgent(t, held)
+	at := sshdtest.ServeAgent(t, held)
 	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: at})
 
 	block, err := ssh.MarshalPrivateKeyWithPassphrase(*raw.(*ed25519.PrivateKey), "", []byte("hush"))
@@ -179,34 +179,6 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// serveAgent is an ssh-agent.
-func serveAgent(t *testing.T, held agent.Agent) string {
-	t.Helper()
-	at := filepath.Join(t.TempDir(), "agent")
-	l, err := net.Listen("unix", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var calls sync.WaitGroup
-	t.Cleanup(func() {
-		_ = l.Close()
-		calls.Wait()
-	})
-	calls.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			calls.Go(func() {
-				_ = agent.ServeAgent(held, conn) // until the caller has gone
-				_ = conn.Close()
-			})
-		}
-	})
-	return at
-}
-
 // A host that is shown more keys than it wants is no host that does not answer.
 func TestManyKeys(t *testing.T) {
 	t.Parallel()
@@ -221,7 +193,7 @@ func TestManyKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := link.Dial(t.Context(), h, &link.Options{KnownHosts: o.KnownHosts, Agent: serveAgent(t, held)})
+	_, err := link.Dial(t.Context(), h, &link.Options{KnownHosts: o.KnownHosts, Agent: sshdtest.ServeAgent(t, held)})
 	if !errors.Is(err, navvy.ErrDenied) || errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "ssh.identity") {
 		t.Errorf("it is told as %v", err)
 	}
@@ -257,7 +229,7 @@ func TestSilentAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signs := serveAgent(t, silentSigner{held, until})
+	signs := sshdtest.ServeAgent(t, silentSigner{held, until})
 	t.Cleanup(func() { close(until) })
 	letIn(t, o, private)
 	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: deaf.Addr().String(), Identity: o.Identity})
