@@ -118,7 +118,7 @@ func (h *hosts) copyProgram(ctx context.Context, p *place, dir, sum string) erro
 
 // putFile puts a file into the cluster's directory, whole.
 func (h *hosts) putFile(ctx context.Context, p *place, dir, name, sum, mode string, in io.Reader) error {
-	_, err := h.run(ctx, p, fileScript, []string{dir, name, sum, mode}, in)
+	_, err := h.run(ctx, p, fileScript, []string{dir, name, mode}, io.MultiReader(strings.NewReader(sum+"\n"), in))
 	return err
 }
 

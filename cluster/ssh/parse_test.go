@@ -2,8 +2,12 @@ package ssh
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +97,50 @@ func TestAway(t *testing.T) {
 			t.Errorf("what was interrupted is told as %v", err)
 		}
 		cancel()
+	}
+}
+
+// Of a file that may be secret neither the text nor its sum is an argument of what puts it; one
+// that arrives otherwise than it was sent is refused.
+func TestPutFile(t *testing.T) {
+	t.Parallel()
+	n := sshdtest.Start(t, 1)
+	d := New(Options{User: n.User})
+	t.Cleanup(func() { _ = d.Close() }) // it was only asked
+	p, err := d.hosts.place(n.Hosts[0].Name(), n.Identity, n.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, sum := t.TempDir(), fmt.Sprintf("%x", sha256.Sum256([]byte("first\nhush")))
+	from, to := io.Pipe()
+	put := make(chan error, 1)
+	go func() { put <- d.hosts.putFile(t.Context(), p, dir, "secret", sum, "600", from) }()
+	if _, err := to.Write([]byte("first\n")); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if begun, _ := filepath.Glob(dir + "/.new-file-*"); len(begun) > 0 { // by what runs there
+			break
+		}
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	runs := false
+	for _, path := range all {
+		text, _ := os.ReadFile(path) // it may have ended
+		runs = runs || strings.Contains(string(text), dir)
+		if strings.Contains(string(text), sum) {
+			t.Errorf("it is an argument of %q", text)
+		}
+	}
+	_, err = to.Write([]byte("hush"))
+	if err = errors.Join(err, to.Close(), <-put); err != nil || !runs {
+		t.Fatal(runs, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "secret")); err != nil || string(text) != "first\nhush" {
+		t.Errorf("there is %q, %v", text, err)
+	}
+	if err := d.hosts.putFile(t.Context(), p, dir, "secret", sum, "600", strings.NewReader("other")); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("one that is damaged: %v", err)
 	}
 }
 
