@@ -159,7 +159,8 @@ func (e *ExitError) Error() string {
 
 // Run runs a script of POSIX's shell, of one line, with arguments $1 and so on; in is its
 // standard input, nil for none. It gives what the script wrote to standard output. The error is
-// an *ExitError, or wraps navvy.ErrUnavailable if the connection has ended, or is that of ctx.
+// an *ExitError, or wraps navvy.ErrUnavailable if the connection has ended, or navvy.ErrCorrupt
+// if the script wrote more than anything that is asked does, or is that of ctx.
 func (c *Conn) Run(ctx context.Context, script string, args []string, in io.Reader) ([]byte, error) {
 	select {
 	case c.room <- struct{}{}:
@@ -199,18 +200,43 @@ func (c *Conn) session(ctx context.Context, script string, args []string, in io.
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
 	defer s.Close() //nolint:errcheck // it has ended
-	var out bytes.Buffer
+	out := &bounded{end: func() { _ = s.Close() }}
 	said := &tail{}
-	s.Stdin, s.Stdout, s.Stderr = in, &out, said
+	s.Stdin, s.Stdout, s.Stderr = in, out, said
 	err = s.Run("exec sh -c " + Quote(append([]string{script, "navvy"}, args...)...))
 	var exit *ssh.ExitError
 	switch {
+	case out.over:
+		return nil, fmt.Errorf("it writes more than %d MiB, such as %.100q: %w", mostOut>>20, out.text, navvy.ErrCorrupt)
 	case errors.As(err, &exit):
-		return out.Bytes(), &ExitError{exit.ExitStatus(), said.String()}
+		return out.text, &ExitError{exit.ExitStatus(), said.String()}
 	case err != nil:
-		return out.Bytes(), lost(err)
+		return out.text, lost(err)
 	}
-	return out.Bytes(), nil
+	return out.text, nil
+}
+
+// mostOut is the most that a script may write.
+const mostOut = 8 << 20
+
+// bounded keeps what is written, and ends the session when that is too much. It is of one
+// goroutine, which ssh.Session.Run waits for.
+type bounded struct {
+	text []byte
+	over bool
+	end  func()
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.text)+len(p) > mostOut {
+		if !b.over {
+			b.over = true
+			b.end()
+		}
+		return 0, bytes.ErrTooLarge
+	}
+	b.text = append(b.text, p...)
+	return len(p), nil
 }
 
 // open opens a session. sshd counts those for a while longer that have just ended.

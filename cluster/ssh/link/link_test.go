@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,22 @@ func TestRun(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A host that writes without end is left, and does not fill the memory; the connection goes on.
+func TestRunWithoutEnd(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	c := dial(t, h, o)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if out, err := c.Run(ctx, `exec yes`, nil, nil); !errors.Is(err, navvy.ErrCorrupt) || len(out) > 0 {
+		t.Errorf("it ends with %v and %d bytes", err, len(out))
+	}
+	const most = 8 << 20
+	if out, err := c.Run(ctx, `head -c "$1" /dev/zero`, []string{strconv.Itoa(most)}, nil); err != nil || len(out) != most {
+		t.Errorf("what is just not too much ends with %v and %d bytes", err, len(out))
+	}
 }
 
 // Whoever is interrupted waits for no command; one whose host dies is told so.
