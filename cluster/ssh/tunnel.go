@@ -226,7 +226,7 @@ func (t *tunnels) observe(v *local.View, r *local.Record, o *driver.Observed) {
 	switch {
 	case o.Health != driver.HealthOK:
 		return
-	case t.table.Server != v.Server():
+	case t.table.Server != v.Server() || v.Moves():
 		fail(o, "it leads to "+t.table.Server+", where the server is no more")
 		return
 	}
