@@ -150,6 +150,10 @@ type View struct {
 	l *look
 }
 
+// Moves tells whether the server gets another port when it is put again, since it does not run
+// and somebody else has its own.
+func (v *View) Moves() bool { return v.l.moves }
+
 // Unit is how a unit of this machine is. Those that nobody asks for are somebody else's.
 func (v *View) Unit(name string) (state unit.State, there bool) {
 	state, there = v.l.units[name]

@@ -1,8 +1,10 @@
 package ssh_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,10 +179,47 @@ func TestMapOnHostsInterrupted(t *testing.T) {
 	if !is || exit.ExitCode() != 128+int(syscall.SIGTERM) {
 		t.Errorf("it ends with %v: %s", exit, &errs)
 	}
+	if said := errs.String(); strings.Contains(said, "navvy resume") || !strings.Contains(said, "has to be run anew") {
+		t.Errorf("how to go on is told as %s", said)
+	}
 	w.nothing()
 	if sleeps() {
 		t.Error("the task runs still")
 	}
+}
+
+// Whoever interrupts a run that still waits for its inputs finds nothing left of it, either; a
+// terminal that is closed is such a one.
+func TestMapOnHostsWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	home := w.home()
+	cmd := w.command(home, "map", "--hosts", w.hostsFile(home), "--csv", "-", "-S", "echo {}")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close() //nolint:errcheck // nothing was said
+	errs, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() && !strings.Contains(lines.Text(), "have a worker each") && !strings.Contains(lines.Text(), "has a worker each") {
+		t.Log(lines.Text())
+	}
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Error(err)
+	}
+	said, _ := io.ReadAll(errs)
+	exit, is := errors.AsType[*exec.ExitError](cmd.Wait())
+	if !is || exit.ExitCode() != 128+int(syscall.SIGHUP) {
+		t.Errorf("it ends with %v: %s", exit, said)
+	}
+	w.nothing()
 }
 
 // What does not go with hosts of a run's own is said before anything is made.

@@ -22,6 +22,12 @@ const (
 	kindWorker = "worker"
 )
 
+// How a worker reaches the server, as people are told.
+const (
+	wayProperty   = "reaches the server"
+	throughTunnel = "through the tunnel"
+)
+
 var tunnelID = driver.ID{Kind: kindTunnel, Name: "tunnel"}
 
 // Compile implements local.Elsewhere: the tunnels, the hosts that get workers, and the workers,
@@ -120,13 +126,13 @@ func (k *compiled) worker(name string, p *place) {
 	switch {
 	case k.tunnels:
 		needs = append(needs, tunnelID)
-		props["reaches the server"] = "through the tunnel"
+		props[wayProperty] = throughTunnel
 	case w.server:
 		w.direct = k.c.SSH.Server
 		if _, _, err := net.SplitHostPort(w.direct); err == nil {
 			w.directPort = true
 		}
-		props["reaches the server"] = w.direct
+		props[wayProperty] = w.direct
 	}
 	k.list = append(k.list, driver.Resource{ID: driver.ID{Kind: kindWorker, Name: name}, Needs: needs, Properties: props, Spec: w})
 }

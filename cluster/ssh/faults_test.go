@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	cryptossh "golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -108,6 +111,99 @@ func TestHostDies(t *testing.T) {
 	w.destroy(c.Name)
 }
 
+// A worker whose host was cleared while the next one did not answer gets there later.
+func TestMovedLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	c := w.cluster("later", 2)
+	all := c.SSH.Hosts
+	c.SSH.Hosts = all[:2]
+	w.up(c)
+	w.well(c)
+	w.net.Hosts[2].Stop(t)
+	c.SSH.Hosts = []string{all[0], all[2]}
+	if err := w.apply(c); !errors.Is(err, navvy.ErrUnavailable) {
+		t.Fatalf("a host that does not answer gets a worker: %v", err)
+	}
+	if left := commands(filepath.Dir(hostDir(w.net.Hosts[1], c.Name)) + "/"); len(left) > 0 {
+		t.Errorf("on the host that was taken out there runs %q", left)
+	}
+	w.net.Hosts[2].Start(t)
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+}
+
+// A host that was made anew, so that it is not trusted, is as one that does not answer: its
+// worker is moved, and whoever wants to end what is there is told how to forget it.
+func TestHostReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	c := w.cluster("replaced", 2)
+	w.up(c)
+	w.well(c)
+	lost := w.net.Hosts[1]
+	lost.Stop(t)
+	lost.NewKey(t)
+	lost.Start(t)
+	c.SSH.Hosts = c.SSH.Hosts[:1]
+	err := w.apply(c)
+	record := filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")
+	if !errors.Is(err, navvy.ErrDenied) || !strings.Contains(err.Error(), record) {
+		t.Errorf("it is taken out: %v", err)
+	}
+	if o := w.observed(c.Name)["worker worker-002"]; o.Properties["host"] != w.net.Hosts[0].Name() || o.Health == driver.HealthUnknown {
+		t.Errorf("its worker is on %s: %s %s", o.Properties["host"], o.Health, o.Detail)
+	}
+	w.net.WriteKnownHosts(t)
+}
+
+// An agent that ends with a login is followed by that of the next one: who plans sees it, who
+// applies tells the tunnels, and who looks or destroys uses his own.
+func TestNextAgent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	text, err := os.ReadFile(w.net.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cryptossh.ParseRawPrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, next := agent.NewKeyring(), agent.NewKeyring()
+	if err := errors.Join(first.Add(agent.AddedKey{PrivateKey: key}), next.Add(agent.AddedKey{PrivateKey: key})); err != nil {
+		t.Fatal(err)
+	}
+	at := sshdtest.ServeAgent(t, next) // it ends behind the cluster
+	w.agent = sshdtest.ServeAgent(t, first)
+	c := w.cluster("agents", 1)
+	c.SSH.Identity = ""
+	w.up(c)
+	w.well(c)
+	if err := first.RemoveAll(); err != nil {
+		t.Fatal(err)
+	}
+	w.agent = at
+	err = w.with(func(k *cluster.Controller) error {
+		p, err := k.Plan(w.ctx(), c)
+		if err == nil && (len(p.Changes) != 1 || p.Changes[0].Kind != "tunnel") {
+			t.Errorf("with another agent it is planned: %s", describe(p))
+		}
+		return err
+	})
+	if err == nil {
+		err = w.apply(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.net.Hosts[0].Stop(t)
+	w.net.Hosts[0].Start(t)
+	w.well(c)
+}
+
 // One that is gone for good can be forgotten.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
@@ -118,7 +214,12 @@ func TestForgotten(t *testing.T) {
 	}
 	lost := w.net.Hosts[0]
 	lost.Stop(t)
-	if err := os.Remove(filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")); err != nil {
+	record := filepath.Join(w.clusterDir(c.Name), "made", "host-"+lost.Name()+".json")
+	err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err })
+	if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), record) {
+		t.Fatalf("it is removed: %v", err)
+	}
+	if err := os.Remove(record); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.with(func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err }); err != nil {

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,12 +52,14 @@ func keepPlace(data map[string]string, p *place) {
 	data[dataPlace] = string(text)
 }
 
-// keptPlace is the way to a host that was kept.
-func keptPlace(data map[string]string) (*place, error) {
+// keptPlace is the way to a host that was kept, with the agent of whoever goes there now: that
+// of before may have ended with a login.
+func (h *hosts) keptPlace(data map[string]string) (*place, error) {
 	p := new(place)
 	if err := json.Unmarshal([]byte(data[dataPlace]), p); err != nil || p.Text == "" {
 		return nil, fmt.Errorf("the way to it was not kept: %w", navvy.ErrCorrupt)
 	}
+	p.Link.Agent = cmp.Or(h.o.Agent, p.Link.Agent)
 	return p, nil
 }
 
@@ -115,7 +118,7 @@ func (h *hosts) copyProgram(ctx context.Context, p *place, dir, sum string) erro
 
 // putFile puts a file into the cluster's directory, whole.
 func (h *hosts) putFile(ctx context.Context, p *place, dir, name, sum, mode string, in io.Reader) error {
-	_, err := h.run(ctx, p, fileScript, []string{dir, name, sum, mode}, in)
+	_, err := h.run(ctx, p, fileScript, []string{dir, name, mode}, io.MultiReader(strings.NewReader(sum+"\n"), in))
 	return err
 }
 
@@ -140,15 +143,23 @@ func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
 	if err == nil {
 		return h.dropTunnel(s, p)
 	}
-	if errors.Is(err, navvy.ErrUnavailable) {
-		return fmt.Errorf("%w; what is there of the cluster stays until it answers; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: p.Text}))
+	if p == nil {
+		return err
 	}
-	return err
+	return stays(s, p.Text, err)
+}
+
+// stays says what can be done about a host that is away when something there is to end.
+func stays(s *local.Site, host string, err error) error {
+	if !away(err) {
+		return err
+	}
+	return fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))
 }
 
 // dropKept has no tunnel to a host on which there is nothing.
 func (h *hosts) dropKept(s *local.Site) error {
-	p, err := keptPlace(s.Data())
+	p, err := h.keptPlace(s.Data())
 	if err != nil {
 		return nil //nolint:nilerr // there never was one
 	}
@@ -172,7 +183,8 @@ func answered(p *place, out []byte, err error) error {
 			return err
 		}
 		if a.Error != "" {
-			return fmt.Errorf("host %s: unit %s: %s: %w", p.Text, a.Name, a.Error, navvy.ErrUnavailable)
+			// Not navvy.ErrUnavailable: the host is alive, and so may the unit be.
+			return fmt.Errorf("host %s: unit %s: %s: %w", p.Text, a.Name, a.Error, navvy.ErrConflict)
 		}
 	}
 }

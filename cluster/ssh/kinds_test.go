@@ -1,6 +1,7 @@
 package ssh_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/ssh"
 	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
+	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/queue"
 	queuedriver "github.com/navvy-run/navvy/queue/driver"
 	"github.com/navvy-run/navvy/queue/natsqueue"
@@ -118,6 +121,71 @@ func TestDirect(t *testing.T) {
 	if !strings.Contains(all, "--join "+at) || w.observed(c.Name)["tunnel tunnel"].Health != "" {
 		t.Errorf("it does not join %s: %s", at, all)
 	}
+}
+
+// A server whose port somebody else has when it is to run again gets another one, and workers
+// find it there after one apply, with a tunnel and without.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	for name, server := range map[string]string{"tunnel": "", "worker": "127.0.0.1"} { // by what else changes
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			c := w.cluster(name, 1)
+			if c.SSH.Server = server; server != "" {
+				c.SSH.Tunnel = new(bool)
+			}
+			w.up(c)
+			w.well(c)
+			w.takePort(c.Name)
+			err := w.with(func(k *cluster.Controller) error {
+				p, err := k.Plan(w.ctx(), c)
+				if err == nil && !strings.Contains(describe(p), " "+name+" ") {
+					t.Fatalf("it is planned: %s", describe(p))
+				}
+				return err
+			})
+			if err == nil {
+				err = w.apply(c)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.well(c)
+			if got := w.answers(c.Name, "hello"); got[0] != "hello" {
+				t.Errorf("it answers %q", got)
+			}
+		})
+	}
+}
+
+// takePort ends the server of a cluster behind its back, and has its port.
+func (w *world) takePort(name string) {
+	w.t.Helper()
+	var mark struct {
+		Ports struct {
+			GRPC int `json:"grpc"`
+		} `json:"ports"`
+	}
+	text, err := os.ReadFile(filepath.Join(w.clusterDir(name), "cluster.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &mark)
+	}
+	var m unit.Manager
+	if err == nil {
+		m, err = unit.OpenSupervised(filepath.Join(w.clusterDir(name), "units"), []string{navvyBinary, "cluster", "supervise"}, nil)
+	}
+	if err == nil {
+		err = errors.Join(m.Remove(w.ctx(), "server"), m.Close())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(mark.Ports.GRPC))) //nolint:noctx // it does not wait
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = l.Close() })
 }
 
 // What a host had goes with it when it is taken out of the file, and its workers move.

@@ -45,7 +45,7 @@ func markText(s *local.Site) string { return "navvy cluster " + s.Name() + " " +
 
 // look looks at a host, of which the program has a sum.
 func (h *hosts) look(ctx context.Context, s *local.Site, p *place, sum string) (*seen, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := within(ctx, lookTime)
 	defer cancel()
 	out, err := h.run(ctx, p, lookScript, []string{s.Name(), p.safe(), markText(s), sum}, nil)
 	if err != nil {
@@ -61,7 +61,7 @@ func (h *hosts) look(ctx context.Context, s *local.Site, p *place, sum string) (
 // lookToEnd looks at a host where something is to be ended: a program that is damaged is copied
 // again for that.
 func (h *hosts) lookToEnd(ctx context.Context, s *local.Site, r *local.Record) (*place, *seen, error) {
-	p, err := keptPlace(r.Data)
+	p, err := h.keptPlace(r.Data)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,19 +79,42 @@ func (h *hosts) lookToEnd(ctx context.Context, s *local.Site, r *local.Record) (
 	return p, n, err
 }
 
-// run runs a script on a host.
+// within bounds what is done on a host: one that takes longer is one that does not answer.
+func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it signed in and does not answer for %s: %w", d, navvy.ErrUnavailable))
+}
+
+// awayError is of a host on which nothing can be done: it does not answer, lets nobody in, or is
+// not trusted.
+type awayError struct{ err error }
+
+// Error implements error.
+func (e *awayError) Error() string { return e.err.Error() }
+
+// Unwrap gives what it is.
+func (e *awayError) Unwrap() error { return e.err }
+
+// away tells whether nothing can be done on a host.
+func away(err error) bool {
+	_, is := errors.AsType[*awayError](err)
+	return is
+}
+
+// run runs a script on a host. The error is an *awayError if that does not come to it.
 func (h *hosts) run(ctx context.Context, p *place, script string, args []string, in io.Reader) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, doTime)
+	ctx, cancel := within(ctx, doTime)
 	defer cancel()
 	c, err := h.connect(ctx, p)
-	if err != nil {
-		return nil, err
+	var out []byte
+	if err == nil {
+		if out, err = c.Run(ctx, script, args, in); err != nil {
+			err = fmt.Errorf("host %s: %w", p.Text, err)
+		}
 	}
-	out, err := c.Run(ctx, script, args, in)
-	if err != nil {
-		return out, fmt.Errorf("host %s: %w", p.Text, err)
+	if errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrDenied) {
+		err = &awayError{err}
 	}
-	return out, nil
+	return out, err
 }
 
 // parseSeen reads what lookScript has written. The error wraps navvy.ErrCorrupt.

@@ -3,7 +3,9 @@ package ssh
 import (
 	"context"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -71,7 +73,7 @@ func (h *hosts) lookAll(ctx context.Context, v *local.View, list []local.Record)
 			room <- struct{}{}
 			defer func() { <-room }()
 			var l looked
-			p, err := keptPlace(r.Data)
+			p, err := h.keptPlace(r.Data)
 			if l.err = err; err == nil {
 				l.seen, l.err = h.look(ctx, &v.Site, p, r.Data[dataSum])
 			}
@@ -121,6 +123,10 @@ func observeWorker(ctx context.Context, v *local.View, all map[string]looked, t 
 	}
 	o.Detail += " on " + host
 	if at := r.Data[dataPort]; at != "" {
+		if elsewhere(v, r, at) {
+			fail(o, "it looks for the server at "+at+", where somebody else is, or was")
+			return
+		}
 		if t.check(v, host, at, o); o.Health == driver.HealthOK {
 			id := l.workers[r.ID.Name]
 			if id == nil {
@@ -134,6 +140,17 @@ func observeWorker(ctx context.Context, v *local.View, all map[string]looked, t 
 	if tree := r.Data[dataFiles]; tree != "" && !l.files[tree] {
 		fail(o, "the directory of its service is gone")
 	}
+}
+
+// elsewhere tells whether the server is not, or will not be, where a worker looks for it without
+// a tunnel. A port of the file stays.
+func elsewhere(v *local.View, r *local.Record, at string) bool {
+	way := r.Properties[wayProperty]
+	if way == throughTunnel || way == at {
+		return false
+	}
+	_, port, _ := net.SplitHostPort(at)
+	return port != strconv.Itoa(v.ServerPort()) || v.Moves()
 }
 
 func fail(o *driver.Observed, why string) { o.Health, o.Detail = driver.HealthFailed, why }

@@ -1,13 +1,20 @@
 package ssh
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/ssh/link"
+	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
 )
 
 const whole = `dir /home/me/.local/state/navvy-hosted/demo/a
@@ -50,6 +57,90 @@ func TestParseSeen(t *testing.T) {
 		if _, err := parseSeen([]byte(text), "m"); !errors.Is(err, navvy.ErrCorrupt) {
 			t.Errorf("%q is read, %v", text, err)
 		}
+	}
+}
+
+// A unit that is not ended on a host that answers is none of a host that is away: whoever moves
+// a worker would leave it there.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	const said = `{"name":"a"}{"name":"b","error":"it does not end"}`
+	err := answered(&place{Text: "here"}, []byte(said), nil)
+	if !errors.Is(err, navvy.ErrConflict) || errors.Is(err, navvy.ErrUnavailable) || err.Error() != "host here: unit b: it does not end: conflict" {
+		t.Errorf("it is told as %v", err)
+	}
+}
+
+// A host that is signed in on and says nothing more is away; one whose script fails is not, nor
+// is one of whoever was interrupted.
+func TestAway(t *testing.T) {
+	t.Parallel()
+	n := sshdtest.Start(t, 1)
+	d := New(Options{User: n.User})
+	t.Cleanup(func() { _ = d.Close() }) // it was only asked
+	p, err := d.hosts.place(n.Hosts[0].Name(), n.Identity, n.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.hosts.run(t.Context(), p, "exit 3", nil, nil); err == nil || away(err) {
+		t.Errorf("what fails there is told as %v", err)
+	}
+	ctx, cancel := within(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
+	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
+		t.Errorf("what takes too long is told as %v", err)
+	}
+	for range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := d.hosts.run(ctx, p, "exec sleep 1000", nil, nil); away(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("what was interrupted is told as %v", err)
+		}
+		cancel()
+	}
+}
+
+// Of a file that may be secret neither the text nor its sum is an argument of what puts it; one
+// that arrives otherwise than it was sent is refused.
+func TestPutFile(t *testing.T) {
+	t.Parallel()
+	n := sshdtest.Start(t, 1)
+	d := New(Options{User: n.User})
+	t.Cleanup(func() { _ = d.Close() }) // it was only asked
+	p, err := d.hosts.place(n.Hosts[0].Name(), n.Identity, n.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, sum := t.TempDir(), fmt.Sprintf("%x", sha256.Sum256([]byte("first\nhush")))
+	from, to := io.Pipe()
+	put := make(chan error, 1)
+	go func() { put <- d.hosts.putFile(t.Context(), p, dir, "secret", sum, "600", from) }()
+	if _, err := to.Write([]byte("first\n")); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
+		if begun, _ := filepath.Glob(dir + "/.new-file-*"); len(begun) > 0 { // by what runs there
+			break
+		}
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	runs := false
+	for _, path := range all {
+		text, _ := os.ReadFile(path) // it may have ended
+		runs = runs || strings.Contains(string(text), dir)
+		if strings.Contains(string(text), sum) {
+			t.Errorf("it is an argument of %q", text)
+		}
+	}
+	_, err = to.Write([]byte("hush"))
+	if err = errors.Join(err, to.Close(), <-put); err != nil || !runs {
+		t.Fatal(runs, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "secret")); err != nil || string(text) != "first\nhush" {
+		t.Errorf("there is %q, %v", text, err)
+	}
+	if err := d.hosts.putFile(t.Context(), p, dir, "secret", sum, "600", strings.NewReader("other")); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("one that is damaged: %v", err)
 	}
 }
 

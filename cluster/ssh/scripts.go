@@ -38,11 +38,12 @@ else o=$(ls -A | grep -v "^[.]new-" | head -n 1); if [ -n "$o" ]; then echo "it 
 rm -rf .new-*; mkdir -p workers secrets files`)
 
 // fileScript puts a file in the place of another one, whole: $1 is the directory, $2 the name
-// below it, $3 its sum, $4 its mode.
-var fileScript = line(`umask 077; cd "$1" || exit 1; t=.new-file-$$;
+// below it, $3 its mode. Its sum is the first line of the input, since all may see arguments,
+// and somebody who can guess a secret could check that.
+var fileScript = line(`umask 077; cd "$1" || exit 1; t=.new-file-$$; read -r w || exit 1;
 cat > "$t" && s=$(sha256sum < "$t") && s=${s%% *} || { rm -f "$t"; exit 1; };
-if [ "$s" != "$3" ]; then rm -f "$t"; echo "$2 has arrived damaged" >&2; exit 1; fi;
-chmod "$4" "$t" && mv -f "$t" "$2"`)
+if [ "$s" != "$w" ]; then rm -f "$t"; echo "$2 has arrived damaged" >&2; exit 1; fi;
+chmod "$3" "$t" && mv -f "$t" "$2"`)
 
 // treeScript unpacks what a service finds: $1 is the directory, $2 the name of the tree.
 var treeScript = line(`umask 022; cd "$1" || exit 1; t=.new-tree-$$; mkdir -m 755 "$t" && tar -xzf - -C "$t" || { rm -rf "$t"; exit 1; };

@@ -89,7 +89,7 @@ func (h *hosts) writeTable(s *local.Site, places []*place) error {
 	}
 	for i := range records {
 		if r := &records[i]; r.ID.Kind == kindHost && !there[r.ID.Name] {
-			if p, err := keptPlace(r.Data); err == nil {
+			if p, err := h.keptPlace(r.Data); err == nil {
 				t.Hosts = append(t.Hosts, *p)
 			}
 		}
@@ -195,12 +195,13 @@ func (h *hosts) removeTunnels(ctx context.Context, s *local.Site) error {
 // tunnels is how they are.
 type tunnels struct {
 	dir    string
+	agent  string // of whoever looks
 	table  *table // nil if it is not there
 	states map[string]tunnelState
 }
 
 func (h *hosts) lookTunnels(v *local.View) *tunnels {
-	t := &tunnels{dir: tunnelsDir(&v.Site), states: map[string]tunnelState{}}
+	t := &tunnels{dir: tunnelsDir(&v.Site), agent: h.o.Agent, states: map[string]tunnelState{}}
 	t.table, _ = readTable(filepath.Join(t.dir, tableName))
 	if t.table != nil {
 		for i := range t.table.Hosts {
@@ -215,13 +216,17 @@ func (h *hosts) lookTunnels(v *local.View) *tunnels {
 func (t *tunnels) observe(v *local.View, r *local.Record, o *driver.Observed) {
 	state, there := v.Unit(tunnelID.Name)
 	v.ObserveUnit(&state, there, r.Data[dataUnit], "", o)
-	switch {
-	case t.table == nil:
+	if t.table == nil {
 		o.Properties["to"] = ""
 		return
+	}
+	if t.otherAgent() {
+		o.Properties["keys"] += ", an ssh-agent of before"
+	}
+	switch {
 	case o.Health != driver.HealthOK:
 		return
-	case t.table.Server != v.Server():
+	case t.table.Server != v.Server() || v.Moves():
 		fail(o, "it leads to "+t.table.Server+", where the server is no more")
 		return
 	}
@@ -232,6 +237,14 @@ func (t *tunnels) observe(v *local.View, r *local.Record, o *driver.Observed) {
 		}
 	}
 	o.Detail += fmt.Sprintf(", %d of %d are open", open, len(t.table.Hosts))
+}
+
+// otherAgent tells whether hosts are reached with the keys of another agent than that of whoever
+// looks, as one is that has ended with a login.
+func (t *tunnels) otherAgent() bool {
+	return t.agent != "" && slices.ContainsFunc(t.table.Hosts, func(p place) bool {
+		return p.Link.Agent != t.agent && p.Link.WantsAgent()
+	})
 }
 
 // check looks whether a worker that runs reaches the server where it looks for it.

@@ -45,8 +45,7 @@ const (
 func (p *workerPart) put(ctx context.Context, h *hosts, s *local.Site, r *driver.Resource) error {
 	data := s.Data()
 	if was := data[dataHost]; was != "" && was != p.place.Text {
-		// On a host that does not answer it stays, and is found when that does.
-		if err := h.leave(ctx, s, was, r.Name); err != nil && !errors.Is(err, navvy.ErrUnavailable) {
+		if err := h.moveFrom(ctx, s, was, r.Name); err != nil {
 			return err
 		}
 	}
@@ -255,7 +254,7 @@ func (h *hosts) removeWorker(ctx context.Context, s *local.Site, id driver.ID) e
 	if errors.Is(err, errForgotten) {
 		return nil
 	}
-	return err
+	return stays(s, host, err)
 }
 
 // besideText is between the name of a worker that nobody has asked for and its host.
@@ -282,6 +281,16 @@ func (h *hosts) leave(ctx context.Context, s *local.Site, host, name string) err
 	}
 	if err == nil {
 		_, err = h.run(ctx, p, forgetScript, []string{n.dir, name}, nil)
+	}
+	return err
+}
+
+// moveFrom ends a worker on a host, to be put on another one. On a host that is away it stays,
+// and is found when that is back; one that was cleared or forgotten meanwhile has nothing to end.
+func (h *hosts) moveFrom(ctx context.Context, s *local.Site, host, name string) error {
+	err := h.leave(ctx, s, host, name)
+	if away(err) || errors.Is(err, errForgotten) {
+		return nil
 	}
 	return err
 }

@@ -36,6 +36,7 @@ type world struct {
 	net   *sshdtest.Net
 	// program is what is copied to hosts; empty for navvy.
 	program string
+	agent   string // empty for none
 }
 
 func newWorld(t testing.TB, hosts int) *world {
@@ -47,7 +48,7 @@ func newWorld(t testing.TB, hosts int) *world {
 func (w *world) open() *ssh.Driver {
 	brokers := map[string]queuedriver.Driver{"nats": natsqueue.Driver}
 	return ssh.New(ssh.Options{
-		User: w.net.User, Home: w.state, Program: w.program, Tunnel: []string{navvyBinary, "cluster", "tunnel"},
+		User: w.net.User, Home: w.state, Agent: w.agent, Program: w.program, Tunnel: []string{navvyBinary, "cluster", "tunnel"},
 		Local: local.Options{
 			State: w.state, Navvy: navvyBinary, Supervise: []string{navvyBinary, "cluster", "supervise"},
 			Environ: []string{"PATH=/usr/bin:/bin", "HOME=" + w.state},

@@ -52,6 +52,9 @@ type app struct {
 	quiet  bool
 
 	forOthers bool // it runs tasks of other users
+
+	passing  bool        // the server of the run goes with it
+	catching atomic.Bool // an attachment sees to signals
 }
 
 // Main runs the command line of this process and returns its exit code.

@@ -22,7 +22,7 @@ func (at *attachment) leave(ctx context.Context, c *conn, st navvy.Status, err e
 	closeErr := at.close(ctx, c)
 	switch {
 	case err != nil && at.force.Err() != nil && at.id != "":
-		at.app.tell("resume with: navvy resume %s\n", at.id)
+		at.app.tell("%s\n", at.app.goOn("resume with: navvy resume %s", at.id))
 		return &exitError{code: at.interrupted()}
 	case err != nil:
 		return err
@@ -94,7 +94,15 @@ func (a *app) tellHeld(id navvy.JobID, st *navvy.Status) {
 	if st.Cut {
 		a.tell("navvy: further inputs were not read\n")
 	}
-	a.tell("resume with: navvy resume %s\n", id)
+	a.tell("%s\n", a.goOn("resume with: navvy resume %s", id))
+}
+
+// goOn says how to go on with a job; one whose server goes with the run nobody can.
+func (a *app) goOn(format string, args ...any) string {
+	if a.passing {
+		return "what was not printed has to be run anew: the server of this run goes with it"
+	}
+	return fmt.Sprintf(format, args...)
 }
 
 // verdict turns where the job stands into the exit code, and says what can be done.
@@ -109,15 +117,15 @@ func (a *app) verdict(id navvy.JobID, st *navvy.Status, interrupted int) error {
 	case st.Held && interrupted > 0:
 		a.tellHeld(id, st)
 	case st.Held:
-		exit.err = withHint(fmt.Errorf("job %s is held: %s", id, st.Why), "go on with: navvy resume %s", id)
+		exit.err = withHint(fmt.Errorf("job %s is held: %s", id, st.Why), "%s", a.goOn("go on with: navvy resume %s", id))
 	case c.Stopped > 0:
 		exit.err = withHint(fmt.Errorf("job %s was stopped (%s): %s of %s failed, %s stopped", id, st.Why, format.Count(c.Failed), count(c.Total(), "task"), format.Count(c.Stopped)),
-			"see navvy why %s; run the rest with: navvy retry --failed %s", id, id)
+			"%s", a.goOn("see navvy why %s; run the rest with: navvy retry --failed %s", id, id))
 	case st.Cut:
 		exit.err = fmt.Errorf("job %s: %s", id, st.Why)
 	case c.Failed > 0:
 		exit.err = withHint(fmt.Errorf("%s of %s failed", format.Count(c.Failed), count(c.Total(), "task")),
-			"see navvy why %s; run again what failed with: navvy retry --failed %s", id, id)
+			"%s", a.goOn("see navvy why %s; run again what failed with: navvy retry --failed %s", id, id))
 	default:
 		return nil
 	}
@@ -137,6 +145,7 @@ func (at *attachment) interrupted() int {
 func (at *attachment) catchSignals() (stop func()) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	at.app.catching.Store(true)
 	done := make(chan struct{})
 	go func() {
 		for {
@@ -149,6 +158,7 @@ func (at *attachment) catchSignals() (stop func()) {
 		}
 	}()
 	return func() {
+		at.app.catching.Store(false)
 		signal.Stop(signals)
 		close(done)
 	}
@@ -207,10 +217,10 @@ func (at *attachment) caught(s os.Signal) {
 	case over:
 		return // the connection is being given up: there is but that to hurry
 	case c == nil && at.remote:
-		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted while the server is away: job %s goes on there", *id), "see navvy status %s, or go on waiting with: navvy resume %s", *id, *id)})
+		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted while the server is away: job %s goes on there", *id), "%s", at.app.goOn("see navvy status %s, or go on waiting with: navvy resume %s", *id, *id))})
 		return
 	case c == nil:
-		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted, and job %s is held", *id), "go on with: navvy resume %s", *id)})
+		at.cancel(&exitError{at.interrupted(), withHint(fmt.Errorf("interrupted, and job %s is held", *id), "%s", at.app.goOn("go on with: navvy resume %s", *id))})
 		return
 	case at.onlyFiles():
 		at.now() // there is nothing to hold

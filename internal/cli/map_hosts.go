@@ -10,11 +10,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/navvy-run/navvy"
-	"github.com/navvy-run/navvy/api"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 )
@@ -41,6 +41,9 @@ type hostsRun struct {
 	cluster *config.Cluster
 	made    int // workers
 	quiet   bool
+
+	ended  context.CancelCauseFunc            // ends all but the removal
+	leaves atomic.Pointer[context.CancelFunc] // ends the removal, once that has begun
 }
 
 // mapOnHosts makes a cluster on hosts, runs map there, and removes the cluster.
@@ -68,6 +71,9 @@ func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err e
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	c := cluster.New(d, &cluster.Options{Who: whoami(a.env), Lose: true, AtOnce: len(hosts), Tell: r.tell})
+	ctx, r.ended = context.WithCancelCause(ctx)
+	defer r.ended(nil)
+	defer r.catchSignals()()
 	defer func() { err = errors.Join(err, r.remove(ctx, c)) }()
 	if err := r.apply(ctx, c); err != nil {
 		return err
@@ -79,7 +85,53 @@ func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err e
 	me := filepath.Join(clients, userName(owner()))
 	a.remote = remoteFlags{serverContext: serverContext{Server: address, Cert: me + ".crt", Key: me + ".key", CA: filepath.Join(clients, caFile)}}
 	f.hosts = ""
-	return a.runMap(ctx, f, args)
+	return r.run(ctx, f, args)
+}
+
+// run runs the job. Whoever reads standard input for it does not see that ctx has ended, and
+// is not waited for.
+func (r *hostsRun) run(ctx context.Context, f *mapFlags, args []string) error {
+	r.app.passing = true
+	over := make(chan error, 1)
+	go func() { over <- r.app.runMap(ctx, f, args) }()
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// catchSignals has no signal end this process, as long as there is something on hosts: what is
+// begun is given up, and removed. An attachment sees to them by itself.
+func (r *hostsRun) catchSignals() (stop func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for told := false; ; {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				leave := r.leaves.Load()
+				switch {
+				case leave != nil && told:
+					(*leave)()
+				case leave != nil:
+					told = true
+					r.app.tell("navvy: removing what the run has on its hosts; once more to leave it there\n")
+				case !r.app.catching.Load():
+					number, _ := s.(syscall.Signal)
+					r.ended(&exitError{128 + int(number), errors.New("interrupted before anything ran")})
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
 }
 
 // onHosts tells whether there is something to do on hosts of this run's own.
@@ -146,11 +198,9 @@ func (r *hostsRun) tell(e cluster.Event) {
 // apply makes the cluster. A host that does not answer is told, and not waited for, as long as
 // there is another one.
 func (r *hostsRun) apply(ctx context.Context, c *cluster.Controller) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	_, err := c.Apply(ctx, r.cluster)
 	if ctx.Err() != nil {
-		return &exitError{code: api.ExitInterrupted, err: errors.New("interrupted before anything ran")}
+		return context.Cause(ctx)
 	}
 	if _, failed := errors.AsType[*cluster.FailedError](err); failed && r.made > 0 {
 		r.app.say("%d of %d hosts have a worker, and the run goes on with these", r.made, len(r.cluster.SSH.Hosts))
@@ -165,12 +215,11 @@ func (r *hostsRun) apply(ctx context.Context, c *cluster.Controller) error {
 // removal is how long that may take.
 const removal = 10 * time.Minute
 
-// remove removes all that the run has had, whatever became of it.
+// remove removes all that the run has had, whatever became of it. The second signal leaves it.
 func (r *hostsRun) remove(ctx context.Context, c *cluster.Controller) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removal)
 	defer cancel()
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	r.leaves.Store(&cancel)
 	if _, err := c.Destroy(ctx, r.cluster.Name); err != nil && !errors.Is(err, navvy.ErrNotFound) {
 		return withHint(fmt.Errorf("what the run had on its hosts is not all removed: %w", err), "navvy cluster destroy %s --provider ssh removes the rest", r.cluster.Name)
 	}

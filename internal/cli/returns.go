@@ -384,13 +384,13 @@ func (r *returning) verdict(err error, interrupted int) error {
 	defer r.mu.Unlock()
 	switch {
 	case r.files > 0:
-		failed := withHint(fmt.Errorf("%s could not be copied here", count(int64(r.files), "file")), "when that is mended, navvy resume %s brings them", r.id)
+		failed := withHint(fmt.Errorf("%s could not be copied here", count(int64(r.files), "file")), "%s", r.app.goOn("when that is mended, navvy resume %s brings them", r.id))
 		if err == nil {
 			return &exitError{exitCode(r.err), failed}
 		}
 		r.app.complain(failed)
 	case r.cut && err == nil:
-		r.app.tell("navvy: what the tasks of job %s left is not all here\nresume with: navvy resume %s\n", r.id, r.id)
+		r.app.tell("navvy: what the tasks of job %s left is not all here\n%s\n", r.id, r.app.goOn("resume with: navvy resume %s", r.id))
 		return &exitError{code: interrupted}
 	}
 	return err

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
@@ -103,24 +105,97 @@ func (o *Options) explain(h Host, key ssh.PublicKey, err error) error {
 		"If the machine was made anew, remove that line", shown, at.Filename, at.Line, at.Key.Type(), ssh.FingerprintSHA256(at.Key))}
 }
 
-// signers are the keys to sign in with; done lets go of the agent.
-func (o *Options) signers() (list []ssh.Signer, done func(), err error) {
-	done = func() {}
-	var held []ssh.Signer
-	if o.Agent != "" {
-		conn, err := net.Dial("unix", o.Agent) //nolint:noctx // a socket of this machine
-		if err == nil {
-			done = func() { _ = conn.Close() }
-			held, _ = agent.NewClient(conn).Signers() // one that is locked has none
-		}
+// asked is a connection to ssh-agent.
+type asked struct {
+	net.Conn
+	at    string
+	waits atomic.Bool // it was asked, and has not answered
+	done  func()      // lets go of it
+}
+
+// ask connects to ssh-agent until ctx ends; nil if there is none.
+func (o *Options) ask(ctx context.Context) *asked {
+	if o.Agent == "" {
+		return nil
 	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", o.Agent)
+	if err != nil {
+		return nil
+	}
+	a := &asked{Conn: conn, at: o.Agent}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	a.done = func() {
+		stop()
+		_ = conn.Close()
+	}
+	return a
+}
+
+// Write asks.
+func (a *asked) Write(p []byte) (int, error) {
+	a.waits.Store(true)
+	return a.Conn.Write(p)
+}
+
+// Read has an answer.
+func (a *asked) Read(p []byte) (int, error) {
+	n, err := a.Conn.Read(p)
+	if n > 0 {
+		a.waits.Store(false)
+	}
+	return n, err
+}
+
+// release lets go of the agent.
+func (a *asked) release() {
+	if a != nil {
+		a.done()
+	}
+}
+
+// silent says that the agent has not answered in time; nil if it has.
+func (a *asked) silent(ctx context.Context) error {
+	if a == nil || ctx.Err() == nil || !a.waits.Load() {
+		return nil
+	}
+	return fmt.Errorf("ssh-agent at %s does not answer in %s: %w", a.at, DialTime, navvy.ErrUnavailable)
+}
+
+// signers are the keys to sign in with, and the agent that has some of them, nil for none.
+func (o *Options) signers(ctx context.Context) ([]ssh.Signer, *asked, error) {
+	var a *asked
+	if o.WantsAgent() {
+		a = o.ask(ctx)
+	}
+	var held []ssh.Signer
+	if a != nil {
+		held, _ = agent.NewClient(a).Signers() // one that is locked has none
+	}
+	list, err := o.among(held)
+	if silent := a.silent(ctx); silent != nil {
+		err = silent
+	}
+	if err != nil {
+		a.release()
+		return nil, nil, err
+	}
+	return list, a, nil
+}
+
+// WantsAgent tells whether ssh-agent is asked: not with a key that needs none.
+func (o *Options) WantsAgent() bool {
+	if o.Identity == "" {
+		return true
+	}
+	_, err := signer(o.Identity, nil)
+	return err != nil
+}
+
+// among are the keys to sign in with, where the agent has some.
+func (o *Options) among(held []ssh.Signer) ([]ssh.Signer, error) {
 	if o.Identity != "" {
 		s, err := signer(o.Identity, held)
-		if err != nil {
-			done()
-			return nil, func() {}, err
-		}
-		return []ssh.Signer{s}, done, nil
+		return []ssh.Signer{s}, err
 	}
 	for _, path := range o.Identities {
 		if s, err := signer(path, nil); err == nil {
@@ -128,11 +203,10 @@ func (o *Options) signers() (list []ssh.Signer, done func(), err error) {
 		}
 	}
 	if len(held) == 0 {
-		done()
-		return nil, func() {}, fmt.Errorf("there is no key to sign in with: neither in ssh-agent nor in a file without a passphrase (%s); ssh-add one, or name it (ssh.identity): %w",
+		return nil, fmt.Errorf("there is no key to sign in with: neither in ssh-agent nor in a file without a passphrase (%s); ssh-add one, or name it (ssh.identity): %w",
 			strings.Join(o.Identities, ", "), navvy.ErrDenied)
 	}
-	return held, done, nil
+	return held, nil
 }
 
 // signer reads a key from its file, or finds it in the agent if that has a passphrase.

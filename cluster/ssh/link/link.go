@@ -45,13 +45,13 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	signers, done, err := o.signers()
+	ctx, cancel := context.WithTimeout(ctx, DialTime)
+	defer cancel()
+	signers, held, err := o.signers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	ctx, cancel := context.WithTimeout(ctx, DialTime)
-	defer cancel()
+	defer held.release()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.Address())
 	if err != nil {
 		return nil, fmt.Errorf("it does not answer: %w: %w", err, navvy.ErrUnavailable)
@@ -65,6 +65,9 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 		err = errors.Join(errLate, conn.Close())
 	}
 	if err != nil {
+		if silent := held.silent(ctx); silent != nil {
+			return nil, errors.Join(silent, closed(raw))
+		}
 		return nil, errors.Join(failed(h, err), closed(raw))
 	}
 	c := &Conn{host: h, client: ssh.NewClient(conn, channels, requests), room: make(chan struct{}, sessions), dead: make(chan struct{})}
@@ -94,6 +97,9 @@ func failed(h Host, err error) error {
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") { // there is no error value for it
 		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.command(), err, navvy.ErrDenied)
+	}
+	if strings.Contains(err.Error(), "Too many authentication failures") { // likewise: of OpenSSH's server
+		return fmt.Errorf("it refuses to be shown so many keys; set ssh.identity to the one for %s: %w: %w", h.User, err, navvy.ErrDenied)
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return fmt.Errorf("it does not answer in %s: %w", DialTime, navvy.ErrUnavailable)
@@ -153,7 +159,8 @@ func (e *ExitError) Error() string {
 
 // Run runs a script of POSIX's shell, of one line, with arguments $1 and so on; in is its
 // standard input, nil for none. It gives what the script wrote to standard output. The error is
-// an *ExitError, or wraps navvy.ErrUnavailable if the connection has ended, or is that of ctx.
+// an *ExitError, or wraps navvy.ErrUnavailable if the connection has ended, or navvy.ErrCorrupt
+// if the script wrote more than anything that is asked does, or is that of ctx.
 func (c *Conn) Run(ctx context.Context, script string, args []string, in io.Reader) ([]byte, error) {
 	select {
 	case c.room <- struct{}{}:
@@ -174,6 +181,9 @@ func (c *Conn) Run(ctx context.Context, script string, args []string, in io.Read
 	}()
 	select {
 	case e := <-ended:
+		if e.err != nil && ctx.Err() != nil { // that has ended it, and not the host
+			return e.out, context.Cause(ctx)
+		}
 		return e.out, e.err
 	case <-ctx.Done(): // the goroutine ends with its session or the connection
 		return nil, context.Cause(ctx)
@@ -190,18 +200,43 @@ func (c *Conn) session(ctx context.Context, script string, args []string, in io.
 	}
 	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
 	defer s.Close() //nolint:errcheck // it has ended
-	var out bytes.Buffer
+	out := &bounded{end: func() { _ = s.Close() }}
 	said := &tail{}
-	s.Stdin, s.Stdout, s.Stderr = in, &out, said
+	s.Stdin, s.Stdout, s.Stderr = in, out, said
 	err = s.Run("exec sh -c " + Quote(append([]string{script, "navvy"}, args...)...))
 	var exit *ssh.ExitError
 	switch {
+	case out.over:
+		return nil, fmt.Errorf("it writes more than %d MiB, such as %.100q: %w", mostOut>>20, out.text, navvy.ErrCorrupt)
 	case errors.As(err, &exit):
-		return out.Bytes(), &ExitError{exit.ExitStatus(), said.String()}
+		return out.text, &ExitError{exit.ExitStatus(), said.String()}
 	case err != nil:
-		return out.Bytes(), lost(err)
+		return out.text, lost(err)
 	}
-	return out.Bytes(), nil
+	return out.text, nil
+}
+
+// mostOut is the most that a script may write.
+const mostOut = 8 << 20
+
+// bounded keeps what is written, and ends the session when that is too much. It is of one
+// goroutine, which ssh.Session.Run waits for.
+type bounded struct {
+	text []byte
+	over bool
+	end  func()
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.text)+len(p) > mostOut {
+		if !b.over {
+			b.over = true
+			b.end()
+		}
+		return 0, bytes.ErrTooLarge
+	}
+	b.text = append(b.text, p...)
+	return len(p), nil
 }
 
 // open opens a session. sshd counts those for a while longer that have just ended.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,22 @@ func TestRun(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A host that writes without end is left, and does not fill the memory; the connection goes on.
+func TestRunWithoutEnd(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	c := dial(t, h, o)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if out, err := c.Run(ctx, `exec yes`, nil, nil); !errors.Is(err, navvy.ErrCorrupt) || len(out) > 0 {
+		t.Errorf("it ends with %v and %d bytes", err, len(out))
+	}
+	const most = 8 << 20
+	if out, err := c.Run(ctx, `head -c "$1" /dev/zero`, []string{strconv.Itoa(most)}, nil); err != nil || len(out) != most {
+		t.Errorf("what is just not too much ends with %v and %d bytes", err, len(out))
+	}
 }
 
 // Whoever is interrupted waits for no command; one whose host dies is told so.
@@ -151,7 +168,7 @@ func TestKeys(t *testing.T) {
 	if err := held.Add(agent.AddedKey{PrivateKey: raw}); err != nil {
 		t.Fatal(err)
 	}
-	at := serveAgent(t, held)
+	at := sshdtest.ServeAgent(t, held)
 	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: at})
 
 	block, err := ssh.MarshalPrivateKeyWithPassphrase(*raw.(*ed25519.PrivateKey), "", []byte("hush"))
@@ -179,32 +196,89 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// serveAgent is an ssh-agent.
-func serveAgent(t *testing.T, held agent.Agent) string {
-	t.Helper()
-	at := filepath.Join(t.TempDir(), "agent")
-	l, err := net.Listen("unix", at)
+// A host that is shown more keys than it wants is no host that does not answer.
+func TestManyKeys(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	held := agent.NewKeyring()
+	for range 8 { // sshd takes 6
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err == nil {
+			err = held.Add(agent.AddedKey{PrivateKey: private})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := link.Dial(t.Context(), h, &link.Options{KnownHosts: o.KnownHosts, Agent: sshdtest.ServeAgent(t, held)})
+	if !errors.Is(err, navvy.ErrDenied) || errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "ssh.identity") {
+		t.Errorf("it is told as %v", err)
+	}
+}
+
+// silentSigner is of an agent that tells its keys, and does not sign.
+type silentSigner struct {
+	agent.Agent
+	until <-chan struct{}
+}
+
+func (s silentSigner) Sign(ssh.PublicKey, []byte) (*ssh.Signature, error) {
+	<-s.until
+	return nil, errors.New("too late")
+}
+
+// An agent that does not answer costs as much as a host that does not, whatever it is asked;
+// with a key that needs none it is not asked.
+func TestSilentAgent(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	deaf, err := net.Listen("unix", filepath.Join(t.TempDir(), "deaf")) // the kernel accepts
 	if err != nil {
 		t.Fatal(err)
 	}
-	var calls sync.WaitGroup
-	t.Cleanup(func() {
-		_ = l.Close()
-		calls.Wait()
-	})
-	calls.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+	defer deaf.Close() //nolint:errcheck // nobody was spoken with
+	until := make(chan struct{})
+	held := agent.NewKeyring()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err == nil {
+		err = held.Add(agent.AddedKey{PrivateKey: private})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs := sshdtest.ServeAgent(t, silentSigner{held, until})
+	t.Cleanup(func() { close(until) })
+	letIn(t, o, private)
+	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: deaf.Addr().String(), Identity: o.Identity})
+	var both sync.WaitGroup
+	for _, at := range []string{deaf.Addr().String(), signs} {
+		both.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*link.DialTime)
+			defer cancel()
+			_, err := link.Dial(ctx, h, &link.Options{KnownHosts: o.KnownHosts, Agent: at})
+			if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "ssh-agent at "+at+" does not answer") || ctx.Err() != nil {
+				t.Errorf("%s: %v", at, err)
 			}
-			calls.Go(func() {
-				_ = agent.ServeAgent(held, conn) // until the caller has gone
-				_ = conn.Close()
-			})
-		}
-	})
-	return at
+		})
+	}
+	both.Wait()
+}
+
+// letIn has hosts let a key in, too.
+func letIn(t *testing.T, o *link.Options, private ed25519.PrivateKey) {
+	t.Helper()
+	public, err := ssh.NewPublicKey(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(o.Identity), "authorized_keys"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.Write(ssh.MarshalAuthorizedKey(public))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // otherKey is one that nobody lets in.

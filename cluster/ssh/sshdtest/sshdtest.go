@@ -15,10 +15,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
@@ -260,4 +262,32 @@ func FreePort(t testing.TB) int {
 	}
 	t.Fatal("there is no free port")
 	return 0
+}
+
+// ServeAgent is an ssh-agent with what is held; it gives its socket, and ends with the test.
+func ServeAgent(t testing.TB, held agent.Agent) string {
+	t.Helper()
+	at := filepath.Join(t.TempDir(), "agent")
+	l, err := net.Listen("unix", at) //nolint:noctx // it does not wait
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	t.Cleanup(func() {
+		_ = l.Close()
+		calls.Wait()
+	})
+	calls.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			calls.Go(func() {
+				_ = agent.ServeAgent(held, conn) // until the caller has gone
+				_ = conn.Close()
+			})
+		}
+	})
+	return at
 }
