@@ -238,7 +238,7 @@ func (k *compiler) chartObject(u *unstructured.Unstructured) error {
 
 // ownQueue is the queue of the cluster's server, whose service workers are sent.
 func (k *compiler) ownQueue(server driver.ID) error {
-	spec, err := work.Spec(k.c, k.env)
+	spec, err := work.Spec(k.c, k.env, nil, navvy.Limits{})
 	if err != nil {
 		return err
 	}

@@ -251,26 +251,8 @@ func (v *view) observeClaim(u *unstructured.Unstructured, o *driver.Observed) {
 	case v.away != nil || v.queues == nil:
 		o.Holds = work.Unknown
 	default:
-		o.Holds = v.held()
+		o.Holds = work.Held(v.queues)
 	}
-}
-
-func (v *view) held() string {
-	var all client.Queue
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(v.queues)) {
-		q := v.queues[name]
-		if work.Holds(&q) == "" {
-			continue
-		}
-		names = append(names, name)
-		all.Waiting, all.Running = all.Waiting+q.Waiting, all.Running+q.Running
-		all.Answers, all.DeadLetters = all.Answers+q.Answers, all.DeadLetters+q.DeadLetters
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return work.Holds(&all) + ", in " + strings.Join(names, ", ")
 }
 
 // observeQueue tells what the server says of a queue.

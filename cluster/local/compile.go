@@ -5,11 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
-	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,6 +17,7 @@ import (
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/cluster/work"
 	"github.com/navvy-run/navvy/quantity"
 )
 
@@ -33,8 +31,7 @@ type compiler struct {
 
 	files driver.ID // what workers find; zero if there is nothing
 	tree  *tree
-	env   []string        // of the service
-	plain map[string]bool // names in env that are no secrets
+	env   *work.Environment // of the service
 }
 
 // Compile implements driver.Driver. It reads the files that are shared, to know what is in them.
@@ -103,7 +100,7 @@ func (k *compiler) cluster(context.Context) error {
 	}
 	k.dir = filepath.Join(k.d.base(), k.c.Name)
 	if local.Dir != "" {
-		k.dir = besideFile(k.c, local.Dir)
+		k.dir = work.Beside(k.c, local.Dir)
 	}
 	supervisor := local.Supervisor
 	switch supervisor {
@@ -122,65 +119,10 @@ func (k *compiler) cluster(context.Context) error {
 	default:
 		return fmt.Errorf("local.supervisor: %q, want %s or %s: %w", supervisor, supervisorSystemd, supervisorNavvy, navvy.ErrInvalid)
 	}
-	text := compact(config.Encode(absolute(k.c)))
+	text := compact(config.Encode(work.Absolute(k.c)))
 	p := driver.Properties{"directory": resolved(k.dir), "supervisor": supervisor, "file": shortSum(text)}
 	k.add(driver.KindCluster, k.c.Name, p, &markPart{dir: k.dir, config: text, salt: k.salt, supervisor: supervisor, server: k.c.Queue.Kind.Server()})
 	return nil
-}
-
-// absolute is a file whose paths begin nowhere else, so that what is kept of it means the same
-// to whoever scales the cluster later, from anywhere.
-func absolute(c *config.Cluster) *config.Cluster {
-	a := *c
-	a.Share = slices.Clone(c.Share)
-	for i := range a.Share {
-		a.Share[i].From = besideFile(c, a.Share[i].From)
-	}
-	if at := besideFile(c, c.Service.Package); c.Service.Package != "" {
-		if _, err := os.Stat(at); err == nil {
-			a.Service.Package = at
-		}
-	}
-	if c.Monitor.Dir != "" {
-		a.Monitor.Dir = besideFile(c, c.Monitor.Dir)
-	}
-	if c.Local != nil && c.Local.Dir != "" {
-		local := *c.Local
-		local.Dir = besideFile(c, local.Dir)
-		a.Local = &local
-	}
-	if c.SSH != nil {
-		ssh := *c.SSH
-		for _, path := range []*string{&ssh.Identity, &ssh.KnownHosts} {
-			if *path != "" {
-				*path = besideFile(c, *path)
-			}
-		}
-		a.SSH = &ssh
-	}
-	beside := func(v config.Value) config.Value {
-		if v.File != "" {
-			v.File = besideFile(c, v.File)
-		}
-		return v
-	}
-	if c.Queue.URL != nil {
-		v := beside(*c.Queue.URL)
-		a.Queue.URL = &v
-	}
-	a.Workers.Environment = maps.Clone(c.Workers.Environment)
-	for name, v := range a.Workers.Environment {
-		a.Workers.Environment[name] = beside(v)
-	}
-	return &a
-}
-
-// besideFile is a path that begins at the cluster's file.
-func besideFile(c *config.Cluster, path string) string {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(c.Dir, path)
-	}
-	return filepath.Clean(path)
 }
 
 func shortSum(text []byte) string {
@@ -188,49 +130,9 @@ func shortSum(text []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:8])
 }
 
-// value is what a value of the file stands for, and whether it is a secret.
-func (k *compiler) value(key string, v *config.Value) (text string, secret bool, err error) {
-	text, err = v.Resolve(func(name string) string { text, _ := k.d.lookup(name); return text }, k.c.Dir)
-	if errors.Is(err, navvy.ErrNotFound) {
-		err = fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
-	}
-	if err != nil {
-		return "", true, fmt.Errorf("%s: %w", key, err)
-	}
-	return text, !v.Plain(), nil
-}
-
-func (k *compiler) environment(context.Context) error {
-	k.plain = map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(k.c.Workers.Environment)) {
-		v := k.c.Workers.Environment[name]
-		text, secret, err := k.value("workers.environment."+name, &v)
-		if err != nil {
-			return err
-		}
-		if name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsRune(text, 0) {
-			return fmt.Errorf("workers.environment: no process can be given %q: %w", name, navvy.ErrInvalid)
-		}
-		k.plain[name] = !secret
-		k.env = append(k.env, name+"="+text)
-	}
-	return nil
-}
-
-// environmentProperties tell of an environment without its secrets, and the names together, for
-// people.
-func environmentProperties(p driver.Properties, env []string, plain func(name string) bool, salt []byte) {
-	names := make([]string, 0, len(env))
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
-		names = append(names, name)
-		if !plain(name) {
-			value = driver.Secret(salt, []byte(value))
-		}
-		p["environment."+name] = value
-	}
-	slices.Sort(names)
-	p["variables"] = cmp.Or(strings.Join(names, " "), "none")
+func (k *compiler) environment(context.Context) (err error) {
+	k.env, err = work.NewEnvironment(k.c, k.d.getenv)
+	return err
 }
 
 var serverID = driver.ID{Kind: kindServer, Name: "server"}
@@ -270,36 +172,22 @@ func (k *compiler) queues(ctx context.Context) error {
 
 // ownQueue is the queue of the cluster's server, whose service workers are sent.
 func (k *compiler) ownQueue() error {
-	spec := &navvy.Spec{
-		Service: &navvy.Service{Form: k.c.Service.Form(), Env: k.env},
-		Timeout: time.Duration(k.c.Service.Timeout), Retry: navvy.Retry{Max: max(0, cmp.Or(k.c.Queue.Attempts, defaultAttempts)-1)},
-	}
-	if err := k.limits(&spec.Limits); err != nil {
+	var limits navvy.Limits
+	if err := k.limits(&limits); err != nil {
 		return err
 	}
+	var pkg *navvy.Package
 	if k.tree != nil {
 		p := k.tree.pkg(k.c.Name)
-		spec.Service.Package = &p
-	} else if name := k.c.Service.Package; name != "" {
-		p, err := navvy.ParsePackage(name)
-		if err != nil {
-			return fmt.Errorf("service.package: %w", err)
-		}
-		spec.Service.Package = &p
+		pkg = &p
 	}
-	if err := spec.Validate(); err != nil {
-		return fmt.Errorf("service: %w", err)
+	spec, err := work.Spec(k.c, k.env, pkg, limits)
+	if err != nil {
+		return err
 	}
-	name := cmp.Or(k.c.Queue.Request, "requests")
-	if err := navvy.ValidateQueue(name); err != nil {
-		return fmt.Errorf("queue.request: %w", err)
-	}
-	p := queueProperties(spec, func(name string) bool { return k.plain[name] }, k.salt)
-	k.add(kindQueue, name, p, &queuePart{spec: spec}, serverID, k.files)
+	k.add(kindQueue, work.RequestQueue(k.c), queueProperties(spec, k.env.Plain, k.salt), &queuePart{spec: spec}, serverID, k.files)
 	return nil
 }
-
-const defaultAttempts = 5
 
 func (k *compiler) limits(l *navvy.Limits) (err error) {
 	if text := k.c.Workers.CPUs; text != "" {
@@ -318,16 +206,10 @@ func (k *compiler) limits(l *navvy.Limits) (err error) {
 // queueProperties tell of the service of a queue; those of a queue that there is are made in
 // the same way.
 func queueProperties(spec *navvy.Spec, plain func(string) bool, salt []byte) driver.Properties {
-	p := driver.Properties{"kind": string(config.QueueNavvy), "paused": "no", "service": "", "package": "", "attempts": "", "timeout": "none", "cpus": "any", "memory": "any"}
+	p := work.QueueProperties(spec, plain, salt)
+	p["cpus"], p["memory"] = "any", "any"
 	if spec == nil || spec.Service == nil {
 		return p
-	}
-	p["service"], p["attempts"] = spec.Service.Form, strconv.Itoa(spec.Retry.Max+1)
-	if spec.Service.Package != nil {
-		p["package"] = spec.Service.Package.String()
-	}
-	if spec.Timeout != 0 {
-		p["timeout"] = spec.Timeout.String()
 	}
 	if spec.Limits.CPUs != 0 {
 		p["cpus"] = quantity.CPUs(spec.Limits.CPUs)
@@ -335,7 +217,6 @@ func queueProperties(spec *navvy.Spec, plain func(string) bool, salt []byte) dri
 	if spec.Limits.Memory != 0 {
 		p["memory"] = quantity.ExactSize(spec.Limits.Memory)
 	}
-	environmentProperties(p, spec.Service.Env, plain, salt)
 	return p
 }
 
@@ -344,50 +225,27 @@ func (k *compiler) brokerQueues(context.Context) error {
 	if k.c.Queue.URL == nil {
 		return fmt.Errorf("queue.url: the provider %s makes no broker: say where the one of kind %s is: %w", k.c.Provider, k.c.Queue.Kind, navvy.ErrInvalid)
 	}
-	base, secret, err := k.value("queue.url", k.c.Queue.URL)
+	base, err := work.Resolve(k.c, "queue.url", k.c.Queue.URL, k.d.getenv)
 	if err != nil {
 		return err
 	}
 	for _, one := range []struct{ name, side string }{
-		{cmp.Or(k.c.Queue.Request, "requests"), requestSide}, {cmp.Or(k.c.Queue.Response, "responses"), responseSide},
+		{work.RequestQueue(k.c), requestSide}, {work.ResponseQueue(k.c), responseSide},
 	} {
-		b, err := brokerQueue(k.c.Queue.Kind, base, one.name)
+		b, err := work.NewBroker(k.c.Queue.Kind, base, one.name)
 		if err == nil {
-			err = k.d.o.CheckQueue(b.url, b.connection)
+			err = k.d.o.CheckQueue(b.URL, b.Connection)
 		}
 		if err != nil {
 			return fmt.Errorf("queue.url: %w", err)
 		}
-		b.side = one.side
-		p := driver.Properties{"kind": string(k.c.Queue.Kind), "broker": b.shown, "used for": one.side}
-		if secret {
+		p := driver.Properties{"kind": string(k.c.Queue.Kind), "broker": b.Shown, "used for": one.side}
+		if !k.c.Queue.URL.Plain() {
 			p["url"] = driver.Secret(k.salt, []byte(base))
 		}
-		k.add(kindQueue, one.name, p, b)
+		k.add(kindQueue, one.name, p, &brokerPart{Broker: *b, side: one.side})
 	}
 	return nil
-}
-
-// connectionVariables are where brokers have connection strings, and the schemes of their URLs.
-var connectionVariables = map[config.QueueKind]struct{ variable, scheme string }{
-	config.QueueServiceBus: {"AZURE_SERVICEBUS_CONNECTION_STRING", "azservicebus"},
-	config.QueueStorage:    {"AZURE_STORAGE_CONNECTION_STRING", "azqueue"},
-}
-
-// brokerQueue is one of a broker's queues: base is the broker's URL, or its connection string.
-func brokerQueue(kind config.QueueKind, base, name string) (*brokerPart, error) {
-	if c, ok := connectionVariables[kind]; ok && strings.Contains(base, "=") && !strings.HasPrefix(base, c.scheme+"://") {
-		at := c.scheme + ":///" + url.PathEscape(name)
-		return &brokerPart{url: at, connection: base, variable: c.variable, shown: at}, nil
-	}
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme == "" {
-		return nil, fmt.Errorf("it is no URL of a broker: %w", navvy.ErrInvalid) // which may have a password in it
-	}
-	at := u.JoinPath(name)
-	shown := *at
-	shown.User, shown.RawQuery = nil, ""
-	return &brokerPart{url: at.String(), shown: shown.String()}, nil
 }
 
 func (k *compiler) monitor(context.Context) error {
@@ -396,7 +254,7 @@ func (k *compiler) monitor(context.Context) error {
 	}
 	m := &monitorPart{}
 	if k.c.Monitor.Dir != "" {
-		m.dir = besideFile(k.c, k.c.Monitor.Dir)
+		m.dir = work.Beside(k.c, k.c.Monitor.Dir)
 	} else {
 		m.dir = filepath.Join(k.dir, monitorDir)
 	}
@@ -451,7 +309,7 @@ func (k *compiler) answering(w *workerPart, p driver.Properties) error {
 			args = append(args, flag, value)
 		}
 	}
-	set("--attempts", "attempts", strconv.Itoa(cmp.Or(k.c.Queue.Attempts, defaultAttempts)), "")
+	set("--attempts", "attempts", strconv.Itoa(cmp.Or(k.c.Queue.Attempts, work.DefaultAttempts)), "")
 	set("--lease", "lease", durationText(k.c.Queue.Lease), "1m0s")
 	set("--timeout", "timeout", durationText(k.c.Service.Timeout), "none")
 	set("--cpus", "cpus", k.c.Workers.CPUs, "any")
@@ -460,21 +318,21 @@ func (k *compiler) answering(w *workerPart, p driver.Properties) error {
 		return err
 	}
 	w.args, w.env = args, map[string]string{}
-	for _, pair := range k.env {
+	for _, pair := range k.env.Pairs {
 		name, value, _ := strings.Cut(pair, "=")
 		w.env[name] = value
 	}
-	environmentProperties(p, k.env, func(name string) bool { return k.plain[name] }, k.salt)
+	work.AddEnvironment(p, k.env.Pairs, k.env.Plain, k.salt)
 	for i := range k.list {
 		b, ok := k.list[i].Spec.(*brokerPart)
 		if !ok {
 			continue
 		}
-		if b.variable != "" {
-			w.env[b.variable] = b.connection
+		if b.Variable != "" {
+			w.env[b.Variable] = b.Connection
 		}
 		// It is started again when the broker is another one.
-		p[b.side] = strings.TrimSpace(b.shown + " " + k.list[i].Properties["url"])
+		p[b.side] = strings.TrimSpace(b.Shown + " " + k.list[i].Properties["url"])
 	}
 	if k.tree != nil {
 		p["files"] = k.tree.short()

@@ -101,10 +101,7 @@ func (s *Site) RemoveUnit(ctx context.Context, name string) error {
 }
 
 // Getenv is a variable of whoever applies.
-func (s *Site) Getenv(name string) string {
-	value, _ := s.s.d.lookup(name)
-	return value
-}
+func (s *Site) Getenv(name string) string { return s.s.d.getenv(name) }
 
 // Server is where the server listens on loopback; empty if there is none.
 func (s *Site) Server() string {

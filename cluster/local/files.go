@@ -21,6 +21,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/work"
 	"github.com/navvy-run/navvy/parcel"
 )
 
@@ -46,7 +47,7 @@ func (t *tree) addPackage(c *config.Cluster) error {
 	if name == "" {
 		return nil
 	}
-	at := besideFile(c, name)
+	at := work.Beside(c, name)
 	info, err := os.Stat(at)
 	_, named := navvy.ParsePackage(name)
 	switch {
@@ -77,7 +78,7 @@ func (d *Driver) newTree(ctx context.Context, c *config.Cluster) (*tree, error) 
 		if at == "." {
 			at = ""
 		}
-		from := besideFile(c, c.Share[i].From)
+		from := work.Beside(c, c.Share[i].From)
 		if _, err := os.Stat(from); err != nil {
 			return nil, fmt.Errorf("%s.from: %w: %w", key, err, navvy.ErrInvalid)
 		}

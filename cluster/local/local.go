@@ -248,5 +248,11 @@ func (d *Driver) lookup(name string) (string, bool) {
 	return "", false
 }
 
+// getenv is a variable of whoever applies; empty if there is none.
+func (d *Driver) getenv(name string) string {
+	value, _ := d.lookup(name)
+	return value
+}
+
 // makeDir makes a directory for this user alone.
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
+	"github.com/navvy-run/navvy/cluster/unit"
 )
 
 // made is the record of a resource: what was asked for when it was made. Whether that is
@@ -55,7 +56,7 @@ func (s *site) writeMade(m *made) error {
 	if err := makeDir(s.path(madeDir)); err != nil {
 		return err
 	}
-	return writeJSON(s.recordFile(m.ID), m)
+	return unit.WriteJSON(s.recordFile(m.ID), m)
 }
 
 func (s *site) forget(id driver.ID) error {

@@ -120,22 +120,10 @@ func readMark(dir string) (*mark, error) {
 // parseMark reads a mark. The error wraps navvy.ErrCorrupt.
 func parseMark(text []byte) (*mark, error) {
 	m := new(mark)
-	if err := json.Unmarshal(text, m); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
-	}
-	if m.Version != markVersion {
-		return nil, fmt.Errorf("version %d, and this navvy knows %d: %w", m.Version, markVersion, navvy.ErrCorrupt)
+	if err := unit.ParseJSON(text, markVersion, m); err != nil {
+		return nil, err
 	}
 	return m, nil
-}
-
-// writeJSON makes a file durable, for this user alone, whole or not at all.
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err
-	}
-	return unit.WriteFile(path, append(text, '\n'))
 }
 
 // begunPrefix begins the names of what is being written, a number follows; who is killed
@@ -198,7 +186,7 @@ func (p *markPart) write(_ context.Context, d *Driver, cluster string, _ *driver
 			return err
 		}
 	}
-	if err := writeJSON(filepath.Join(p.dir, markName), m); err != nil {
+	if err := unit.WriteJSON(filepath.Join(p.dir, markName), m); err != nil {
 		return err
 	}
 	for _, name := range []string{madeDir, secretsDir, workersDir} {

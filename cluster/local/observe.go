@@ -15,6 +15,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/cluster/work"
 )
 
 // look is what is seen of a cluster at once.
@@ -198,41 +199,12 @@ func observeUnit(state *unit.State, there bool, digest, said string, o *driver.O
 	}
 }
 
-// unknown is what is lost with what nobody can look at.
-const unknown = "what is in it is not known"
-
 // held tells what is lost with the server: all that is in its queues, whoever has made them.
 func (l *look) held() string {
 	if l.away != nil && l.data {
-		return unknown
+		return work.Unknown
 	}
-	var all client.Queue
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(l.queues)) {
-		q := l.queues[name]
-		if holds(&q) == "" {
-			continue
-		}
-		names = append(names, name)
-		all.Waiting, all.Running = all.Waiting+q.Waiting, all.Running+q.Running
-		all.Answers, all.DeadLetters = all.Answers+q.Answers, all.DeadLetters+q.DeadLetters
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return holds(&all) + ", in " + strings.Join(names, ", ")
-}
-
-// holds tells what is lost with a queue; empty for nothing.
-func holds(q *client.Queue) string {
-	if q.Waiting+q.Running+q.Answers+q.DeadLetters == 0 {
-		return ""
-	}
-	return contents(q)
-}
-
-func contents(q *client.Queue) string {
-	return fmt.Sprintf("%d wait, %d run, %d answers, %d dead letters", q.Waiting, q.Running, q.Answers, q.DeadLetters)
+	return work.Held(l.queues)
 }
 
 func (l *look) observeServer(ctx context.Context, m *made, o *driver.Observed) {
@@ -340,7 +312,7 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	if l.away != nil {
 		o.Health, o.Detail = driver.HealthUnknown, l.away.Error()
 		if l.data {
-			o.Holds = unknown
+			o.Holds = work.Unknown
 		}
 		return
 	}
@@ -365,7 +337,7 @@ func (l *look) observeQueue(ctx context.Context, m *made, o *driver.Observed) {
 	if q.Settings.Paused {
 		o.Properties["paused"] = "yes"
 	}
-	o.Detail, o.Holds = contents(&q), holds(&q)
+	o.Detail, o.Holds = work.Contents(&q), work.Holds(&q)
 }
 
 // observeBroker asks a broker whether it has a queue.

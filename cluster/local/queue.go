@@ -12,6 +12,7 @@ import (
 	"github.com/navvy-run/navvy/client"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/unit"
+	"github.com/navvy-run/navvy/cluster/work"
 )
 
 // queuePart is a queue of the cluster's server, with its service.
@@ -23,19 +24,7 @@ func (p *queuePart) put(ctx context.Context, s *site, r *driver.Resource) error 
 	}
 	delete(s.record.Data, "side")
 	return s.withServer(ctx, func(c *client.Client) error {
-		change := client.QueueChange{Work: p.spec, Create: true}
-		_, err := c.SetQueue(ctx, r.Name, change)
-		if errors.Is(err, navvy.ErrExists) {
-			change.Create = false
-			_, err = c.SetQueue(ctx, r.Name, change)
-		}
-		if err != nil {
-			return err
-		}
-		if _, err = c.ResumeQueue(ctx, r.Name); errors.Is(err, navvy.ErrNotFound) {
-			err = nil // it was removed by hand just now; the next plan tells
-		}
-		return err
+		return work.PutQueue(ctx, c, r.Name, p.spec)
 	})
 }
 
@@ -48,10 +37,8 @@ const (
 // brokerPart is a queue of a broker's. It bears no mark, may be that of several clusters, and
 // is made if it is missing, and never removed.
 type brokerPart struct {
-	url, connection string
-	variable        string // where the connection string goes
-	shown           string // the URL without what may be secret
-	side            string
+	work.Broker
+	side string
 }
 
 // urlFile is where the URL of a side is, for this user alone.
@@ -65,17 +52,17 @@ func (p *brokerPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 	if err := s.writeMade(s.record); err != nil {
 		return err
 	}
-	if err := s.d.o.OpenQueue(ctx, p.url, p.connection, false); err != nil {
-		return fmt.Errorf("%s: %w", p.shown, err)
+	if err := s.d.o.OpenQueue(ctx, p.URL, p.Connection, false); err != nil {
+		return fmt.Errorf("%s: %w", p.Shown, err)
 	}
 	path := s.urlFile(p.side)
 	if err := makeDir(s.path(secretsDir)); err != nil {
 		return err
 	}
-	if err := unit.WriteFile(connectionFile(path), []byte(p.connection)); err != nil {
+	if err := unit.WriteFile(connectionFile(path), []byte(p.Connection)); err != nil {
 		return err
 	}
-	return unit.WriteFile(path, []byte(p.url+"\n"))
+	return unit.WriteFile(path, []byte(p.URL+"\n"))
 }
 
 // dropSide removes what is kept of a broker's queue, unless another one has its side by now:
@@ -122,27 +109,7 @@ func (s *site) removeQueue(ctx context.Context) error {
 	if s.record.Data["side"] != "" {
 		return s.dropSide()
 	}
-	name := s.record.ID.Name
-	err := s.withServer(ctx, func(c *client.Client) error {
-		err := c.RemoveQueue(ctx, name)
-		if !errors.Is(err, navvy.ErrConflict) {
-			return err
-		}
-		// It holds requests back, which may be lost: who removes it was asked.
-		for job, err := range c.Jobs(ctx) {
-			if err != nil {
-				return err
-			}
-			if job.Queue == name && !job.Status.State().Final() {
-				if _, err := c.Stop(ctx, job.ID, "its queue was removed with its cluster"); err != nil && !errors.Is(err, navvy.ErrNotFound) {
-					return err
-				}
-			}
-		}
-		return c.RemoveQueue(ctx, name)
-	})
-	if errors.Is(err, navvy.ErrNotFound) {
-		return nil
-	}
-	return s.withoutServer(err)
+	return s.withoutServer(s.withServer(ctx, func(c *client.Client) error {
+		return work.RemoveQueue(ctx, c, s.record.ID.Name)
+	}))
 }

@@ -93,7 +93,7 @@ func (p *serverPart) put(ctx context.Context, s *site, _ *driver.Resource) error
 	}
 	if p.port != 0 && s.mark.Ports.GRPC != p.port {
 		s.mark.Ports.GRPC = p.port
-		if err := writeJSON(s.path(markName), s.mark); err != nil {
+		if err := unit.WriteJSON(s.path(markName), s.mark); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func (s *site) leavePorts(ctx context.Context) (err error) {
 	if s.mark.Ports, err = choosePorts(); err != nil {
 		return err
 	}
-	return writeJSON(s.path(markName), s.mark)
+	return unit.WriteJSON(s.path(markName), s.mark)
 }
 
 // taken tells whether a server that does not come up has ports that somebody else has.
@@ -285,5 +285,5 @@ func (s *site) removeServer(ctx context.Context) error {
 		}
 	}
 	s.mark.Ports = ports{}
-	return writeJSON(s.path(markName), s.mark)
+	return unit.WriteJSON(s.path(markName), s.mark)
 }

@@ -94,7 +94,7 @@ func (h *hosts) writeTable(s *local.Site, places []*place) error {
 			}
 		}
 	}
-	return writeJSON(filepath.Join(tunnelsDir(s), tableName), &t)
+	return unit.WriteJSON(filepath.Join(tunnelsDir(s), tableName), &t)
 }
 
 // dropTunnel has no tunnel to a host any more.
@@ -112,15 +112,7 @@ func (h *hosts) dropTunnel(s *local.Site, p *place) error {
 	if t.Hosts = slices.DeleteFunc(t.Hosts, func(of place) bool { return of.Text == p.Text }); len(t.Hosts) == n {
 		return nil
 	}
-	return writeJSON(path, t)
-}
-
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err
-	}
-	return unit.WriteFile(path, append(text, '\n'))
+	return unit.WriteJSON(path, t)
 }
 
 func readTable(path string) (*table, error) {
@@ -138,11 +130,8 @@ func readTable(path string) (*table, error) {
 // parseTable reads a table. The error wraps navvy.ErrCorrupt.
 func parseTable(text []byte) (*table, error) {
 	t := new(table)
-	if err := json.Unmarshal(text, t); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
-	}
-	if t.Version != tableVersion {
-		return nil, fmt.Errorf("version %d, and this navvy knows %d: %w", t.Version, tableVersion, navvy.ErrCorrupt)
+	if err := unit.ParseJSON(text, tableVersion, t); err != nil {
+		return nil, err
 	}
 	return t, nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy/cluster/ssh/link"
+	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/internal/pause"
 )
 
@@ -172,7 +173,7 @@ func (n *tunnel) tell(change func(*tunnelState)) {
 }
 
 func (n *tunnel) write() {
-	if err := writeJSON(n.file, &n.state); err != nil {
+	if err := unit.WriteJSON(n.file, &n.state); err != nil {
 		n.log.Error("its state cannot be written", "error", err)
 	}
 }

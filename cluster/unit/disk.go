@@ -121,11 +121,8 @@ func readUnit(dir, name string) (*record, error) {
 // parseUnit reads a record. The error wraps navvy.ErrCorrupt.
 func parseUnit(text []byte) (*record, error) {
 	r := new(record)
-	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
-	}
-	if r.Version != recordVersion {
-		return nil, fmt.Errorf("version %d, and this navvy knows %d: %w", r.Version, recordVersion, navvy.ErrCorrupt)
+	if err := ParseJSON(text, recordVersion, r); err != nil {
+		return nil, err
 	}
 	if err := r.Spec.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
@@ -178,6 +175,30 @@ func writeTrace(dir, name string, t trace) error {
 // with its name when it returns. Whoever is killed meanwhile leaves the other one, and perhaps a file
 // .new-N beside it.
 func WriteFile(path string, text []byte) error { return writeFile(path, text, true) }
+
+// WriteJSON writes JSON as WriteFile does.
+func WriteJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, append(text, '\n'))
+}
+
+// ParseJSON reads into v what is to be of that version, which stands beside its other keys. The
+// error wraps navvy.ErrCorrupt.
+func ParseJSON(text []byte, version int, v any) error {
+	var of struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%w: %w", err, navvy.ErrCorrupt)
+	}
+	if err := json.Unmarshal(text, &of); err != nil || of.Version != version {
+		return fmt.Errorf("version %d, and this navvy knows %d: %w", of.Version, version, navvy.ErrCorrupt)
+	}
+	return nil
+}
 
 // writeFile is WriteFile, durable or not.
 func writeFile(path string, text []byte, durable bool) error {

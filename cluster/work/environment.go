@@ -56,8 +56,8 @@ func Resolve(c *config.Cluster, key string, v *config.Value, getenv func(string)
 	return text, nil
 }
 
-// AddEnvironment tells of an environment without its secrets. What is only on one side is no
-// difference: so the names are told together, too.
+// AddEnvironment tells of an environment without its secrets, and the names together, for
+// people.
 func AddEnvironment(p driver.Properties, pairs []string, plain func(name string) bool, salt []byte) {
 	names := make([]string, 0, len(pairs))
 	for _, pair := range pairs {
@@ -93,6 +93,29 @@ func Absolute(c *config.Cluster) *config.Cluster {
 			a.Service.Package = at
 		}
 	}
+	if c.Monitor.Dir != "" {
+		a.Monitor.Dir = Beside(c, c.Monitor.Dir)
+	}
+	if c.Local != nil && c.Local.Dir != "" {
+		local := *c.Local
+		local.Dir = Beside(c, local.Dir)
+		a.Local = &local
+	}
+	if c.SSH != nil {
+		ssh := *c.SSH
+		for _, path := range []*string{&ssh.Identity, &ssh.KnownHosts} {
+			if *path != "" {
+				*path = Beside(c, *path)
+			}
+		}
+		a.SSH = &ssh
+	}
+	absoluteValues(c, &a)
+	return &a
+}
+
+// absoluteValues is Absolute of the files that values are in.
+func absoluteValues(c, a *config.Cluster) {
 	beside := func(v config.Value) config.Value {
 		if v.File != "" {
 			v.File = Beside(c, v.File)
@@ -107,5 +130,4 @@ func Absolute(c *config.Cluster) *config.Cluster {
 	for name, v := range a.Workers.Environment {
 		a.Workers.Environment[name] = beside(v)
 	}
-	return &a
 }

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -14,14 +17,14 @@ import (
 	"github.com/navvy-run/navvy/cluster/driver"
 )
 
-// Spec is the work of a queue on the cluster's server. Errors wrap navvy.ErrInvalid and name
-// the key.
-func Spec(c *config.Cluster, e *Environment) (*navvy.Spec, error) {
+// Spec is the work of a queue on the cluster's server, with limits, and a package in place of
+// the one that the file names; nil for that. Errors wrap navvy.ErrInvalid and name the key.
+func Spec(c *config.Cluster, e *Environment, pkg *navvy.Package, limits navvy.Limits) (*navvy.Spec, error) {
 	spec := &navvy.Spec{
-		Service: &navvy.Service{Form: c.Service.Form(), Env: e.Pairs},
+		Service: &navvy.Service{Form: c.Service.Form(), Env: e.Pairs, Package: pkg}, Limits: limits,
 		Timeout: time.Duration(c.Service.Timeout), Retry: navvy.Retry{Max: max(0, cmp.Or(c.Queue.Attempts, DefaultAttempts)-1)},
 	}
-	if name := c.Service.Package; name != "" {
+	if name := c.Service.Package; name != "" && pkg == nil {
 		p, err := navvy.ParsePackage(name)
 		if err != nil {
 			return nil, fmt.Errorf("service.package: %w", err)
@@ -31,11 +34,17 @@ func Spec(c *config.Cluster, e *Environment) (*navvy.Spec, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
-	if err := navvy.ValidateQueue(c.Queue.Request); err != nil {
+	if err := navvy.ValidateQueue(RequestQueue(c)); err != nil {
 		return nil, fmt.Errorf("queue.request: %w", err)
 	}
 	return spec, nil
 }
+
+// RequestQueue is the name of the queue of requests.
+func RequestQueue(c *config.Cluster) string { return cmp.Or(c.Queue.Request, "requests") }
+
+// ResponseQueue is the name of a broker's queue of answers.
+func ResponseQueue(c *config.Cluster) string { return cmp.Or(c.Queue.Response, "responses") }
 
 // DefaultAttempts is how many times a request is delivered if the file does not say.
 const DefaultAttempts = 5
@@ -108,6 +117,25 @@ func Holds(q *client.Queue) string {
 		return ""
 	}
 	return Contents(q)
+}
+
+// Held tells what is lost with a server that has such queues, by their names; empty for nothing.
+func Held(queues map[string]client.Queue) string {
+	var all client.Queue
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(queues)) {
+		q := queues[name]
+		if Holds(&q) == "" {
+			continue
+		}
+		names = append(names, name)
+		all.Waiting, all.Running = all.Waiting+q.Waiting, all.Running+q.Running
+		all.Answers, all.DeadLetters = all.Answers+q.Answers, all.DeadLetters+q.DeadLetters
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return Holds(&all) + ", in " + strings.Join(names, ", ")
 }
 
 // Contents tells what is in a queue.
