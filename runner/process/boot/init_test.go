@@ -101,7 +101,9 @@ func TestZombiesAreReaped(t *testing.T) {
 	t.Parallel()
 	a := start(t, &boot.Program{Init: true}, "leave 3 hang")
 	a.line() // two have ended in between, whose parents did not wait for them
-	until(t, "one process is left, which is no zombie", func() bool { // who has just left it is one for a moment
+
+	// Who has just lost its parent is a zombie for a moment.
+	until(t, "one process is left, which is no zombie", func() bool {
 		left := children(t, a.pid)
 		return len(left) == 1 && state(left[0]) != "Z"
 	})
