@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/navvy-run/navvy/server/auth"
@@ -262,6 +264,68 @@ func TestBrokenOff(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who leaves while inputs of a stream go out has given nothing up: the job is held with
+// those that came, and never stopped.
+func TestLeftInMidStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	ann := w.as(t, "ann", auth.RoleUser)
+	const callers = 64
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() { leaveInMidStream(t, w.base, ann) })
+	}
+	all.Wait()
+	for {
+		jobs := ann.do(http.MethodGet, "/v1/jobs?name=left", "").want(http.StatusOK)["jobs"].([]any)
+		held := 0
+		for _, job := range jobs {
+			st := job.(map[string]any)["status"].(map[string]any)
+			if st["counts"].(map[string]any)["stopped"] != 0.0 {
+				t.Fatalf("a job was stopped: %v", st)
+			}
+			if st["cut"] == true {
+				held++
+			}
+		}
+		if len(jobs) != callers {
+			t.Fatalf("%d jobs are there", len(jobs))
+		}
+		if held == callers {
+			return
+		}
+	}
+}
+
+// leaveInMidStream sends inputs without an end, and leaves when some are durable.
+func leaveInMidStream(t *testing.T, base string, ann *caller) {
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	in, feed := io.Pipe()
+	go func() {
+		_, err := io.WriteString(feed, `{"name":"left","spec":{"noop":{}}}`+"\n")
+		for err == nil {
+			_, err = io.WriteString(feed, "\"one\"\n")
+		}
+	}()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v1/jobs?stream", in)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header = http.Header{"Content-Type": {"application/x-ndjson"}, "Accept": {"application/x-ndjson"}, "Authorization": {"Bearer " + ann.token}}
+	resp, err := ann.client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for told := bufio.NewScanner(resp.Body); told.Scan() && !strings.Contains(told.Text(), "durable"); {
+	}
+	leave()
+	_ = in.Close()
+	_ = resp.Body.Close()
 }
 
 // One task runs, and its answer is that of the call.

@@ -207,7 +207,7 @@ func (e *exchange) send(m *navvyv1.Job, streamed bool, next source, idle func() 
 		<-over
 	}()
 	if err := sendAll(sub, next, idle); err != nil {
-		if !errors.Is(err, errBroken) && !errors.Is(err, navvy.ErrUnavailable) { // otherwise more may have been meant to come, and the job is held
+		if !e.brokeOff(err) {
 			sub.Abort(err.Error())
 		}
 		return err
@@ -223,6 +223,12 @@ func (e *exchange) send(m *navvyv1.Job, streamed bool, next source, idle func() 
 	e.accepted(id, existed, typeJSON)
 	_ = e.write(acceptedLine(id, existed)) // a caller who has gone is told nothing
 	return nil
+}
+
+// brokeOff tells whether inputs ended with err since the caller or the server has left, or
+// the time of one of them was over: more may have been meant to come, and the job is held.
+func (e *exchange) brokeOff(err error) bool {
+	return e.ctx.Err() != nil || errors.Is(err, errBroken) || errors.Is(err, navvy.ErrUnavailable)
 }
 
 // accepted begins the answer of a job that is durable.
