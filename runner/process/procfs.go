@@ -75,7 +75,7 @@ func readStat(pid int) (stat, error) {
 // parentheses, may hold anything, parentheses too.
 func parseStat(raw []byte) (stat, error) {
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	const state, group, flags, start, environ, environEnd = 0, 2, 6, 19, 47, 48 // of the fields after the name
+	const state, group, flags, start, codeEnd, environ, environEnd = 0, 2, 6, 19, 24, 47, 48 // of the fields after the name
 	if len(fields) <= start || len(fields[state]) != 1 {
 		return stat{}, fmt.Errorf("process: %q is not what proc(5) describes: %w", raw, navvy.ErrCorrupt)
 	}
@@ -84,10 +84,13 @@ func parseStat(raw []byte) (stat, error) {
 	if errGroup != nil || errStart != nil {
 		return stat{}, fmt.Errorf("process: %q is not what proc(5) describes: %w", raw, navvy.ErrCorrupt)
 	}
-	return stat{
-		state: fields[state][0], group: g, start: t,
-		bare: len(fields) <= environEnd || hasNoMemory(fields[flags]) || fields[environ] != "0" && fields[environ] == fields[environEnd],
-	}, nil
+	s := stat{state: fields[state][0], group: g, start: t, bare: true}
+	if len(fields) > environEnd && !hasNoMemory(fields[flags]) {
+		// An exec first makes the environment one of no bytes, then as long as it is, and then
+		// says where the program ends.
+		s.bare = fields[environ] != "0" && fields[environ] == fields[environEnd] && fields[codeEnd] != "0"
+	}
+	return s, nil
 }
 
 // hasNoMemory tells from the flags of a process whether it is about to end, or one of the

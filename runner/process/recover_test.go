@@ -283,14 +283,16 @@ func TestParseStat(t *testing.T) {
 	if err != nil || s != (stat{state: 'Z', group: 34, start: 5678, bare: true}) || !s.ended() {
 		t.Errorf("parsed %+v, %v", s, err)
 	}
-	line := "12 (a) S 1 34 35 0 -1 %d 1 0 0 0 0 0 0 0 20 0 1 0 5678" + strings.Repeat(" 0", 27) + " %d %d 0"
+	line := "12 (a) S 1 34 35 0 -1 %d 1 0 0 0 0 0 0 0 20 0 1 0 5678" + strings.Repeat(" 0", 4) + " %d" + strings.Repeat(" 0", 22) + " %d %d 0"
 	for name, c := range map[string]struct {
-		flags, begin, end int
-		want              bool
+		flags, code, begin, end int
+		want                    bool
 	}{
-		"some": {0x400000, 4096, 5000, true}, "not yet": {0x400000, 0, 0, true}, "none": {0x400000, 4096, 4096, false}, "the kernel's": {0x208040, 0, 0, false}, "about to end": {0x40000c, 0, 0, false},
+		"some": {0x400000, 64, 4096, 5000, true}, "not yet": {0x400000, 0, 0, 0, true}, "not yet as long": {0x400000, 0, 4096, 4096, true},
+		"none":         {0x400000, 64, 4096, 4096, false},
+		"the kernel's": {0x208040, 0, 0, 0, false}, "about to end": {0x40000c, 0, 0, 0, false},
 	} {
-		if s, err := parseStat(fmt.Appendf(nil, line, c.flags, c.begin, c.end)); err != nil || s.inExec() != c.want {
+		if s, err := parseStat(fmt.Appendf(nil, line, c.flags, c.code, c.begin, c.end)); err != nil || s.inExec() != c.want {
 			t.Errorf("%s: parsed %+v, %v", name, s, err)
 		}
 	}
