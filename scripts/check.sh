@@ -111,6 +111,14 @@ versitygw() {
 	go -C tools/versitygw build -o "$at" github.com/versity/versitygw/cmd/versitygw
 }
 
+# collector is an OpenTelemetry Collector with what workers on Azure have beside them; without
+# it the test of that skips on a laptop, and fails in CI. It has a go.mod of its own.
+collector() {
+	local at=${XDG_CACHE_HOME:-$HOME/.cache}/navvy-collector/collector
+	[[ -n ${CI:-} || -e $at ]] || return 0
+	go -C tools/collector build -o "$at" .
+}
+
 # java is Java's gRPC, for another example; without it that skips on a laptop, and fails in CI.
 java() {
 	if [[ -z ${CI:-} || -e /usr/share/java/grpc-netty.jar && -e /usr/share/java/perfmark-api.jar ]] && command -v javac >/dev/null; then
@@ -231,6 +239,7 @@ step 'Node' node
 step 'Azurite' azurite
 step 'Service Bus' servicebus
 step 'versitygw' versitygw
+step 'Collector' collector
 step 'Java' java
 step 'RabbitMQ' rabbitmq
 step 'Redis' redis

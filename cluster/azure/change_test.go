@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -58,22 +59,56 @@ func TestQueueKind(t *testing.T) {
 	}
 }
 
-// Workers are made anew when insights come or go, and have what they are to have of them.
+// Workers are made anew when insights come or go, and have what they are to have of them: a
+// collector beside them, which gets the key, and the way to it.
 func TestInsights(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)
-	for _, kind := range []config.MonitorKind{config.MonitorNone, config.MonitorInsights} {
-		c.Monitor.Kind = kind
+	for _, m := range []config.Monitor{{}, {Kind: config.MonitorInsights}, {Kind: config.MonitorInsights, Collector: "example.com/otel:1"}} {
+		c.Monitor = m
 		if _, err := cluster.New(d, nil).Apply(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		variables := text(at(cloud.find(t, "-1").properties, "containers", 0, "properties", "environmentVariables"))
-		if strings.Contains(variables, varInsights) != (kind == config.MonitorInsights) {
-			t.Errorf("monitor %q: the worker has %s", kind, variables)
+		worker := cloud.find(t, "-1").properties
+		variables := text(at(worker, "containers", 0, "properties", "environmentVariables"))
+		for _, name := range []string{varInsights, varEndpoint, varName, "service.instance.id=navvy-demo"} {
+			if strings.Contains(variables, name) != (m.Kind == config.MonitorInsights) {
+				t.Errorf("%v: the worker has not %s or too much of it: %s", m, name, variables)
+			}
+		}
+		beside := at(worker, "containers", 1, "properties")
+		image := cmp.Or(m.Collector, DefaultCollector)
+		if m.Kind == config.MonitorNone {
+			image = ""
+		}
+		if got := text(at(beside, "image")); got != image {
+			t.Errorf("%v: beside the worker is %q", m, got)
+		}
+		if has := text(at(beside, "environmentVariables")); image != "" && (!strings.Contains(has, varInsights) || strings.Contains(has, varBus) || strings.Contains(has, "geheim")) {
+			t.Errorf("%v: the collector has %s", m, has)
 		}
 		if diff := difference(t, d, c); diff != "" {
-			t.Errorf("monitor %q: %s", kind, diff)
+			t.Errorf("%v: %s", m, diff)
 		}
+	}
+	beside := at(cloud.find(t, "-1").properties, "containers", 1, "properties").(map[string]any)
+	beside["image"] = "evil"
+	if diff := difference(t, d, c); !strings.Contains(diff, "collector") {
+		t.Errorf("another collector is no difference: %s", diff)
+	}
+}
+
+// What the file says of a worker's name in its traces goes before what the cluster says.
+func TestTracedAs(t *testing.T) {
+	t.Parallel()
+	cloud, c := newCloud(), example(t)
+	c.Workers.Environment[varName] = config.Value{Text: "ours"}
+	if err := apply(t.Context(), cloud.driver(t), c); err != nil {
+		t.Fatal(err)
+	}
+	variables := text(at(cloud.find(t, "-1").properties, "containers", 0, "properties", "environmentVariables"))
+	if strings.Count(variables, varName) != 1 || !strings.Contains(variables, "ours") || !strings.Contains(variables, varAttributes) {
+		t.Errorf("it has %s", variables)
 	}
 }
 

@@ -145,6 +145,9 @@ func checkService(c *config.Cluster) error {
 	if k := c.Monitor.Kind; k != config.MonitorNone && k != config.MonitorInsights {
 		return unsupported("monitor.kind is %q: on Azure it is insights", k)
 	}
+	if image := c.Monitor.Collector; image != "" && !imageRule.MatchString(image) {
+		return invalid("monitor.collector is %q: want an image of an OpenTelemetry Collector with the exporter azuremonitor", image)
+	}
 	return nil
 }
 
@@ -169,6 +172,9 @@ func checkWorkers(c *config.Cluster) error {
 		}
 		if slices.Contains(ours, name) {
 			return invalid("workers.environment.%s: that variable is navvy's; leave it out", name)
+		}
+		if name == varEndpoint && c.Monitor.Kind == config.MonitorInsights {
+			return invalid("workers.environment.%s: with monitor.kind insights it is that of a collector of the cluster's own; leave out one of them", name)
 		}
 	}
 	if u := c.Queue.URL; u != nil && u.Text != "" {

@@ -153,7 +153,7 @@ func anywhere(c *config.Cluster) *config.Cluster {
 const keptDays = 30
 
 func (k *compilation) monitor() {
-	if k.c.Monitor.Kind != config.MonitorInsights {
+	if !k.watched() {
 		return
 	}
 	workspace, insights := k.names.workspace(), k.names.insights()

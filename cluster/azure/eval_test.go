@@ -206,6 +206,7 @@ var plainFunctions = map[string]func([]any) any{
 		return m
 	},
 	"length":      func(args []any) any { return len(args[0].([]any)) },
+	"and":         func(args []any) any { return args[0].(bool) && args[1].(bool) },
 	"equals":      func(args []any) any { return args[0] == args[1] },
 	"empty":       func(args []any) any { return args[0].(string) == "" },
 	"createArray": func(args []any) any { return append([]any{}, args...) },

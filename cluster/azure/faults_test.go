@@ -360,13 +360,17 @@ func TestCompileRefuses(t *testing.T) {
 		"whose dead letters": func(c *config.Cluster) {
 			c.Queue = config.Queue{Kind: config.QueueStorage, Request: "abc", Response: "abc-dead"}
 		},
-		"queue.attempts":           func(c *config.Cluster) { c.Queue.Attempts = 5000 },
-		"share[0].at":              func(c *config.Cluster) { c.Share[0].At = "data" },
-		"which is in share[0].at":  func(c *config.Cluster) { c.Share = append(c.Share, config.Share{From: "data", At: "/data/x"}) },
-		"service.kind":             func(c *config.Cluster) { c.Service.Kind = "odd" },
-		"service.package":          func(c *config.Cluster) { c.Service.Package = "a@1" },
-		"service.up_timeout":       func(c *config.Cluster) { c.Service.UpTimeout = config.Duration(time.Hour) },
-		"monitor.kind":             func(c *config.Cluster) { c.Monitor.Kind = config.MonitorPrometheus },
+		"queue.attempts":          func(c *config.Cluster) { c.Queue.Attempts = 5000 },
+		"share[0].at":             func(c *config.Cluster) { c.Share[0].At = "data" },
+		"which is in share[0].at": func(c *config.Cluster) { c.Share = append(c.Share, config.Share{From: "data", At: "/data/x"}) },
+		"service.kind":            func(c *config.Cluster) { c.Service.Kind = "odd" },
+		"service.package":         func(c *config.Cluster) { c.Service.Package = "a@1" },
+		"service.up_timeout":      func(c *config.Cluster) { c.Service.UpTimeout = config.Duration(time.Hour) },
+		"monitor.kind":            func(c *config.Cluster) { c.Monitor.Kind = config.MonitorPrometheus },
+		"monitor.collector":       func(c *config.Cluster) { c.Monitor.Collector = "two words" },
+		"workers.environment.OTEL_EXPORTER_OTLP_ENDPOINT": func(c *config.Cluster) {
+			c.Workers.Environment = map[string]config.Value{varEndpoint: {Text: "http://x:4318"}}
+		},
 		"workers.image":            func(c *config.Cluster) { c.Workers.Image = "" },
 		"workers.cpus":             func(c *config.Cluster) { c.Workers.CPUs = "lots" },
 		"workers.memory":           func(c *config.Cluster) { c.Workers.Memory = "0" },

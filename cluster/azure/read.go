@@ -115,7 +115,12 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 		p["command"] = string(command)
 	}
 	var open []variable
-	p["insights"] = ""
+	p["insights"], p["collector"] = "", ""
+	for _, other := range elements(field(r, "containers")) {
+		if text(at(other, "name")) == collectorName {
+			p["collector"] = text(at(other, "properties", "image"))
+		}
+	}
 	for _, v := range elements(at(c, "environmentVariables")) {
 		// Azure tells of a secret its name alone.
 		if text(at(v, "name")) == varInsights {

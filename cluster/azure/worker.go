@@ -54,25 +54,28 @@ func (k *compilation) workers() error {
 	if err != nil {
 		return err
 	}
-	parameters := k.workerParameters(open, secret)
-	parameters["cpus"], parameters["memory"], parameters["image"] = cpus, memory, w.Image
 	command := k.command()
-	parameters["command"] = command
 	text, err := json.Marshal(command)
 	if err != nil {
 		return err
 	}
-	properties := driver.Properties{"image": w.Image, "cpus": cpus, "memory": memory, "command": string(text)}
+	beside, collector := k.collector()
+	properties := driver.Properties{"image": w.Image, "cpus": cpus, "memory": memory, "command": string(text), "collector": collector}
 	digest := k.secrets(secret)
-	properties["environment"], properties["mounts"], properties["secrets"] = told(open), toldMounts(k.mounts), digest
+	properties["mounts"], properties["secrets"] = toldMounts(k.mounts), digest
 	properties["labels"], properties["insights"] = told(labels(w.Labels)), ""
-	if k.c.Monitor.Kind == config.MonitorInsights {
+	if k.watched() {
 		properties["insights"] = given
 	}
+	parameters := k.workerParameters(secret)
 	for i := range w.Count {
 		name := k.names.worker(i + 1)
-		own, mine := maps.Clone(parameters), maps.Clone(properties)
-		own["name"] = name
+		own, mine, environment := maps.Clone(parameters), maps.Clone(properties), append(slices.Clone(open), k.traced(name)...)
+		own["name"], mine["environment"] = name, told(environment)
+		own["containers"] = append([]container{{
+			Name: "worker", Image: w.Image, Command: command, CPUs: cpus, Memory: memory,
+			Environment: environment, Mounts: volumeMounts(k.mounts),
+		}}, beside...)
 		s := k.add(kindWorker, name, "providers/"+typeGroup+"/"+name, "worker", mine, own)
 		if _, kind, queues := k.broker(); kind != "" {
 			s.queues = "providers/" + kind + "/" + queues
@@ -149,14 +152,14 @@ func (k *compilation) broker() (called, kind, name string) {
 	return "other", "", ""
 }
 
-func (k *compilation) workerParameters(open, secret []variable) map[string]any {
+func (k *compilation) workerParameters(secret []variable) map[string]any {
 	broker, _, queues := k.broker()
 	p := map[string]any{
-		"environment": open, "mounts": append([]mount{}, k.mounts...), "rule": workerRule,
+		"mounts": append([]mount{}, k.mounts...), "rule": workerRule,
 		"secrets": map[string]any{"variables": secret, "keys": k.keys},
 		"broker":  broker, "queues": queues, "insights": "", "workspace": "",
 	}
-	if k.c.Monitor.Kind == config.MonitorInsights {
+	if k.watched() {
 		p["insights"], p["workspace"] = k.names.insights(), k.names.workspace()
 	}
 	return p

@@ -156,6 +156,9 @@ type Monitor struct {
 	// Dir is where local and ssh write the configuration for Prometheus, its rules and the
 	// dashboard for Grafana. Defaults to a directory of the cluster's own.
 	Dir string `json:"dir,omitempty"`
+	// Collector is the image of the OpenTelemetry Collector that is beside each worker with
+	// insights. Defaults to the one that is published, from GitHub's registry.
+	Collector string `json:"collector,omitempty"`
 }
 
 // MonitorKind is a kind of monitor.

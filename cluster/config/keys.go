@@ -83,6 +83,7 @@ var keys = []key{
 	{path: "monitor", about: "What watches the cluster"},
 	{path: "monitor.kind", about: "prometheus on local, ssh and kubernetes, insights on azure", words: words{string(MonitorPrometheus), string(MonitorInsights)}, unset: "none"},
 	{path: "monitor.dir", about: "Where local and ssh write the configuration of Prometheus, its rules and the dashboard for Grafana", unset: "a directory of the cluster's own"},
+	{path: "monitor.collector", about: "The image of the OpenTelemetry Collector that is beside each worker on azure, with the exporter azuremonitor", unset: "the published one, from GitHub's registry"},
 
 	{path: "workers", about: "Those who answer"},
 	{path: "workers.count", about: "How many there are; with autoscale how many to begin with", unset: "with autoscale its min"},

@@ -42,7 +42,7 @@ service:
   package: ocr@1.2
   up_timeout: 1.5m
   timeout: 7d
-monitor: {kind: prometheus, dir: /var/lib/prom}
+monitor: {kind: prometheus, dir: /var/lib/prom, collector: otel:1}
 workers:
   count: 4
   concurrency: 2
@@ -83,7 +83,7 @@ func wholeCluster() *Cluster {
 			Kind: ServiceGRPCAny, Command: "./serve --fast 'a b'", Address: "127.0.0.1:50051", Package: "ocr@1.2",
 			UpTimeout: Duration(90 * time.Second), Timeout: Duration(7 * 24 * time.Hour),
 		},
-		Monitor: Monitor{MonitorPrometheus, "/var/lib/prom"},
+		Monitor: Monitor{Kind: MonitorPrometheus, Dir: "/var/lib/prom", Collector: "otel:1"},
 		Workers: Workers{
 			Count: 4, Concurrency: 2, CPUs: "1.5", Memory: "512M", Image: "navvy:1",
 			Environment: map[string]Value{

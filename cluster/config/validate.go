@@ -144,6 +144,8 @@ func (k *checker) monitor() {
 		k.wrong("monitor.kind", "prometheus is for local, ssh and kubernetes; on azure it is insights")
 	case m.Kind == MonitorInsights && k.Provider != ProviderAzure:
 		k.wrong("monitor.kind", "insights is for azure; on %s it is prometheus", k.Provider)
+	case m.Collector != "" && m.Kind != MonitorInsights:
+		k.wrong("monitor.collector", "it is for monitor.kind insights, which is for azure")
 	case m.Dir != "" && m.Kind == MonitorNone:
 		k.wrong("monitor.dir", "without monitor.kind nothing is written there")
 	case m.Dir != "" && k.Provider.contained():

@@ -176,7 +176,8 @@ func TestInvalidMonitor(t *testing.T) {
 		{ProviderLocal, func(c *Cluster) { c.Monitor.Kind = MonitorInsights }, "monitor.kind: insights is for azure; on local it is prometheus"},
 		{ProviderAzure, func(c *Cluster) { c.Monitor.Kind = MonitorPrometheus }, "monitor.kind: prometheus is for local, ssh and kubernetes; on azure it is insights"},
 		{ProviderLocal, func(c *Cluster) { c.Monitor.Dir = "x" }, "monitor.dir: without monitor.kind"},
-		{ProviderKubernetes, func(c *Cluster) { c.Monitor = Monitor{MonitorPrometheus, "x"} }, "monitor.dir: only local and ssh write"},
+		{ProviderLocal, func(c *Cluster) { c.Monitor = Monitor{Kind: MonitorPrometheus, Collector: "x"} }, "monitor.collector: it is for monitor.kind insights"},
+		{ProviderKubernetes, func(c *Cluster) { c.Monitor = Monitor{Kind: MonitorPrometheus, Dir: "x"} }, "monitor.dir: only local and ssh write"},
 	})
 }
 

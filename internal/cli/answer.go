@@ -16,6 +16,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/gateway/cloudworker"
+	"github.com/navvy-run/navvy/internal/otlp"
 	"github.com/navvy-run/navvy/parcel"
 	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/share"
@@ -32,7 +33,9 @@ when its answer is confirmed, and one that fails comes again after a pause; afte
 pair of queues. SIGTERM lets what is worked on end; what has not after --drain-timeout
 goes back to its queue at once. docs/brokers.md has the URLs, docs/services.md the
 services. A URL with a password is given in a file, or in NAVVY_REQUESTS and
-NAVVY_RESPONSES. The variables of CloudWorker hosts (Queues__…) are read, too.`
+NAVVY_RESPONSES. The variables of CloudWorker hosts (Queues__…) are read, too.
+With OTEL_EXPORTER_OTLP_ENDPOINT, such as http://127.0.0.1:4318, each request and each
+call of the service is traced to an OpenTelemetry collector (docs/services.md).`
 
 // answerFlags are the flags of a worker without a server.
 type answerFlags struct {
@@ -115,6 +118,7 @@ type answering struct {
 	dir                 string       // where the service works
 	pkg                 *place.Place // what is deployed for it instead; nil: nothing
 	large               *largeBodies
+	spans               *otlp.Sender
 }
 
 // queuePlace says where one of the queues is.
@@ -255,6 +259,10 @@ func (a *app) smallFile(name string) (string, error) {
 
 // run opens the queues and the service, and answers until soft ends.
 func (s *answering) run(soft, hard context.Context) (err error) {
+	if err := s.openTracing(soft); err != nil {
+		return err
+	}
+	defer s.closeTracing()
 	if s.large, err = s.app.openClaims(soft, &s.flags.answer.claimsFlags, s.requests.url, s.responses.url); err != nil {
 		return err
 	}
@@ -320,6 +328,7 @@ func (s *answering) serve(soft, hard context.Context, requests, responses *queue
 	}
 	w := answer.New(requests, responses, svc.invoke, &answer.Options{
 		Slots: s.slots, Attempts: s.flags.answer.attempts, Ready: svc.Ready, Logger: s.log,
+		Tracer: s.spans.Tracer(), System: s.system(), Kind: s.kind(),
 	})
 	if err := s.app.notify(notifyReady); err != nil {
 		s.log.Warn("systemd", "error", err)

@@ -168,8 +168,9 @@ func (c *cgi) run(ctx context.Context, r *Request, out *collected) (driver.End, 
 	if c.raw {
 		out.streams[1].beside = r.Stderr
 	}
+	t.Env = traceEnv(ctx)
 	if r.ID != "" && len(r.ID) <= maxRequestID && strings.IndexByte(r.ID, 0) < 0 {
-		t.Env = []string{EnvRequest + "=" + r.ID}
+		t.Env = append(t.Env, EnvRequest+"="+r.ID)
 	}
 	x, err := c.opts.Processes.Start(ctx, t)
 	if err != nil {

@@ -332,7 +332,7 @@ const apart = 100 * time.Millisecond
 // error means.
 func (l *link) call(ctx context.Context, do func(ctx context.Context) error) error {
 	f := &fate{}
-	bounded := context.WithValue(ctx, fateKey{}, f)
+	bounded := context.WithValue(withTrace(ctx), fateKey{}, f)
 	if l.opts.Timeout > 0 {
 		var cancel context.CancelFunc
 		bounded, cancel = context.WithTimeout(bounded, l.opts.Timeout)

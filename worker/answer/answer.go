@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/queue"
@@ -55,6 +57,12 @@ type Options struct {
 	Ready func(ctx context.Context) error
 	// Logger hears of requests that fail. Defaults to one that discards.
 	Logger *slog.Logger
+	// Tracer makes the spans OperationProcess, of kind consumer, and in it OperationInvoke, of
+	// kind client, which is in the context that the service gets. Defaults to none.
+	Tracer trace.Tracer
+	// System and Kind tell in these spans of which broker the requests are (OpenTelemetry's
+	// messaging.system), and what kind of service works on them.
+	System, Kind string
 }
 
 func (o *Options) filled() Options {
@@ -97,6 +105,7 @@ type Worker struct {
 	service             Service
 	opts                Options
 	failures            failures
+	tracing             tracing
 
 	answered, failed, dead, lost, returned atomic.Int64
 }
@@ -106,6 +115,7 @@ type Worker struct {
 func New(requests, responses *queue.Queue, service Service, o *Options) *Worker {
 	w := &Worker{requests: requests, responses: responses, service: service, opts: o.filled()}
 	w.failures.count = !requests.Capabilities().Attempts
+	w.tracing = newTracing(&w.opts)
 	return w
 }
 
@@ -184,12 +194,13 @@ func take(ctx context.Context, slots chan struct{}) (n int, err error) {
 func (w *Worker) handle(working context.Context, l *queue.Lease) {
 	attempt := w.failures.attempt(l)
 	log := w.opts.Logger.With("request", l.ID(), "attempt", attempt)
+	working, span := w.tracing.process(working, w.requests, l, attempt)
 	ctx, stop := l.Context(working)
 	defer stop()
 	body, unread := l.Body(ctx)
-	strange := isStrange(unread)
-	if attempt > w.opts.Attempts && !strange {
-		w.bury(working, log, l, fmt.Sprintf("it was delivered %d times and never answered", attempt-1))
+	if attempt > w.opts.Attempts && !isStrange(unread) {
+		why := fmt.Errorf("it was delivered %d times and never answered", attempt-1)
+		finish(span, w.bury(working, log, l, why), why)
 		return
 	}
 	err := unread
@@ -199,22 +210,28 @@ func (w *Worker) handle(working context.Context, l *queue.Lease) {
 	if err == nil {
 		err = w.respond(ctx, l, body)
 	}
+	finish(span, w.settle(ctx, log, l, attempt, unread, err), err)
+}
+
+// settle ends a delivery: err is why there is no answer, unread that of its body.
+func (w *Worker) settle(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int, unread, err error) outcome {
 	switch {
 	case l.Lost() != nil:
 		w.lost.Add(1)
 		log.Warn("the lease of a request was lost while it was worked on: it comes again", "error", l.Lost())
+		return outcomeLost
 	case errors.Is(context.Cause(ctx), errEnd):
-		w.giveBack(log, l)
+		return w.giveBack(log, l)
 	case err == nil:
-		w.acknowledge(ctx, log, l)
-	case strange:
-		w.refuse(ctx, log, l, err)
+		return w.acknowledge(ctx, log, l)
+	case isStrange(unread):
+		return w.refuse(ctx, log, l, err)
 	case unread != nil && attempt >= w.opts.BodyAttempts:
-		w.bury(ctx, log, l, err.Error())
+		return w.bury(ctx, log, l, err)
 	case attempt >= w.opts.Attempts || errors.Is(err, navvy.ErrInvalid):
-		w.bury(ctx, log, l, err.Error())
+		return w.bury(ctx, log, l, err)
 	default:
-		w.fail(ctx, log, l, attempt, err)
+		return w.fail(ctx, log, l, attempt, err)
 	}
 }
 
@@ -233,7 +250,9 @@ func (w *Worker) work(ctx context.Context, log *slog.Logger, r *Request) ([]byte
 	}
 }
 
-func (w *Worker) invoke(ctx context.Context, r *Request) ([]byte, error) {
+func (w *Worker) invoke(ctx context.Context, r *Request) (_ []byte, err error) {
+	ctx, span := w.tracing.invoke(ctx, r)
+	defer func() { endSpan(span, err) }()
 	if w.opts.Timeout <= 0 {
 		return w.service(ctx, r)
 	}
@@ -266,24 +285,26 @@ func (w *Worker) respond(ctx context.Context, l *queue.Lease, body []byte) error
 	return nil
 }
 
-func (w *Worker) acknowledge(ctx context.Context, log *slog.Logger, l *queue.Lease) {
+func (w *Worker) acknowledge(ctx context.Context, log *slog.Logger, l *queue.Lease) outcome {
 	if err := l.Ack(ctx); err != nil {
 		w.lost.Add(1)
 		log.Warn("an answered request could not be acknowledged: it will be answered again", "error", err)
-		return
+		return outcomeLost
 	}
 	w.failures.forget(l)
 	w.answered.Add(1)
+	return outcomeAnswered
 }
 
 // giveBack returns a request at once, for somebody else.
-func (w *Worker) giveBack(log *slog.Logger, l *queue.Lease) {
+func (w *Worker) giveBack(log *slog.Logger, l *queue.Lease) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 	defer cancel()
 	w.returned.Add(1)
 	if err := l.Nack(ctx, 0); err != nil {
 		log.Warn("a request could not be given back: it comes again when its lease is over", "error", err)
 	}
+	return outcomeReturned
 }
 
 // settleTime is how long a request may take to be given back when the worker ends.
@@ -297,23 +318,24 @@ func isStrange(err error) bool {
 
 // refuse gives a request back for somebody else, and is in no hurry to see it again: it is
 // no dead letter because of this worker, however often it comes.
-func (w *Worker) refuse(ctx context.Context, log *slog.Logger, l *queue.Lease, why error) {
+func (w *Worker) refuse(ctx context.Context, log *slog.Logger, l *queue.Lease, why error) outcome {
 	log.Error("a request cannot be read here, and is left to others", "error", why, "after", w.opts.LongestBackoff)
-	w.later(ctx, log, l, w.opts.LongestBackoff)
+	return w.later(ctx, log, l, w.opts.LongestBackoff)
 }
 
 // fail gives a request back for a later try.
-func (w *Worker) fail(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int, why error) {
+func (w *Worker) fail(ctx context.Context, log *slog.Logger, l *queue.Lease, attempt int, why error) outcome {
 	pause := w.backoff(attempt)
 	log.Warn("a request failed and is tried again", "error", why, "after", pause)
-	w.later(ctx, log, l, pause)
+	return w.later(ctx, log, l, pause)
 }
 
-func (w *Worker) later(ctx context.Context, log *slog.Logger, l *queue.Lease, pause time.Duration) {
+func (w *Worker) later(ctx context.Context, log *slog.Logger, l *queue.Lease, pause time.Duration) outcome {
 	w.failed.Add(1)
 	if err := l.Nack(ctx, pause); err != nil {
 		log.Warn("a request could not be given back: it comes again when its lease is over", "error", err)
 	}
+	return outcomeFailed
 }
 
 func (w *Worker) backoff(attempt int) time.Duration {
@@ -327,13 +349,14 @@ func (w *Worker) backoff(attempt int) time.Duration {
 }
 
 // bury moves a request to the dead letters.
-func (w *Worker) bury(ctx context.Context, log *slog.Logger, l *queue.Lease, why string) {
-	why = strings.TrimSuffix(why, ": "+navvy.ErrInvalid.Error()) // which is for programs
+func (w *Worker) bury(ctx context.Context, log *slog.Logger, l *queue.Lease, because error) outcome {
+	why := strings.TrimSuffix(because.Error(), ": "+navvy.ErrInvalid.Error()) // which is for programs
 	if err := l.DeadLetter(ctx, why); err != nil {
 		log.Warn("a request could not be moved to the dead letters: it comes again", "error", err)
-		return
+		return outcomeLost
 	}
 	w.failures.forget(l)
 	w.dead.Add(1)
 	log.Error("a request is a dead letter", "error", why)
+	return outcomeDead
 }

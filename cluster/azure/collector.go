@@ -1,0 +1,90 @@
+package azure
+
+import (
+	"cmp"
+	_ "embed" // the collector's configuration
+	"slices"
+
+	"github.com/navvy-run/navvy/cluster/config"
+)
+
+// Application Insights take OTLP from a collector: each worker has one beside it, in its
+// container group, which hands on what navvy traces (worker/answer). Azure's own endpoints
+// for OTLP, a preview, would take the right to assign roles to whoever applies.
+const (
+	// DefaultCollector is the image of the collector, unless monitor.collector names another.
+	DefaultCollector = "ghcr.io/open-telemetry/opentelemetry-collector-releases/opentelemetry-collector-contrib:0.161.0"
+
+	collectorName   = "collector"
+	collectorCPUs   = "0.25"
+	collectorMemory = "0.3" // GiB, of which its configuration takes 200 MiB
+	varCollector    = "NAVVY_COLLECTOR"
+	varEndpoint     = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	varName         = "OTEL_SERVICE_NAME"
+	varAttributes   = "OTEL_RESOURCE_ATTRIBUTES"
+	endpoint        = "http://127.0.0.1:4318" // as the configuration has it
+)
+
+// collectorConfig is the configuration of a collector.
+//
+//go:embed templates/collector.yaml
+var collectorConfig string
+
+// container is one of a container group, as the template takes it.
+type container struct {
+	Name        string        `json:"name"`
+	Image       string        `json:"image"`
+	Command     []string      `json:"command"`
+	CPUs        string        `json:"cpus"`
+	Memory      string        `json:"memory"`
+	Environment []variable    `json:"environment"`
+	Mounts      []volumeMount `json:"mounts"`
+}
+
+// volumeMount is where a container has a volume.
+type volumeMount struct {
+	Name     string `json:"name"`
+	Path     string `json:"mountPath"`
+	ReadOnly bool   `json:"readOnly"`
+}
+
+// volumeMounts are those of a worker.
+func volumeMounts(all []mount) []volumeMount {
+	list := make([]volumeMount, len(all))
+	for i, m := range all {
+		list[i] = volumeMount{Name: m.Name, Path: m.Path, ReadOnly: true}
+	}
+	return list
+}
+
+// watched tells whether workers have a collector beside them.
+func (k *compilation) watched() bool { return k.c.Monitor.Kind == config.MonitorInsights }
+
+// collector is the container beside a worker, and its image; none without a monitor.
+func (k *compilation) collector() (list []container, image string) {
+	if !k.watched() {
+		return nil, ""
+	}
+	image = cmp.Or(k.c.Monitor.Collector, DefaultCollector)
+	return []container{{
+		Name: collectorName, Image: image, Command: []string{"/otelcol-contrib", "--config=env:" + varCollector},
+		CPUs: collectorCPUs, Memory: collectorMemory, Mounts: []volumeMount{},
+		Environment: []variable{{Name: varCollector, Value: collectorConfig}},
+	}}, image
+}
+
+// traced are the variables that lead what the worker of a name traces to its collector. What
+// the file says of its name goes first.
+func (k *compilation) traced(worker string) []variable {
+	if !k.watched() {
+		return nil
+	}
+	ours := []variable{
+		{Name: varEndpoint, Value: endpoint}, {Name: varName, Value: k.c.Name},
+		{Name: varAttributes, Value: "service.instance.id=" + worker},
+	}
+	return slices.DeleteFunc(ours, func(v variable) bool {
+		_, given := k.c.Workers.Environment[v.Name]
+		return given
+	})
+}
