@@ -15,6 +15,15 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 group=/sys/fs/cgroup/$name.slice
 manager=$group/user-0.slice/user@0.service # the journal knows units of a user by such a path
 mkdir -p "$manager"
+clear() {
+	echo 1 >"$group/cgroup.kill"
+	kill ${journal:-} 2>/dev/null || true
+	wait
+	until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do
+		sleep 0.02
+	done
+}
+trap clear EXIT
 
 printf '[Journal]\nStorage=volatile\nAudit=no\nForwardToWall=no\n' >/run/systemd/journald.conf.d/test.conf
 mount --bind /dev/null /dev/kmsg 2>/dev/null || true # what the kernel says is not ours
@@ -37,10 +46,4 @@ code=0
 	systemd-analyze --user verify "$XDG_CONFIG_HOME"/systemd/user/*.service
 	journalctl --no-pager --quiet --lines=50
 } >&2 || true
-kill $systemd $journal
-wait
-echo 1 >"$group/cgroup.kill"
-until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do
-	sleep 0.02
-done
 exit $code
