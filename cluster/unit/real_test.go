@@ -134,7 +134,7 @@ func TestSystemdWords(t *testing.T) {
 	out := filepath.Join(bin, "out")
 	program := filepath.Join(bin, "program $a")
 	const text = "#!/usr/bin/python3\nimport json, os, sys, time\nwith open('out.new', 'w') as f: json.dump([sys.argv[1:], dict(os.environ), os.getcwd()], f)\nos.rename('out.new', 'out')\ntime.sleep(3600)\n"
-	if err := os.WriteFile(program, []byte(text), 0o700); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"$HOME", "${HOME}", "100%", "%h", `a "b" 'c' \d`, "two\nlines\tand\x01more", "", ";", "ü", " ", "-x", "#", `\`}
