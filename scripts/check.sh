@@ -155,6 +155,16 @@ sshd() {
 	debian openssh-server
 }
 
+# systemd keeps the processes of clusters up, which the tests of cluster/unit and cluster/local
+# start as a user's, whatever has started the machine; without it those skip on a laptop, and
+# fail in CI.
+systemd() {
+	if [[ -z ${CI:-} || -x /lib/systemd/systemd ]]; then
+		return
+	fi
+	debian systemd
+}
+
 # prometheus has the tool that checks what deploy/monitor tells it; without it that skips on
 # a laptop, and fails in CI.
 prometheus() {
@@ -245,6 +255,7 @@ step 'RabbitMQ' rabbitmq
 step 'Redis' redis
 step 'Docker and containerd' engines
 step 'sshd' sshd
+step 'systemd' systemd
 step 'Prometheus' prometheus
 step 'tests of sdk/python' make test-python
 step 'tests with the race detector' race

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func observeUnit(state *unit.State, there bool, digest, said string, o *driver.O
 	case state.Phase == unit.Alone:
 		fail(o, "it runs as process %d, and nobody would start it again: the supervisor has ended", state.Pid)
 	case state.Phase == unit.Down:
-		fail(o, "it does not run: the supervisor has ended %s", state.Exit)
+		fail(o, "it does not run: %s", cmp.Or(state.Exit, "the supervisor has ended"))
 	case state.Phase == unit.GaveUp:
 		fail(o, "it has ended too many times (%s): %s", state.Exit, said)
 	case state.Phase == unit.Waiting && state.Starts >= many:

@@ -3,6 +3,7 @@ package local_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func cores(state string) map[string]float64 {
 	used := map[string]float64{}
 	for _, pid := range processes(state) {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		stat, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		threads, err2 := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		if err != nil || err2 != nil {
 			continue
 		}
@@ -117,10 +118,11 @@ func cores(state string) map[string]float64 {
 		case len(args) > 2 && args[1] == "cluster":
 			kind = "supervisor"
 		}
-		fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+2:]))
-		for _, field := range fields[11:13] { // utime and stime, in hundredths of a second
-			n, _ := strconv.ParseFloat(field, 64)
-			used[kind] += n / 100
+		for _, path := range threads { // to the nanosecond: an idle worker uses less than a hundredth of a second
+			stat, _ := os.ReadFile(path)
+			n, _, _ := strings.Cut(string(stat), " ")
+			ns, _ := strconv.ParseFloat(n, 64)
+			used[kind] += ns / 1e9
 		}
 	}
 	return used

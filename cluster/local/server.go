@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -221,6 +222,9 @@ func (s *site) ready(ctx context.Context) error {
 // lastLine is the end of a log, for people.
 func lastLine(path string) string {
 	const enough = 4 << 10
+	if !filepath.IsAbs(path) { // what shows it
+		return "see " + path
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "there is no log"

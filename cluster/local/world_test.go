@@ -50,7 +50,11 @@ func brokers(connection string) map[string]queuedriver.Driver {
 // open opens the provider over a directory of state, with a few secrets at hand.
 func open(t testing.TB, state string, more ...string) *local.Driver {
 	t.Helper()
-	return local.New(local.Options{
+	return local.New(options(state, more...))
+}
+
+func options(state string, more ...string) local.Options {
+	return local.Options{
 		State: state, Navvy: navvyBinary, Supervise: []string{navvyBinary, "cluster", "supervise"},
 		Environ: append([]string{"PATH=/usr/bin:/bin", "HOME=" + state, "LEFT=out"}, more...),
 		Dial: func(ctx context.Context, data string) (*grpc.ClientConn, error) {
@@ -69,7 +73,7 @@ func open(t testing.TB, state string, more ...string) *local.Driver {
 			return q.Close(ctx)
 		},
 		CheckService: service.Check,
-	})
+	}
 }
 
 // world is a directory of state, with clusters in it.

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -27,6 +28,9 @@ type Systemd struct {
 	units  string // where systemd looks
 	prefix string
 	ctl    func(ctx context.Context, args ...string) (string, error)
+
+	mu      sync.Mutex
+	version int // of systemd; 0 if nobody has asked for it
 }
 
 var _ Manager = (*Systemd)(nil)
@@ -86,6 +90,14 @@ func (m *Systemd) service(name string) string { return m.prefix + "-" + name + "
 func (m *Systemd) unit(name string) string    { return filepath.Join(m.units, m.service(name)) }
 func (m *Systemd) env(name string) string     { return filepath.Join(m.dir, name+".env") }
 
+// edits is where `systemctl --user edit` puts what a unit is to be besides.
+func (m *Systemd) edits(name string) string { return m.unit(name) + ".d" }
+
+// wanted is the link that has a unit started with the user's session: it is enabled.
+func (m *Systemd) wanted(name string) string {
+	return filepath.Join(m.units, "default.target.wants", m.service(name))
+}
+
 // marked begins a unit of systemd that is a manager's, before its directory.
 const marked = "# A unit of navvy's; its record is in "
 
@@ -97,13 +109,30 @@ func (m *Systemd) List(ctx context.Context) ([]State, error) {
 	if err != nil || len(records) == 0 {
 		return nil, err
 	}
-	args := []string{"show", "--property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainStatus"}
+	names := make([]string, len(records))
 	for i := range records {
-		args = append(args, m.service(records[i].Spec.Name))
+		names[i] = records[i].Spec.Name
+	}
+	shown, err := m.show(ctx, names...)
+	if err != nil {
+		return nil, fmt.Errorf("units: %w: %w", err, navvy.ErrUnavailable)
+	}
+	list := make([]State, 0, len(records))
+	for i := range records {
+		list = append(list, m.state(&records[i], shown[m.service(records[i].Spec.Name)]))
+	}
+	return list, nil
+}
+
+// show is what systemd tells of units, by what it calls them.
+func (m *Systemd) show(ctx context.Context, names ...string) (map[string]map[string]string, error) {
+	args := []string{"show", "--property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainPID,ExecMainStatus,InvocationID,NeedDaemonReload"}
+	for _, name := range names {
+		args = append(args, m.service(name))
 	}
 	out, err := m.ctl(ctx, args...)
 	if err != nil {
-		return nil, fmt.Errorf("units: %w: %w", err, navvy.ErrUnavailable)
+		return nil, err
 	}
 	shown := map[string]map[string]string{}
 	for block := range strings.SplitSeq(out, "\n\n") {
@@ -114,24 +143,37 @@ func (m *Systemd) List(ctx context.Context) ([]State, error) {
 		}
 		shown[properties["Id"]] = properties
 	}
-	list := make([]State, 0, len(records))
-	for i := range records {
-		list = append(list, m.state(&records[i], shown[m.service(records[i].Spec.Name)]))
+	return shown, nil
+}
+
+const disabled = "somebody has disabled it"
+
+// drifted tells how somebody has changed what systemd is told of a unit; empty if nobody has.
+func (m *Systemd) drifted(s *Spec, shown map[string]string) string {
+	text, err := os.ReadFile(m.unit(s.Name))
+	if err != nil || string(text) != m.text(s, true) && string(text) != m.text(s, false) {
+		return "what systemd is told of it is not what navvy has written"
 	}
-	return list, nil
+	if env, err := os.ReadFile(m.env(s.Name)); err != nil || string(env) != environmentFile(s.Env) {
+		return "its environment is not what navvy has written"
+	}
+	if _, err := os.Lstat(m.edits(s.Name)); err == nil {
+		return m.edits(s.Name) + " changes it"
+	}
+	if _, err := os.Lstat(m.wanted(s.Name)); err != nil {
+		return disabled
+	}
+	if shown["NeedDaemonReload"] == "yes" {
+		return "systemd has not read what it was told of it last"
+	}
+	return ""
 }
 
 // state is what systemd tells of a unit.
 func (m *Systemd) state(r *record, shown map[string]string) State {
-	s := r.Spec.down("journalctl --user -u " + m.service(r.Spec.Name))
+	s := r.Spec.down("journalctl --user-unit " + m.service(r.Spec.Name))
 	if r.damaged != nil {
 		return State{Name: r.Spec.Name, Phase: Down, Exit: r.damaged.Error()}
-	}
-	if text, err := os.ReadFile(m.unit(r.Spec.Name)); err != nil || string(text) != m.text(&r.Spec) {
-		s.Digest, s.Exit = "", "what systemd is told of it is not what navvy has written"
-	}
-	if r.Pending {
-		s.Digest, s.Exit = "", "a change of it was interrupted"
 	}
 	s.Starts, _ = strconv.Atoi(shown["NRestarts"])
 	s.Pid, _ = strconv.Atoi(shown["MainPID"])
@@ -150,6 +192,13 @@ func (m *Systemd) state(r *record, shown map[string]string) State {
 		s.Phase = Stopping
 	case "failed":
 		s.Phase = GaveUp
+	default:
+		s.Exit = "somebody has stopped it"
+	}
+	if why := m.drifted(&r.Spec, shown); r.Pending {
+		s.Digest, s.Exit = "", "a change of it was interrupted"
+	} else if why != "" {
+		s.Digest, s.Exit = "", why
 	}
 	return s
 }
@@ -159,31 +208,27 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
+	if err := m.takes(spec); err != nil {
+		return fmt.Errorf("unit %s: %w", spec.Name, err)
+	}
 	if err := m.ours(spec.Name); err != nil {
 		return err
 	}
 	if err := errors.Join(openDir(m.dir), os.MkdirAll(m.units, 0o755)); err != nil { //nolint:gosec // as systemd makes it; others may read it
 		return err
 	}
-	text, env := m.text(spec), environmentFile(spec.Env)
-	was, _ := os.ReadFile(m.unit(spec.Name))
-	had, _ := os.ReadFile(m.env(spec.Name))
-	old, err := readUnit(m.dir, spec.Name)
-	same := string(was) == text && string(had) == env && err == nil && !old.Pending
+	same, err := m.same(ctx, spec)
+	if err != nil {
+		return fmt.Errorf("unit %s: %w", spec.Name, err)
+	}
 	if err := writeUnit(m.dir, &record{Spec: *spec, Pending: !same}); err != nil {
 		return err
 	}
 	verb := "start"
 	if !same {
 		verb = "restart"
-		if err := WriteFile(m.env(spec.Name), []byte(env)); err != nil {
+		if err := m.write(ctx, spec); err != nil {
 			return fmt.Errorf("unit %s: %w", spec.Name, err)
-		}
-		if err := WriteFile(m.unit(spec.Name), []byte(text)); err != nil {
-			return fmt.Errorf("unit %s: %w", spec.Name, err)
-		}
-		if err := m.run(ctx, spec.Name, "daemon-reload"); err != nil {
-			return err
 		}
 	}
 	service := m.service(spec.Name)
@@ -191,10 +236,87 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := m.run(ctx, spec.Name, "enable", service); err != nil {
 		return err
 	}
-	if err := m.run(ctx, spec.Name, verb, service); err != nil || same {
+	if err := m.begin(ctx, verb, spec.Name); err != nil || same {
 		return err
 	}
 	return writeUnit(m.dir, &record{Spec: *spec})
+}
+
+// begin starts a unit. Of a program that ends at once systemd may say that it was not started.
+func (m *Systemd) begin(ctx context.Context, verb, name string) error {
+	before, err := m.show(ctx, name)
+	if err != nil {
+		return fmt.Errorf("unit %s: %w", name, err)
+	}
+	err = m.run(ctx, name, verb, m.service(name))
+	if err == nil {
+		return nil
+	}
+	shown, err2 := m.show(ctx, name)
+	of := shown[m.service(name)]
+	if err2 != nil || of["InvocationID"] == before[m.service(name)]["InvocationID"] {
+		return err
+	}
+	status, _ := strconv.Atoi(of["ExecMainStatus"])
+	ended := slices.Contains([]string{"exit-code", "signal", "core-dump"}, of["Result"])
+	if ended && of["ExecMainPID"] != "0" && (status < 200 || status > 243) { // these are systemd's own, see systemd.exec(5)
+		return nil
+	}
+	return err
+}
+
+// same tells whether systemd has been told all of a spec, and nothing else. Whether it is
+// enabled matters not: that takes no new start.
+func (m *Systemd) same(ctx context.Context, spec *Spec) (bool, error) {
+	old, err := readUnit(m.dir, spec.Name)
+	if err != nil || old.Pending || old.Spec.Digest() != spec.Digest() {
+		return false, nil //nolint:nilerr // it is new, or written anew
+	}
+	shown, err := m.show(ctx, spec.Name)
+	if err != nil {
+		return false, err
+	}
+	why := m.drifted(spec, shown[m.service(spec.Name)])
+	return why == "" || why == disabled, nil
+}
+
+// write tells systemd what a unit is to be, and takes away what somebody has told it besides.
+func (m *Systemd) write(ctx context.Context, spec *Spec) error {
+	grows, err := m.grows(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(m.edits(spec.Name)); err != nil {
+		return err
+	}
+	if err := WriteFile(m.env(spec.Name), []byte(environmentFile(spec.Env))); err != nil {
+		return err
+	}
+	if err := WriteFile(m.unit(spec.Name), []byte(m.text(spec, grows))); err != nil {
+		return err
+	}
+	_, err = m.ctl(ctx, "daemon-reload")
+	return err
+}
+
+var versionForm = regexp.MustCompile(`^systemd ([0-9]+)`)
+
+// grows tells whether systemd has pauses that grow, as 254 was the first to have.
+func (m *Systemd) grows(ctx context.Context) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.version == 0 {
+		out, err := m.ctl(ctx, "--version")
+		if err != nil {
+			return false, err
+		}
+		found := versionForm.FindStringSubmatch(out)
+		if found == nil {
+			return false, fmt.Errorf("systemctl --version: %.100q has no version: %w", out, navvy.ErrUnsupported)
+		}
+		m.version, _ = strconv.Atoi(found[1])
+	}
+	return m.version >= 254, nil
 }
 
 // Remove implements Manager.
@@ -215,6 +337,12 @@ func (m *Systemd) Remove(ctx context.Context, name string) error {
 	}
 	if err := end(ctx, name); err != nil {
 		return err
+	}
+	// One that has not ended well stays in systemd's list until that is forgotten; an error says
+	// that it has ended well.
+	_, _ = m.ctl(ctx, "reset-failed", m.service(name))
+	if err := os.RemoveAll(m.edits(name)); err != nil {
+		return fmt.Errorf("unit %s: %w", name, err)
 	}
 	if err := m.run(ctx, name, "daemon-reload"); err != nil {
 		return err
@@ -240,19 +368,18 @@ func (m *Systemd) end(ctx context.Context, name string) error {
 // still keep it up.
 func (m *Systemd) endLost(ctx context.Context, name string) error {
 	service := m.service(name)
-	shown, err := m.ctl(ctx, "show", "--property=ActiveState", service)
+	shown, err := m.show(ctx, name)
 	if err != nil {
 		return fmt.Errorf("unit %s: %w", name, err)
 	}
-	switch strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(shown), "ActiveState=")) {
+	switch shown[service]["ActiveState"] {
 	case "inactive", "failed": // stop refuses one that systemd does not know any more
 	default:
 		if err := m.run(ctx, name, "stop", service); err != nil {
 			return err
 		}
 	}
-	link := filepath.Join(m.units, "default.target.wants", service)
-	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(m.wanted(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unit %s: %w", name, err)
 	}
 	return nil
@@ -274,81 +401,4 @@ func (m *Systemd) run(ctx context.Context, name string, args ...string) error {
 		return fmt.Errorf("unit %s: %w", name, err)
 	}
 	return nil
-}
-
-// text is a unit as systemd is told of it; see systemd.service(5). Pauses grow with systemd
-// 254; an older one says in its journal that it does not know those two settings.
-func (m *Systemd) text(s *Spec) string {
-	args := make([]string, len(s.Args))
-	for i, arg := range s.Args {
-		args[i] = quoteArg(arg)
-	}
-	dir := s.Dir
-	if dir == "" {
-		dir = "/"
-	}
-	stop := s.Stop
-	if stop == "" {
-		stop = "SIGTERM"
-	}
-	return m.mark() + fmt.Sprintf(`[Unit]
-Description=%s
-StartLimitIntervalSec=8min
-StartLimitBurst=20
-
-[Service]
-Type=exec
-ExecStart=%s
-EnvironmentFile=%s
-WorkingDirectory=%s
-UMask=0077
-Delegate=yes
-Restart=always
-RestartSec=200ms
-RestartSteps=8
-RestartMaxDelaySec=30s
-KillMode=mixed
-KillSignal=%s
-TimeoutStopSec=%dms
-
-[Install]
-WantedBy=default.target
-`, escapePercent(m.prefix+" "+s.Name), strings.Join(args, " "), escapePercent(m.env(s.Name)), escapePercent(dir), stop, s.grace().Milliseconds())
-}
-
-// escapePercent keeps systemd from expanding specifiers.
-func escapePercent(text string) string { return strings.ReplaceAll(text, "%", "%%") }
-
-// quoteArg writes an argument as ExecStart takes it: in quotes, with neither a specifier nor
-// a variable in it.
-func quoteArg(text string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c == '%' || c == '$':
-			b.WriteByte(c)
-			b.WriteByte(c)
-		case c < ' ' || c == 0x7f:
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// environmentFile writes an environment as EnvironmentFile takes it, each value in double
-// quotes, in which a backslash goes before what else would mean something.
-func environmentFile(env map[string]string) string {
-	var b strings.Builder
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", `$`, `\$`)
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		fmt.Fprintf(&b, "%s=\"%s\"\n", name, escape.Replace(env[name]))
-	}
-	return b.String()
 }

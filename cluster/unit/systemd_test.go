@@ -26,8 +26,8 @@ func awkward() *Spec {
 	}
 }
 
-// fakeSystemd notes what systemctl would be asked to do. What systemd does with it cannot be
-// tried where there is none.
+// fakeSystemd notes what systemctl would be asked to do, and can fail; see real_test.go for what
+// systemd does with it.
 func fakeSystemd(t *testing.T) (m *Systemd, called *[]string) {
 	t.Helper()
 	root := t.TempDir()
@@ -38,7 +38,12 @@ func fakeSystemd(t *testing.T) (m *Systemd, called *[]string) {
 	called = new([]string)
 	m.ctl = func(_ context.Context, args ...string) (string, error) {
 		*called = append(*called, strings.Join(args, " "))
-		if args[0] == "show" {
+		switch args[0] {
+		case "--version":
+			return "systemd 255 (255.4-1)\n+PAM\n", nil
+		case "enable":
+			return "", errors.Join(os.MkdirAll(filepath.Dir(m.wanted("worker-1")), 0o700), os.RemoveAll(m.wanted("worker-1")), os.Symlink(m.unit("worker-1"), m.wanted("worker-1")))
+		case "show":
 			return "Id=navvy-try-worker-1.service\nActiveState=activating\nSubState=auto-restart\nMainPID=0\nNRestarts=3\nResult=exit-code\nExecMainStatus=1\n", nil
 		}
 		return "", nil
@@ -52,7 +57,7 @@ func TestSystemdText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, got := range map[string]string{"unit": m.text(awkward()), "env": environmentFile(awkward().Env)} {
+	for name, got := range map[string]string{"unit": m.text(awkward(), true), "unit-252": m.text(awkward(), false), "env": environmentFile(awkward().Env)} {
 		path := filepath.Join("testdata", name+".golden")
 		if *update {
 			if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
@@ -77,8 +82,9 @@ func TestSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	const service = "navvy-try-worker-1.service"
-	want := []string{"daemon-reload", "reset-failed " + service, "enable " + service, "restart " + service}
-	if diff := cmp.Diff(want, *called); diff != "" {
+	changes := slices.DeleteFunc(slices.Clone(*called), func(call string) bool { return strings.HasPrefix(call, "show ") })
+	want := []string{"--version", "daemon-reload", "reset-failed " + service, "enable " + service, "restart " + service}
+	if diff := cmp.Diff(want, changes); diff != "" {
 		t.Error(diff)
 	}
 	if info, err := os.Stat(m.env("worker-1")); err != nil || info.Mode().Perm() != 0o600 {
@@ -112,7 +118,7 @@ func testSystemdState(t *testing.T, m *Systemd, spec *Spec) {
 	if err := m.Remove(t.Context(), "worker-1"); err != nil {
 		t.Fatal(err)
 	}
-	left, err := filepath.Glob(filepath.Join(m.units, "*"))
+	left, err := filepath.Glob(filepath.Join(m.units, "*.service"))
 	if list, err2 := m.List(t.Context()); len(list)+len(left) > 0 || errors.Join(err, err2) != nil {
 		t.Errorf("it is left: %+v %q, %v, %v", list, left, err, err2)
 	}
@@ -157,14 +163,17 @@ func TestSystemdLost(t *testing.T) {
 		m, called := fakeSystemd(t)
 		ctl := m.ctl
 		m.ctl = func(ctx context.Context, args ...string) (string, error) {
-			_, err := ctl(ctx, args...)
-			return "ActiveState=" + state + "\n", err
+			out, err := ctl(ctx, args...)
+			if args[0] == "show" {
+				out = strings.Replace(out, "ActiveState=activating", "ActiveState="+state, 1)
+			}
+			return out, err
 		}
 		if err := m.Put(t.Context(), awkward()); err != nil {
 			t.Fatal(err)
 		}
 		link := filepath.Join(m.units, "default.target.wants", m.service("worker-1"))
-		if err := errors.Join(os.Mkdir(filepath.Dir(link), 0o700), os.Symlink("gone", link), os.Remove(m.unit("worker-1"))); err != nil {
+		if err := os.Remove(m.unit("worker-1")); err != nil {
 			t.Fatal(err)
 		}
 		if err := m.Remove(t.Context(), "worker-1"); err != nil || slices.Contains(*called, "stop "+m.service("worker-1")) != stops {

@@ -47,7 +47,8 @@ type Spec struct {
 	// Args are the program, by its absolute path, and its arguments: everybody on the machine
 	// can read them.
 	Args []string `json:"args"`
-	// Env is the whole environment. Only the user can read where it is kept.
+	// Env is the whole environment, but for what the user's systemd has in its own and passes on
+	// where it is the manager. Only the user can read where it is kept.
 	Env map[string]string `json:"env,omitempty"`
 	// Dir is the working directory, by its absolute path. Defaults to /.
 	Dir string `json:"dir,omitempty"`
