@@ -16,6 +16,7 @@ import (
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/local"
+	"github.com/navvy-run/navvy/cluster/ssh/link"
 	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/internal/pause"
 )
@@ -49,14 +50,23 @@ const (
 	tunnelsName = "tunnels"
 	tableName   = "table.json"
 	stateSuffix = ".state"
+	askSuffix   = ".ask"
 )
 
 func tunnelsDir(s *local.Site) string { return s.Path(tunnelsName) }
 
 func stateFile(dir string, p *place) string { return filepath.Join(dir, p.safe()+stateSuffix) }
 
-// tunnelTime is how long a tunnel may take to open that is waited for.
-const tunnelTime = 30 * time.Second
+// askFile is what somebody makes who waits for the tunnel to a host: it is tried at once.
+func askFile(dir string, p *place) string { return filepath.Join(dir, p.safe()+askSuffix) }
+
+const (
+	// longestPause is between two tries of a tunnel that does not open.
+	longestPause = 30 * time.Second
+	// tunnelTime is how long a tunnel may take to open that is waited for: longer than it
+	// pauses and calls the host, should it not hear that it is asked to try.
+	tunnelTime = longestPause + 2*link.DialTime
+)
 
 func (p *tunnelPart) put(ctx context.Context, h *hosts, s *local.Site, _ *driver.Resource) error {
 	dir := tunnelsDir(s)
@@ -153,14 +163,20 @@ func parseState(text []byte) (st tunnelState) {
 }
 
 // tunnelAt waits until the tunnel to a host is open, and gives where it begins there.
-func (h *hosts) tunnelAt(ctx context.Context, s *local.Site, p *place) (string, error) {
+func tunnelAt(ctx context.Context, dir string, p *place) (string, error) {
 	const looks = 50 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, tunnelTime)
 	defer cancel()
-	for {
-		st := readState(stateFile(tunnelsDir(s), p))
+	for asked := false; ; {
+		st := readState(stateFile(dir, p))
 		if st.Open {
 			return loopback(st.Port), nil
+		}
+		if !asked { // it may sleep, though the host is back
+			if err := unit.WriteFile(askFile(dir, p), nil); err != nil {
+				return "", err
+			}
+			asked = true
 		}
 		if err := pause.For(ctx, looks); err != nil {
 			if st.Error == "" {

@@ -100,7 +100,7 @@ func (n *seen) environ(more map[string]string) map[string]string {
 // joins has a worker join the server, with a token of its own where it needs one.
 func (p *workerPart) joins(ctx context.Context, h *hosts, s *local.Site, n *seen, spec *unit.Spec) error {
 	data := s.Data()
-	at, err := p.serverAt(ctx, h, s)
+	at, err := p.serverAt(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -145,10 +145,10 @@ func (p *workerPart) joins(ctx context.Context, h *hosts, s *local.Site, n *seen
 func tokenName(worker string) string { return "secrets/" + worker + ".token" }
 
 // serverAt is where a worker reaches the server.
-func (p *workerPart) serverAt(ctx context.Context, h *hosts, s *local.Site) (string, error) {
+func (p *workerPart) serverAt(ctx context.Context, s *local.Site) (string, error) {
 	switch {
 	case p.direct == "":
-		return h.tunnelAt(ctx, s, p.place)
+		return tunnelAt(ctx, tunnelsDir(s), p.place)
 	case p.directPort:
 		return p.direct, nil
 	}
