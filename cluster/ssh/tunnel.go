@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
@@ -218,12 +219,18 @@ func (h *hosts) lookTunnels(v *local.View) *tunnels {
 }
 
 // observe tells how the process is, and how many tunnels are open.
-func (t *tunnels) observe(v *local.View, r *local.Record, o *driver.Observed) {
+func (t *tunnels) observe(v *local.View, r *local.Record, kept map[string]looked, o *driver.Observed) {
 	state, there := v.Unit(tunnelID.Name)
 	v.ObserveUnit(&state, there, r.Data[dataUnit], "", o)
 	if t.table == nil {
 		o.Properties["to"] = ""
 		return
+	}
+	wanted := strings.Fields(r.Properties["to"])
+	for i := range t.table.Hosts { // a host that was forgotten has left it to the next apply
+		if host := t.table.Hosts[i].Text; !kept[host].known() && !slices.Contains(wanted, host) {
+			o.Properties["to"] += " " + host + " (forgotten)"
+		}
 	}
 	if t.otherAgent() {
 		o.Properties["keys"] += ", an ssh-agent of before"

@@ -244,17 +244,21 @@ func (h *hosts) putUnit(ctx context.Context, p *place, n *seen, spec *unit.Spec)
 // HOST nobody has asked for.
 func (h *hosts) removeWorker(ctx context.Context, s *local.Site, id driver.ID) error {
 	name, host := id.Name, s.Data()[dataHost]
-	if worker, at, beside := strings.Cut(id.Name, besideText); beside {
+	worker, at, beside := strings.Cut(id.Name, besideText)
+	if beside {
 		name, host = worker, at
 	}
 	if host == "" {
 		return nil // it was never begun
 	}
 	err := h.leave(ctx, s, host, name)
-	if errors.Is(err, errForgotten) {
+	switch {
+	case !errors.Is(err, errForgotten):
+		return stays(s, host, err)
+	case beside: // the worker itself may be elsewhere
 		return nil
 	}
-	return stays(s, host, err)
+	return s.DismissAll(ctx, name)
 }
 
 // besideText is between the name of a worker that nobody has asked for and its host.
@@ -286,11 +290,12 @@ func (h *hosts) leave(ctx context.Context, s *local.Site, host, name string) err
 }
 
 // moveFrom ends a worker on a host, to be put on another one. On a host that is away it stays,
-// and is found when that is back; one that was cleared or forgotten meanwhile has nothing to end.
+// and is found when that is back, but the server lets it in no more; one that was cleared or
+// forgotten meanwhile has nothing to end.
 func (h *hosts) moveFrom(ctx context.Context, s *local.Site, host, name string) error {
 	err := h.leave(ctx, s, host, name)
 	if away(err) || errors.Is(err, errForgotten) {
-		return nil
+		return s.DismissAll(ctx, name)
 	}
 	return err
 }
