@@ -27,6 +27,7 @@ func (l looked) known() bool { return l.seen != nil || l.err != nil }
 // Observe implements local.Elsewhere: all hosts are looked at side by side. Of one that does not
 // answer nobody knows what is on it.
 func (h *hosts) Observe(ctx context.Context, v *local.View, list []local.Record) ([]driver.Observed, error) {
+	h.anew()
 	all := h.lookAll(ctx, v, list)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -85,18 +85,25 @@ func TestAway(t *testing.T) {
 	if _, err := d.hosts.run(t.Context(), p, "exit 3", nil, nil); err == nil || away(err) {
 		t.Errorf("what fails there is told as %v", err)
 	}
-	ctx, cancel := within(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
-	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
-		t.Errorf("what takes too long is told as %v", err)
-	}
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		if _, err := d.hosts.run(ctx, p, "exec sleep 1000", nil, nil); away(err) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("what was interrupted is told as %v", err)
 		}
 		cancel()
+	}
+	ctx, cancel := within(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
+	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
+		t.Errorf("what takes too long is told as %v", err)
+	}
+	if _, err := d.hosts.run(t.Context(), p, "true", nil, nil); !away(err) {
+		t.Errorf("it is called again, with %v", err)
+	}
+	d.hosts.anew()
+	if _, err := d.hosts.connect(t.Context(), p); err != nil { // sshd has too many sleepers to run more
+		t.Errorf("it is not called any more: %v", err)
 	}
 }
 

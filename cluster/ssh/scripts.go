@@ -8,9 +8,12 @@ import "strings"
 // line makes one line of a script.
 func line(script string) string { return strings.Join(strings.Fields(script), " ") }
 
-// base is where clusters are on a host, below the user's home. $1 is the cluster's name, $2 the
-// host's: homes may be shared.
-const base = `b="$HOME/.local/state/navvy-hosted"; d="$b/$1/$2"; `
+// hostedDir is where clusters are on a host, below the user's home. In base $1 is the cluster's
+// name, $2 the host's: homes may be shared.
+const (
+	hostedDir = ".local/state/navvy-hosted"
+	base      = `b="$HOME/` + hostedDir + `"; d="$b/$1/$2"; `
+)
 
 // lookScript tells what there is: $3 is the mark, $4 the sum of the program: one
 // that is another is not asked.

@@ -254,7 +254,7 @@ func (h *hosts) removeWorker(ctx context.Context, s *local.Site, id driver.ID) e
 	err := h.leave(ctx, s, host, name)
 	switch {
 	case !errors.Is(err, errForgotten):
-		return stays(s, host, err)
+		return stays(s, host, err, nil)
 	case beside: // the worker itself may be elsewhere
 		return nil
 	}

@@ -156,7 +156,7 @@ func (k *known) plain(shown string, key ssh.PublicKey, err error) error {
 		also = fmt.Sprintf(", and not certified by %s %s of %s:%d", at.Key.Type(), ssh.FingerprintSHA256(at.Key), at.Filename, at.Line)
 	}
 	return &KeyError{k.host, false, fmt.Sprintf("its host key is not known: %s%s; is it that of the machine? Then sign in once (%s), or add it to %s",
-		shown, also, k.host.command(), strings.Join(k.files[:min(1, len(k.files))], ""))}
+		shown, also, k.host.Command(), strings.Join(k.files[:min(1, len(k.files))], ""))}
 }
 
 // has tells whether a key is one of the host's own: that of an authority is none.

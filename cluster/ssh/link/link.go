@@ -96,7 +96,7 @@ func failed(h Host, err error) error {
 		return untrusted
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") { // there is no error value for it
-		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.command(), err, navvy.ErrDenied)
+		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.Command(), err, navvy.ErrDenied)
 	}
 	if strings.Contains(err.Error(), "Too many authentication failures") { // likewise: of OpenSSH's server
 		return fmt.Errorf("it refuses to be shown so many keys; set ssh.identity to the one for %s: %w: %w", h.User, err, navvy.ErrDenied)
