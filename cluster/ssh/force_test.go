@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,4 +125,46 @@ func TestForceElsewhere(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "provider ssh") {
 		t.Errorf("%v: %s", err, out)
 	}
+}
+
+// Whoever has lost what this machine knows of a cluster removes it as docs/cluster.md says, and
+// has it again.
+func TestStateLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	c, h := w.cluster("lost", 2), w.net.Hosts[0]
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+	w.well(c)
+	t.Cleanup(func() { clearHost(t, h, c.Name) })
+	if err := os.RemoveAll(w.clusterDir(c.Name)); err != nil {
+		t.Fatal(err)
+	}
+	docs, err := os.ReadFile("../../docs/cluster.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(docs), "**If this machine's directory of the cluster is lost**")
+	_, block, _ = strings.Cut(block, "```sh\n")
+	block, _, _ = strings.Cut(block, "```")
+	here, there, found := strings.Cut(block, "\n")
+	if !found {
+		t.Fatalf("the commands are %q", block)
+	}
+	here = strings.ReplaceAll(here, "[n]avvy-ssh/NAME", "[/]"+w.clusterDir(c.Name)[1:]) // this test's alone
+	if out, err := exec.Command("sh", "-c", here).CombinedOutput(); err != nil {
+		t.Errorf("%s: %v: %s", here, err, out)
+	}
+	w.until(func() bool { return len(commands(w.clusterDir(c.Name)+"/")) == 0 })
+	if err := w.apply(c); !errors.Is(err, navvy.ErrExists) {
+		t.Errorf("what is on the host is taken: %v", err)
+	}
+	there = strings.ReplaceAll(strings.ReplaceAll(there, "/NAME/HOST", "/"+c.Name+"/"+filepath.Base(hostDir(h, c.Name))), "ssh HOST", "ssh -p "+strconv.Itoa(h.Port)+" "+w.net.User+"@127.0.0.1")
+	w.byHand(strings.TrimSpace(there))
+	if left := commands(hostDir(h, c.Name) + "/"); len(left) > 0 {
+		t.Errorf("there runs %q", left)
+	}
+	w.up(c)
+	w.well(c)
 }
