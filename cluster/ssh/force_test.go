@@ -32,25 +32,11 @@ func TestForce(t *testing.T) {
 	lost := w.net.Hosts[1]
 	lost.Stop(t)
 	h := openHole(t, lost.Address())
-	destroy := func(force bool) (told []*driver.AwayError, err error) {
-		before := h.calls.Load()
-		d := w.open()
-		k := cluster.New(d, &cluster.Options{Who: "test", Lose: true, Force: force, Wait: patience, Tell: func(e cluster.Event) {
-			if away, is := errors.AsType[*driver.AwayError](e.Err); is && e.Phase == cluster.Forgotten && away.Left != "" {
-				told = append(told, away)
-			}
-		}})
-		_, err = k.Destroy(w.ctx(), c.Name)
-		if n := h.calls.Load() - before; n != 1 {
-			t.Errorf("forced %t: it is called %d times", force, n)
-		}
-		return told, errors.Join(err, d.Close())
-	}
-	told, err := destroy(false)
+	told, err := w.force(c.Name, h, false)
 	if !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "--force") || len(told) > 0 {
 		t.Errorf("it is removed: %v", err)
 	}
-	told, err = destroy(true)
+	told, err = w.force(c.Name, h, true)
 	if err != nil || len(told) != 1 || !strings.Contains(told[0].Left, lost.Name()) {
 		t.Fatalf("it is not removed: %v, and there is told %v", err, told)
 	}
@@ -63,6 +49,24 @@ func TestForce(t *testing.T) {
 	if left := w.left(c.Name); len(left) > 0 && (len(left) > 1 || left[0] != filepath.Dir(hostDir(lost, c.Name))) {
 		t.Errorf("there is left %q", left)
 	}
+}
+
+// force destroys a cluster with a host that says nothing, and is called once; it gives what is
+// told of what stays.
+func (w *world) force(name string, h *hole, force bool) (told []*driver.AwayError, err error) {
+	w.t.Helper()
+	before := h.calls.Load()
+	d := w.open()
+	k := cluster.New(d, &cluster.Options{Who: "test", Lose: true, Force: force, Wait: patience, Tell: func(e cluster.Event) {
+		if away, is := errors.AsType[*driver.AwayError](e.Err); is && e.Phase == cluster.Forgotten && away.Left != "" {
+			told = append(told, away)
+		}
+	}})
+	_, err = k.Destroy(w.ctx(), name)
+	if n := h.calls.Load() - before; n != 1 {
+		w.t.Errorf("forced %t: it is called %d times", force, n)
+	}
+	return told, errors.Join(err, d.Close())
 }
 
 // byHand runs a command that people are told, with the keys of the test.

@@ -26,7 +26,7 @@ func (t *tunneler) watch() *changes {
 		}
 		_ = w.Close() // it watches nothing
 	}
-	t.o.Logger.Warn("changes cannot be watched", "look every", t.o.Look, "error", err)
+	t.o.Logger.Warn("changes cannot be watched", "look_every", t.o.Look, "error", err)
 	return c
 }
 
@@ -49,8 +49,8 @@ func (c *changes) next(ctx context.Context) bool {
 			if name == tableName || strings.HasSuffix(name, askSuffix) && e.Has(fsnotify.Create) {
 				return true
 			}
-		case <-c.watcher.Errors: // some may have been missed
-			return true
+		case _, open := <-c.watcher.Errors: // some may have been missed
+			return open
 		}
 	}
 }
