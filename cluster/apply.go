@@ -28,7 +28,9 @@ const (
 	Begun  Phase = "begun"
 	Done   Phase = "done"
 	Failed Phase = "failed"
-	Left   Phase = "left out" // since what it waits for has failed, or it was interrupted
+	// Forgotten is one of Options.Force: Err is the *driver.AwayError.
+	Forgotten Phase = "forgotten"
+	Left      Phase = "left out" // since what it waits for has failed, or it was interrupted
 )
 
 // FailedError tells which changes of a plan failed. Whatever did not need them was made; who
@@ -69,6 +71,7 @@ func (e *FailedError) Unwrap() []error {
 // run carries out a plan.
 type run struct {
 	driver driver.Driver
+	forget driver.Forgetter // nil if nothing is forgotten
 	plan   *Plan
 	room   chan struct{} // one for each change that is made at once
 	tell   func(Event)
@@ -80,8 +83,8 @@ type run struct {
 // carryOut makes the changes of a plan, so many at once as there is room for. What fails does
 // not keep others from being made that do not need it. The error is a *FailedError, or that of
 // ctx.
-func carryOut(ctx context.Context, d driver.Driver, p *Plan, most int, tell func(Event)) error {
-	r := &run{driver: d, plan: p, room: make(chan struct{}, most), tell: tell, result: FailedError{Cluster: p.Cluster}}
+func carryOut(ctx context.Context, r *run, p *Plan, most int) error {
+	r.plan, r.room, r.result = p, make(chan struct{}, most), FailedError{Cluster: p.Cluster}
 	puts := make([]*step, 0, len(p.Changes))
 	var removals []*step
 	for i := range p.Changes {
@@ -208,11 +211,16 @@ func (r *run) one(ctx context.Context, s *step) {
 	r.note(Event{Change: s.change, Phase: Begun})
 	begun := time.Now()
 	err := r.make(ctx, s.change)
-	s.failed = err != nil
-	e := Event{Change: s.change, Phase: Done, Took: time.Since(begun), Err: err}
-	if err != nil {
-		e.Phase = Failed
+	e := Event{Change: s.change, Phase: Done, Err: err}
+	if away, is := errors.AsType[*driver.AwayError](err); is && r.forget != nil {
+		if err = r.forget.Forget(ctx, r.plan.Cluster, s.change.observed); err == nil {
+			e.Phase, e.Err = Forgotten, away
+		}
 	}
+	if s.failed = err != nil; s.failed {
+		e.Phase, e.Err = Failed, err
+	}
+	e.Took = time.Since(begun)
 	r.note(e)
 }
 
@@ -232,7 +240,7 @@ func (r *run) note(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e.Phase {
-	case Done:
+	case Done, Forgotten:
 		r.result.Done++
 	case Failed:
 		r.result.Failed = append(r.result.Failed, e)

@@ -32,6 +32,9 @@ type Options struct {
 	Wait time.Duration
 	// Lose allows changes that lose what resources hold (Change.Holds).
 	Lose bool
+	// Force has Destroy forget what is where nothing can be done, such as on a host that does
+	// not answer: it stays there. Tell is told what, and how it is removed by hand.
+	Force bool
 	// Waiting is told once who is waited for. Defaults to nobody.
 	Waiting func(driver.Holder)
 	// Planned is told what is about to be done. Defaults to nobody.
@@ -102,8 +105,12 @@ func (c *Controller) Apply(ctx context.Context, want *config.Cluster) (*Plan, er
 }
 
 // Destroy removes all that there is of a cluster; nothing for one that there is not. Errors are
-// those of Apply.
+// those of Apply; with Options.Force one wraps navvy.ErrUnsupported if the provider has nothing
+// that it could forget.
 func (c *Controller) Destroy(ctx context.Context, name string) (*Plan, error) {
+	if _, forgets := c.driver.(driver.Forgetter); c.opts.Force && !forgets {
+		return nil, fmt.Errorf("cluster %s: to force it is for clusters with workers on hosts, which may be gone (provider ssh); nothing of this one is where it could be forgotten: %w", name, navvy.ErrUnsupported)
+	}
 	return c.change(ctx, name, "destroy", func(_ context.Context, world *driver.World) (*Plan, error) {
 		return newPlan(name, nil, world)
 	})
@@ -156,7 +163,11 @@ func (c *Controller) change(ctx context.Context, name, what string, plan func(co
 	if lost := p.Lost(); len(lost) > 0 && !c.opts.Lose {
 		return p, &LoseError{Cluster: name, Lost: lost}
 	}
-	return p, carryOut(ctx, c.driver, p, c.opts.AtOnce, c.opts.Tell)
+	r := &run{driver: c.driver, tell: c.opts.Tell}
+	if c.opts.Force && what == "destroy" {
+		r.forget, _ = c.driver.(driver.Forgetter) // as Destroy has looked
+	}
+	return p, carryOut(ctx, r, p, c.opts.AtOnce)
 }
 
 // lock takes the lock of a cluster, and waits for whoever has it.

@@ -103,8 +103,8 @@ var keys = []key{
 
 	{path: "ssh", about: "What only the provider ssh wants to know"},
 	{path: "ssh.hosts", about: "Where the workers run, in turns: [USER@]HOST[:PORT]"},
-	{path: "ssh.known_hosts", about: "The file with the keys of the hosts", unset: "that of ssh"},
-	{path: "ssh.identity", about: "The file with the private key", unset: "those of ssh"},
+	{path: "ssh.known_hosts", about: "The file with the keys of the hosts; ~/ is your home", unset: "that of ssh"},
+	{path: "ssh.identity", about: "The file with the private key; ~/ is your home", unset: "those of ssh"},
 	{path: "ssh.tunnel", about: "Whether the hosts reach the server through a tunnel of ours", unset: "true without a server"},
 	{path: "ssh.server", about: "The address, HOST or HOST:PORT, under which the hosts reach this machine without a tunnel"},
 

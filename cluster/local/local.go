@@ -160,6 +160,18 @@ func (d *Driver) Remove(ctx context.Context, cluster string, o *driver.Observed)
 	return named(o.ID, err)
 }
 
+// Drop keeps nothing any more of a resource that is not removed.
+func (d *Driver) Drop(cluster string, id driver.ID) error {
+	s, err := d.site(cluster)
+	if errors.Is(err, navvy.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = s.forget(id)
+	}
+	return named(id, err)
+}
+
 // remove removes what is made of a resource.
 func (s *site) remove(ctx context.Context, id driver.ID) error {
 	switch id.Kind {

@@ -60,6 +60,9 @@ func (h *hosts) Compile(c *config.Cluster, w *local.Workers) ([]driver.Resource,
 // places are the hosts that get workers.
 func (h *hosts) places(c *config.Cluster) ([]*place, error) {
 	beside := func(path string) string {
+		if below, home := strings.CutPrefix(path, "~/"); home { // as ssh has it
+			return filepath.Join(h.o.Home, below)
+		}
 		if path == "" || filepath.IsAbs(path) {
 			return path
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,29 +25,45 @@ import (
 // blackHole accepts and never says anything.
 func blackHole(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	h := openHole(t, "127.0.0.1:0")
+	t.Cleanup(h.close)
+	return h.l.Addr().String()
+}
+
+// hole accepts, counts, and never says anything.
+type hole struct {
+	l     net.Listener
+	calls atomic.Int64
+	taken sync.WaitGroup
+}
+
+func openHole(t *testing.T, at string) *hole {
+	t.Helper()
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var taken sync.WaitGroup
-	t.Cleanup(func() {
-		_ = l.Close()
-		taken.Wait()
-	})
-	taken.Go(func() {
+	h := &hole{l: l}
+	h.taken.Go(func() {
 		var held []net.Conn
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				break
 			}
+			h.calls.Add(1)
 			held = append(held, c)
 		}
 		for _, c := range held {
 			_ = c.Close()
 		}
 	})
-	return l.Addr().String()
+	return h
+}
+
+func (h *hole) close() {
+	_ = h.l.Close()
+	h.taken.Wait()
 }
 
 // What fails is told of those hosts alone that do not answer: a port that is closed, and one
@@ -234,12 +251,7 @@ func TestForgotten(t *testing.T) {
 	if err := w.apply(c); !errors.Is(err, navvy.ErrExists) {
 		t.Errorf("somebody else's is taken: %v", err)
 	}
-	for _, pid := range pids(hostDir(lost, c.Name) + "/") {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	if err := os.RemoveAll(filepath.Dir(hostDir(lost, c.Name))); err != nil {
-		t.Error(err)
-	}
+	clearHost(t, lost, c.Name)
 	w.destroy(c.Name)
 }
 

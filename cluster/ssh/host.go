@@ -146,15 +146,29 @@ func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
 	if p == nil {
 		return err
 	}
-	return stays(s, p.Text, err)
+	return stays(s, p.Text, err, p)
 }
 
-// stays says what can be done about a host that is away when something there is to end.
-func stays(s *local.Site, host string, err error) error {
+// stays says what can be done about a host that is away when something there is to end. It is
+// told with all that stays on p; nil if that is told of the host itself.
+func stays(s *local.Site, host string, err error, p *place) error {
 	if !away(err) {
 		return err
 	}
-	return fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))
+	e := &driver.AwayError{Err: fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again; "+
+		"cluster destroy --force forgets all such hosts, with the cluster", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))}
+	if p != nil {
+		dir := hostedDir + "/" + s.Name() + "/" + p.safe()
+		e.Left = fmt.Sprintf("on host %s: ~/%s, and the workers that run there, if any", host, dir)
+		e.ByHand = p.Host.Command() + " " + link.Quote(byHand(dir))
+	}
+	return e
+}
+
+// byHand is a script that removes what is in a cluster's directory on a host, below the home.
+func byHand(dir string) string {
+	dir = `"$HOME/` + dir + `"`
+	return `cd ` + dir + ` && ./navvy cluster unit rm "$PWD/units" $(ls workers) && cd && chmod -R u+w ` + dir + ` && rm -rf ` + dir
 }
 
 // dropKept has no tunnel to a host on which there is nothing.

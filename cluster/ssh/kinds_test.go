@@ -3,21 +3,19 @@ package ssh_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
-	"github.com/navvy-run/navvy/cluster/ssh"
 	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
 	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/queue"
@@ -208,8 +206,9 @@ func TestHostTakenOut(t *testing.T) {
 	}
 }
 
-// Fifty hosts are called side by side: one that is dead, and one that says nothing, cost their
-// own time, once.
+// Fifty hosts are called side by side: one that is dead, and one that says nothing, are told, and
+// cost their own time once for each command, with all that is on them; the others get what is
+// theirs.
 func TestFifty(t *testing.T) {
 	t.Parallel()
 	const live = 48
@@ -219,74 +218,86 @@ func TestFifty(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.program = program
-	c := w.cluster("fifty", live+2)
-	c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Text: "nats://127.0.0.1:1"}, Lease: config.Duration(10 * time.Second)}
-	c.SSH.Hosts = append(c.SSH.Hosts, w.net.User+"@"+blackHole(t), w.net.User+"@127.0.0.1:"+strconv.Itoa(sshdtest.FreePort(t)))
-	d := w.open()
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
+	c := w.cluster("fifty", 2*(live+2))
+	c.Queue = config.Queue{Kind: config.QueueNATS, Request: "in", Response: "out", URL: &config.Value{Text: "nats://" + natstest.Start(t, nil).Addr}, Lease: config.Duration(10 * time.Second)}
+	silent := openHole(t, "127.0.0.1:0")
+	t.Cleanup(silent.close)
+	hole, closed := w.net.User+"@"+silent.l.Addr().String(), w.net.User+"@127.0.0.1:"+strconv.Itoa(sshdtest.FreePort(t))
+	c.SSH.Hosts = append(c.SSH.Hosts, hole, closed)
+	t.Cleanup(func() { w.destroy(c.Name) })
+	step := func(what string, do func(k *cluster.Controller) error, dead ...string) {
+		began, before := time.Now(), silent.calls.Load()
+		err := w.with(do)
+		t.Logf("%s: %s", what, time.Since(began))
+		var failed []string
+		if e, is := errors.AsType[*cluster.FailedError](err); is {
+			for i := range e.Failed {
+				failed = append(failed, e.Failed[i].Change.Name)
+			}
+		} else if err != nil {
+			t.Fatalf("%s: %v", what, err)
 		}
-	})
-	list, err := d.Compile(w.ctx(), c, []byte("0123456789abcdef"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	began := time.Now()
-	failed := w.putHosts(d, c.Name, list)
-	t.Logf("made in %s", time.Since(began))
-	slices.Sort(failed)
-	want := []string{c.SSH.Hosts[live], c.SSH.Hosts[live+1]}
-	slices.Sort(want)
-	if !slices.Equal(failed, want) {
-		t.Errorf("%q failed, and not %q", failed, want)
-	}
-	began = time.Now()
-	unknown := 0
-	for id, o := range w.observed(c.Name) {
-		if o.Health == driver.HealthUnknown {
-			unknown++
-		} else if o.Health != driver.HealthOK {
-			t.Errorf("%s is %s: %s", id, o.Health, o.Detail)
+		slices.Sort(failed)
+		slices.Sort(dead)
+		if n := silent.calls.Load() - before; !slices.Equal(failed, dead) || n != 1 {
+			t.Errorf("%s: %q failed, and not %q; the silent one was called %d times", what, failed, dead, n)
 		}
 	}
-	if unknown != 2 {
-		t.Errorf("of %d nobody knows how they are", unknown)
-	}
-	t.Logf("looked at in %s", time.Since(began))
-	w.destroy(c.Name)
+	step("apply", func(k *cluster.Controller) error { _, err := k.Apply(w.ctx(), c); return err }, hole, closed)
+	step("status", func(k *cluster.Controller) error { return w.fifty(k, c.Name, 2*live, hole, closed) })
+	// The last two hosts get no second worker, the last one none at all.
+	step("scale", func(k *cluster.Controller) error { _, err := k.Scale(w.ctx(), c.Name, live+1); return err }, hole)
+	step("status", func(k *cluster.Controller) error { return w.fifty(k, c.Name, live, hole) })
+	step("destroy", func(k *cluster.Controller) error { _, err := k.Destroy(w.ctx(), c.Name); return err })
 }
 
-// putHosts makes the mark and the hosts of a cluster, as many at once as apply does, and tells
-// which ones do not answer.
-func (w *world) putHosts(d *ssh.Driver, name string, list []driver.Resource) (failed []string) {
-	w.t.Helper()
-	const atOnce = 16
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	room := make(chan struct{}, atOnce)
-	for i := range list {
-		r := &list[i]
-		switch r.Kind {
-		case driver.KindCluster:
-			if err := d.Put(w.ctx(), name, r); err != nil {
-				w.t.Fatal(err)
-			}
-		case "host":
-			all.Go(func() {
-				room <- struct{}{}
-				defer func() { <-room }()
-				err := d.Put(w.ctx(), name, r)
-				mu.Lock()
-				defer mu.Unlock()
-				if errors.Is(err, navvy.ErrUnavailable) {
-					failed = append(failed, r.Name)
-				} else if err != nil {
-					w.t.Error(err)
-				}
-			})
+// fifty looks whether hosts have so many workers, and which ones nobody knows anything of.
+func (w *world) fifty(k *cluster.Controller, name string, workers int, dead ...string) error {
+	s, err := k.Status(w.ctx(), name)
+	if err != nil {
+		return err
+	}
+	var unknown []string
+	for i := range s.Resources {
+		switch r := &s.Resources[i]; {
+		case r.Health == driver.HealthUnknown:
+			unknown = append(unknown, r.Name)
+		case r.Kind == "worker":
+			workers--
+		case r.Health != driver.HealthOK:
+			w.t.Errorf("%s is %s: %s", r.ID, r.Health, r.Detail)
 		}
 	}
-	all.Wait()
-	return failed
+	slices.Sort(unknown)
+	slices.Sort(dead)
+	if workers != 0 || !slices.Equal(unknown, dead) {
+		w.t.Errorf("%d workers are not there, and nobody knows how %q are", workers, unknown)
+	}
+	return nil
+}
+
+// Hosts that get navvy itself side by side, and the tunnels, answer.
+func TestEight(t *testing.T) {
+	t.Parallel()
+	const hosts, requests = 8, 64
+	w := newWorld(t, hosts)
+	c := w.cluster("eight", hosts)
+	began := time.Now()
+	w.up(c)
+	t.Logf("made in %s", time.Since(began))
+	w.well(c)
+	t.Logf("well in %s", time.Since(began))
+	want := make([]string, requests)
+	for i := range want {
+		want[i] = fmt.Sprintf("request %02d", i)
+	}
+	got := w.answers(c.Name, want...)
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("the answers are %q", got)
+	}
+	for _, h := range w.net.Hosts {
+		if len(commands(hostDir(h, c.Name)+"/")) == 0 {
+			t.Errorf("nothing runs on %s", h.Name())
+		}
+	}
 }

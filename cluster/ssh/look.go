@@ -79,9 +79,12 @@ func (h *hosts) lookToEnd(ctx context.Context, s *local.Site, r *local.Record) (
 	return p, n, err
 }
 
+// errSilent says that a host is there, and no more.
+var errSilent = errors.New("signed in and does not answer")
+
 // within bounds what is done on a host: one that takes longer is one that does not answer.
 func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it signed in and does not answer for %s: %w", d, navvy.ErrUnavailable))
+	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it %w for %s: %w", errSilent, d, navvy.ErrUnavailable))
 }
 
 // awayError is of a host on which nothing can be done: it does not answer, lets nobody in, or is
@@ -108,6 +111,9 @@ func (h *hosts) run(ctx context.Context, p *place, script string, args []string,
 	var out []byte
 	if err == nil {
 		if out, err = c.Run(ctx, script, args, in); err != nil {
+			if errors.Is(err, errSilent) {
+				h.note(p, err)
+			}
 			err = fmt.Errorf("host %s: %w", p.Text, err)
 		}
 	}

@@ -21,9 +21,13 @@ type looked struct {
 	err error
 }
 
+// known tells whether there is a record of the host.
+func (l looked) known() bool { return l.seen != nil || l.err != nil }
+
 // Observe implements local.Elsewhere: all hosts are looked at side by side. Of one that does not
 // answer nobody knows what is on it.
 func (h *hosts) Observe(ctx context.Context, v *local.View, list []local.Record) ([]driver.Observed, error) {
+	h.anew()
 	all := h.lookAll(ctx, v, list)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -43,7 +47,7 @@ func (h *hosts) Observe(ctx context.Context, v *local.View, list []local.Record)
 			observeHost(all[r.ID.Name], r, &o)
 		case kindTunnel:
 			tunnels = true
-			t.observe(v, r, &o)
+			t.observe(v, r, all, &o)
 		case kindWorker:
 			wanted[r.Data[dataHost]+"\x00"+r.ID.Name] = true
 			observeWorker(ctx, v, all, t, r, &o)

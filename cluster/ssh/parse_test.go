@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/ssh/link"
 	"github.com/navvy-run/navvy/cluster/ssh/sshdtest"
 )
@@ -85,18 +86,25 @@ func TestAway(t *testing.T) {
 	if _, err := d.hosts.run(t.Context(), p, "exit 3", nil, nil); err == nil || away(err) {
 		t.Errorf("what fails there is told as %v", err)
 	}
-	ctx, cancel := within(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
-	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
-		t.Errorf("what takes too long is told as %v", err)
-	}
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		if _, err := d.hosts.run(ctx, p, "exec sleep 1000", nil, nil); away(err) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("what was interrupted is told as %v", err)
 		}
 		cancel()
+	}
+	ctx, cancel := within(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
+	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
+		t.Errorf("what takes too long is told as %v", err)
+	}
+	if _, err := d.hosts.run(t.Context(), p, "true", nil, nil); !away(err) {
+		t.Errorf("it is called again, with %v", err)
+	}
+	d.hosts.anew()
+	if _, err := d.hosts.connect(t.Context(), p); err != nil { // sshd has too many sleepers to run more
+		t.Errorf("it is not called any more: %v", err)
 	}
 }
 
@@ -189,6 +197,24 @@ func TestScripts(t *testing.T) {
 	for _, script := range []string{lookScript, claimScript, fileScript, treeScript, dropTreesScript, forgetScript, strangerScript, clearScript, sshdScript, endScript} {
 		if strings.Contains(script, "\n") {
 			t.Errorf("%q is not of one line", script)
+		}
+	}
+}
+
+// Files of keys are beside the file that names them, unless they are said to be in the user's home.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	d := New(Options{User: "me", Home: "/home/me"})
+	t.Cleanup(func() { _ = d.Close() }) // nobody was called
+	for path, want := range map[string]string{
+		"~/.ssh/key": "/home/me/.ssh/key", "keys/key": "/etc/demo/keys/key", "/key": "/key", "~you/key": "/etc/demo/~you/key", "a/~/key": "/etc/demo/a/~/key",
+	} {
+		list, err := d.hosts.places(&config.Cluster{Dir: "/etc/demo", Workers: config.Workers{Count: 1}, SSH: &config.SSH{Hosts: []string{"a"}, Identity: path, KnownHosts: path}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := list[0].Link; got.Identity != want || len(got.KnownHosts) != 1 || got.KnownHosts[0] != want {
+			t.Errorf("%s is %s and %s, want %s", path, got.Identity, got.KnownHosts, want)
 		}
 	}
 }

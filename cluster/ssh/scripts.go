@@ -8,9 +8,12 @@ import "strings"
 // line makes one line of a script.
 func line(script string) string { return strings.Join(strings.Fields(script), " ") }
 
-// base is where clusters are on a host, below the user's home. $1 is the cluster's name, $2 the
-// host's: homes may be shared.
-const base = `b="$HOME/.local/state/navvy-hosted"; d="$b/$1/$2"; `
+// hostedDir is where clusters are on a host, below the user's home. In base $1 is the cluster's
+// name, $2 the host's: homes may be shared.
+const (
+	hostedDir = ".local/state/navvy-hosted"
+	base      = `b="$HOME/` + hostedDir + `"; d="$b/$1/$2"; `
+)
 
 // lookScript tells what there is: $3 is the mark, $4 the sum of the program: one
 // that is another is not asked.
@@ -29,12 +32,14 @@ s=; [ -f navvy ] && s=$(sha256sum < navvy) && s=${s%% *}; echo "sum $s";
 echo units; [ -d units ] || exit 0; exec ./navvy cluster unit list "$d/units"`)
 
 // claimScript makes the cluster's directory: $3 is the mark. It ends with 9 if the directory is
-// somebody else's, and says why.
+// somebody else's, and says why. Of several that come at once one has it: a link is made if there
+// is nothing of its name.
 var claimScript = line("umask 077; " + base + `
 mkdir -p "$d" && cd "$d" || exit 1;
-if [ -f cluster ]; then if [ "$(cat cluster)" != "$3" ]; then cat cluster; exit 9; fi;
-else o=$(ls -A | grep -v "^[.]new-" | head -n 1); if [ -n "$o" ]; then echo "it has $o in it, and no mark"; exit 9; fi;
-  printf "%s\n" "$3" > .new-mark && mv -f .new-mark cluster || exit 1; fi;
+if [ ! -f cluster ]; then o=$(ls -A | grep -v "^[.]new-" | head -n 1); t=.new-mark-$$;
+  if [ -n "$o" ] && [ ! -f cluster ]; then echo "it has $o in it, and no mark"; exit 9; fi;
+  printf "%s\n" "$3" > $t || exit 1; e=$(ln $t cluster 2>&1) || [ -f cluster ] || { echo "$e" >&2; rm -f $t; exit 1; }; rm -f $t; fi;
+if [ "$(cat cluster)" != "$3" ]; then cat cluster; exit 9; fi;
 rm -rf .new-*; mkdir -p workers secrets files`)
 
 // fileScript puts a file in the place of another one, whole: $1 is the directory, $2 the name
@@ -51,10 +56,10 @@ var treeScript = line(`umask 022; cd "$1" || exit 1; t=.new-tree-$$; mkdir -m 75
 
 // dropTreesScript removes the trees of $1 that are not named after it.
 var dropTreesScript = line(`cd "$1/files" || exit 0; shift; for f in *; do [ -d "$f" ] || continue; k=;
-for u in "$@"; do [ "$u" = "$f" ] && k=1; done; [ -n "$k" ] || { chmod -R u+w "$f"; rm -rf "$f"; }; done`)
+for u in "$@"; do [ "$u" = "$f" ] && k=1; done; [ -n "$k" ] || { [ -L "$f" ] || chmod -R u+w "$f"; rm -rf "$f"; }; done`)
 
 // forgetScript removes what a worker has: $1 is the directory, $2 the worker.
-var forgetScript = line(`cd "$1" || exit 0; [ -d "workers/$2" ] && chmod -R u+w "workers/$2"; rm -rf "workers/$2" "secrets/$2."*`)
+var forgetScript = line(`cd "$1" || exit 0; [ -d "workers/$2" ] && [ ! -L "workers/$2" ] && chmod -R u+w "workers/$2"; rm -rf "workers/$2" "secrets/$2."*`)
 
 // strangerScript removes what a worker has joined with: $1 is the directory, $2 the worker.
 var strangerScript = line(`cd "$1" && rm -rf "workers/$2/identity"`)
@@ -62,7 +67,8 @@ var strangerScript = line(`cd "$1" && rm -rf "workers/$2/identity"`)
 // clearScript removes a cluster's directory, the mark $3 last; nothing of somebody else's.
 var clearScript = line(base + `
 if [ -d "$d" ]; then cd "$d" || exit 1; if [ -f cluster ]; then [ "$(cat cluster)" = "$3" ] || exit 0;
-  for f in * .[a-z]*; do [ -e "$f" ] || continue; [ "$f" = cluster ] && continue; [ -d "$f" ] && chmod -R u+w "$f"; rm -rf "$f" || exit 1; done;
+  for f in * .[!.]* ..?*; do [ "$f" = cluster ] && continue; f="./$f"; [ -e "$f" ] || [ -L "$f" ] || continue;
+    [ -d "$f" ] && [ ! -L "$f" ] && chmod -R u+w "$f"; rm -rf "$f" || exit 1; done;
   rm -f cluster; fi; fi;
 cd "$b" 2>/dev/null || exit 0; rmdir "$1/$2" 2>/dev/null; rmdir "$1" 2>/dev/null; cd ..; rmdir navvy-hosted 2>/dev/null; exit 0`)
 

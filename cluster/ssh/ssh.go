@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -54,15 +55,16 @@ type Driver struct {
 }
 
 var (
-	_ driver.Driver   = (*Driver)(nil)
-	_ driver.Gauger   = (*Driver)(nil)
-	_ local.Elsewhere = (*hosts)(nil)
+	_ driver.Driver    = (*Driver)(nil)
+	_ driver.Gauger    = (*Driver)(nil)
+	_ driver.Forgetter = (*Driver)(nil)
+	_ local.Elsewhere  = (*hosts)(nil)
 )
 
 // New makes the provider. Nobody is called before a cluster is looked at.
 func New(o Options) *Driver {
 	o.Program = cmp.Or(o.Program, o.Local.Navvy)
-	h := &hosts{o: &o, conns: map[string]*call{}, trees: map[string]*sync.Mutex{}}
+	h := &hosts{o: &o, conns: map[string]*call{}, away: map[string]error{}, trees: map[string]*sync.Mutex{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	o.Local.Folder, o.Local.Elsewhere = folder, h
 	return &Driver{local.New(o.Local), h}
@@ -74,6 +76,11 @@ func (d *Driver) Close() error {
 	return d.Driver.Close()
 }
 
+// Forget implements driver.Forgetter.
+func (d *Driver) Forget(_ context.Context, cluster string, o *driver.Observed) error {
+	return d.Drop(cluster, o.ID)
+}
+
 // hosts has what is on them.
 type hosts struct {
 	o      *Options
@@ -82,6 +89,7 @@ type hosts struct {
 
 	mu    sync.Mutex
 	conns map[string]*call
+	away  map[string]error       // hosts that did not answer since somebody looked anew
 	sum   string                 // of the program, once it is known
 	table sync.Mutex             // around changes of the table of tunnels
 	trees map[string]*sync.Mutex // around copies of what services find, by host
@@ -101,10 +109,32 @@ type place struct {
 	Link link.Options `json:"link"`
 }
 
+// anew calls hosts again that did not answer: whoever looks at a cluster, as all do who change it,
+// pays for a dead host once, and not for each thing on it.
+func (h *hosts) anew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.away)
+}
+
+// note remembers a host that does not answer.
+func (h *hosts) note(p *place, err error) {
+	if !errors.Is(err, navvy.ErrUnavailable) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.away[p.key()] = err
+}
+
 // connect gives a connection to a host. Those who ask at once wait for the same one.
 func (h *hosts) connect(ctx context.Context, p *place) (*link.Conn, error) {
 	key := p.key()
 	h.mu.Lock()
+	if err := h.away[key]; err != nil {
+		h.mu.Unlock()
+		return nil, fmt.Errorf("host %s: %w", p.Text, err)
+	}
 	c := h.conns[key]
 	if c == nil || c.over() {
 		c = &call{done: make(chan struct{})}
@@ -121,6 +151,7 @@ func (h *hosts) connect(ctx context.Context, p *place) (*link.Conn, error) {
 		return nil, fmt.Errorf("host %s: %w", p.Text, context.Cause(ctx))
 	}
 	if c.err != nil {
+		h.note(p, c.err)
 		return nil, fmt.Errorf("host %s: %w", p.Text, c.err)
 	}
 	return c.conn, nil

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/local"
+	"github.com/navvy-run/navvy/cluster/ssh/link"
 	"github.com/navvy-run/navvy/cluster/unit"
 	"github.com/navvy-run/navvy/internal/pause"
 )
@@ -49,14 +51,23 @@ const (
 	tunnelsName = "tunnels"
 	tableName   = "table.json"
 	stateSuffix = ".state"
+	askSuffix   = ".ask"
 )
 
 func tunnelsDir(s *local.Site) string { return s.Path(tunnelsName) }
 
 func stateFile(dir string, p *place) string { return filepath.Join(dir, p.safe()+stateSuffix) }
 
-// tunnelTime is how long a tunnel may take to open that is waited for.
-const tunnelTime = 30 * time.Second
+// askFile is what somebody makes who waits for the tunnel to a host: it is tried at once.
+func askFile(dir string, p *place) string { return filepath.Join(dir, p.safe()+askSuffix) }
+
+const (
+	// longestPause is between two tries of a tunnel that does not open.
+	longestPause = 30 * time.Second
+	// tunnelTime is how long a tunnel may take to open that is waited for: longer than it
+	// pauses and calls the host, should it not hear that it is asked to try.
+	tunnelTime = longestPause + 2*link.DialTime
+)
 
 func (p *tunnelPart) put(ctx context.Context, h *hosts, s *local.Site, _ *driver.Resource) error {
 	dir := tunnelsDir(s)
@@ -153,14 +164,20 @@ func parseState(text []byte) (st tunnelState) {
 }
 
 // tunnelAt waits until the tunnel to a host is open, and gives where it begins there.
-func (h *hosts) tunnelAt(ctx context.Context, s *local.Site, p *place) (string, error) {
+func tunnelAt(ctx context.Context, dir string, p *place) (string, error) {
 	const looks = 50 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, tunnelTime)
 	defer cancel()
-	for {
-		st := readState(stateFile(tunnelsDir(s), p))
+	for asked := false; ; {
+		st := readState(stateFile(dir, p))
 		if st.Open {
 			return loopback(st.Port), nil
+		}
+		if !asked { // it may sleep, though the host is back
+			if err := unit.WriteFile(askFile(dir, p), nil); err != nil {
+				return "", err
+			}
+			asked = true
 		}
 		if err := pause.For(ctx, looks); err != nil {
 			if st.Error == "" {
@@ -202,12 +219,18 @@ func (h *hosts) lookTunnels(v *local.View) *tunnels {
 }
 
 // observe tells how the process is, and how many tunnels are open.
-func (t *tunnels) observe(v *local.View, r *local.Record, o *driver.Observed) {
+func (t *tunnels) observe(v *local.View, r *local.Record, kept map[string]looked, o *driver.Observed) {
 	state, there := v.Unit(tunnelID.Name)
 	v.ObserveUnit(&state, there, r.Data[dataUnit], "", o)
 	if t.table == nil {
 		o.Properties["to"] = ""
 		return
+	}
+	wanted := strings.Fields(r.Properties["to"])
+	for i := range t.table.Hosts { // a host that was forgotten has left it to the next apply
+		if host := t.table.Hosts[i].Text; !kept[host].known() && !slices.Contains(wanted, host) {
+			o.Properties["to"] += " " + host + " (forgotten)"
+		}
 	}
 	if t.otherAgent() {
 		o.Properties["keys"] += ", an ssh-agent of before"

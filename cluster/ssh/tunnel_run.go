@@ -23,7 +23,8 @@ import (
 
 // TunnelOptions are how tunnels are kept open. The zero value is the default.
 type TunnelOptions struct {
-	// Look is how often the table is looked at. Defaults to a second.
+	// Look is how often the directory is looked at where its changes cannot be watched, as
+	// where this user watches too many already. Defaults to a second.
 	Look time.Duration
 	// FirstPause and LongestPause are between two tries of a tunnel that does not open: they
 	// double. Default to 500 ms and 30 s.
@@ -41,6 +42,7 @@ type tunneler struct {
 	o       TunnelOptions
 	running sync.WaitGroup
 	open    map[string]*tunnel // by place
+	last    fs.FileInfo        // of the table that is followed
 }
 
 // RunTunnels keeps the tunnels open that the table of a directory tells of, and follows its
@@ -51,7 +53,7 @@ func RunTunnels(ctx context.Context, dir string, o *TunnelOptions) error {
 		t.o = *o
 	}
 	t.o.Look = cmp.Or(t.o.Look, time.Second)
-	t.o.FirstPause, t.o.LongestPause = cmp.Or(t.o.FirstPause, 500*time.Millisecond), cmp.Or(t.o.LongestPause, 30*time.Second)
+	t.o.FirstPause, t.o.LongestPause = cmp.Or(t.o.FirstPause, 500*time.Millisecond), cmp.Or(t.o.LongestPause, longestPause)
 	t.o.PortTries = cmp.Or(t.o.PortTries, 20)
 	if t.o.Logger == nil {
 		t.o.Logger = slog.New(slog.DiscardHandler)
@@ -59,24 +61,41 @@ func RunTunnels(ctx context.Context, dir string, o *TunnelOptions) error {
 	defer t.running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var last fs.FileInfo
+	changes := t.watch()
+	defer changes.close()
 	for {
-		info, err := os.Stat(filepath.Join(dir, tableName))
-		if err != nil {
+		if err := t.look(ctx); err != nil {
 			return fmt.Errorf("tunnels: %w", err) // whoever keeps it up tries again
 		}
-		if last == nil || !os.SameFile(info, last) || !info.ModTime().Equal(last.ModTime()) {
-			list, err := readTable(filepath.Join(dir, tableName))
-			if err != nil {
-				return fmt.Errorf("tunnels: %w", err)
-			}
-			t.follow(ctx, list)
-			last = info
-		}
-		if pause.For(ctx, t.o.Look) != nil {
+		if !changes.next(ctx) {
 			return nil // it was asked to end
 		}
 	}
+}
+
+// look follows the table if that has changed, and has those tunnels try that somebody asks for.
+func (t *tunneler) look(ctx context.Context) error {
+	info, err := os.Stat(filepath.Join(t.dir, tableName))
+	if err != nil {
+		return err
+	}
+	if t.last == nil || !os.SameFile(info, t.last) || !info.ModTime().Equal(t.last.ModTime()) {
+		list, err := readTable(filepath.Join(t.dir, tableName))
+		if err != nil {
+			return err
+		}
+		t.follow(ctx, list)
+		t.last = info
+	}
+	for _, n := range t.open {
+		if os.Remove(askFile(t.dir, n.place)) == nil {
+			select {
+			case n.asked <- struct{}{}:
+			default: // it was asked already
+			}
+		}
+	}
+	return nil
 }
 
 // follow opens the tunnels that a table has and ends those that it has no more.
@@ -91,7 +110,7 @@ func (t *tunneler) follow(ctx context.Context, list *table) {
 			continue
 		}
 		own, cancel := context.WithCancel(ctx)
-		n := &tunnel{place: p, server: list.Server, o: &t.o, file: stateFile(t.dir, p), end: cancel, ended: make(chan struct{}), log: t.o.Logger.With("host", p.Text)}
+		n := &tunnel{place: p, server: list.Server, o: &t.o, file: stateFile(t.dir, p), end: cancel, ended: make(chan struct{}), asked: make(chan struct{}, 1), log: t.o.Logger.With("host", p.Text)}
 		t.open[key] = n
 		before := t.sameHost(p, key)
 		t.running.Go(func() {
@@ -130,7 +149,8 @@ type tunnel struct {
 	file   string
 	end    context.CancelFunc
 	ended  chan struct{}
-	gone   atomic.Bool // the table has it no more
+	asked  chan struct{} // somebody waits for it
+	gone   atomic.Bool   // the table has it no more
 	log    *slog.Logger
 	state  tunnelState
 	busy   int // tries in a row in which somebody had the port
@@ -153,15 +173,25 @@ func (n *tunnel) run(ctx context.Context) {
 		if opened && time.Since(began) > n.o.LongestPause {
 			pauses.Reset()
 		}
-		if pauses.Wait(ctx) != nil {
-			break
-		}
+		n.pause(ctx, &pauses)
 	}
 	if n.gone.Load() {
 		_ = os.Remove(n.file)
 		return
 	}
 	n.tell(func(st *tunnelState) { st.Open = false })
+}
+
+// pause waits between two tries, until the next one or until somebody asks for it.
+func (n *tunnel) pause(ctx context.Context, pauses *pause.Series) {
+	timer := time.NewTimer(pauses.Next())
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-n.asked:
+		pauses.Reset()
+	}
 }
 
 // tell writes how it is.

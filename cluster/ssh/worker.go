@@ -100,7 +100,7 @@ func (n *seen) environ(more map[string]string) map[string]string {
 // joins has a worker join the server, with a token of its own where it needs one.
 func (p *workerPart) joins(ctx context.Context, h *hosts, s *local.Site, n *seen, spec *unit.Spec) error {
 	data := s.Data()
-	at, err := p.serverAt(ctx, h, s)
+	at, err := p.serverAt(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -145,10 +145,10 @@ func (p *workerPart) joins(ctx context.Context, h *hosts, s *local.Site, n *seen
 func tokenName(worker string) string { return "secrets/" + worker + ".token" }
 
 // serverAt is where a worker reaches the server.
-func (p *workerPart) serverAt(ctx context.Context, h *hosts, s *local.Site) (string, error) {
+func (p *workerPart) serverAt(ctx context.Context, s *local.Site) (string, error) {
 	switch {
 	case p.direct == "":
-		return h.tunnelAt(ctx, s, p.place)
+		return tunnelAt(ctx, tunnelsDir(s), p.place)
 	case p.directPort:
 		return p.direct, nil
 	}
@@ -244,17 +244,21 @@ func (h *hosts) putUnit(ctx context.Context, p *place, n *seen, spec *unit.Spec)
 // HOST nobody has asked for.
 func (h *hosts) removeWorker(ctx context.Context, s *local.Site, id driver.ID) error {
 	name, host := id.Name, s.Data()[dataHost]
-	if worker, at, beside := strings.Cut(id.Name, besideText); beside {
+	worker, at, beside := strings.Cut(id.Name, besideText)
+	if beside {
 		name, host = worker, at
 	}
 	if host == "" {
 		return nil // it was never begun
 	}
 	err := h.leave(ctx, s, host, name)
-	if errors.Is(err, errForgotten) {
+	switch {
+	case !errors.Is(err, errForgotten):
+		return stays(s, host, err, nil)
+	case beside: // the worker itself may be elsewhere
 		return nil
 	}
-	return stays(s, host, err)
+	return s.DismissAll(ctx, name)
 }
 
 // besideText is between the name of a worker that nobody has asked for and its host.
@@ -286,11 +290,12 @@ func (h *hosts) leave(ctx context.Context, s *local.Site, host, name string) err
 }
 
 // moveFrom ends a worker on a host, to be put on another one. On a host that is away it stays,
-// and is found when that is back; one that was cleared or forgotten meanwhile has nothing to end.
+// and is found when that is back, but the server lets it in no more; one that was cleared or
+// forgotten meanwhile has nothing to end.
 func (h *hosts) moveFrom(ctx context.Context, s *local.Site, host, name string) error {
 	err := h.leave(ctx, s, host, name)
 	if away(err) || errors.Is(err, errForgotten) {
-		return nil
+		return s.DismissAll(ctx, name)
 	}
 	return err
 }

@@ -211,6 +211,20 @@ func commands(text string) (list []string) {
 // send sends requests to the cluster's queue.
 func (w *world) send(cluster string, requests ...string) client.Messages {
 	w.t.Helper()
+	q := client.New(w.conn(cluster)).Messages("requests")
+	var list []client.OutMessage
+	for _, text := range requests {
+		list = append(list, client.OutMessage{Body: []byte(text)})
+	}
+	if _, err := q.Send(w.ctx(), list, client.SendOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+	return q
+}
+
+// conn is a connection to the server of a cluster.
+func (w *world) conn(cluster string) *grpc.ClientConn {
+	w.t.Helper()
 	dir, err := holder.OpenDir(filepath.Join(w.clusterDir(cluster), "server"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -220,15 +234,7 @@ func (w *world) send(cluster string, requests ...string) client.Messages {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = conn.Close() }) // all was said
-	q := client.New(conn).Messages("requests")
-	var list []client.OutMessage
-	for _, text := range requests {
-		list = append(list, client.OutMessage{Body: []byte(text)})
-	}
-	if _, err := q.Send(w.ctx(), list, client.SendOptions{}); err != nil {
-		w.t.Fatal(err)
-	}
-	return q
+	return conn
 }
 
 // answers sends requests to the cluster's queue, and gives what comes back.

@@ -139,6 +139,7 @@ func exitCode(err error) int {
 }
 
 // complain tells the user what went wrong, and where there is one a way out.
+// Words of other machines, such as the end of a log, cannot steer the terminal.
 func (a *app) complain(err error) {
 	message := err.Error()
 	// The sentinel at the end says what the message has said already.
@@ -147,16 +148,16 @@ func (a *app) complain(err error) {
 			message = strings.TrimSuffix(message, ": "+sentinel.Error())
 		}
 	}
-	a.tell("navvy: %s\n", message)
+	a.tell("navvy: %s\n", format.PrintableLines(message))
 	if hint, ok := errors.AsType[*hintError](err); ok {
 		a.tell("hint: %s\n", hint.hint)
 	}
 }
 
 // say tells the user something in passing.
-func (a *app) say(format string, args ...any) {
+func (a *app) say(text string, args ...any) {
 	if !a.quiet {
-		a.tell("navvy: "+format+"\n", args...)
+		a.tell("navvy: %s\n", format.PrintableLines(fmt.Sprintf(text, args...)))
 	}
 }
 

@@ -229,7 +229,10 @@ func (a *app) withProvider(ctx context.Context, p config.Provider, file *config.
 
 // changing are the options of verbs that change a cluster.
 func (a *app) changing(f *clusterFlags) *cluster.Options {
-	told := &clusterProgress{app: a}
+	return a.changingTold(f, &clusterProgress{app: a})
+}
+
+func (a *app) changingTold(f *clusterFlags, told *clusterProgress) *cluster.Options {
 	return &cluster.Options{
 		Who: whoami(a.env), AtOnce: f.atOnce, Wait: f.waitTime, Lose: f.yes,
 		Waiting: told.waiting, Planned: told.planned, Tell: told.tell,

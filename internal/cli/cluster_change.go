@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,20 +109,27 @@ by what it says.`,
 }
 
 func newClusterDestroy(a *app) *cobra.Command {
-	f := &clusterFlags{}
+	f, force := &clusterFlags{}, false
 	cmd := &cobra.Command{
 		Use: "destroy NAME [flags]", Short: "remove all that there is of a cluster",
 		Long: `destroy removes all that bears the cluster's mark, with requests and answers that are
 still in its queues. It asks first; --yes answers that, and is needed where nobody can
-be asked. Removed again, a cluster that there is not is no error.`,
-		Example: "  navvy cluster destroy demo\n  navvy cluster destroy demo --yes --provider kubernetes", Args: cobra.MaximumNArgs(1),
+be asked. Removed again, a cluster that there is not is no error.
+
+With provider: ssh a host that does not answer keeps the cluster from going. --force
+forgets such hosts: what is on them stays there, and is told with the command that
+removes it by hand.`,
+		Example: "  navvy cluster destroy demo\n  navvy cluster destroy demo --yes --provider kubernetes\n  navvy cluster destroy demo --provider ssh --force", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
 				return err
 			}
 			asked := *f
 			asked.yes = true // the answer
-			return a.withCluster(cmd.Context(), f, args, a.changing(&asked), func(ctx context.Context, t *clusterTarget) error {
+			told := &clusterProgress{app: a}
+			o := a.changingTold(&asked, told)
+			o.Force = force
+			return a.withCluster(cmd.Context(), f, args, o, func(ctx context.Context, t *clusterTarget) error {
 				if !f.yes {
 					p, err := t.PlanDestroy(ctx, t.name)
 					if err == nil && !p.Empty() {
@@ -132,12 +140,14 @@ be asked. Removed again, a cluster that there is not is no error.`,
 					}
 				}
 				p, err := t.Destroy(ctx, t.name)
+				told.sayLeft()
 				return a.changed(t.name, p, err)
 			})
 		},
 	}
 	f.addFile(cmd.Flags(), true)
 	f.addChange(cmd.Flags(), "yes, all of it is to go")
+	cmd.Flags().BoolVar(&force, "force", false, "with provider: ssh, forget hosts that do not answer, with what is on them")
 	return cmd
 }
 
@@ -256,6 +266,7 @@ func writeChange(b *strings.Builder, c *cluster.Change) {
 type clusterProgress struct {
 	app        *app
 	all, ended int
+	left       []*driver.AwayError // what was forgotten
 }
 
 func (p *clusterProgress) waiting(h driver.Holder) {
@@ -277,7 +288,19 @@ func (p *clusterProgress) tell(e cluster.Event) {
 		p.app.say("%s: left out: %v", what, e.Err)
 	case cluster.Done:
 		p.app.say("%s: done in %s", what, format.Duration(e.Took))
+	case cluster.Forgotten:
+		p.app.say("%s: forgotten: %v", what, e.Err)
+		if away, is := errors.AsType[*driver.AwayError](e.Err); is && away.Left != "" {
+			p.left = append(p.left, away)
+		}
 	case cluster.Begun:
+	}
+}
+
+// sayLeft tells what was forgotten, and how it is removed.
+func (p *clusterProgress) sayLeft() {
+	for _, away := range p.left {
+		p.app.say("left %s; to remove that:\n  %s", away.Left, away.ByHand)
 	}
 }
 

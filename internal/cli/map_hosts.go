@@ -70,7 +70,7 @@ func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	c := cluster.New(d, &cluster.Options{Who: whoami(a.env), Lose: true, AtOnce: len(hosts), Tell: r.tell})
+	c := cluster.New(d, r.options())
 	ctx, r.ended = context.WithCancelCause(ctx)
 	defer r.ended(nil)
 	defer r.catchSignals()()
@@ -86,6 +86,11 @@ func (a *app) mapOnHosts(ctx context.Context, f *mapFlags, args []string) (err e
 	a.remote = remoteFlags{serverContext: serverContext{Server: address, Cert: me + ".crt", Key: me + ".key", CA: filepath.Join(clients, caFile)}}
 	f.hosts = ""
 	return r.run(ctx, f, args)
+}
+
+// options are how the cluster is made: as many hosts at once as apply has, however many there are.
+func (r *hostsRun) options() *cluster.Options {
+	return &cluster.Options{Who: whoami(r.app.env), Lose: true, Tell: r.tell}
 }
 
 // run runs the job. Whoever reads standard input for it does not see that ctx has ended, and

@@ -55,8 +55,8 @@ func (h Host) Address() string { return net.JoinHostPort(h.Name, strconv.Itoa(h.
 
 func (h Host) String() string { return h.User + "@" + h.Address() }
 
-// command is what people type to get there.
-func (h Host) command() string {
+// Command is what people type to get there.
+func (h Host) Command() string {
 	if h.Port == defaultPort {
 		return "ssh " + h.User + "@" + h.Name
 	}

@@ -5,16 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
-	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/navvy-run/navvy"
 )
@@ -31,78 +28,6 @@ type Options struct {
 	Identities []string `json:"identities,omitempty"`
 	// Agent is the socket of ssh-agent; empty for none.
 	Agent string `json:"agent,omitempty"`
-}
-
-// hostKeys tells how the key of a host is checked, and of which kinds it is to be asked for one.
-func (o *Options) hostKeys(h Host) (ssh.HostKeyCallback, []string, error) {
-	there := slices.DeleteFunc(slices.Clone(o.KnownHosts), func(path string) bool {
-		_, err := os.Stat(path)
-		return errors.Is(err, fs.ErrNotExist)
-	})
-	check, err := knownhosts.New(there...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("known_hosts: %w: %w", err, navvy.ErrInvalid)
-	}
-	// Of a host that has several keys another one than the known may be shown otherwise.
-	var algorithms []string
-	if known, is := errors.AsType[*knownhosts.KeyError](check(h.Address(), &net.TCPAddr{IP: net.IPv4zero}, noKey{})); is {
-		for _, k := range known.Want {
-			algorithms = append(algorithms, signatures(k.Key.Type())...)
-		}
-	}
-	return func(address string, remote net.Addr, key ssh.PublicKey) error {
-		return o.explain(h, key, check(address, remote, key))
-	}, algorithms, nil
-}
-
-// noKey is a key that nobody has.
-type noKey struct{}
-
-func (noKey) Type() string                        { return "none" }
-func (noKey) Marshal() []byte                     { return []byte("none") }
-func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("it is none") }
-
-// signatures are those that a key of a type can make: of RSA none with SHA-1.
-func signatures(keyType string) []string {
-	if keyType == ssh.KeyAlgoRSA {
-		return []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256}
-	}
-	return []string{keyType}
-}
-
-// KeyError says that a host is not known, or is not the one that is known.
-type KeyError struct {
-	Host    Host
-	Changed bool // another key is known
-	text    string
-}
-
-// Error implements error.
-func (e *KeyError) Error() string { return e.text }
-
-// Unwrap makes it a navvy.ErrDenied.
-func (e *KeyError) Unwrap() error { return navvy.ErrDenied }
-
-// explain says why a key is not trusted, and what to do.
-func (o *Options) explain(h Host, key ssh.PublicKey, err error) error {
-	if err == nil {
-		return nil
-	}
-	shown := key.Type() + " " + ssh.FingerprintSHA256(key)
-	if revoked, is := errors.AsType[*knownhosts.RevokedError](err); is {
-		return &KeyError{h, true, fmt.Sprintf("the host key that it shows (%s) WAS REVOKED in %s:%d: nothing was sent", shown, revoked.Revoked.Filename, revoked.Revoked.Line)}
-	}
-	var wrong *knownhosts.KeyError
-	if !errors.As(err, &wrong) {
-		return &KeyError{h, false, fmt.Sprintf("its host key (%s): %v", shown, err)}
-	}
-	if len(wrong.Want) == 0 {
-		return &KeyError{h, false, fmt.Sprintf("its host key is not known: %s; is it that of the machine? Then sign in once (%s), or add it to %s",
-			shown, h.command(), strings.Join(o.KnownHosts[:min(1, len(o.KnownHosts))], ""))}
-	}
-	at := wrong.Want[0]
-	return &KeyError{h, true, fmt.Sprintf("THE HOST KEY HAS CHANGED: it shows %s, and %s:%d has %s %s. Somebody may be in between: nothing was sent. "+
-		"If the machine was made anew, remove that line", shown, at.Filename, at.Line, at.Key.Type(), ssh.FingerprintSHA256(at.Key))}
 }
 
 // asked is a connection to ssh-agent.

@@ -41,7 +41,7 @@ type Conn struct {
 // that does not answer, is a *KeyError for one that is not trusted, and wraps navvy.ErrDenied
 // for one that lets nobody in.
 func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
-	check, algorithms, err := o.hostKeys(h)
+	known, err := o.known(h)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	// One that accepts and says nothing more is left, too.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	conn, channels, requests, err := ssh.NewClientConn(raw, h.Address(), &ssh.ClientConfig{
-		User: h.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signers...)}, HostKeyCallback: check, HostKeyAlgorithms: algorithms,
+		User: h.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signers...)}, HostKeyCallback: known.check, HostKeyAlgorithms: known.algorithms(),
 	})
 	if !stop() && err == nil { // it has come just too late
 		err = errors.Join(errLate, conn.Close())
@@ -96,7 +96,7 @@ func failed(h Host, err error) error {
 		return untrusted
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") { // there is no error value for it
-		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.command(), err, navvy.ErrDenied)
+		return fmt.Errorf("it does not let %s in with the keys that there are; try %s: %w: %w", h.User, h.Command(), err, navvy.ErrDenied)
 	}
 	if strings.Contains(err.Error(), "Too many authentication failures") { // likewise: of OpenSSH's server
 		return fmt.Errorf("it refuses to be shown so many keys; set ssh.identity to the one for %s: %w: %w", h.User, err, navvy.ErrDenied)

@@ -138,7 +138,7 @@ PrintMotd no
 PrintLastLog no
 MaxStartups 100
 SetEnv HOME=%s
-`, h.Port, h.keyFile(), filepath.Join(h.net.Dir, "authorized_keys"), h.Home))
+%s`, h.Port, h.keyFile(), filepath.Join(h.net.Dir, "authorized_keys"), h.Home, h.certificate()))
 	log, err := os.OpenFile(filepath.Join(h.dir, "sshd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func children(pid int) (list []int) {
 // be started again.
 func (h *Host) NewKey(t testing.TB) {
 	t.Helper()
-	for _, path := range []string{h.keyFile(), h.keyFile() + ".pub"} {
+	for _, path := range []string{h.keyFile(), h.keyFile() + ".pub", h.keyFile() + "-cert.pub"} {
 		_ = os.Remove(path) // which may not be there
 	}
 	h.key = writeKey(t, h.keyFile())
