@@ -30,7 +30,7 @@ func (l *life) forgetKEDA() {
 		}
 		return string(out)
 	}
-	for _, name := range strings.Fields(kubectl("get", "crd", "-o", "name")) {
+	for name := range strings.FieldsSeq(kubectl("get", "crd", "-o", "name")) {
 		if strings.HasSuffix(name, "keda.sh") {
 			kubectl("delete", name)
 		}
