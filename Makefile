@@ -41,8 +41,8 @@ test-vm: ## the tests of VM_PKG in virtual machines with cgroup v2 and v1 (VM_HO
 test-kube: ## the tests of containers, on a Kubernetes of our own (scripts/kube.sh install); root
 	CGO_ENABLED=1 go test -race -count=1 -p 1 -parallel 4 -timeout 30m $$(scripts/kube.sh packages)
 
-test-keda: ## the chart with KEDA itself, after test-kube; root; not in CI, for it takes minutes to build
-	NAVVY_TEST_KEDA=$$(scripts/kube.sh keda) CGO_ENABLED=1 go test -race -count=1 -timeout 30m -v -run TestKEDA ./test/kube/chart
+test-keda: ## the chart, and a cluster, with KEDA itself, after test-kube; root; not in CI, for it takes minutes to build
+	NAVVY_TEST_KEDA=$$(scripts/kube.sh keda) CGO_ENABLED=1 go test -p 1 -race -count=1 -timeout 30m -v -run '^(TestKEDA|TestLifeKEDA)$$' ./test/kube/chart ./cluster/kubernetes
 
 check: ## exactly what CI runs
 	scripts/check.sh

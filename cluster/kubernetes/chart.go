@@ -32,13 +32,13 @@ func (k *compiler) render() ([]*unstructured.Unstructured, error) {
 		return nil, unsupported("kubernetes.scaler", "%q: want keda or hpa", scaler)
 	}
 	var list []*unstructured.Unstructured
-	text := manifests.Cluster(scaler, k.c.Name, k.c.Kubernetes.Namespace, k.c.Workers.Image)
-	for doc := range strings.SplitSeq(text, "\n---\n") {
+	names := manifests.Names(k.c.Name, k.c.Kubernetes.Namespace, k.c.Workers.Image)
+	for doc := range strings.SplitSeq(manifests.Cluster(scaler), "\n---\n") {
 		u := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
 			return nil, fmt.Errorf("the chart: %w", err)
 		}
-		if u.Object = withoutNull(u.Object); len(u.Object) == 0 {
+		if u.Object = withoutNull(u.Object, names); len(u.Object) == 0 {
 			continue
 		}
 		if k.c.Queue.Kind.Server() || u.GetKind() == "Deployment" || u.GetKind() == "ServiceAccount" && u.GetName() == k.c.Name {
@@ -54,28 +54,30 @@ func (k *compiler) render() ([]*unstructured.Unstructured, error) {
 	return list, k.claim(list)
 }
 
-// withoutNull takes out what is null, and has numbers as the API's JSON has them.
-func withoutNull(m map[string]any) map[string]any {
+// withoutNull takes out what is null, has numbers as the API's JSON has them, and fills in names.
+func withoutNull(m map[string]any, names *strings.Replacer) map[string]any {
 	for key, v := range m {
-		if m[key] = plainJSON(v); v == nil {
+		if m[key] = plainJSON(v, names); v == nil {
 			delete(m, key)
 		}
 	}
 	return m
 }
 
-func plainJSON(v any) any {
+func plainJSON(v any, names *strings.Replacer) any {
 	switch v := v.(type) {
 	case map[string]any:
-		return withoutNull(v)
+		return withoutNull(v, names)
 	case []any:
 		for i := range v {
-			v[i] = plainJSON(v[i])
+			v[i] = plainJSON(v[i], names)
 		}
 	case float64:
 		if v == float64(int64(v)) {
 			return int64(v)
 		}
+	case string:
+		return names.Replace(v)
 	}
 	return v
 }

@@ -232,6 +232,8 @@ func (k *compiler) chartObject(u *unstructured.Unstructured) error {
 		return k.later(id, u, slices.Clone(k.made)...)
 	case "RoleBinding":
 		return k.later(id, u, driver.ID{Kind: "role", Name: u.GetName()})
+	case "TriggerAuthentication": // it reads the Secret
+		return k.later(id, u, driver.ID{Kind: "secret", Name: viewerName(k.c.Name)})
 	}
 	return k.later(id, u)
 }

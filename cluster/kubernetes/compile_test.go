@@ -4,9 +4,13 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 )
@@ -62,6 +66,60 @@ func describe(t *testing.T, list []driver.Resource) string {
 	return b.String()
 }
 
+// Whatever a cluster and its namespace are called, also what YAML has another meaning for: all that
+// the chart has in it of a name is a text.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	d := &Driver{o: Options{CheckService: func(string) error { return nil }, CheckQueue: func(string, string) error { return nil }, Getenv: func(string) string { return "nats://h" }}}
+	for _, name := range []string{"on", "yes", "null", "y", "true", "n"} {
+		for _, space := range []string{name, "1e3", "1", "0x1f"} {
+			autoscaled := (&world{namespace: space}).described(t, name, 0)
+			autoscaled.Workers.Autoscale = &config.Autoscale{Min: 1, Max: 5}
+			for _, c := range []*config.Cluster{(&world{namespace: space}).answering(t, name), parsed(t, autoscaled)} {
+				list, err := d.Compile(t.Context(), c, []byte("0123456789abcdef"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range list {
+					wantNamed(t, list[i].Spec.(*part).object, name, space)
+				}
+			}
+		}
+	}
+	wantError(t, "1e3", config.ValidateName("1e3"), navvy.ErrInvalid, "a letter first")
+}
+
+// wantNamed checks that an object is named after a cluster, in its namespace, and that all that
+// Kubernetes wants to be texts are.
+func wantNamed(t *testing.T, u *unstructured.Unstructured, name, space string) {
+	t.Helper()
+	if is := u.GetName(); is != name && !strings.HasPrefix(is, name+"-") || u.GetNamespace() != space {
+		t.Errorf("%s of the cluster %s in %s is %q in %q", u.GetKind(), name, space, is, u.GetNamespace())
+	}
+	if is := u.GetLabels()[labelInstance]; is != name {
+		t.Errorf("%s of the cluster %s has the label %q", u.GetKind(), name, is)
+	}
+	var texts func(at string, v any)
+	texts = func(at string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, v := range v {
+				texts(at+"."+key, v)
+			}
+		case []any:
+			for _, v := range v {
+				texts(at, v)
+			}
+		case string:
+		default:
+			if last := at[strings.LastIndexByte(at, '.')+1:]; slices.Contains([]string{"name", "namespace", "value", "serviceAccountName", "secretName", "claimName", "serviceName", "args", "resourceNames"}, last) || strings.Contains(at, "abels.") {
+				t.Errorf("%s %s: %s is %v", u.GetKind(), u.GetName(), at, v)
+			}
+		}
+	}
+	texts("", u.Object)
+}
+
 // What somebody has changed is seen where it is; what was added beside it is not.
 func TestDiffers(t *testing.T) {
 	t.Parallel()
@@ -88,5 +146,12 @@ func TestDiffers(t *testing.T) {
 		if where := differs(want, test.is, ""); where != test.where {
 			t.Errorf("%s: it differs at %q, want %q", name, where, test.where)
 		}
+	} // Of one name several may be there, as of KEDA's parameters: then their places count.
+	twins := []any{volume("x", "1"), volume("x", "2")}
+	if where := differs(twins, []any{volume("x", "1"), volume("x", "2")}, "v"); where != "" {
+		t.Errorf("twins differ at %q", where)
+	}
+	if where := differs(twins, []any{volume("x", "1"), volume("x", "3")}, "v"); where != "v[1].of" {
+		t.Errorf("other twins differ at %q", where)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/navvy-run/navvy/client"
@@ -82,14 +83,20 @@ spec:
   hostPath: {path: /nowhere, type: Directory}
 `, path.Base(volume), class, w.namespace, claimName(name)), nil)
 	t.Cleanup(func() {
-		if err := admin.Do(context.Background(), http.MethodDelete, volume, "", nil); err != nil {
+		if err := admin.Do(context.Background(), http.MethodDelete, volume, "", nil); err != nil && !strings.Contains(err.Error(), "404") {
 			t.Error(err)
 		}
 	})
-	kubetest.Until(t, "the claim is bound", func() bool {
-		var claim struct{ Status struct{ Phase string } }
-		admin.Must(t, http.MethodGet, "/api/v1/namespaces/"+w.namespace+"/persistentvolumeclaims/"+claimName(name), "", &claim)
-		return claim.Status.Phase == "Bound"
+	w.until(t, "/api/v1/namespaces/"+w.namespace+"/persistentvolumeclaims/"+claimName(name), "Bound")
+}
+
+// until waits until an object has come to a phase.
+func (w *world) until(t testing.TB, path, phase string) {
+	t.Helper()
+	kubetest.Until(t, path+" is "+phase, func() bool {
+		var is struct{ Status struct{ Phase string } }
+		w.c.Admin().Must(t, http.MethodGet, path, "", &is)
+		return is.Status.Phase == phase
 	})
 }
 

@@ -198,10 +198,10 @@ func differs(want, is any, at string) string {
 
 func differsList(want []any, is any, at string) string {
 	there, _ := is.([]any)
-	names := byName(there)
+	names, merged := byName(there), len(byName(want)) == len(want)
 	for i, v := range want {
 		place := fmt.Sprintf("%s[%d]", at, i)
-		if name := nameOf(v); name != "" {
+		if name := nameOf(v); merged { // others may have put some beside ours
 			if names[name] == nil {
 				return fmt.Sprintf("%s[%s]", at, name)
 			}
@@ -230,8 +230,7 @@ func byName(list []any) map[string]any {
 	return m
 }
 
-// nameOf is the name of an element of a list that is merged by names: others may have put some
-// beside ours.
+// nameOf is the name of an element of a list; a list is merged by names if all have one of their own.
 func nameOf(v any) string {
 	m, _ := v.(map[string]any)
 	name, _ := m["name"].(string)

@@ -49,6 +49,24 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// A cluster of a name that YAML has another meaning for is like any other one.
+func TestCalledOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	w.serve()
+	d := w.open(t)
+	w.same(t, d, w.described(t, "on", 1))
+	if s, err := controller(d).Status(t.Context(), "on"); err != nil || s.Name != "on" {
+		t.Errorf("its status is %+v, %v", s, err)
+	}
+	if _, err := controller(d).Destroy(t.Context(), "on"); err != nil {
+		t.Error(err)
+	}
+	if l := left(t, w.c, w.namespace, "on"); len(l) > 0 {
+		t.Errorf("there is left %q", l)
+	}
+}
+
 // same applies a cluster, after which there is nothing to do.
 func (w *world) same(t *testing.T, d *Driver, c *config.Cluster) {
 	t.Helper()

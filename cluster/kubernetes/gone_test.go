@@ -3,7 +3,9 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,9 +61,20 @@ func TestStuckSpace(t *testing.T) {
 	wantError(t, "a claim", d.stuck("claims", u, errStuck), navvy.ErrUnavailable, "delete pod claims-server-0", "apply again")
 }
 
-// Jobs of tasks go with the workers; those of others stay.
+// Jobs of tasks go with the workers, also with those that somebody has removed by hand; those of
+// others stay.
 func TestTasksGo(t *testing.T) {
 	t.Parallel()
+	for name, byHand := range map[string]bool{"together": false, "by-hand": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tasksGo(t, byHand)
+		})
+	}
+}
+
+func tasksGo(t *testing.T, byHand bool) {
+	t.Helper()
 	w := newWorld(t, "runs")
 	d := w.open(t)
 	if _, err := controller(d).Apply(t.Context(), w.answering(t, "tasks")); err != nil {
@@ -74,6 +87,9 @@ metadata: {name: `+name+`, labels: {app.kubernetes.io/managed-by: navvy, app.kub
 spec:
   suspend: true
   template: {spec: {restartPolicy: Never, containers: [{name: c, image: "local.test/none:1"}]}}`, nil)
+	}
+	if byHand {
+		admin.Must(t, http.MethodDelete, w.deployment("tasks"), "", nil)
 	}
 	if _, err := controller(d).Destroy(t.Context(), "tasks"); err != nil {
 		t.Fatal(err)
@@ -90,6 +106,39 @@ spec:
 		}
 	}
 	admin.Must(t, http.MethodDelete, at+"/mine", "", nil)
+}
+
+// Who has waited long enough for a server is told what was seen of it last.
+func TestNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "waits")
+	d := w.open(t)
+	d.ready = time.Second
+	_, err := controller(d).Apply(t.Context(), w.described(t, "waits", 1))
+	wantError(t, "a server that is not ready", err, navvy.ErrUnavailable, "statefulset waits-server", "not ready after 1s", "seen last: 0 of 1 are ready")
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it is told as %v", err)
+	}
+	if _, err := controller(d).Destroy(t.Context(), "waits"); err != nil {
+		t.Error(err)
+	}
+}
+
+// So it is if a call was cut short by that; other failures are told with it.
+func TestWaited(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 0, errStuck)
+	defer cancel()
+	cut := fmt.Errorf("Get: %w", ctx.Err())
+	err := waited(ctx, cut, "0 of 1 are ready")
+	wantError(t, "cut short", err, errStuck, "0 of 1 are ready")
+	if strings.Contains(err.Error(), "deadline") {
+		t.Errorf("it is told as %v", err)
+	}
+	wantError(t, "failed", waited(ctx, navvy.ErrDenied, "nothing"), navvy.ErrDenied, errStuck.Error(), "nothing")
+	if err := waited(t.Context(), errOnPurpose, "nothing"); err != errOnPurpose { //nolint:errorlint // it is the very one
+		t.Errorf("in time it is %v", err)
+	}
 }
 
 // A server that accepts a connection and says nothing does not keep anybody for ever.

@@ -126,16 +126,24 @@ func (d *Driver) events(ctx context.Context, u *unstructured.Unstructured) (stri
 	return fmt.Sprintf("%v: %v", last["reason"], last["message"]), nil
 }
 
+// words are how a workload is, for people.
+func (h *workload) words() string {
+	switch {
+	case h.why != "":
+		return h.why
+	case !h.current || h.ready < h.wanted:
+		return fmt.Sprintf("%d of %d are ready", h.ready, h.wanted)
+	}
+	return fmt.Sprintf("%d ready", h.ready)
+}
+
 // observe tells how a workload is.
 func (h *workload) observe(o *driver.Observed) {
+	o.Detail = h.words()
 	switch {
 	case h.why != "" && h.patience < roomTime:
-		o.Health, o.Detail = driver.HealthFailed, h.why
-	case h.why != "":
-		o.Health, o.Detail = driver.HealthStarting, h.why
-	case !h.current || h.ready < h.wanted:
-		o.Health, o.Detail = driver.HealthStarting, fmt.Sprintf("%d of %d are ready", h.ready, h.wanted)
-	default:
-		o.Detail = fmt.Sprintf("%d ready", h.ready)
+		o.Health = driver.HealthFailed
+	case h.why != "", !h.current, h.ready < h.wanted:
+		o.Health = driver.HealthStarting
 	}
 }

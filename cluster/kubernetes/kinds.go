@@ -70,7 +70,10 @@ const (
 	annotationPlain     = "navvy.run/plain"
 
 	manager = "navvy-cluster" // of fields
-	managed = "navvy"
+	// managerKeeps owns the number of workers from when it is no longer fixed until a scaler
+	// changes it.
+	managerKeeps = "navvy-cluster-keeps"
+	managed      = "navvy"
 )
 
 // selector finds all that bears a cluster's mark.
@@ -96,5 +99,6 @@ func workersName(cluster string) string   { return cluster + "-worker" }
 func podName(cluster string) string       { return serverName(cluster) + "-0" }
 func queueSecret(cluster string) string   { return cluster + "-queue" }
 func variablesName(cluster string) string { return cluster + "-environment" }
+func viewerName(cluster string) string    { return cluster + "-viewer" }
 func monitorName(cluster string) string   { return cluster + "-monitor" }
 func leaseName(cluster string) string     { return cluster + "-lock" }

@@ -70,6 +70,7 @@ type Driver struct {
 	margin time.Duration
 	gone   time.Duration // bounds waits for what is being removed
 	change time.Duration // bounds changes at a server
+	ready  time.Duration // bounds waits for a server that is not ready, and not failing
 	// patience bounds that with pods which fail.
 	patience time.Duration
 }
@@ -91,7 +92,7 @@ func New(o *Options) (*Driver, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime, patience: roomTime}
+	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime, ready: readyTime, patience: roomTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
 	if d.o.Getenv == nil {

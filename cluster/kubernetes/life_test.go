@@ -68,16 +68,16 @@ func (l *life) volume() {
 		}
 	}
 	l.c.Admin().Must(l.t, http.MethodPost, "/api/v1/persistentvolumes", fmt.Sprintf(`
-metadata: {name: volume-life}
+metadata: {name: volume-%[1]s}
 spec:
   capacity: {storage: 10Gi}
   accessModes: [ReadWriteOnce]
   persistentVolumeReclaimPolicy: Retain
-  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: %s, name: %s}
-  hostPath: {path: %s, type: Directory}
+  claimRef: {apiVersion: v1, kind: PersistentVolumeClaim, namespace: %[1]s, name: %[2]s}
+  hostPath: {path: %[3]s, type: Directory}
 `, l.name, claimName(l.name), dir), nil)
 	l.t.Cleanup(func() {
-		if err := l.c.Admin().Do(context.Background(), http.MethodDelete, "/api/v1/persistentvolumes/volume-life", "", nil); err != nil {
+		if err := l.c.Admin().Do(context.Background(), http.MethodDelete, "/api/v1/persistentvolumes/volume-"+l.name, "", nil); err != nil {
 			l.t.Error(err)
 		}
 	})
@@ -101,22 +101,31 @@ func (l *life) ready(n int) {
 	})
 }
 
-// answers sends requests and gives what comes back.
-func (l *life) answers(requests ...string) (got []string) {
+// send sends requests.
+func (l *life) send(requests ...string) {
+	l.t.Helper()
+	var list []client.OutMessage
+	for _, text := range requests {
+		list = append(list, client.OutMessage{Body: []byte(text)})
+	}
+	err := l.withServer(l.t.Context(), l.name, l.name, func(c *client.Client) error {
+		_, err := c.Messages("requests").Send(l.t.Context(), list, client.SendOptions{})
+		return err
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// answers are so many that come back.
+func (l *life) answers(n int) (got []string) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), kubetest.Patience)
 	defer cancel()
 	err := l.withServer(ctx, l.name, l.name, func(c *client.Client) error {
 		q := c.Messages("requests")
-		var list []client.OutMessage
-		for _, text := range requests {
-			list = append(list, client.OutMessage{Body: []byte(text)})
-		}
-		if _, err := q.Send(ctx, list, client.SendOptions{}); err != nil {
-			return err
-		}
-		for len(got) < len(requests) {
-			more, err := q.Receive(ctx, client.ReceiveOptions{Max: len(requests), Wait: 5 * time.Second})
+		for len(got) < n {
+			more, err := q.Receive(ctx, client.ReceiveOptions{Max: n, Wait: 5 * time.Second})
 			if err != nil {
 				return err
 			}
@@ -130,7 +139,7 @@ func (l *life) answers(requests ...string) (got []string) {
 		return nil
 	})
 	if err != nil {
-		l.t.Fatalf("%d of %d: %v", len(got), len(requests), err)
+		l.t.Fatalf("%d of %d: %v", len(got), n, err)
 	}
 	slices.Sort(got)
 	return got
@@ -151,16 +160,14 @@ func filledIn(t *testing.T, name, image string) *config.Cluster {
 	return config.Defaults(c)
 }
 
-// A whole cluster on a real node, in a namespace that is made for it: it answers, is scaled, is
-// mended, holds what nobody has taken, and leaves nothing.
-func TestLife(t *testing.T) {
-	t.Parallel()
-	c := kubetest.Open(t)
-	l := &life{t: t, c: c, name: "life"}
+// newLife opens a driver for a cluster of that name, and makes its volume.
+func newLife(t *testing.T, name string) *life {
+	t.Helper()
+	l := &life{t: t, c: kubetest.Open(t), name: name}
 	l.volume()
 	var err error
 	l.Driver, err = New(&Options{
-		Kubeconfig: c.Admin().Kubeconfig, Namespace: l.name, CheckService: service.Check,
+		Kubeconfig: l.c.Admin().Kubeconfig, Namespace: l.name, CheckService: service.Check,
 		Wrap: func(next http.RoundTripper) http.RoundTripper { return &dressing{next: next, dress: l.dress} },
 	})
 	if err != nil {
@@ -168,19 +175,30 @@ func TestLife(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(words(t, c, l.name))
+			t.Log(words(t, l.c, l.name))
 		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	want := filledIn(t, l.name, image(t, c))
-	control := cluster.New(l.Driver, &cluster.Options{Who: "life", Wait: kubetest.Patience, Tell: func(e cluster.Event) {
+	return l
+}
+
+// control is a controller that tells the test what it does.
+func (l *life) control() *cluster.Controller {
+	return cluster.New(l.Driver, &cluster.Options{Who: "life", Wait: kubetest.Patience, Tell: func(e cluster.Event) {
 		if e.Phase != cluster.Begun {
-			t.Logf("%s %s: %s after %s %v", e.Change.Action, e.Change.ID, e.Phase, e.Took, e.Err)
+			l.t.Logf("%s %s: %s after %s %v", e.Change.Action, e.Change.ID, e.Phase, e.Took, e.Err)
 		}
 	}})
-	ctx := t.Context()
+}
+
+// A whole cluster on a real node, in a namespace that is made for it: it answers, is scaled, is
+// mended, holds what nobody has taken, and leaves nothing.
+func TestLife(t *testing.T) {
+	t.Parallel()
+	l := newLife(t, "life")
+	want, control, ctx := filledIn(t, l.name, image(t, l.c)), l.control(), t.Context()
 	if _, err := control.Apply(ctx, want); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +207,8 @@ func TestLife(t *testing.T) {
 	for i := range 20 {
 		requests = append(requests, fmt.Sprintf("request %02d", i))
 	}
-	if got := l.answers(requests...); !slices.Equal(got, requests) {
+	l.send(requests...)
+	if got := l.answers(len(requests)); !slices.Equal(got, requests) {
 		t.Errorf("the answers are %q", got)
 	}
 	s, err := control.Status(ctx, l.name)
@@ -236,14 +255,8 @@ func (l *life) drifts(control *cluster.Controller, want *config.Cluster) {
 func (l *life) ends(control *cluster.Controller) {
 	l.t.Helper()
 	ctx := l.t.Context()
-	err := l.withServer(ctx, l.name, l.name, func(c *client.Client) error {
-		_, err := c.Messages("requests").Send(ctx, []client.OutMessage{{Body: []byte("nobody takes it")}}, client.SendOptions{})
-		return err
-	})
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	_, err = control.Destroy(ctx, l.name)
+	l.send("nobody takes it")
+	_, err := control.Destroy(ctx, l.name)
 	if lose, is := errors.AsType[*cluster.LoseError](err); !is || len(lose.Lost) != 2 {
 		l.t.Errorf("with an answer in it: %v", err)
 	}

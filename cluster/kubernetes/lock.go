@@ -185,9 +185,14 @@ func expired(u *unstructured.Unstructured) bool {
 }
 
 func held(u *unstructured.Unstructured) error {
+	return &driver.HeldError{Holder: holderOf(u)}
+}
+
+// holderOf is who has a lease, and what for.
+func holderOf(u *unstructured.Unstructured) driver.Holder {
 	h := driver.Holder{Who: "somebody"}
 	_ = json.Unmarshal([]byte(u.GetAnnotations()[annotationHolder]), &h) // then it is somebody
-	return &driver.HeldError{Holder: h}
+	return h
 }
 
 // Lost implements driver.Lock.

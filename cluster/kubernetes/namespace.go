@@ -2,18 +2,12 @@ package kubernetes
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/navvy-run/navvy"
 )
 
 // namespaceThere tells whether there is a namespace, as far as we may know.
@@ -124,82 +118,4 @@ func (d *Driver) stuckNamespace(u *unstructured.Unstructured, err error) error {
 		}
 	}
 	return err
-}
-
-// others is something in a namespace that is neither the cluster's nor made by Kubernetes for
-// each namespace; empty for nothing. What may not be looked at may be something.
-func (d *Driver) others(ctx context.Context, cluster, namespace string) (string, error) {
-	kinds, unknown, err := d.namespaced(ctx)
-	if err != nil || unknown != "" {
-		return unknown, err
-	}
-	for _, gvr := range kinds {
-		list, err := d.client.Resource(gvr).Namespace(namespace).List(ctx, metav1.ListOptions{})
-		switch {
-		case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err):
-			continue
-		case apierrors.IsForbidden(err):
-			return gvr.Resource + ", which you may not list", nil
-		case apierrors.IsServiceUnavailable(err): // nobody is there who serves the kind
-			return gvr.Resource + " of " + gvr.Group + ", which cannot be listed", nil
-		case err != nil:
-			return "", d.explain(err)
-		}
-		for i := range list.Items {
-			if u := &list.Items[i]; !automatic(u, cluster) {
-				return gvr.Resource + " " + u.GetName(), nil
-			}
-		}
-	}
-	return "", nil
-}
-
-// automatic tells what is in each namespace, belongs to something else, or is the lock.
-func automatic(u *unstructured.Unstructured, cluster string) bool {
-	name := u.GetKind() + " " + u.GetName()
-	return len(u.GetOwnerReferences()) > 0 || u.GetLabels()[labelLock] == cluster || u.GetKind() == "Event" || u.GetDeletionTimestamp() != nil ||
-		name == "ServiceAccount default" || name == "ConfigMap kube-root-ca.crt" || strings.HasSuffix(name, "Metrics "+u.GetName())
-}
-
-// namespaced are the kinds of objects that can be in a namespace, each in the version that the
-// API server prefers; unknown is of what nobody can tell, as its server is away.
-func (d *Driver) namespaced(ctx context.Context) (all []schema.GroupVersionResource, unknown string, err error) {
-	var groups metav1.APIGroupList
-	if err := d.get(ctx, "/apis", &groups); err != nil {
-		return nil, "", err
-	}
-	versions := []string{"v1"}
-	for _, g := range groups.Groups {
-		versions = append(versions, g.PreferredVersion.GroupVersion)
-	}
-	for _, version := range versions {
-		at := "/apis/" + version
-		if version == "v1" {
-			at = "/api/v1"
-		}
-		gv, err := schema.ParseGroupVersion(version)
-		if err != nil {
-			return nil, "", fmt.Errorf("the API server has the version %q: %w", version, navvy.ErrUnsupported)
-		}
-		var list metav1.APIResourceList
-		if err := d.get(ctx, at, &list); apierrors.IsServiceUnavailable(err) || apierrors.IsNotFound(err) {
-			return nil, "what " + version + " has, which cannot be listed", nil
-		} else if err != nil {
-			return nil, "", err
-		}
-		for _, r := range list.APIResources {
-			if r.Namespaced && slices.Contains(r.Verbs, "list") && !strings.Contains(r.Name, "/") {
-				all = append(all, gv.WithResource(r.Name))
-			}
-		}
-	}
-	return all, "", nil
-}
-
-func (d *Driver) get(ctx context.Context, path string, v any) error {
-	text, err := d.raw.Get().AbsPath(path).DoRaw(ctx)
-	if err != nil {
-		return d.explain(err)
-	}
-	return json.Unmarshal(text, v)
 }

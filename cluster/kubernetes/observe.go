@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -113,6 +114,7 @@ type view struct {
 	cluster, namespace string
 	salt               []byte
 	objects            []unstructured.Unstructured
+	hidden             map[string]error // kinds of KEDA's that cannot be listed, and why
 	// Of the server, if there is one and it answers: away says why it does not.
 	away   error
 	queues map[string]client.Queue
@@ -147,6 +149,7 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 		}
 		w.Resources = append(w.Resources, *o)
 	}
+	w.Resources = append(w.Resources, v.unseen(w.Config)...)
 	return w, nil
 }
 
@@ -159,16 +162,22 @@ func (v *view) find(kind, name string) *unstructured.Unstructured {
 	return nil
 }
 
-// list lists all that bears the mark.
+// list lists all that bears the mark, but for what others make of it: KEDA makes autoscalers with
+// the labels of its objects, and they go with these.
 func (v *view) list(ctx context.Context) error {
 	kinds := slices.Sorted(maps.Keys(resources))
 	found := make([][]unstructured.Unstructured, len(kinds))
+	var mu sync.Mutex // of hidden
+	v.hidden = map[string]error{}
 	all, ctx := errgroup.WithContext(ctx)
 	for i, kind := range kinds {
 		all.Go(func() error {
 			list, err := v.client.Resource(resources[kind]).Namespace(v.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector(v.cluster)})
 			if resources[kind].Group == kedaGroup && (apierrors.IsNotFound(err) || apierrors.IsForbidden(err)) {
-				return nil // who may not look has made none
+				mu.Lock()
+				defer mu.Unlock()
+				v.hidden[kind] = v.explain(err)
+				return nil
 			}
 			if err != nil {
 				return v.explain(err)
@@ -176,7 +185,7 @@ func (v *view) list(ctx context.Context) error {
 			for j := range list.Items {
 				list.Items[j].SetKind(kind)
 			}
-			found[i] = list.Items
+			found[i] = slices.DeleteFunc(list.Items, func(u unstructured.Unstructured) bool { return metav1.GetControllerOf(&u) != nil })
 			return nil
 		})
 	}
@@ -239,15 +248,25 @@ func (v *view) observe(ctx context.Context, u *unstructured.Unstructured) (*driv
 	return o, nil
 }
 
+// phaseLost is that of a claim whose volume was removed. The server may have it mounted still.
+const phaseLost = "Lost"
+
+// lostVolume says of a claim that its volume was removed.
+func lostVolume(u *unstructured.Unstructured) string {
+	volume, _, _ := unstructured.NestedString(u.Object, "spec", "volumeName")
+	return "the volume " + volume + " was removed, and the claim is Lost"
+}
+
 // observeClaim tells what is lost with the server's data: all that is in its queues, whoever has
 // made them.
 func (v *view) observeClaim(u *unstructured.Unstructured, o *driver.Observed) {
 	phase, _, _ := unstructured.NestedString(u.Object, "status", "phase")
 	o.Detail = "volume: " + cmp.Or(phase, "none yet")
+	if phase == phaseLost {
+		o.Health, o.Detail = driver.HealthFailed, lostVolume(u)
+	}
 	switch {
-	case phase == "Lost":
-		o.Health = driver.HealthFailed
-	case phase != "Bound": // there is nothing in it
+	case phase != "Bound" && phase != phaseLost: // there is nothing in it
 	case v.away != nil || v.queues == nil:
 		o.Holds = work.Unknown
 	default:

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/navvy-run/navvy"
@@ -54,6 +52,8 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 		return d.changeServer(ctx, p.object.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error {
 			return work.PutQueue(ctx, c, id.Name, p.queue)
 		})
+	case p.object.GetKind() == "PersistentVolumeClaim":
+		return d.checkClaim(ctx, cluster, p.object)
 	case p.object.GetKind() == "StatefulSet":
 		return d.awaitServer(ctx, p.object)
 	case p.object.GetKind() == "Deployment":
@@ -62,66 +62,18 @@ func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID)
 	return nil
 }
 
-// apply applies an object, unless something of its name is there that is somebody else's.
-func (d *Driver) apply(ctx context.Context, cluster string, p *part) error {
-	ctx, cancel := d.untilGone(ctx)
-	defer cancel()
-	for pauses := looks(); ; {
-		live, err := d.of(p.object).Get(ctx, p.object.GetName(), metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			live = nil
-		case err != nil:
-			return d.explain(err)
-		case live.GetLabels()[labelCluster] != cluster:
-			return taken(live)
-		case live.GetDeletionTimestamp() != nil: // somebody has removed it
-			if err := pauses.Wait(ctx); err != nil {
-				return d.stuck(cluster, live, err)
-			}
-			continue
-		}
-		err = d.patch(ctx, p, live)
-		if apierrors.IsConflict(err) && live != nil { // another one of that name, or it is gone
-			if err := pauses.Wait(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		if noKind(err) && resources[p.object.GetKind()].Group == kedaGroup {
-			return fmt.Errorf("the cluster has no KEDA, of which kubernetes.scaler: keda is: install it (keda.sh), or write kubernetes.scaler: hpa: %w", navvy.ErrUnsupported)
-		}
+// checkClaim is the error of a claim whose volume was removed: only who knows of that volume can
+// tell whether it comes back, and what there is in its place has nothing in it.
+func (d *Driver) checkClaim(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+	live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+	if err != nil {
 		return d.explain(err)
 	}
-}
-
-// taken is the error of a name that something has that bears no mark of the cluster.
-func taken(live *unstructured.Unstructured) error {
-	whose := "bears no mark of navvy's"
-	if other := live.GetLabels()[labelCluster]; other != "" {
-		whose = "is the cluster " + other + "'s"
+	if phase, _, _ := unstructured.NestedString(live.Object, "status", "phase"); phase == phaseLost {
+		return fmt.Errorf("%s: bring that back; or, if what is in the server's queues is not to be had again, kubectl --namespace %s delete --wait=false pvc/%s pod/%s, then apply again: %w",
+			lostVolume(live), u.GetNamespace(), u.GetName(), podName(cluster), navvy.ErrUnavailable)
 	}
-	return fmt.Errorf("%s %s is in the namespace %s, and %s: %w", kindOf(live), live.GetName(), live.GetNamespace(), whose, navvy.ErrExists)
-}
-
-// patch is server-side apply of an object. Where others have our fields they are ours again, but
-// not of what has just appeared.
-func (d *Driver) patch(ctx context.Context, p *part, live *unstructured.Unstructured) error {
-	u := p.object.DeepCopy()
-	setAnnotations(u, map[string]string{annotationApplied: p.applied})
-	force := live != nil
-	if live != nil {
-		u.SetUID(live.GetUID())
-		if u.GetKind() == "PersistentVolumeClaim" {
-			keepRoom(u.Object, live)
-		}
-	}
-	body, err := json.Marshal(u)
-	if err != nil {
-		return err
-	}
-	_, err = d.of(u).Patch(ctx, u.GetName(), types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: manager, Force: &force})
-	return err
+	return nil
 }
 
 // Patience with pods.
@@ -137,7 +89,7 @@ const (
 
 // awaitServer waits until the server is ready; the error has the reason of one that fails.
 func (d *Driver) awaitServer(ctx context.Context, u *unstructured.Unstructured) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyTime, fmt.Errorf("it is not ready after %s: %w", readyTime, navvy.ErrUnavailable))
+	ctx, cancel := context.WithTimeoutCause(ctx, d.ready, fmt.Errorf("it is not ready after %s: %w", d.ready, navvy.ErrUnavailable))
 	defer cancel()
 	return d.await(ctx, u, func(h workload) bool { return h.ready >= h.wanted })
 }
@@ -157,15 +109,13 @@ func (d *Driver) awaitBegun(ctx context.Context, u *unstructured.Unstructured) e
 // await waits until a workload is as it should be; the error is why it will not be.
 func (d *Driver) await(ctx context.Context, u *unstructured.Unstructured, is func(workload) bool) error {
 	var failed time.Time
+	last := "nobody has told how it is"
 	for pauses := looks(); ; {
-		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+		h, err := d.lookAt(ctx, u)
 		if err != nil {
-			return d.explain(err)
+			return waited(ctx, d.explain(err), last)
 		}
-		h, err := d.look(ctx, live)
-		if err != nil {
-			return d.explain(err)
-		}
+		last = h.words()
 		switch {
 		case h.current && is(h):
 			return nil
@@ -177,9 +127,31 @@ func (d *Driver) await(ctx context.Context, u *unstructured.Unstructured, is fun
 			return fmt.Errorf("%s: %w", h.why, h.kind)
 		}
 		if err := pauses.Wait(ctx); err != nil {
-			return err
+			return waited(ctx, err, last)
 		}
 	}
+}
+
+// lookAt looks at a workload as it is now.
+func (d *Driver) lookAt(ctx context.Context, u *unstructured.Unstructured) (workload, error) {
+	live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+	if err != nil {
+		return workload{}, err
+	}
+	return d.look(ctx, live)
+}
+
+// waited is the error of a wait: if its time is over, that and what was seen last, for the error of
+// a call that was cut short by it says neither.
+func waited(ctx context.Context, err error, last string) error {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil:
+		return err
+	case errors.Is(err, cause) || errors.Is(err, ctx.Err()):
+		return fmt.Errorf("%w; seen last: %s", cause, last)
+	}
+	return fmt.Errorf("%w; seen last: %s: %w", cause, last, err)
 }
 
 // Remove implements driver.Driver.
@@ -204,6 +176,15 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 		}
 	case id.Kind == driver.KindCluster, u.GetKind() == "PersistentVolumeClaim":
 		if err := d.removeRecords(ctx, cluster, u.GetNamespace()); err != nil {
+			return err
+		}
+	case resources[u.GetKind()].Group == kedaGroup && u.GetUID() == "":
+		if err := d.removeUnseen(ctx, cluster, u); err != nil {
+			return err
+		}
+	}
+	if id.Kind == driver.KindCluster { // the workers may have been removed by hand
+		if err := d.removeTasks(ctx, cluster, u.GetNamespace()); err != nil {
 			return err
 		}
 	}
@@ -278,20 +259,6 @@ func mounts(u *unstructured.Unstructured, name string) bool {
 	return false
 }
 
-// removeQueue removes a queue of the server's. If the server is there and cannot be asked, the
-// record of the queue stays, until the server's data go: then it is gone with them.
-func (d *Driver) removeQueue(ctx context.Context, cluster string, u *unstructured.Unstructured, name string) (there bool, err error) {
-	err = d.changeServer(ctx, u.GetNamespace(), cluster, func(ctx context.Context, c *client.Client) error { return work.RemoveQueue(ctx, c, name) })
-	if !errors.Is(err, navvy.ErrUnavailable) {
-		return false, err
-	}
-	_, err = d.client.Resource(resources["PersistentVolumeClaim"]).Namespace(u.GetNamespace()).Get(ctx, claimName(cluster), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	return true, d.explain(err)
-}
-
 // removeRecords removes what says what the server had, once it has nothing any more.
 func (d *Driver) removeRecords(ctx context.Context, cluster, namespace string) error {
 	list, err := d.client.Resource(configMaps).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector(cluster) + "," + labelKind + "=" + kindQueue})
@@ -309,17 +276,18 @@ func (d *Driver) removeRecords(ctx context.Context, cluster, namespace string) e
 // delete removes an object that bears the mark still, with its pods, and returns when it is gone.
 func (d *Driver) delete(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
 	policy := metav1.DeletePropagationForeground
-	uid := u.GetUID()
+	uid := u.GetUID() // none of one that could not be looked at
 	ctx, cancel := d.untilGone(ctx)
 	defer cancel()
 	for pauses := looks(); ; {
 		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
 		switch {
-		case apierrors.IsNotFound(err), err == nil && live.GetUID() != uid, err == nil && live.GetLabels()[labelCluster] != cluster:
+		case apierrors.IsNotFound(err), err == nil && uid != "" && live.GetUID() != uid, err == nil && live.GetLabels()[labelCluster] != cluster:
 			return nil
 		case err != nil:
 			return d.explain(err)
 		case live.GetDeletionTimestamp() == nil:
+			uid = live.GetUID()
 			err := d.of(u).Delete(ctx, u.GetName(), metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
 			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 				return d.explain(err)

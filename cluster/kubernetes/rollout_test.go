@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,4 +95,59 @@ func TestShareNames(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("there were %v", seen)
 	}
+}
+
+// Links are followed, to files and to directories, in what is shared and out of it; not in a circle.
+func TestShareLinks(t *testing.T) {
+	t.Parallel()
+	dir, outside := t.TempDir(), t.TempDir()
+	write := func(at string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o700), os.WriteFile(at, []byte(filepath.Base(at)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(to, at string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(dir, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(dir, "sub", "deep", "a"))
+	write(filepath.Join(outside, "b"))
+	link("sub/deep/a", "file")
+	link("sub", "dir")
+	link(outside, "out")
+	files, err := readShare(dir)
+	var names []string
+	for _, f := range files {
+		names = append(names, f.name+"="+string(f.text))
+	}
+	if want := []string{"dir/deep/a=a", "file=a", "out/b=b", "sub/deep/a=a"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("there are %q, want %q, %v", names, want, err)
+	}
+	link("..", "sub/deep/up")
+	_, err = readShare(dir)
+	wantError(t, "a circle", err, navvy.ErrInvalid, "a directory that it is in", filepath.Join("deep", "up"))
+	if err := os.Remove(filepath.Join(dir, "sub", "deep", "up")); err != nil {
+		t.Fatal(err)
+	}
+	link("nowhere", "dead")
+	_, err = readShare(dir)
+	wantError(t, "a link to nowhere", err, navvy.ErrInvalid, "dead")
+	// Directories that link to the next one twice are as many as there is time for.
+	many := t.TempDir()
+	const steps = 40
+	for i := range steps {
+		at := filepath.Join(many, fmt.Sprintf("d%02d", i))
+		next := filepath.Join(many, fmt.Sprintf("d%02d", i+1))
+		if err := errors.Join(os.Mkdir(at, 0o700), os.Symlink(next, filepath.Join(at, "x")), os.Symlink(next, filepath.Join(at, "y"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(many, fmt.Sprintf("d%02d", steps)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err = readShare(many)
+	wantError(t, "many directories", err, navvy.ErrUnsupported, "too much")
 }

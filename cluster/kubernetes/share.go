@@ -5,10 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -107,42 +107,82 @@ func (k *compiler) fill(name string, files []shared) (u *unstructured.Unstructur
 	return u, items, files[n:]
 }
 
-// readShare reads what is in a file or a directory.
+// readShare reads what is in a file or a directory. Links are followed, wherever they lead, but not
+// round in a circle.
 func readShare(root string) ([]shared, error) {
-	var files []shared
-	total := 0
-	err := filepath.WalkDir(root, func(at string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+	r := &shareReader{}
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, err
+	}
+	name := "."
+	if !info.IsDir() {
+		name = filepath.Base(root)
+	}
+	err = r.read(root, name, nil)
+	return r.files, err
+}
+
+type shareReader struct {
+	files []shared
+	bytes int
+	dirs  int
+}
+
+// read reads what is at a path, which is of that name in the share. Inside are the directories that
+// it is in, as they are called without links.
+func (r *shareReader) read(at, name string, inside []string) error {
+	info, err := os.Stat(at) // what a link names
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
+	case info.IsDir():
+		return r.readDir(at, name, inside)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is no file: %w", at, navvy.ErrUnsupported)
+	case info.Size() > mostInMap: // nobody reads what is too large
+		return tooMuch(at)
+	}
+	text, err := os.ReadFile(at)
+	if err != nil {
+		return err
+	}
+	if r.bytes += len(text); len(text) > mostInMap || r.bytes > mostInShare || len(r.files) == mostFiles {
+		return tooMuch(at)
+	}
+	mode := int64(0o444)
+	if info.Mode()&0o111 != 0 {
+		mode = 0o555
+	}
+	r.files = append(r.files, shared{name: name, text: text, mode: mode})
+	return nil
+}
+
+func (r *shareReader) readDir(at, name string, inside []string) error {
+	self, err := filepath.EvalSymlinks(at)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(inside, self) {
+		return fmt.Errorf("%s is a link to a directory that it is in: %w", at, navvy.ErrInvalid)
+	}
+	if r.dirs++; r.dirs > mostFiles { // links to directories of links may be many
+		return tooMuch(at)
+	}
+	entries, err := os.ReadDir(at)
+	if err != nil {
+		return err
+	}
+	inside = append(slices.Clone(inside), self)
+	for _, e := range entries {
+		if err := r.read(filepath.Join(at, e.Name()), path.Join(name, e.Name()), inside); err != nil {
 			return err
 		}
-		info, err := os.Stat(at) // what a link names
-		if err != nil {
-			return fmt.Errorf("%w: %w", err, navvy.ErrInvalid)
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is no file: %w", at, navvy.ErrUnsupported)
-		}
-		text, err := os.ReadFile(at) //nolint:gosec // links are followed, as said above; the files are the caller's own
-		if err != nil {
-			return err
-		}
-		if total += len(text); len(text) > mostInMap || total > mostInShare || len(files) == mostFiles {
-			return fmt.Errorf("%s is too much: on kubernetes a share has %d files of %d KiB each, and %d MiB in all; put it into the image: %w",
-				at, mostFiles, mostInMap>>10, mostInShare>>20, navvy.ErrUnsupported)
-		}
-		name, err := filepath.Rel(root, at)
-		if err != nil {
-			return err
-		}
-		if name == "." {
-			name = filepath.Base(at)
-		}
-		mode := int64(0o444)
-		if info.Mode()&0o111 != 0 {
-			mode = 0o555
-		}
-		files = append(files, shared{name: filepath.ToSlash(name), text: text, mode: mode})
-		return nil
-	})
-	return files, err
+	}
+	return nil
+}
+
+func tooMuch(at string) error {
+	return fmt.Errorf("%s is too much: on kubernetes a share has %d files of %d KiB each, as many directories, and %d MiB in all; put it into the image: %w",
+		at, mostFiles, mostInMap>>10, mostInShare>>20, navvy.ErrUnsupported)
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/internal/holder"
@@ -122,7 +122,8 @@ func (d *dressing) CloseIdleConnections() {
 }
 
 func (d *dressing) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodPatch || r.Body == nil || !strings.Contains(r.URL.Path, "/apis/apps/v1/") {
+	made := r.Method == http.MethodPost
+	if !made && r.Header.Get("Content-Type") != string(types.ApplyPatchType) || !strings.Contains(r.URL.Path, "/apis/apps/v1/") {
 		return d.next.RoundTrip(r)
 	}
 	body, err := io.ReadAll(r.Body)
@@ -133,7 +134,9 @@ func (d *dressing) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := json.Unmarshal(body, &object); err != nil {
 		return nil, err
 	}
-	d.dress(path.Base(r.URL.Path), object["spec"].(map[string]any)["template"].(map[string]any))
+	if template, is := object["spec"].(map[string]any)["template"].(map[string]any); is {
+		d.dress(object["metadata"].(map[string]any)["name"].(string), template)
+	}
 	if body, err = json.Marshal(object); err != nil {
 		return nil, err
 	}

@@ -46,9 +46,7 @@ func (h *Harness) wantHeld(t *testing.T, c *cluster.Controller, name string, id 
 // What holds something goes only with whoever says that it may be lost, and not if what comes in
 // its place could not be made.
 func testHolds(t *testing.T, h *Harness) {
-	if h.Hold == nil {
-		t.Skip("the harness has nothing that holds anything")
-	}
+	wants(t, "Hold", h.Hold != nil, h.NoHold, "what resources hold is lost without a word")
 	const name = "suite-holds"
 	want := h.Cluster(t, name, 1, "a")
 	renamed := with(want, rename)
@@ -91,7 +89,7 @@ func testTakenAway(t *testing.T, h *Harness) {
 	want := h.Cluster(t, name, 1, "a")
 	less := with(want, func(c *config.Cluster) { c.Workers.Environment = nil })
 	if len(want.Workers.Environment) == 0 {
-		t.Skip("its workers have no environment")
+		t.Fatal("workers of variant a have no environment, so nobody looks whether what a file has no more is taken away")
 	}
 	c := h.controller(t)
 	h.up(t, c, want)
@@ -128,9 +126,7 @@ func testRenamed(t *testing.T, h *Harness) {
 
 // Queues of another kind take the place of those that there were, and back.
 func testKinds(t *testing.T, h *Harness) {
-	if h.Another == nil {
-		t.Skip("the harness has no other kind of queues")
-	}
+	wants(t, "Another", h.Another != nil, h.NoAnother, "queues of before stay, or go too early, when a file has others")
 	const name = "suite-kinds"
 	want := h.Cluster(t, name, 2, "a")
 	another := with(want, func(c *config.Cluster) { h.Another(t, c) })

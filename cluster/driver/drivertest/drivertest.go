@@ -30,11 +30,15 @@ type Harness struct {
 	Foreign func(t testing.TB, name string) (id driver.ID, untouched func() bool)
 	// Hold puts something into a resource of a running cluster that is lost with it, and
 	// tells which, such as a queue with an answer that nobody takes. It is the queue of the
-	// requests, or goes with that. Without it the suite does not look at that.
+	// requests, or goes with that. Without it NoHold is to say why.
 	Hold func(t testing.TB, name string) driver.ID
-	// Another changes the file of a cluster to queues of another kind. Without it the suite
-	// does not look at that.
+	// Another changes the file of a cluster to queues of another kind. Without it NoAnother is
+	// to say why.
 	Another func(t testing.TB, c *config.Cluster)
+	// NoHold says why nothing of this provider's holds anything that could be lost, and
+	// NoAnother why it has queues of one kind only. A harness without Hold or Another that does
+	// not say so fails.
+	NoHold, NoAnother string
 	// Left lists what is left of a cluster, found without the driver: nothing, after it was
 	// destroyed.
 	Left func(t testing.TB, name string) []string
@@ -63,6 +67,34 @@ func Run(t *testing.T, h *Harness) {
 			}
 			test(t, h)
 		})
+	}
+}
+
+// misses tells whether a harness leaves something out, and why it says that it does; an error is
+// that it does not say so, with what nobody would look at.
+func misses(field string, there bool, why, unseen string) (skip string, err error) {
+	switch {
+	case there && why != "":
+		return "", fmt.Errorf("%w: it has %s, and No%s says why it has not: %s", errHarness, field, field, why)
+	case there:
+		return "", nil
+	case why == "":
+		return "", fmt.Errorf("%w: it has no %s, so nobody looks whether %s; give it one, or say in No%s why there is none", errHarness, field, unseen, field)
+	}
+	return why, nil
+}
+
+var errHarness = errors.New("the harness is not whole")
+
+// wants skips a test that a harness says does not apply, and fails one that it just leaves out.
+func wants(t *testing.T, field string, there bool, why, unseen string) {
+	t.Helper()
+	skip, err := misses(field, there, why, unseen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if skip != "" {
+		t.Skip(skip)
 	}
 }
 

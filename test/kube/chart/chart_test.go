@@ -155,7 +155,7 @@ var paths = map[string]string{
 func TestAccepted(t *testing.T) {
 	t.Parallel()
 	c := kubetest.Open(t)
-	definitions(t, c)
+	c.KEDAKinds(t)
 	namespace := c.Namespace(t)
 	c.Admin().Must(t, http.MethodPatch, "/api/v1/namespaces/"+namespace, `{metadata: {labels: {pod-security.kubernetes.io/enforce: restricted}}}`, nil)
 	for name, values := range variants {

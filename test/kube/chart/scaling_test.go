@@ -113,7 +113,7 @@ func (k *operator) scale() int64 {
 func TestScaling(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	definitions(t, c)
+	c.KEDAKinds(t)
 	r := install(t, c, `scaling.by="keda"`, "scaling.tasksPerWorker=2", "worker.drainSeconds=1")
 	run(t, r.kubectl("scale", "deployment/navvy-worker", "--replicas=0"))
 	ip := r.serverIP()
