@@ -91,6 +91,22 @@ func New(o *Options) (*Driver, error) {
 	if o == nil {
 		o = &Options{}
 	}
+	d := unconnected(o)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.Kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, noConfig(err, rules, o.Context)
+	}
+	if d.home, _, err = loader.Namespace(); err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	return d, d.connect(config)
+}
+
+// unconnected is a driver that can compile.
+func unconnected(o *Options) *Driver {
 	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime, patience: roomTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
@@ -106,17 +122,7 @@ func New(o *Options) (*Driver, error) {
 	if d.o.CheckQueue == nil {
 		d.o.CheckQueue = func(string, string) error { return nil }
 	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.Kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
-	config, err := loader.ClientConfig()
-	if err != nil {
-		return nil, noConfig(err, rules, o.Context)
-	}
-	if d.home, _, err = loader.Namespace(); err != nil {
-		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
-	}
-	return d, d.connect(config)
+	return d
 }
 
 // noConfig says what of a kubeconfig is missing.
