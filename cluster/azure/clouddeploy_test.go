@@ -151,6 +151,12 @@ func (c *cloud) make(group string, v map[string]any) error {
 		t.properties["instanceView"] = map[string]any{"state": "Running"}
 		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
 	}
+	switch kind {
+	case typeAKS:
+		c.beginAKS(t)
+	case typeInsights:
+		t.properties["ConnectionString"] = "InstrumentationKey=" + testKey
+	}
 	if old := c.resources[strings.ToLower(id)]; old != nil && len(types) > 3 && t.properties["metadata"] == nil && old.properties["metadata"] != nil {
 		t.properties["metadata"] = old.properties["metadata"]
 	}
@@ -219,7 +225,7 @@ func (c *cloud) ask(function, id string) any {
 	case function == "listKeys" && t.kind == typeAccount:
 		return map[string]any{"keys": []any{map[string]any{"value": testKey}}}
 	case function == "listKeys" && strings.HasPrefix(t.kind, typeNamespace):
-		return map[string]any{"primaryConnectionString": "Endpoint=sb://x/;SharedAccessKey=" + testKey}
+		return map[string]any{"primaryConnectionString": busConnection}
 	case function == "listKeys" && t.kind == typeWorkspace:
 		return map[string]any{"primarySharedKey": testKey}
 	case function == "reference" && t.kind == typeInsights:

@@ -19,6 +19,11 @@ const (
 	kindShare   = "share"  // a file share with what was uploaded
 	kindWorker  = "worker" // a container group
 	kindSupport = "support"
+	kindAKS     = "aks" // an AKS cluster
+	// What workers have on an AKS cluster.
+	kindAccountOf  = "serviceaccount"
+	kindSecret     = "secret"
+	kindDeployment = "deployment"
 )
 
 // Types of Azure's resources.
@@ -28,6 +33,7 @@ const (
 	typeNamespace = "Microsoft.ServiceBus/namespaces"
 	typeAccount   = "Microsoft.Storage/storageAccounts"
 	typeGroup     = "Microsoft.ContainerInstance/containerGroups"
+	typeAKS       = "Microsoft.ContainerService/managedClusters"
 )
 
 // versions are those of Azure's interface by which we ask and remove: the templates have the
@@ -38,6 +44,7 @@ var versions = map[string]string{
 	typeNamespace: "2024-01-01",
 	typeAccount:   "2023-05-01",
 	typeGroup:     "2023-05-01",
+	typeAKS:       "2024-09-01",
 }
 
 // types are those of the kinds that have resources with tags.
@@ -47,10 +54,11 @@ var types = map[string]string{
 	kindNamespace: typeNamespace,
 	kindAccount:   typeAccount,
 	kindWorker:    typeGroup,
+	kindAKS:       typeAKS,
 }
 
 // rank orders the kinds: each needs what comes before it.
-var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindStored, kindShare, kindWorker}
+var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindStored, kindShare, kindWorker, kindAKS, kindAccountOf, kindSecret, kindDeployment}
 
 // needs are the kinds of what a resource of a kind needs.
 func needs(kind string) []string {
@@ -65,6 +73,12 @@ func needs(kind string) []string {
 		return []string{kindAccount}
 	case kindWorker:
 		return []string{kindInsights, kindQueue, kindStored, kindShare}
+	case kindAccountOf:
+		return []string{kindAKS}
+	case kindSecret:
+		return []string{kindAKS, kindInsights, kindQueue, kindStored, kindShare}
+	case kindDeployment:
+		return []string{kindAKS, kindAccountOf, kindSecret, kindQueue, kindStored, kindShare}
 	default:
 		return []string{driver.KindCluster}
 	}

@@ -14,6 +14,9 @@ import (
 
 // Remove implements driver.Driver.
 func (d *Driver) Remove(ctx context.Context, cluster string, r *driver.Observed) error {
+	if g, is := r.Handle.(*guestHandle); is {
+		return d.removeGuest(ctx, cluster, r, g)
+	}
 	h, ok := r.Handle.(*handle)
 	if !ok {
 		return fmt.Errorf("azure: %s: it was not observed here: %w", r.ID, navvy.ErrInvalid)
@@ -38,6 +41,11 @@ func (d *Driver) Remove(ctx context.Context, cluster string, r *driver.Observed)
 	}
 	if err := d.empty(ctx, what, r.Kind, id); err != nil {
 		return err
+	}
+	if r.Kind == kindAKS {
+		if err := d.othersOn(ctx, cluster, what, guestPlace{h.group, r.Name, namespaceOf(cluster)}); err != nil {
+			return err
+		}
 	}
 	if err := d.gone(ctx, what, id, versions[kind]); err != nil {
 		return err
