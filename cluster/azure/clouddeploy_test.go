@@ -147,16 +147,7 @@ func (c *cloud) make(group string, v map[string]any) error {
 	t.sku, _ = at(v, "sku", "name").(string)
 	t.properties["provisioningState"] = "Succeeded"
 	c.birth(t)
-	if kind == typeGroup {
-		t.properties["instanceView"] = map[string]any{"state": "Running"}
-		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
-	}
-	switch kind {
-	case typeAKS:
-		c.beginAKS(t)
-	case typeInsights:
-		t.properties["ConnectionString"] = "InstrumentationKey=" + testKey
-	}
+	c.enliven(t)
 	if old := c.resources[strings.ToLower(id)]; old != nil && len(types) > 3 && t.properties["metadata"] == nil && old.properties["metadata"] != nil {
 		t.properties["metadata"] = old.properties["metadata"]
 	}
@@ -165,6 +156,19 @@ func (c *cloud) make(group string, v map[string]any) error {
 		c.after(id, t)
 	}
 	return nil
+}
+
+// enliven has a resource say what Azure does of one that runs.
+func (c *cloud) enliven(t *thing) {
+	switch t.kind {
+	case typeGroup:
+		t.properties["instanceView"] = map[string]any{"state": "Running"}
+		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
+	case typeAKS:
+		c.beginAKS(t)
+	case typeInsights:
+		t.properties["ConnectionString"] = "InstrumentationKey=" + testKey
+	}
 }
 
 // birth says when what has keys was made, which an update leaves as it is.
