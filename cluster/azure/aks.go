@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
@@ -97,8 +98,9 @@ func (k *compilation) aks() error {
 		return err
 	}
 	name := k.names.aks()
-	k.add(kindAKS, name, "providers/"+typeAKS+"/"+name, "aks", driver.Properties{"vm_size": p.size, "nodes": p.String()}, map[string]any{
-		"name": name, "nodeGroup": k.names.nodeGroup(), "size": p.size,
+	workspace, collection := k.collection()
+	k.add(kindAKS, name, "providers/"+typeAKS+"/"+name, "aks", driver.Properties{"vm_size": p.size, "nodes": p.String(), "workspace": workspace}, map[string]any{
+		"name": name, "nodeGroup": k.names.nodeGroup(), "size": p.size, "workspace": workspace, "collection": collection,
 		"count": p.least, "autoscale": p.most > 0, "least": p.least, "most": max(p.most, p.least),
 	})
 	g := &kubernetes.Guests{}
@@ -123,6 +125,28 @@ func (k *compilation) aks() error {
 		}})
 	}
 	return nil
+}
+
+// collection is the rule by which the AKS cluster sends what workers print to the workspace: since
+// Azure has retired the add-on's use of the workspace's key, the add-on alone sends nothing.
+func (k *compilation) collection() (workspace, name string) {
+	if k.c.Monitor.Kind != config.MonitorInsights {
+		return "", ""
+	}
+	workspace, name = k.names.workspace(), k.names.collection()
+	k.add(kindCollection, name, "providers/"+typeCollection+"/"+name, "collection",
+		driver.Properties{"workspace": workspace}, map[string]any{"name": name, "workspace": workspace})
+	return workspace, name
+}
+
+// dissociate removes what makes an AKS cluster use a collection: a rule in use is not removed.
+func (d *Driver) dissociate(ctx context.Context, what string, h *handle) error {
+	id := d.id(h.group, "providers/"+typeAKS+"/"+h.names.aks()+"/providers/"+typeAssociation+"/ContainerInsightsExtension")
+	err := d.call(ctx, http.MethodDelete, id, versions[typeAssociation], nil, nil)
+	if isNotFound(err) {
+		return nil
+	}
+	return d.failed(what, "remove its association with the AKS cluster", err)
 }
 
 // namespaceOf is that of the workers on the AKS cluster.
@@ -216,6 +240,11 @@ func keepNodes(r *driver.Resource, s *spec, now *armresources.GenericResource) e
 func aksProperties(r *armresources.GenericResource, p driver.Properties) {
 	nodes := field(r, "agentPoolProfiles", 0)
 	p["vm_size"], p["nodes"] = text(at(nodes, "vmSize")), text(at(nodes, "count"))
+	agent := field(r, "addonProfiles", "omsagent")
+	p["workspace"] = ""
+	if id := text(at(agent, "config", "logAnalyticsWorkspaceResourceID")); at(agent, "enabled") == true {
+		p["workspace"] = id[strings.LastIndex(id, "/")+1:]
+	}
 	if at(nodes, "enableAutoScaling") == true {
 		p["nodes"] = text(at(nodes, "minCount")) + "-" + text(at(nodes, "maxCount"))
 	}

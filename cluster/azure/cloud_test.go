@@ -324,7 +324,14 @@ func hide(v any) {
 func (c *cloud) deleteByID(_ context.Context, id, _ string, _ *armresources.ClientBeginDeleteByIDOptions) (resp azfake.PollerResponder[armresources.ClientDeleteByIDResponse], e azfake.ErrorResponder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.vanish(strings.ToLower("/" + strings.TrimPrefix(id, "/")))
+	id = strings.ToLower("/" + strings.TrimPrefix(id, "/"))
+	for _, t := range c.resources {
+		if rule, _ := t.properties["dataCollectionRuleId"].(string); strings.EqualFold(rule, id) {
+			e.SetResponseError(409, "DataCollectionRuleHasAssociations")
+			return resp, e
+		}
+	}
+	c.vanish(id)
 	resp.AddNonTerminalResponse(202, nil)
 	resp.SetTerminalResponse(200, armresources.ClientDeleteByIDResponse{}, nil)
 	return resp, e

@@ -85,6 +85,9 @@ func (c *cloud) apply(r *running) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if at(v, "condition") == false {
+			continue
+		}
 		if err := c.make(r.group, v.(map[string]any)); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -174,5 +175,47 @@ func TestAKSCredentials(t *testing.T) {
 		if err := d.Put(t.Context(), c.Name, &r); !errors.Is(err, navvy.ErrUnsupported) || !strings.Contains(err.Error(), "programs or files of this machine") {
 			t.Errorf("%s: got %v", r.ID, err)
 		}
+	}
+}
+
+// An AKS cluster that is not to be watched any more sends nothing, and lets go of the rule by which
+// it did, which Azure does not remove as long as it is used.
+func TestAKSUnwatched(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := aksApplied(t, nil)
+	if got := observedAKS(t, d, c).Properties["workspace"]; got != "navvy-demo" {
+		t.Errorf("it is watched by %q", got)
+	}
+	association := "/dataCollectionRuleAssociations/ContainerInsightsExtension"
+	if rule := text(cloud.find(t, association).properties["dataCollectionRuleId"]); !strings.HasSuffix(rule, "/dataCollectionRules/"+d.names("demo", "navvy-demo").collection()) {
+		t.Errorf("it is associated with %s", rule)
+	}
+	c.Monitor = config.Monitor{}
+	if err := apply(t.Context(), d, c); err != nil {
+		t.Fatal(err)
+	}
+	if got := observedAKS(t, d, c).Properties["workspace"]; got != "" {
+		t.Errorf("it is still watched by %q", got)
+	}
+	w, err := d.Observe(t.Context(), c.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := 0
+	for _, r := range slices.Backward(w.Resources) {
+		if r.Kind == kindCollection || r.Kind == kindInsights || r.Kind == kindWorkspace {
+			removed++
+			if err := d.Remove(t.Context(), c.Name, &r); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for id := range cloud.resources {
+		if strings.Contains(id, "datacollection") {
+			t.Errorf("left: %s", id)
+		}
+	}
+	if removed != 3 {
+		t.Errorf("%d were there to be removed", removed)
 	}
 }

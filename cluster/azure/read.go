@@ -87,6 +87,9 @@ func properties(kind string, r *armresources.GenericResource) driver.Properties 
 		workerProperties(r, p)
 	case kindAKS:
 		aksProperties(r, p)
+	case kindCollection:
+		id := text(field(r, "destinations", "logAnalytics", 0, "workspaceResourceId"))
+		p["workspace"] = id[strings.LastIndex(id, "/")+1:]
 	}
 	return p
 }

@@ -42,15 +42,24 @@ func (d *Driver) Remove(ctx context.Context, cluster string, r *driver.Observed)
 	if err := d.empty(ctx, what, r.Kind, id); err != nil {
 		return err
 	}
-	if r.Kind == kindAKS {
-		if err := d.othersOn(ctx, cluster, what, guestPlace{h.group, r.Name, namespaceOf(cluster)}); err != nil {
-			return err
-		}
+	if err := d.ready(ctx, cluster, r, h); err != nil {
+		return err
 	}
 	if err := d.gone(ctx, what, id, versions[kind]); err != nil {
 		return err
 	}
 	return d.forget(ctx, what, h.group, h.names.deployment(r.ID))
+}
+
+// ready does what has to be done before a resource can be removed.
+func (d *Driver) ready(ctx context.Context, cluster string, r *driver.Observed, h *handle) error {
+	switch r.Kind {
+	case kindAKS:
+		return d.othersOn(ctx, cluster, r.String(), guestPlace{h.group, r.Name, namespaceOf(cluster)})
+	case kindCollection:
+		return d.dissociate(ctx, r.String(), h)
+	}
+	return nil
 }
 
 // inside are the lists of what others may have put into something of ours.

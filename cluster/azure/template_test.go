@@ -46,7 +46,7 @@ func all(t *testing.T) map[string]map[string]any {
 var (
 	templateKeys  = map[string]string{"$schema": "string", "contentVersion": "string", "parameters": "object", "resources": "array", "outputs": "object"}
 	parameterKeys = map[string]string{"type": "string", "minLength": "number", "maxLength": "number", "minValue": "number", "maxValue": "number", "allowedValues": "array"}
-	resourceKeys  = map[string]string{"type": "string", "apiVersion": "string", "name": "string", "location": "string", "tags": "", "sku": "object", "identity": "object", "kind": "string", "properties": "object", "dependsOn": "array"}
+	resourceKeys  = map[string]string{"condition": "string", "type": "string", "apiVersion": "string", "name": "string", "location": "string", "tags": "", "sku": "object", "identity": "object", "kind": "string", "properties": "object", "dependsOn": "array"}
 	outputKeys    = map[string]string{"type": "string", "value": "string"}
 )
 
@@ -63,6 +63,9 @@ var knownVersions = map[string][]string{
 	"Microsoft.OperationalInsights/workspaces":                  {"2021-06-01", "2022-10-01", "2023-09-01"},
 	"Microsoft.ContainerInstance/containerGroups":               {"2022-09-01", "2023-05-01"},
 	"Microsoft.ContainerService/managedClusters":                {"2024-05-01", "2024-09-01"},
+	"Microsoft.Insights/dataCollectionRules":                    {"2022-06-01", "2023-03-11"},
+
+	"Microsoft.ContainerService/managedClusters/providers/dataCollectionRuleAssociations": {"2022-06-01", "2023-03-11"},
 }
 
 func kindOf(v any) string {
@@ -135,7 +138,11 @@ func checkResource(t *testing.T, name string, r any) {
 	if !slices.Contains(knownVersions[kind], version) {
 		t.Errorf("%s: %s has no version %s that we know of", name, kind, version)
 	}
-	if top := strings.Join(strings.Split(kind, "/")[:2], "/"); versions[top] != version {
+	top := strings.Join(strings.Split(kind, "/")[:2], "/")
+	if strings.Contains(kind, "/providers/") { // of another service, on a resource of this one
+		top = typeAssociation
+	}
+	if versions[top] != version {
 		t.Errorf("%s: %s is made with %s and asked for with %s", name, kind, version, versions[top])
 	}
 	// What has a location can have tags, and must: the mark is in them.
