@@ -2,6 +2,8 @@ package azure
 
 import (
 	"encoding/pem"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -45,10 +47,12 @@ func (c *cloud) credential(req *http.Request, path string) *http.Response {
 // answering is the kubeconfig of something that answers like an API server that has nothing.
 func answering(t testing.TB) []byte {
 	t.Helper()
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"items": []}`))
 	}))
+	server.EnableHTTP2, server.Config.ErrorLog = true, log.New(io.Discard, "", 0) // of connections that nobody needs in the end
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	config := clientcmdapi.NewConfig()
 	config.Clusters["aks"] = &clientcmdapi.Cluster{
