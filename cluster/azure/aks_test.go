@@ -19,6 +19,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/driver/drivertest"
@@ -425,4 +426,31 @@ func (w *aksWorld) faultAt(t *testing.T, where, do string, broken error, i int64
 		t.Errorf("%s: %s: call %d: left: %v", where, do, i, w.resources)
 	}
 	return reached
+}
+
+// Who changes azure.compute has the new workers made and the old ones removed, and nothing else.
+func TestAKSInPlaceOfACI(t *testing.T) {
+	t.Parallel()
+	w := newAKSWorld(t)
+	d, c := w.open(t), aksCluster(t, "aks-instead")
+	c.Workers.Count = 1
+	for _, compute := range []string{config.ComputeACI, config.ComputeAKS, config.ComputeACI} {
+		c.Azure.Compute = compute
+		if _, err := cluster.New(d, nil).Apply(t.Context(), c); err != nil {
+			t.Fatalf("%s: %v", compute, err)
+		}
+		kinds := map[string]int{}
+		w.mu.Lock()
+		for _, thing := range w.resources {
+			kinds[thing.kind]++
+		}
+		w.mu.Unlock()
+		want := map[string]int{config.ComputeACI: kinds[typeGroup], config.ComputeAKS: kinds[typeAKS]}
+		if want[compute] != 1 || kinds[typeGroup]+kinds[typeAKS] != 1 || kinds[typeCollection] != kinds[typeAKS] || kinds[typeNamespace] != 1 {
+			t.Errorf("with %s there are %v", compute, kinds)
+		}
+	}
+	if err := destroy(t.Context(), d, c.Name); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -219,3 +219,32 @@ func TestAKSUnwatched(t *testing.T) {
 		t.Errorf("%d were there to be removed", removed)
 	}
 }
+
+// The keys that workers on AKS get of queues of a storage account.
+func TestAKSStorageKeys(t *testing.T) {
+	t.Parallel()
+	cloud, c := newCloud(), example(t)
+	cloud.kubeconfig = answering(t)
+	c.Name, c.Workers.Labels, c.Azure.Compute = "demo", nil, config.ComputeAKS
+	c.Queue = config.Queue{Kind: config.QueueStorage, Request: "requests", Response: "responses"}
+	d := cloud.driver(t)
+	if err := apply(t.Context(), d, c); err != nil {
+		t.Fatal(err)
+	}
+	account := d.names("demo", groupName(c)).account()
+	late, err := d.workerKeys(t.Context(), groupName(c), typeAccount, account, "")
+	want := "DefaultEndpointsProtocol=https;AccountName=" + account + ";AccountKey=" + testKey + ";EndpointSuffix=core.windows.net"
+	if err != nil || late.Values[varStorage] != want || len(late.Values) != 1 || !strings.HasPrefix(late.Of, account+" 2026-") {
+		t.Errorf("got %+v, %v", late, err)
+	}
+	// The same as the template gives to a container group.
+	c.Azure.Compute = config.ComputeACI
+	if err := apply(t.Context(), d, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range elements(at(cloud.find(t, "/"+d.names("demo", groupName(c)).worker(1)).properties, "containers", 0, "properties", "environmentVariables")) {
+		if at(v, "name") == varStorage && at(v, "secureValue") != want {
+			t.Errorf("a container group has %v", v)
+		}
+	}
+}
