@@ -85,28 +85,11 @@ const (
 	queriesAtOnce    = 400
 )
 
-// New reads the kubeconfig; it calls nobody yet. The error wraps navvy.ErrInvalid if there is
-// none, or not the context.
-func New(o *Options) (*Driver, error) {
+// unconnected is a driver that can compile.
+func unconnected(o *Options) *Driver {
 	if o == nil {
 		o = &Options{}
 	}
-	d := unconnected(o)
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.Kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
-	config, err := loader.ClientConfig()
-	if err != nil {
-		return nil, noConfig(err, rules, o.Context)
-	}
-	if d.home, _, err = loader.Namespace(); err != nil {
-		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
-	}
-	return d, d.connect(config)
-}
-
-// unconnected is a driver that can compile.
-func unconnected(o *Options) *Driver {
 	d := &Driver{o: *o, lease: leaseTime, margin: leaseMargin, gone: goneTime, change: changeTime, patience: roomTime}
 	d.dial = d.dialPod
 	kubelog.Lead(nil) // what matters of it comes back as an error
@@ -123,6 +106,23 @@ func unconnected(o *Options) *Driver {
 		d.o.CheckQueue = func(string, string) error { return nil }
 	}
 	return d
+}
+
+// New reads the kubeconfig; it calls nobody yet. The error wraps navvy.ErrInvalid if there is
+// none, or not the context.
+func New(o *Options) (*Driver, error) {
+	d := unconnected(o)
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = d.o.Kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: d.o.Context})
+	config, err := loader.ClientConfig()
+	if err != nil {
+		return nil, noConfig(err, rules, d.o.Context)
+	}
+	if d.home, _, err = loader.Namespace(); err != nil {
+		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
+	}
+	return d, d.connect(config)
 }
 
 // noConfig says what of a kubeconfig is missing.
