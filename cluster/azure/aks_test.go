@@ -95,9 +95,12 @@ func (a *aksTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	switch {
-	case r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/deployments/"):
+	case r.Header.Get("Content-Type") == "application/apply-patch+yaml" && strings.Contains(r.URL.Path, "/deployments/"):
 		if err := change(&r.Body, &r.ContentLength, func(o map[string]any) {
-			template := o["spec"].(map[string]any)["template"].(map[string]any)
+			template, _ := at(o, "spec", "template").(map[string]any)
+			if template == nil {
+				return
+			}
 			template["metadata"].(map[string]any)["labels"].(map[string]any)[kubetest.Fate] = "runs"
 			template["spec"].(map[string]any)["nodeName"] = "kwok-0"
 		}); err != nil {

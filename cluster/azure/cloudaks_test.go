@@ -2,8 +2,7 @@ package azure
 
 import (
 	"encoding/pem"
-	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -51,7 +50,7 @@ func answering(t testing.TB) []byte {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"items": []}`))
 	}))
-	server.EnableHTTP2, server.Config.ErrorLog = true, log.New(io.Discard, "", 0) // of connections that nobody needs in the end
+	server.EnableHTTP2, server.Config.ErrorLog = true, slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of connections that nobody needs in the end
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	config := clientcmdapi.NewConfig()
