@@ -1,6 +1,7 @@
 // Package azure is the provider azure of clusters: a resource group with a Service Bus
 // namespace or a storage account that keeps the queues, file shares, Application Insights, and
-// a container group of Azure Container Instances for each worker. Whatever can be made by a
+// a container group of Azure Container Instances for each worker, or a cluster of Azure Kubernetes
+// Service whose workers are put there by package cluster/kubernetes. Whatever can be made by a
 // deployment of an ARM template is: the templates are in the folder templates, and each
 // resource of the plan is one deployment of a name of its own, so that a step that was
 // interrupted goes on where it is.
@@ -17,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"time"
 
@@ -64,6 +66,7 @@ type Driver struct {
 	resources    *armresources.Client
 	deployments  *armdeployments.DeploymentsClient
 	uploads      uploader
+	wrap         func(http.RoundTripper) http.RoundTripper // around calls of AKS clusters; nil for nothing
 }
 
 var subscriptionID = regexp.MustCompile(`^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)

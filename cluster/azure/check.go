@@ -40,12 +40,10 @@ func (d *Driver) checkPlace(c *config.Cluster) error {
 
 func checkCompute(c *config.Cluster) error {
 	switch c.Azure.Compute {
-	case "", "aci":
+	case "", config.ComputeACI, config.ComputeAKS:
 		return nil
-	case "aks":
-		return unsupported("azure.compute is aks: navvy makes no cluster of Kubernetes. Make it with az aks create, and use the provider kubernetes with its kubeconfig; or say aci")
 	}
-	return invalid("azure.compute is %q: want aci", c.Azure.Compute)
+	return invalid("azure.compute is %q: want aci or aks", c.Azure.Compute)
 }
 
 // ruleOf is what Azure wants of a queue of a kind.
@@ -161,8 +159,8 @@ func checkWorkers(c *config.Cluster) error {
 	case !imageRule.MatchString(w.Image):
 		return invalid("workers.image is %q: want an image with navvy at %s, such as one made FROM navvy's own", w.Image, program)
 	case w.Autoscale != nil:
-		return unsupported("workers.autoscale: container groups do not scale by themselves. Say workers.count, or navvy cluster scale")
-	case w.Count < 0 || w.Count > mostWorkers:
+		return unsupported("workers.autoscale: workers on Azure do not scale by themselves. Say workers.count, or navvy cluster scale")
+	case w.Count < 0 || w.Count > mostWorkers && !onAKS(c):
 		return invalid("workers.count is %d: want 0 to %d; several clusters may serve one pair of queues", w.Count, mostWorkers)
 	}
 	ours := []string{varRequests, varResponses, varContent, varBus, varStorage, varInsights}

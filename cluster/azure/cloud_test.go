@@ -27,6 +27,7 @@ import (
 const (
 	testSubscription = "11111111-2222-3333-4444-555555555555"
 	testKey          = "c2VjcmV0LWtleS1vZi1hbi1hY2NvdW50"
+	busConnection    = "Endpoint=sb://x/;SharedAccessKey=" + testKey
 )
 
 // cloud is an Azure in memory. The SDK's own fakes of its clients speak HTTP with the driver;
@@ -53,6 +54,9 @@ type cloud struct {
 	births map[string]int                                          // how often something was made that was not there
 	slow   int                                                     // looks until a deployment ends
 	sent   map[string]armdeployments.Deployment                    // last, by name
+
+	kubeconfig []byte            // of the administrator of AKS clusters
+	ended      func(name string) // an AKS cluster is gone
 }
 
 // held is a lease.
@@ -320,7 +324,14 @@ func hide(v any) {
 func (c *cloud) deleteByID(_ context.Context, id, _ string, _ *armresources.ClientBeginDeleteByIDOptions) (resp azfake.PollerResponder[armresources.ClientDeleteByIDResponse], e azfake.ErrorResponder) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.vanish(strings.ToLower("/" + strings.TrimPrefix(id, "/")))
+	id = strings.ToLower("/" + strings.TrimPrefix(id, "/"))
+	for _, t := range c.resources {
+		if rule, _ := t.properties["dataCollectionRuleId"].(string); strings.EqualFold(rule, id) {
+			e.SetResponseError(409, "DataCollectionRuleHasAssociations")
+			return resp, e
+		}
+	}
+	c.vanish(id)
 	resp.AddNonTerminalResponse(202, nil)
 	resp.SetTerminalResponse(200, armresources.ClientDeleteByIDResponse{}, nil)
 	return resp, e
@@ -356,7 +367,9 @@ func (c *cloud) serve(req *http.Request) (*http.Response, error) {
 	t := c.resources[strings.ToLower(path)]
 	switch {
 	case req.Method == http.MethodPost && last == "listKeys":
-		return reply(req, 200, map[string]any{"keys": []any{map[string]any{"value": testKey}}}), nil
+		return reply(req, 200, map[string]any{"keys": []any{map[string]any{"value": testKey}}, "primaryConnectionString": busConnection}), nil
+	case req.Method == http.MethodPost && last == "listClusterAdminCredential":
+		return c.credential(req, path[:len(path)-len("/"+last)]), nil
 	case req.Method == http.MethodPost && last == "lease":
 		return c.lease(req, path[:len(path)-len("/lease")])
 	case t == nil && req.Method == http.MethodGet && strings.Count(path[strings.Index(path, "/providers/"):], "/")%2 == 1:
@@ -423,6 +436,11 @@ func (c *cloud) expire() {
 // vanish removes what of a tree there is.
 func (c *cloud) vanish(prefix string) {
 	under := func(id string) bool { return id == prefix || strings.HasPrefix(id, prefix+"/") }
+	for id, t := range c.resources {
+		if under(id) && t.kind == typeAKS {
+			c.endAKS(t)
+		}
+	}
 	maps.DeleteFunc(c.resources, func(id string, _ *thing) bool { return under(id) })
 	maps.DeleteFunc(c.leases, func(id string, _ *held) bool { return under(id) })
 }

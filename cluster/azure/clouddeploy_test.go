@@ -85,6 +85,9 @@ func (c *cloud) apply(r *running) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if at(v, "condition") == false {
+			continue
+		}
 		if err := c.make(r.group, v.(map[string]any)); err != nil {
 			return nil, err
 		}
@@ -147,10 +150,7 @@ func (c *cloud) make(group string, v map[string]any) error {
 	t.sku, _ = at(v, "sku", "name").(string)
 	t.properties["provisioningState"] = "Succeeded"
 	c.birth(t)
-	if kind == typeGroup {
-		t.properties["instanceView"] = map[string]any{"state": "Running"}
-		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
-	}
+	c.enliven(t)
 	if old := c.resources[strings.ToLower(id)]; old != nil && len(types) > 3 && t.properties["metadata"] == nil && old.properties["metadata"] != nil {
 		t.properties["metadata"] = old.properties["metadata"]
 	}
@@ -159,6 +159,19 @@ func (c *cloud) make(group string, v map[string]any) error {
 		c.after(id, t)
 	}
 	return nil
+}
+
+// enliven has a resource say what Azure does of one that runs.
+func (c *cloud) enliven(t *thing) {
+	switch t.kind {
+	case typeGroup:
+		t.properties["instanceView"] = map[string]any{"state": "Running"}
+		at(t.properties, "containers", 0, "properties").(map[string]any)["instanceView"] = map[string]any{"restartCount": 0, "currentState": map[string]any{"state": "Running"}}
+	case typeAKS:
+		c.beginAKS(t)
+	case typeInsights:
+		t.properties["ConnectionString"] = "InstrumentationKey=" + testKey
+	}
 }
 
 // birth says when what has keys was made, which an update leaves as it is.
@@ -219,7 +232,7 @@ func (c *cloud) ask(function, id string) any {
 	case function == "listKeys" && t.kind == typeAccount:
 		return map[string]any{"keys": []any{map[string]any{"value": testKey}}}
 	case function == "listKeys" && strings.HasPrefix(t.kind, typeNamespace):
-		return map[string]any{"primaryConnectionString": "Endpoint=sb://x/;SharedAccessKey=" + testKey}
+		return map[string]any{"primaryConnectionString": busConnection}
 	case function == "listKeys" && t.kind == typeWorkspace:
 		return map[string]any{"primarySharedKey": testKey}
 	case function == "reference" && t.kind == typeInsights:

@@ -64,7 +64,11 @@ func (d *Driver) Compile(ctx context.Context, c *config.Cluster, salt []byte) ([
 			return nil, err
 		}
 	}
-	if err := k.workers(); err != nil {
+	workers := k.workers
+	if onAKS(c) {
+		workers = k.aks
+	}
+	if err := workers(); err != nil {
 		return nil, err
 	}
 	return k.linked(), nil

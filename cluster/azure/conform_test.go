@@ -29,14 +29,17 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func harness(kind config.QueueKind) *drivertest.Harness {
-	cloud := newCloud()
+func suiteEnv(name string) string {
+	return map[string]string{"SECRET": suiteSecret, "ANOTHER": suiteAnother}[name]
+}
+
+func harness(kind config.QueueKind) *drivertest.Harness { return harnessOf(newCloud(), kind) }
+
+func harnessOf(cloud *cloud, kind config.QueueKind) *drivertest.Harness {
 	return &drivertest.Harness{
 		Open: func(t testing.TB) driver.Driver {
 			d := cloud.driver(t)
-			d.o.Getenv = func(name string) string {
-				return map[string]string{"SECRET": suiteSecret, "ANOTHER": suiteAnother}[name]
-			}
+			d.o.Getenv = suiteEnv
 			return d
 		},
 		Cluster: func(t testing.TB, name string, workers int, variant string) *config.Cluster {

@@ -205,6 +205,7 @@ var plainFunctions = map[string]func([]any) any{
 		}
 		return m
 	},
+	"not":         func(args []any) any { return !args[0].(bool) },
 	"length":      func(args []any) any { return len(args[0].([]any)) },
 	"and":         func(args []any) any { return args[0].(bool) && args[1].(bool) },
 	"equals":      func(args []any) any { return args[0] == args[1] },

@@ -344,7 +344,6 @@ func TestCompileRefuses(t *testing.T) {
 		"azure.subscription":      func(c *config.Cluster) { c.Azure.Subscription = "00000000-0000-0000-0000-000000000000" },
 		"azure.location":          func(c *config.Cluster) { c.Azure.Location = "West Europe" },
 		"azure.resource_group":    func(c *config.Cluster) { c.Azure.ResourceGroup = "a/b" },
-		"azure.compute is aks":    func(c *config.Cluster) { c.Azure.Compute = "aks" },
 		"azure.compute is \"vm\"": func(c *config.Cluster) { c.Azure.Compute = "vm" },
 		"queue.kind is navvy":     func(c *config.Cluster) { c.Queue.Kind = config.QueueNavvy },
 		"queue.url is missing":    func(c *config.Cluster) { c.Queue.Kind = config.QueueNATS },

@@ -19,6 +19,13 @@ const (
 	kindShare   = "share"  // a file share with what was uploaded
 	kindWorker  = "worker" // a container group
 	kindSupport = "support"
+	kindAKS     = "aks" // an AKS cluster
+	// kindCollection is the rule by which an AKS cluster sends to the workspace.
+	kindCollection = "collection"
+	// What workers have on an AKS cluster.
+	kindAccountOf  = "serviceaccount"
+	kindSecret     = "secret"
+	kindDeployment = "deployment"
 )
 
 // Types of Azure's resources.
@@ -28,6 +35,10 @@ const (
 	typeNamespace = "Microsoft.ServiceBus/namespaces"
 	typeAccount   = "Microsoft.Storage/storageAccounts"
 	typeGroup     = "Microsoft.ContainerInstance/containerGroups"
+	typeAKS       = "Microsoft.ContainerService/managedClusters"
+	// Of an association with a collection, which is in an AKS cluster.
+	typeCollection  = "Microsoft.Insights/dataCollectionRules"
+	typeAssociation = "Microsoft.Insights/dataCollectionRuleAssociations"
 )
 
 // versions are those of Azure's interface by which we ask and remove: the templates have the
@@ -38,6 +49,10 @@ var versions = map[string]string{
 	typeNamespace: "2024-01-01",
 	typeAccount:   "2023-05-01",
 	typeGroup:     "2023-05-01",
+	typeAKS:       "2024-09-01",
+
+	typeCollection:  "2022-06-01",
+	typeAssociation: "2022-06-01",
 }
 
 // types are those of the kinds that have resources with tags.
@@ -47,24 +62,35 @@ var types = map[string]string{
 	kindNamespace: typeNamespace,
 	kindAccount:   typeAccount,
 	kindWorker:    typeGroup,
+	kindAKS:       typeAKS,
+
+	kindCollection: typeCollection,
 }
 
 // rank orders the kinds: each needs what comes before it.
-var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindStored, kindShare, kindWorker}
+var rank = []string{driver.KindCluster, kindWorkspace, kindNamespace, kindAccount, kindInsights, kindQueue, kindStored, kindShare, kindWorker, kindCollection, kindAKS, kindAccountOf, kindSecret, kindDeployment}
 
 // needs are the kinds of what a resource of a kind needs.
 func needs(kind string) []string {
 	switch kind {
 	case driver.KindCluster:
 		return nil
-	case kindInsights:
+	case kindInsights, kindCollection:
 		return []string{kindWorkspace}
+	case kindAKS:
+		return []string{kindCollection}
 	case kindQueue:
 		return []string{kindNamespace}
 	case kindStored:
 		return []string{kindAccount}
 	case kindWorker:
 		return []string{kindInsights, kindQueue, kindStored, kindShare}
+	case kindAccountOf:
+		return []string{kindAKS}
+	case kindSecret:
+		return []string{kindAKS, kindInsights, kindQueue, kindStored, kindShare}
+	case kindDeployment:
+		return []string{kindAKS, kindAccountOf, kindSecret, kindQueue, kindStored, kindShare}
 	default:
 		return []string{driver.KindCluster}
 	}

@@ -83,6 +83,11 @@ func (n names) insights() string  { return "navvy-" + n.short }
 // worker is the container group of the worker i, from 1.
 func (n names) worker(i int) string { return fmt.Sprintf("navvy-%s-%s-%d", n.short, n.hash[:4], i) }
 
+// aks is the AKS cluster, collection what it sends by, nodeGroup the resource group that Azure makes for its nodes.
+func (n names) aks() string        { return "navvy-" + n.short + "-" + n.hash }
+func (n names) collection() string { return n.aks() }
+func (n names) nodeGroup() string  { return n.aks() + "-nodes" }
+
 // share is the file share of what workers find at a path.
 func (n names) share(at string) string { return "navvy-" + hash(at) }
 

@@ -60,8 +60,8 @@ func (d *Driver) find(ctx context.Context, cluster string) (*armresources.Resour
 	}
 	var found *armresources.ResourceGroup
 	for _, g := range groups {
-		if tagOf(g.Tags, tagCluster) != cluster {
-			continue
+		if tagOf(g.Tags, tagCluster) != cluster || tagOf(g.Tags, tagKind) != "" {
+			continue // AKS gives the group of its nodes the tags that it has itself
 		}
 		if found != nil {
 			return nil, conflict("cluster %s: both resource groups %s and %s have its tag %s: take it off the one that is not its", cluster, str(found.Name), str(g.Name), tagCluster)
@@ -92,6 +92,9 @@ func (d *Driver) Observe(ctx context.Context, cluster string) (*driver.World, er
 		return nil, err
 	}
 	if err := o.look(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.guests(ctx, w.Salt); err != nil {
 		return nil, err
 	}
 	o.lockedOut()
@@ -310,7 +313,23 @@ func (o *observation) lockedOut() {
 	for i := range o.found {
 		r := &o.found[i]
 		if h, _ := r.Handle.(*handle); r.Kind == kindWorker && h.queues != "" && !there[h.queues] {
-			r.Health, r.Detail = driver.HealthFailed, "what its queues were in is gone, and its keys with that"
+			r.Health, r.Detail = driver.HealthFailed, lockedOut
+		}
+		if h, is := r.Handle.(*guestHandle); is && h.of != "" && !there[h.of] {
+			o.lockOutGuests()
+		}
+	}
+}
+
+const lockedOut = "what its queues were in is gone, and its keys with that"
+
+// lockOutGuests has the Secrets on an AKS cluster with keys that are no good any more put once more, and
+// the workers that have these.
+func (o *observation) lockOutGuests() {
+	for i := range o.found {
+		r := &o.found[i]
+		if h, is := r.Handle.(*guestHandle); is && (h.of != "" || r.Kind == kindDeployment) {
+			r.Health, r.Detail = driver.HealthFailed, lockedOut
 		}
 	}
 }

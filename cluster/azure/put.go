@@ -14,6 +14,9 @@ import (
 
 // Put implements driver.Driver.
 func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) error {
+	if g, is := r.Spec.(*guestSpec); is {
+		return d.putGuest(ctx, cluster, r, g)
+	}
 	s, ok := r.Spec.(*spec)
 	if !ok {
 		return fmt.Errorf("azure: %s: it was not compiled here: %w", r.ID, navvy.ErrInvalid)
@@ -30,6 +33,9 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 	}
 	if err := d.deploy(ctx, s.deployment(what, r.ID)); err != nil {
 		return err
+	}
+	if r.Kind == kindAKS {
+		return d.awaitAKS(ctx, what, guestPlace{s.group, r.Name, namespaceOf(cluster)})
 	}
 	if s.upload == nil {
 		return nil
@@ -73,6 +79,9 @@ func (d *Driver) prepare(ctx context.Context, cluster string, r *driver.Resource
 	}
 	if tagOf(now.Tags, tagCluster) != cluster {
 		return exists("%s: there is a %s of that name in the resource group %s, without the tag %s=%s: remove it, or give the cluster another name", r.ID, kind, s.group, tagCluster, cluster)
+	}
+	if r.Kind == kindAKS {
+		return keepNodes(r, s, &now.GenericResource)
 	}
 	if r.Kind == kindWorker && unchangeable(r.Properties, properties(kindWorker, &now.GenericResource)) {
 		d.o.Logger.Info("a container group is made anew, as Azure does not change cores and memory of one", "resource", r.String())

@@ -85,6 +85,11 @@ func properties(kind string, r *armresources.GenericResource) driver.Properties 
 		p["sku"], p["tls"] = skuOf(r), text(field(r, "minimumTlsVersion"))
 	case kindWorker:
 		workerProperties(r, p)
+	case kindAKS:
+		aksProperties(r, p)
+	case kindCollection:
+		id := text(field(r, "destinations", "logAnalytics", 0, "workspaceResourceId"))
+		p["workspace"] = id[strings.LastIndex(id, "/")+1:]
 	}
 	return p
 }
@@ -165,8 +170,11 @@ func health(kind string, r *armresources.GenericResource) (driver.Health, string
 	default:
 		return driver.HealthStarting, state
 	}
-	if kind == kindWorker {
+	switch kind {
+	case kindWorker:
 		return workerHealth(r)
+	case kindAKS:
+		return aksHealth(text(field(r, "powerState", "code")))
 	}
 	return driver.HealthOK, ""
 }

@@ -14,6 +14,9 @@ import (
 
 // Remove implements driver.Driver.
 func (d *Driver) Remove(ctx context.Context, cluster string, r *driver.Observed) error {
+	if g, is := r.Handle.(*guestHandle); is {
+		return d.removeGuest(ctx, cluster, r, g)
+	}
 	h, ok := r.Handle.(*handle)
 	if !ok {
 		return fmt.Errorf("azure: %s: it was not observed here: %w", r.ID, navvy.ErrInvalid)
@@ -39,10 +42,24 @@ func (d *Driver) Remove(ctx context.Context, cluster string, r *driver.Observed)
 	if err := d.empty(ctx, what, r.Kind, id); err != nil {
 		return err
 	}
+	if err := d.ready(ctx, cluster, r, h); err != nil {
+		return err
+	}
 	if err := d.gone(ctx, what, id, versions[kind]); err != nil {
 		return err
 	}
 	return d.forget(ctx, what, h.group, h.names.deployment(r.ID))
+}
+
+// ready does what has to be done before a resource can be removed.
+func (d *Driver) ready(ctx context.Context, cluster string, r *driver.Observed, h *handle) error {
+	switch r.Kind {
+	case kindAKS:
+		return d.othersOn(ctx, cluster, r.String(), guestPlace{h.group, r.Name, namespaceOf(cluster)})
+	case kindCollection:
+		return d.dissociate(ctx, r.String(), h)
+	}
+	return nil
 }
 
 // inside are the lists of what others may have put into something of ours.

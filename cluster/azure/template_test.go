@@ -46,7 +46,7 @@ func all(t *testing.T) map[string]map[string]any {
 var (
 	templateKeys  = map[string]string{"$schema": "string", "contentVersion": "string", "parameters": "object", "resources": "array", "outputs": "object"}
 	parameterKeys = map[string]string{"type": "string", "minLength": "number", "maxLength": "number", "minValue": "number", "maxValue": "number", "allowedValues": "array"}
-	resourceKeys  = map[string]string{"type": "string", "apiVersion": "string", "name": "string", "location": "string", "tags": "", "sku": "object", "kind": "string", "properties": "object", "dependsOn": "array"}
+	resourceKeys  = map[string]string{"condition": "string", "type": "string", "apiVersion": "string", "name": "string", "location": "string", "tags": "", "sku": "object", "identity": "object", "kind": "string", "properties": "object", "dependsOn": "array"}
 	outputKeys    = map[string]string{"type": "string", "value": "string"}
 )
 
@@ -62,6 +62,10 @@ var knownVersions = map[string][]string{
 	"Microsoft.Insights/components":                             {"2015-05-01", "2020-02-02"},
 	"Microsoft.OperationalInsights/workspaces":                  {"2021-06-01", "2022-10-01", "2023-09-01"},
 	"Microsoft.ContainerInstance/containerGroups":               {"2022-09-01", "2023-05-01"},
+	"Microsoft.ContainerService/managedClusters":                {"2024-05-01", "2024-09-01"},
+	"Microsoft.Insights/dataCollectionRules":                    {"2022-06-01", "2023-03-11"},
+
+	"Microsoft.ContainerService/managedClusters/providers/dataCollectionRuleAssociations": {"2022-06-01", "2023-03-11"},
 }
 
 func kindOf(v any) string {
@@ -134,7 +138,11 @@ func checkResource(t *testing.T, name string, r any) {
 	if !slices.Contains(knownVersions[kind], version) {
 		t.Errorf("%s: %s has no version %s that we know of", name, kind, version)
 	}
-	if top := strings.Join(strings.Split(kind, "/")[:2], "/"); versions[top] != version {
+	top := strings.Join(strings.Split(kind, "/")[:2], "/")
+	if strings.Contains(kind, "/providers/") { // of another service, on a resource of this one
+		top = typeAssociation
+	}
+	if versions[top] != version {
 		t.Errorf("%s: %s is made with %s and asked for with %s", name, kind, version, versions[top])
 	}
 	// What has a location can have tags, and must: the mark is in them.
@@ -217,6 +225,7 @@ func TestTemplateReferences(t *testing.T) {
 		c := example(t)
 		change(c)
 		cloud := newCloud()
+		cloud.kubeconfig = answering(t)
 		if err := apply(t.Context(), cloud.driver(t), c); err != nil {
 			t.Fatal(err)
 		}
@@ -262,6 +271,9 @@ func checkValues(t *testing.T, name string, template, values map[string]any) {
 		def := at(template, "parameters", p)
 		want := strings.ToLower(strings.TrimPrefix(text(at(def, "type")), "secure"))
 		is := kindOf(v)
+		if _, isBool := v.(bool); isBool {
+			is = "bool"
+		}
 		if is == "number" {
 			is = "int"
 		}
@@ -326,6 +338,14 @@ func variants() map[string]func(*config.Cluster) {
 			c.Queue = config.Queue{Kind: config.QueueRabbitMQ, Request: "in", Response: "out", URL: &config.Value{Env: "BROKER"}}
 			c.Monitor, c.Share, c.Workers.Environment, c.Workers.Labels = config.Monitor{}, nil, nil, nil
 		},
+		"aks": func(c *config.Cluster) {
+			c.Name, c.Workers.Labels = "demo", nil
+			c.Azure.Compute = config.ComputeAKS
+		},
+		"aks-scaling": func(c *config.Cluster) {
+			c.Name, c.Workers.Labels, c.Monitor = "demo", nil, config.Monitor{}
+			c.Azure.Compute, c.Azure.AKS = config.ComputeAKS, &config.AKS{VMSize: "Standard_D8s_v5", Nodes: 2, MaxNodes: 9}
+		},
 	}
 }
 
@@ -338,7 +358,7 @@ func TestGolden(t *testing.T) {
 			t.Parallel()
 			cloud, c := newCloud(), example(t)
 			change(c)
-			c.Workers.Count = 1
+			c.Workers.Count, cloud.kubeconfig = 1, answering(t)
 			if err := apply(t.Context(), cloud.driver(t), c); err != nil {
 				t.Fatal(err)
 			}
@@ -393,6 +413,7 @@ var nameRules = map[string]*regexp.Regexp{
 	"namespace":  regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{4,48}[A-Za-z0-9]$`),
 	"workspace":  regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{2,61}[A-Za-z0-9]$`),
 	"insights":   regexp.MustCompile(`^[^%&\\?/]{0,259}[^%&\\?/. ]$`),
+	"aks":        regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,52}[a-zA-Z0-9])?$`), // also of its DNS prefix
 	"worker":     regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`),
 	"share":      regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{1,61}[a-z0-9])$`),
 	"deployment": regexp.MustCompile(`^[-\w.()]{1,64}$`),
@@ -408,6 +429,7 @@ func FuzzNames(f *testing.F) {
 		id := driver.ID{Kind: kindNamespace, Name: path}
 		for kind, names := range map[string][]string{
 			"account": {n.support(), n.account(), n.compact("s")}, "namespace": {n.namespace()}, "workspace": {n.workspace()}, "insights": {n.insights()},
+			"aks": {n.aks()}, "group": {n.nodeGroup()[:min(len(n.nodeGroup()), 80)], n.nodeGroup()},
 			"worker": {n.worker(max(i, 1) % mostWorkers)}, "share": {n.share(path), lockContainer},
 			"deployment": {n.deployment(id), n.lockDeployment(), n.deployment(driver.ID{Kind: driver.KindCluster, Name: cluster})},
 		} {

@@ -232,6 +232,16 @@ type Azure struct {
 	Location      string `json:"location"`
 	ResourceGroup string `json:"resource_group,omitempty"` // Defaults to navvy-NAME
 	Compute       string `json:"compute,omitempty"`        // aci or aks. Defaults to aci
+	AKS           *AKS   `json:"aks,omitempty"`            // with compute aks
+}
+
+// AKS is the cluster of Azure Kubernetes Service that is made with compute aks.
+type AKS struct {
+	VMSize string `json:"vm_size,omitempty"` // of its nodes. Defaults to Standard_D4s_v5
+	// Nodes is how many there are; with MaxNodes how many at least. Defaults to as many as
+	// have room for the workers, which navvy knows of the default size; with MaxNodes to 1.
+	Nodes    int `json:"nodes,omitempty"`
+	MaxNodes int `json:"max_nodes,omitempty"` // Azure makes nodes up to so many as workers want them
 }
 
 // Value is a text, or where it comes from when the file is applied: a secret is never in the

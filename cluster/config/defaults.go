@@ -86,6 +86,10 @@ func (c *Cluster) providerDefaults() {
 		c.Azure = copyOf(c.Azure)
 		c.Azure.ResourceGroup = cmp.Or(c.Azure.ResourceGroup, resourceGroupOf+c.Name)
 		c.Azure.Compute = cmp.Or(c.Azure.Compute, ComputeACI)
+		if c.Azure.Compute == ComputeAKS {
+			c.Azure.AKS = copyOf(c.Azure.AKS)
+			c.Azure.AKS.VMSize = cmp.Or(c.Azure.AKS.VMSize, DefaultVMSize)
+		}
 		c.Workers.CPUs = cmp.Or(c.Workers.CPUs, defaultAzureCPUs)
 		c.Workers.Memory = cmp.Or(c.Workers.Memory, defaultAzureMemory)
 	}

@@ -47,6 +47,8 @@ const (
 	ScalerHPA         = "hpa"
 	ComputeACI        = "aci"
 	ComputeAKS        = "aks"
+	// DefaultVMSize is the size of AKS nodes of which navvy knows how many workers they hold.
+	DefaultVMSize = "Standard_D4s_v5"
 )
 
 // keys are all keys of the file, in its order.
@@ -118,6 +120,10 @@ var keys = []key{
 	{path: "azure.location", about: "The region, such as westeurope"},
 	{path: "azure.resource_group", about: "The resource group of all that the cluster is made of", unset: "`navvy-NAME`"},
 	{path: "azure.compute", about: "What runs the workers: container instances, or an AKS cluster", words: words{ComputeACI, ComputeAKS}, unset: "`aci`", value: ComputeACI},
+	{path: "azure.aks", about: "The AKS cluster, with compute aks"},
+	{path: "azure.aks.vm_size", about: "The size of its nodes, as az vm list-sizes tells it", unset: "`" + DefaultVMSize + "`", value: DefaultVMSize},
+	{path: "azure.aks.nodes", about: "How many nodes there are; with max_nodes how many at least", unset: "with max_nodes 1, else as many as have room for the workers, with the default of vm_size", least: 1},
+	{path: "azure.aks.max_nodes", about: "How many nodes Azure may make as workers want them", unset: "there are always `nodes`", least: 1},
 }
 
 var index = regexp.MustCompile(`\[\d+\]`)

@@ -67,7 +67,7 @@ ssh:
   tunnel: false
   server: 10.0.0.1:7433
 kubernetes: {context: prod, namespace: work, scaler: hpa}
-azure: {subscription: s, location: l, resource_group: g, compute: aks}
+azure: {subscription: s, location: l, resource_group: g, compute: aks, aks: {vm_size: v, nodes: 2, max_nodes: 3}}
 `
 
 func wholeCluster() *Cluster {
@@ -96,7 +96,7 @@ func wholeCluster() *Cluster {
 		Local:      &Local{"/srv", SupervisorNavvy},
 		SSH:        &SSH{[]string{"a@b", "c:22"}, "kh", "id", &no, "10.0.0.1:7433"},
 		Kubernetes: &Kubernetes{"prod", "work", ScalerHPA},
-		Azure:      &Azure{"s", "l", "g", ComputeAKS},
+		Azure:      &Azure{"s", "l", "g", ComputeAKS, &AKS{"v", 2, 3}},
 	}
 }
 

@@ -14,6 +14,7 @@ var (
 	userName      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 	guid          = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	location      = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+	vmSize        = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
 	resourceGroup = regexp.MustCompile(`^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$`)
 )
 
@@ -142,5 +143,28 @@ func (k *checker) azure() {
 	}
 	if s.ResourceGroup != "" && !resourceGroup.MatchString(s.ResourceGroup) {
 		k.wrong("azure.resource_group", "%q: want 1 to 90 letters, digits and . _ ( ) -, no . at the end", short(s.ResourceGroup))
+	}
+	k.aks()
+}
+
+// maxNodes is how many nodes Azure has addresses for in the network that the cluster is given.
+const maxNodes = 250
+
+func (k *checker) aks() {
+	s := k.Azure.AKS
+	if s == nil {
+		return
+	}
+	switch {
+	case k.Azure.Compute != ComputeAKS:
+		k.wrong("azure.aks", "it is for azure.compute: aks; take it out, or write that")
+	case s.VMSize != "" && !vmSize.MatchString(s.VMSize):
+		k.wrong("azure.aks.vm_size", "%q: want the name of a size as az vm list-sizes tells it, such as %s", short(s.VMSize), DefaultVMSize)
+	case s.Nodes > maxNodes, s.MaxNodes > maxNodes:
+		k.wrong("azure.aks.nodes", "%d is too much, %d is the most", max(s.Nodes, s.MaxNodes), maxNodes)
+	case s.MaxNodes != 0 && s.MaxNodes < s.Nodes:
+		k.wrong("azure.aks.max_nodes", "%d is less than nodes, %d", s.MaxNodes, s.Nodes)
+	case s.Nodes == 0 && s.MaxNodes == 0 && s.VMSize != "" && s.VMSize != DefaultVMSize:
+		k.wrong("azure.aks.nodes", "it is missing: of a vm_size other than %s navvy does not know how many workers a node has room for", DefaultVMSize)
 	}
 }

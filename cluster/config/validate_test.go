@@ -222,6 +222,11 @@ func TestInvalidProviders(t *testing.T) {
 		{ProviderAzure, func(c *Cluster) { c.Azure.Subscription = "mine" }, `azure.subscription: "mine": want the id`},
 		{ProviderAzure, func(c *Cluster) { c.Azure.Location = "West Europe" }, `azure.location: "West Europe"`},
 		{ProviderAzure, func(c *Cluster) { c.Azure.ResourceGroup = "a." }, `azure.resource_group: "a."`},
+		{ProviderAzure, func(c *Cluster) { c.Azure.AKS = &AKS{} }, "azure.aks: it is for azure.compute: aks"},
+		{ProviderAzure, func(c *Cluster) { aks(c, AKS{VMSize: "a b"}) }, `azure.aks.vm_size: "a b": want the name of a size`},
+		{ProviderAzure, func(c *Cluster) { aks(c, AKS{Nodes: 251}) }, "azure.aks.nodes: 251 is too much"},
+		{ProviderAzure, func(c *Cluster) { aks(c, AKS{Nodes: 3, MaxNodes: 2}) }, "azure.aks.max_nodes: 2 is less than nodes, 3"},
+		{ProviderAzure, func(c *Cluster) { aks(c, AKS{VMSize: "Standard_D8s_v5"}) }, "azure.aks.nodes: it is missing: of a vm_size other than"},
 		{ProviderAzure, func(c *Cluster) { c.Azure.Compute = "vm" }, `azure.compute: "vm" is none of aci, aks`},
 	})
 }
@@ -290,3 +295,5 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func aks(c *Cluster, s AKS) { c.Azure.Compute, c.Azure.AKS = ComputeAKS, &s }

@@ -135,6 +135,7 @@ func setPodLabels(u *unstructured.Unstructured, cluster, component string) error
 // podChange is what the pods of workers have that is not in the chart.
 type podChange struct {
 	volumes, mounts []any
+	args, envFrom   []any
 	notes           strings.Builder // what they are to be replaced for, if it changes
 }
 
@@ -261,10 +262,10 @@ func (k *compiler) answering(pod, container map[string]any) {
 	if d := k.c.Service.Timeout; d != 0 {
 		args = append(args, "--timeout="+time.Duration(d).String())
 	}
-	container["args"] = args
+	container["args"] = append(args, k.pods.args...)
 	pod["automountServiceAccountToken"] = false
 	delete(container, "env")
-	container["envFrom"] = []any{map[string]any{"secretRef": map[string]any{"name": variablesName(k.c.Name)}}}
+	container["envFrom"] = append([]any{map[string]any{"secretRef": map[string]any{"name": variablesName(k.c.Name)}}}, k.pods.envFrom...)
 	byName := func(name string) func(any) bool {
 		return func(v any) bool { return v.(map[string]any)["name"] == name }
 	}

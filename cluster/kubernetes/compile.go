@@ -25,6 +25,7 @@ type part struct {
 	object  *unstructured.Unstructured
 	applied string      // what of it is kept, see sanitize
 	queue   *navvy.Spec // of a queue on the server
+	guest   *guestPart  // of a Guest's
 }
 
 // compiler makes resources of a file.

@@ -69,6 +69,11 @@ const (
 	annotationVariables = "navvy.run/variables"
 	annotationPlain     = "navvy.run/plain"
 
+	// Of a Guest's: what of a Secret is given late, its digest, and what it is of.
+	annotationLate = "navvy.run/late"
+	annotationKeys = "navvy.run/keys"
+	annotationOf   = "navvy.run/keys-of"
+
 	manager = "navvy-cluster" // of fields
 	// managerKeeps owns the number of workers from when it is no longer fixed until a scaler
 	// changes it.

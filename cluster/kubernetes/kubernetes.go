@@ -86,9 +86,8 @@ const (
 	queriesAtOnce    = 400
 )
 
-// New reads the kubeconfig; it calls nobody yet. The error wraps navvy.ErrInvalid if there is
-// none, or not the context.
-func New(o *Options) (*Driver, error) {
+// unconnected is a driver that can compile.
+func unconnected(o *Options) *Driver {
 	if o == nil {
 		o = &Options{}
 	}
@@ -107,12 +106,19 @@ func New(o *Options) (*Driver, error) {
 	if d.o.CheckQueue == nil {
 		d.o.CheckQueue = func(string, string) error { return nil }
 	}
+	return d
+}
+
+// New reads the kubeconfig; it calls nobody yet. The error wraps navvy.ErrInvalid if there is
+// none, or not the context.
+func New(o *Options) (*Driver, error) {
+	d := unconnected(o)
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.Kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
+	rules.ExplicitPath = d.o.Kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: d.o.Context})
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, noConfig(err, rules, o.Context)
+		return nil, noConfig(err, rules, d.o.Context)
 	}
 	if d.home, _, err = loader.Namespace(); err != nil {
 		return nil, fmt.Errorf("kubernetes: %w: %w", err, navvy.ErrInvalid)
