@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -54,7 +55,7 @@ func poolOf(c *config.Cluster) (pool, error) {
 	case p.least == 0 && p.size != config.DefaultVMSize:
 		return p, invalid("azure.aks.nodes is missing: of a vm_size other than %s navvy does not know how many workers a node has room for", config.DefaultVMSize)
 	case p.least == 0:
-		n, err := nodesFor(c.Workers)
+		n, err := nodesFor(c)
 		if err != nil {
 			return p, err
 		}
@@ -66,11 +67,12 @@ func poolOf(c *config.Cluster) (pool, error) {
 	return p, nil
 }
 
-func nodesFor(w config.Workers) (int, error) {
+func nodesFor(c *config.Cluster) (int, error) {
+	w := c.Workers
 	if _, _, err := size(w); err != nil {
 		return 0, err
 	}
-	cpus, memory := workerSize(w)
+	cpus, memory := podSize(c)
 	each := min(nodeCPUs/max(cpus, 1), nodeMemory/max(memory, 1), nodePods)
 	if each == 0 {
 		return 0, invalid("workers.cpus is %q and workers.memory %q: a node of %s has no room for such a worker: set azure.aks.vm_size, and nodes", w.CPUs, w.Memory, config.DefaultVMSize)
@@ -84,10 +86,14 @@ const (
 	defaultMemory = "1.5G"
 )
 
-// workerSize is that of a worker that size has found right, in thousandths of cores and bytes.
-func workerSize(w config.Workers) (cpus, memory int64) {
-	cpus, _ = quantity.ParseCPUs(cmp.Or(w.CPUs, defaultCPUs))
-	memory, _ = quantity.ParseSize(cmp.Or(w.Memory, defaultMemory))
+// podSize is that of a worker that size has found right, and of what is beside it, in
+// thousandths of cores and bytes.
+func podSize(c *config.Cluster) (cpus, memory int64) {
+	cpus, _ = quantity.ParseCPUs(cmp.Or(c.Workers.CPUs, defaultCPUs))
+	memory, _ = quantity.ParseSize(cmp.Or(c.Workers.Memory, defaultMemory))
+	if watched(c) {
+		cpus, memory = cpus+collectorPodCPUs, memory+collectorPodMemory
+	}
 	return cpus, memory
 }
 
@@ -103,7 +109,7 @@ func (k *compilation) aks() error {
 		"name": name, "nodeGroup": k.names.nodeGroup(), "size": p.size, "workspace": workspace, "collection": collection,
 		"count": p.least, "autoscale": p.most > 0, "least": p.least, "most": max(p.most, p.least),
 	})
-	g := &kubernetes.Guests{}
+	g := &kubernetes.Guests{Beside: k.collectorPod()}
 	late := map[string]lateOf{}
 	k.brokerSecret(g, late)
 	for i, m := range k.mounts {
@@ -130,7 +136,7 @@ func (k *compilation) aks() error {
 // collection is the rule by which the AKS cluster sends what workers print to the workspace: since
 // Azure has retired the add-on's use of the workspace's key, the add-on alone sends nothing.
 func (k *compilation) collection() (workspace, name string) {
-	if k.c.Monitor.Kind != config.MonitorInsights {
+	if !watched(k.c) {
 		return "", ""
 	}
 	workspace, name = k.names.workspace(), k.names.collection()
@@ -157,6 +163,13 @@ func namespaceOf(cluster string) string { return "navvy-" + cluster }
 func (k *compilation) guest() *config.Cluster {
 	c := *k.c
 	c.Provider, c.Azure, c.Share, c.Monitor = config.ProviderKubernetes, nil, nil, config.Monitor{}
+	c.Workers.Environment = maps.Clone(k.c.Workers.Environment)
+	for _, v := range k.traced("") { // the instance is the name of the pod
+		if c.Workers.Environment == nil {
+			c.Workers.Environment = map[string]config.Value{}
+		}
+		c.Workers.Environment[v.Name] = config.Value{Text: v.Value}
+	}
 	c.Kubernetes = &config.Kubernetes{Namespace: namespaceOf(c.Name)}
 	c.Workers.CPUs, c.Workers.Memory = cmp.Or(c.Workers.CPUs, defaultCPUs), cmp.Or(c.Workers.Memory, defaultMemory)
 	c.Queue.Lease, c.Queue.Attempts = config.Duration(lease(k.c)), attempts(k.c)
@@ -183,7 +196,7 @@ func (k *compilation) brokerSecret(g *kubernetes.Guests, late map[string]lateOf)
 		s.Late = []string{varStorage}
 	}
 	insights := ""
-	if k.c.Monitor.Kind == config.MonitorInsights {
+	if watched(k.c) {
 		s.Late, insights = append(s.Late, varInsights), k.names.insights()
 	}
 	if len(s.Late) == 0 {

@@ -197,7 +197,7 @@ func TestAKSWorkers(t *testing.T) {
 	for name, want := range map[string]map[string]string{
 		"keys":        {varBus: busConnection, varInsights: "InstrumentationKey=" + testKey},
 		"queue":       {"requests": "azservicebus:///requests", "responses": "azservicebus:///responses"},
-		"environment": {"MODE": "fast", "NONE": "", "TOKEN": "geheim"},
+		"environment": {"MODE": "fast", "NONE": "", "TOKEN": "geheim", varEndpoint: endpoint, varName: c.Name},
 		"share-0":     {keyAccount: own.support(), keyKey: testKey},
 		"share-1":     {keyAccount: "lake", keyKey: "geheim"},
 	} {
@@ -227,6 +227,11 @@ func (w *aksWorld) checkPods(t *testing.T, c *config.Cluster) {
 		if !strings.Contains(args, want) {
 			t.Errorf("a worker has %s, want %s", args, want)
 		}
+	}
+	beside := at(pod, "containers", 1)
+	if text(at(beside, "image")) != DefaultCollector || at(beside, "env", 1, "valueFrom", "secretKeyRef", "name") != c.Name+"-keys" ||
+		at(beside, "securityContext", "readOnlyRootFilesystem") != true {
+		t.Errorf("beside the worker is %v", beside)
 	}
 	mounts := map[string]any{}
 	for _, v := range elements(at(pod, "containers", 0, "volumeMounts")) {

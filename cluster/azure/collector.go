@@ -3,9 +3,11 @@ package azure
 import (
 	"cmp"
 	_ "embed" // the collector's configuration
+	"fmt"
 	"slices"
 
 	"github.com/navvy-run/navvy/cluster/config"
+	"github.com/navvy-run/navvy/cluster/kubernetes"
 )
 
 // Application Insights take OTLP from a collector: each worker has one beside it, in its
@@ -58,30 +60,64 @@ func volumeMounts(all []mount) []volumeMount {
 }
 
 // watched tells whether workers have a collector beside them.
-func (k *compilation) watched() bool { return k.c.Monitor.Kind == config.MonitorInsights }
+func watched(c *config.Cluster) bool { return c.Monitor.Kind == config.MonitorInsights }
 
 // collector is the container beside a worker, and its image; none without a monitor.
 func (k *compilation) collector() (list []container, image string) {
-	if !k.watched() {
+	if !watched(k.c) {
 		return nil, ""
 	}
-	image = cmp.Or(k.c.Monitor.Collector, DefaultCollector)
+	image = k.collectorImage()
 	return []container{{
-		Name: collectorName, Image: image, Command: []string{"/otelcol-contrib", "--config=env:" + varCollector},
+		Name: collectorName, Image: image, Command: collectorCommand(),
 		CPUs: collectorCPUs, Memory: collectorMemory, Mounts: []volumeMount{},
 		Environment: []variable{{Name: varCollector, Value: collectorConfig}},
 	}}, image
 }
 
+func (k *compilation) collectorImage() string { return cmp.Or(k.c.Monitor.Collector, DefaultCollector) }
+
+func collectorCommand() []string { return []string{"/otelcol-contrib", "--config=env:" + varCollector} }
+
+// What a collector is sure of on an AKS cluster, in thousandths of cores and bytes; it may have
+// about as much as in a container group.
+const (
+	collectorPodCPUs   = 50
+	collectorPodMemory = 64 << 20
+)
+
+// collectorPod is the container beside a worker on an AKS cluster; none without a monitor.
+func (k *compilation) collectorPod() []map[string]any {
+	if !watched(k.c) {
+		return nil
+	}
+	command := []any{}
+	for _, word := range collectorCommand() {
+		command = append(command, word)
+	}
+	key := map[string]any{"secretKeyRef": map[string]any{"name": kubernetes.GuestSecretName(k.c.Name, secretKeys), "key": varInsights}}
+	return []map[string]any{{
+		"name": collectorName, "image": k.collectorImage(), "command": command,
+		"env": []any{
+			map[string]any{"name": varCollector, "value": collectorConfig},
+			map[string]any{"name": varInsights, "valueFrom": key},
+		},
+		"resources": map[string]any{
+			"requests": map[string]any{"cpu": fmt.Sprintf("%dm", collectorPodCPUs), "memory": fmt.Sprintf("%dMi", collectorPodMemory>>20)},
+			"limits":   map[string]any{"cpu": "250m", "memory": "300Mi"},
+		},
+	}}
+}
+
 // traced are the variables that lead what the worker of a name traces to its collector. What
 // the file says of its name goes first.
 func (k *compilation) traced(worker string) []variable {
-	if !k.watched() {
+	if !watched(k.c) {
 		return nil
 	}
-	ours := []variable{
-		{Name: varEndpoint, Value: endpoint}, {Name: varName, Value: k.c.Name},
-		{Name: varAttributes, Value: "service.instance.id=" + worker},
+	ours := []variable{{Name: varEndpoint, Value: endpoint}, {Name: varName, Value: k.c.Name}}
+	if worker != "" {
+		ours = append(ours, variable{Name: varAttributes, Value: "service.instance.id=" + worker})
 	}
 	return slices.DeleteFunc(ours, func(v variable) bool {
 		_, given := k.c.Workers.Environment[v.Name]

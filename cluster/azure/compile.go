@@ -157,7 +157,7 @@ func anywhere(c *config.Cluster) *config.Cluster {
 const keptDays = 30
 
 func (k *compilation) monitor() {
-	if !k.watched() {
+	if !watched(k.c) {
 		return
 	}
 	workspace, insights := k.names.workspace(), k.names.insights()

@@ -39,7 +39,7 @@ func TestPool(t *testing.T) {
 		{nil, 1, "lots", "", "workers.cpus"},
 	} {
 		c := example(t)
-		c.Azure.Compute, c.Azure.AKS = config.ComputeAKS, test.aks
+		c.Monitor, c.Azure.Compute, c.Azure.AKS = config.Monitor{}, config.ComputeAKS, test.aks
 		c.Workers.Count, c.Workers.CPUs, c.Workers.Memory = test.count, test.cpus, test.memory
 		p, err := poolOf(c)
 		switch {
@@ -48,6 +48,16 @@ func TestPool(t *testing.T) {
 		case err == nil && p.String() != test.want:
 			t.Errorf("%+v: %s", test, p)
 		}
+	}
+}
+
+// What is beside each worker wants room, too.
+func TestPoolWithCollectors(t *testing.T) {
+	t.Parallel()
+	c := example(t)
+	c.Azure.Compute, c.Workers.Count, c.Workers.CPUs, c.Workers.Memory = config.ComputeAKS, 179, "0.01", "10M"
+	if p, err := poolOf(c); err != nil || p.String() != "4" { // 50 on a node, of 60 thousandths each
+		t.Errorf("%s, %v", p, err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (k *compilation) workers() error {
 	digest := k.secrets(secret)
 	properties["mounts"], properties["secrets"] = toldMounts(k.mounts), digest
 	properties["labels"], properties["insights"] = told(labels(w.Labels)), ""
-	if k.watched() {
+	if watched(k.c) {
 		properties["insights"] = given
 	}
 	parameters := k.workerParameters(secret)
@@ -159,7 +159,7 @@ func (k *compilation) workerParameters(secret []variable) map[string]any {
 		"secrets": map[string]any{"variables": secret, "keys": k.keys},
 		"broker":  broker, "queues": queues, "insights": "", "workspace": "",
 	}
-	if k.watched() {
+	if watched(k.c) {
 		p["insights"], p["workspace"] = k.names.insights(), k.names.workspace()
 	}
 	return p

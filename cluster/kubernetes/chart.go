@@ -136,6 +136,7 @@ func setPodLabels(u *unstructured.Unstructured, cluster, component string) error
 type podChange struct {
 	volumes, mounts []any
 	args, envFrom   []any
+	beside          []any           // containers
 	notes           strings.Builder // what they are to be replaced for, if it changes
 }
 
@@ -179,6 +180,10 @@ func (k *compiler) workers(u *unstructured.Unstructured) error {
 		}
 		pod["volumes"] = append(pod["volumes"].([]any), k.pods.volumes...)
 		container["volumeMounts"] = append(container["volumeMounts"].([]any), k.pods.mounts...)
+		for _, c := range k.pods.beside {
+			c.(map[string]any)["securityContext"] = container["securityContext"]
+		}
+		pod["containers"] = append(pod["containers"].([]any), k.pods.beside...)
 	})
 }
 

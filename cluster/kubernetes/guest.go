@@ -29,6 +29,9 @@ type Guests struct {
 	Contents string
 	Secrets  []GuestSecret
 	Volumes  []GuestVolume
+	// Beside are containers beside the worker in its pod, as Kubernetes has them. They may do
+	// no more than the worker.
+	Beside []map[string]any
 }
 
 // GuestSecret is a Secret of which something may be known only when it is put.
@@ -92,6 +95,9 @@ func (k *compiler) guests(g *Guests) error {
 	}
 	if g.Contents != "" {
 		k.pods.note("contents " + g.Contents)
+	}
+	for _, c := range g.Beside {
+		k.pods.beside = append(k.pods.beside, c)
 	}
 	for i := range g.Secrets {
 		if err := k.guestSecret(&g.Secrets[i]); err != nil {

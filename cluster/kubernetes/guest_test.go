@@ -32,6 +32,7 @@ func TestGuestsGolden(t *testing.T) {
 	g := &Guests{
 		Args: []string{"--must-exist"}, Contents: "sum",
 		Secrets: []GuestSecret{{Name: "keys", Late: []string{"CONNECTION"}, Environment: true}, {Name: "share-0", Data: map[string]string{"account": secret}, Late: []string{"key"}}},
+		Beside:  []map[string]any{{"name": "helper", "image": "local.test/helper:1"}},
 		Volumes: []GuestVolume{{At: "/data", Source: map[string]any{"csi": map[string]any{"driver": "files.test"}}}},
 	}
 	o := &Options{Getenv: func(string) string { return secret }}
