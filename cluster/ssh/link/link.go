@@ -203,11 +203,16 @@ func (c *Conn) session(ctx context.Context, script string, args []string, in io.
 	out := &bounded{end: func() { _ = s.Close() }}
 	said := &tail{}
 	s.Stdin, s.Stdout, s.Stderr = in, out, said
-	err = s.Run("exec sh -c " + Quote(append([]string{script, "navvy"}, args...)...))
+	if err := s.Start("exec sh -c " + Quote(append([]string{script, "navvy"}, args...)...)); err != nil {
+		return nil, lost(err)
+	}
+	err = s.Wait()
 	var exit *ssh.ExitError
 	switch {
 	case out.over:
 		return nil, fmt.Errorf("it writes more than %d MiB, such as %.100q: %w", mostOut>>20, out.text, navvy.ErrCorrupt)
+	case errors.Is(err, io.EOF): // it has ended well, and not read all of its input
+		return out.text, nil
 	case errors.As(err, &exit):
 		return out.text, &ExitError{exit.ExitStatus(), said.String()}
 	case err != nil:

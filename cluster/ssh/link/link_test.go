@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -75,6 +76,18 @@ func TestRun(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// A command that ends well before it has read all that it is given has ended well.
+func TestRunUnread(t *testing.T) {
+	t.Parallel()
+	_, h, o := open(t)
+	c := dial(t, h, o)
+	for range 20 {
+		if out, err := c.Run(t.Context(), `echo well`, nil, bytes.NewReader(make([]byte, 8<<20))); err != nil || string(out) != "well\n" {
+			t.Fatalf("%q, %v", out, err)
+		}
+	}
 }
 
 // A host that writes without end is left, and does not fill the memory; the connection goes on.
