@@ -32,5 +32,8 @@ func redacted(text string) string {
 	if err != nil {
 		return ""
 	}
+	if _, has := u.User.Password(); !has && u.User.Username() != "" { // which may be a token of NATS
+		u.User = url.User("xxxxx")
+	}
 	return u.Redacted()
 }

@@ -95,7 +95,8 @@ func (a *aksTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	switch {
-	case r.Header.Get("Content-Type") == "application/apply-patch+yaml" && strings.Contains(r.URL.Path, "/deployments/"):
+	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/deployments"),
+		r.Header.Get("Content-Type") == "application/apply-patch+yaml" && strings.Contains(r.URL.Path, "/deployments/"):
 		if err := change(&r.Body, &r.ContentLength, func(o map[string]any) {
 			template, _ := at(o, "spec", "template").(map[string]any)
 			if template == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/navvy-run/navvy/internal/otlp"
 )
@@ -16,23 +17,22 @@ var messagingSystems = map[string]string{
 }
 
 // openTracing prepares that what the worker does is told to whom the environment names.
-func (s *answering) openTracing(ctx context.Context) (err error) {
+func (s *answering) openTracing(ctx context.Context) {
 	host, _ := os.Hostname() // it is for people
-	s.spans, err = otlp.Open(ctx, &otlp.Options{
+	s.spans = otlp.Open(ctx, &otlp.Options{
 		Getenv: s.app.env, Name: "navvy-worker", Version: s.app.version, Instance: host, Logger: s.log,
 	})
-	if err != nil {
-		return &usageError{err}
-	}
-	return nil
 }
+
+// traceTime is how long the last traces may take.
+const traceTime = 5 * time.Second
 
 // closeTracing sends what is left of it.
 func (s *answering) closeTracing() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), traceTime)
 	defer cancel()
 	if err := s.spans.Close(ctx); err != nil {
-		s.log.Warn("traces", "error", err)
+		s.log.Warn("some of what was traced could not be sent", "error", err)
 	}
 }
 

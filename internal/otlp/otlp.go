@@ -1,19 +1,19 @@
 // Package otlp sends what is traced to an OpenTelemetry collector, or to whatever else takes
 // OTLP, as the environment says: OTEL_EXPORTER_OTLP_ENDPOINT and the other variables that
 // the OpenTelemetry specification has for exporters, samplers, batches and resources. Without
-// an endpoint there is nothing to send to, and nothing is traced.
+// an endpoint there is nothing to send to, and nothing is traced. A variable that says nothing
+// that is known here keeps nobody from working: it is warned of, and nothing is traced.
 package otlp
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -21,8 +21,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-
-	"github.com/navvy-run/navvy"
 )
 
 // Options say what is sent, and as whom.
@@ -33,7 +31,7 @@ type Options struct {
 	// Name, Version and Instance are service.name, service.version and service.instance.id,
 	// unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say otherwise.
 	Name, Version, Instance string
-	// Logger hears, once a minute at most, that nothing can be sent.
+	// Logger hears why nothing is traced, and, once a minute at most, that nothing can be sent.
 	Logger *slog.Logger
 }
 
@@ -43,14 +41,23 @@ type Sender struct {
 	provider *sdk.TracerProvider // nil: nothing is sent
 }
 
-// Open prepares the sending; it connects later. Errors wrap navvy.ErrInvalid and name the
-// variable.
-func Open(ctx context.Context, o *Options) (*Sender, error) {
+// Open prepares the sending; it connects later.
+func Open(ctx context.Context, o *Options) *Sender {
 	if !wanted(o.Getenv) {
-		return &Sender{}, nil
+		return &Sender{}
 	}
-	exporter, err := newExporter(ctx, o.Getenv)
+	// The libraries tell of what they cannot read with all that is in it, secrets too.
+	otel.SetLogger(logr.Discard())
+	s, err := open(ctx, o)
 	if err != nil {
+		o.Logger.Warn("nothing is traced", "error", err)
+		return &Sender{}
+	}
+	return s
+}
+
+func open(ctx context.Context, o *Options) (*Sender, error) {
+	if err := check(o.Getenv); err != nil {
 		return nil, err
 	}
 	about, err := resource.New(ctx,
@@ -58,7 +65,11 @@ func Open(ctx context.Context, o *Options) (*Sender, error) {
 			attribute.String("service.instance.id", o.Instance)),
 		resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w: %w", err, navvy.ErrInvalid), exporter.Shutdown(ctx))
+		return nil, errors.New("OTEL_RESOURCE_ATTRIBUTES: want NAME=VALUE,… with % for what is not of letters and digits") //nolint:err113 // it is for people
+	}
+	exporter, err := newExporter(ctx, o.Getenv)
+	if err != nil {
+		return nil, err
 	}
 	otel.SetErrorHandler(&complaints{log: o.Logger})
 	return &Sender{sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))}, nil
@@ -69,29 +80,16 @@ func wanted(getenv func(string) string) bool {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") || strings.EqualFold(getenv("OTEL_TRACES_EXPORTER"), "none") {
 		return false
 	}
-	return endpoint(getenv) != ""
+	_, endpoint := either(getenv, "ENDPOINT")
+	return endpoint != ""
 }
 
-func endpoint(getenv func(string) string) string {
-	return cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
-}
-
-// newExporter is one for the protocol of the environment.
+// newExporter is one for the protocol of the environment, which has been checked.
 func newExporter(ctx context.Context, getenv func(string) string) (sdk.SpanExporter, error) {
-	if kind := cmp.Or(getenv("OTEL_TRACES_EXPORTER"), "otlp"); kind != "otlp" {
-		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER is %q: there is otlp, and none: %w", kind, navvy.ErrInvalid)
-	}
-	if where := endpoint(getenv); !strings.HasPrefix(where, "http://") && !strings.HasPrefix(where, "https://") {
-		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: want a URL such as http://127.0.0.1:4318: %w", navvy.ErrInvalid)
-	}
-	switch protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), "http/protobuf"); protocol {
-	case "http/protobuf":
-		return otlptracehttp.New(ctx)
-	case "grpc":
+	if _, protocol := either(getenv, "PROTOCOL"); protocol == "grpc" {
 		return otlptracegrpc.New(ctx)
-	default:
-		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL is %q: there is http/protobuf, and grpc: %w", protocol, navvy.ErrInvalid)
 	}
+	return otlptracehttp.New(ctx)
 }
 
 // Tracer makes spans that are sent; nil if there is nobody to send them to.
@@ -102,15 +100,12 @@ func (s *Sender) Tracer() trace.Tracer {
 	return s.provider.Tracer("github.com/navvy-run/navvy")
 }
 
-// Close sends what is left, and gives up when ctx ends.
+// Close sends what is left, and gives up when ctx ends, with its error.
 func (s *Sender) Close(ctx context.Context) error {
 	if s.provider == nil {
 		return nil
 	}
-	if err := s.provider.Shutdown(ctx); err != nil {
-		return fmt.Errorf("some of what was traced could not be sent: %w", err)
-	}
-	return nil
+	return s.provider.Shutdown(ctx)
 }
 
 // complaints take the errors of the libraries, which have no other place for them.

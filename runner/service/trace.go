@@ -37,7 +37,10 @@ func withTrace(ctx context.Context) context.Context {
 // TRACESTATE.
 func traceEnv(ctx context.Context) []string {
 	words := traceContext(ctx)
-	env := make([]string, 0, len(words)/2)
+	if words == nil {
+		return nil
+	}
+	env := []string{"TRACESTATE="} // that of our own environment is of another trace
 	for i := 0; i < len(words); i += 2 {
 		env = append(env, strings.ToUpper(words[i])+"="+words[i+1])
 	}

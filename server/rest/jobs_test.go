@@ -12,7 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/navvy-run/navvy/internal/pause"
 	"github.com/navvy-run/navvy/server/auth"
 )
 
@@ -278,7 +280,9 @@ func TestLeftInMidStream(t *testing.T) {
 		all.Go(func() { leaveInMidStream(t, w.base, ann) })
 	}
 	all.Wait()
-	for {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for tries := (pause.Series{First: 10 * time.Millisecond, Longest: time.Second}); ; {
 		jobs := ann.do(http.MethodGet, "/v1/jobs?name=left", "").want(http.StatusOK)["jobs"].([]any)
 		held := 0
 		for _, job := range jobs {
@@ -295,6 +299,9 @@ func TestLeftInMidStream(t *testing.T) {
 		}
 		if held == callers {
 			return
+		}
+		if err := tries.Wait(ctx); err != nil {
+			t.Fatalf("%d of %d jobs are held: %v", held, callers, err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -107,6 +108,8 @@ func (in *insights) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // have waits for as many items.
 func (in *insights) have(n int) []item {
 	in.t.Helper()
+	ctx, cancel := context.WithTimeout(in.t.Context(), 2*time.Minute)
+	defer cancel()
 	tries := pause.Series{First: 10 * time.Millisecond, Longest: 200 * time.Millisecond}
 	for {
 		in.mu.Lock()
@@ -115,7 +118,7 @@ func (in *insights) have(n int) []item {
 		if len(items) >= n {
 			return items
 		}
-		if err := tries.Wait(in.t.Context()); err != nil {
+		if err := tries.Wait(ctx); err != nil {
 			in.t.Fatalf("there are %d items: %v", len(items), err)
 		}
 	}
@@ -141,16 +144,23 @@ func begin(t *testing.T, env []string, name string, args ...string) (*exec.Cmd, 
 	return cmd, bufio.NewScanner(said)
 }
 
-// until reads what a program says up to a line with this text.
-func until(t *testing.T, said *bufio.Scanner, text string) {
+// says reads what a program says up to a line with this text; false if it ends before.
+func says(t *testing.T, said *bufio.Scanner, text string) bool {
 	t.Helper()
 	for said.Scan() {
 		t.Log(said.Text())
 		if strings.Contains(said.Text(), text) {
-			return
+			return true
 		}
 	}
-	t.Fatalf("it ended, and never said %q: %v", text, said.Err())
+	return false
+}
+
+func until(t *testing.T, said *bufio.Scanner, text string) {
+	t.Helper()
+	if !says(t, said, text) {
+		t.Fatalf("it ended, and never said %q: %v", text, said.Err())
+	}
 }
 
 // startCollector starts a collector as workers on Azure have it, at a port of its own.
@@ -161,29 +171,38 @@ func startCollector(t *testing.T, end string) (endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
 	const fixed = "127.0.0.1:4318"
 	if bytes.Count(text, []byte(fixed)) != 1 {
 		t.Fatalf("the configuration does not listen at %s", fixed)
 	}
-	_, said := begin(t, []string{
-		"NAVVY_COLLECTOR=" + strings.ReplaceAll(string(text), fixed, address),
-		"APPLICATIONINSIGHTS_CONNECTION_STRING=InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=" + end,
-	}, program, "--config=env:NAVVY_COLLECTOR")
-	until(t, said, "Everything is ready")
-	go func() { // so that it can say more
-		for said.Scan() {
+	for range 5 { // somebody else may take a port that was free
+		address := freeAddress(t)
+		_, said := begin(t, []string{
+			"NAVVY_COLLECTOR=" + strings.ReplaceAll(string(text), fixed, address),
+			"APPLICATIONINSIGHTS_CONNECTION_STRING=InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint=" + end,
+		}, program, "--config=env:NAVVY_COLLECTOR")
+		if !says(t, said, "Everything is ready") {
 			continue
 		}
-	}()
-	return "http://" + address
+		go func() { // so that it can say more
+			for said.Scan() {
+				continue
+			}
+		}()
+		return "http://" + address
+	}
+	t.Fatal("the collector does not start")
+	return ""
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // run runs navvy to its end.

@@ -47,8 +47,14 @@ const (
 	outcomeReturned outcome = "returned" // the worker ended
 )
 
-// longestReason bounds what a span tells of an error, in bytes.
-const longestReason = 1 << 10
+// longestText bounds what a span tells of a text, in bytes.
+const longestText = 1 << 10
+
+// clean is a text of somebody else's as OTLP can carry it: a batch with one that is not UTF-8
+// would be dropped as a whole.
+func clean(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), longestText)], "")
+}
 
 // tracing makes spans.
 type tracing struct {
@@ -69,9 +75,9 @@ func (t tracing) process(ctx context.Context, from *queue.Queue, l *queue.Lease,
 	if !span.IsRecording() {
 		return ctx, span
 	}
-	span.SetAttributes(attrSystem.String(t.system), attrService.String(t.kind), attrType.String("process"), attrQueue.String(from.Name()), attrMessage.String(l.ID()), attrAttempt.Int(attempt))
+	span.SetAttributes(attrSystem.String(t.system), attrService.String(t.kind), attrType.String("process"), attrQueue.String(clean(from.Name())), attrMessage.String(clean(l.ID())), attrAttempt.Int(attempt))
 	if c := l.Correlation(); c != "" {
-		span.SetAttributes(attrConversation.String(c))
+		span.SetAttributes(attrConversation.String(clean(c)))
 	}
 	if sent := l.Enqueued(); !sent.IsZero() {
 		span.SetAttributes(attrWaited.Float64(max(0, time.Since(sent)).Seconds()))
@@ -83,7 +89,7 @@ func (t tracing) process(ctx context.Context, from *queue.Queue, l *queue.Lease,
 func (t tracing) invoke(ctx context.Context, r *Request) (context.Context, trace.Span) {
 	ctx, span := t.tracer.Start(ctx, OperationInvoke, trace.WithSpanKind(trace.SpanKindClient))
 	if span.IsRecording() {
-		span.SetAttributes(attrService.String(t.kind), attrMessage.String(r.ID), attrAttempt.Int(r.Attempt), attrSize.Int(len(r.Body)))
+		span.SetAttributes(attrService.String(t.kind), attrMessage.String(clean(r.ID)), attrAttempt.Int(r.Attempt), attrSize.Int(len(r.Body)))
 	}
 	return ctx, span
 }
@@ -103,8 +109,7 @@ func finish(span trace.Span, became outcome, err error) {
 // endSpan ends a span, which failed if there is an error.
 func endSpan(span trace.Span, err error) {
 	if err != nil && span.IsRecording() {
-		why := err.Error()
-		span.SetStatus(codes.Error, strings.ToValidUTF8(why[:min(len(why), longestReason)], ""))
+		span.SetStatus(codes.Error, clean(err.Error()))
 	}
 	span.End()
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
@@ -16,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/queue"
 	"github.com/navvy-run/navvy/worker/answer"
 )
 
@@ -142,6 +144,30 @@ func TestSpansOfTheEnd(t *testing.T) {
 		want := []string{"  InvokeService id-long 1 Error the worker ends", "ProcessMessage id-long 1 Error the worker ends: returned"}
 		if diff := cmp.Diff(want, told(w.T, recorder.Ended())); diff != "" {
 			w.Error(diff)
+		}
+	})
+}
+
+// What somebody else has sent is told as OTLP can carry it.
+func TestSpansOfStrangeIDs(t *testing.T) {
+	inWorld(t, func(w *world) {
+		tracer, recorder := tracer(w.T)
+		r := w.start(upper, &answer.Options{Tracer: tracer}, 0)
+		long := strings.Repeat("x", 3<<10)
+		if err := w.requests.Send(w.Context(), queue.Message{ID: "a\xff" + long, Correlation: "c\xfe" + long, Body: []byte("a")}); err != nil {
+			w.Fatal(err)
+		}
+		w.hear(w.responses)
+		r.stop()
+		for _, s := range recorder.Ended() {
+			for key, text := range attributes(s) {
+				if !utf8.ValidString(text) || len(text) > 1<<10 {
+					w.Errorf("%s: %s is %q", s.Name(), key, text)
+				}
+			}
+		}
+		if n := len(recorder.Ended()); n != 2 {
+			w.Errorf("%d spans", n)
 		}
 	})
 }
