@@ -198,7 +198,7 @@ func TestAKSWorkers(t *testing.T) {
 	for name, want := range map[string]map[string]string{
 		"keys":        {varBus: busConnection, varInsights: "InstrumentationKey=" + testKey},
 		"queue":       {"requests": "azservicebus:///requests", "responses": "azservicebus:///responses"},
-		"environment": {"MODE": "fast", "NONE": "", "TOKEN": "geheim", varEndpoint: endpoint, varName: c.Name},
+		"environment": {"MODE": "fast", "NONE": "", "TOKEN": "geheim", varEndpoint: endpoint, varProtocol: "http/protobuf", varName: c.Name},
 		"share-0":     {keyAccount: own.support(), keyKey: testKey},
 		"share-1":     {keyAccount: "lake", keyKey: "geheim"},
 	} {

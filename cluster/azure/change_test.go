@@ -92,9 +92,13 @@ func TestInsights(t *testing.T) {
 		}
 	}
 	beside := at(cloud.find(t, "-1").properties, "containers", 1, "properties").(map[string]any)
-	beside["image"] = "evil"
-	if diff := difference(t, d, c); !strings.Contains(diff, "collector") {
-		t.Errorf("another collector is no difference: %s", diff)
+	for key, evil := range map[string]any{"image": "evil", "command": []any{"evil"}, "environmentVariables": []any{}} {
+		good := beside[key]
+		beside[key] = evil
+		if diff := difference(t, d, c); !strings.Contains(diff, "collector") {
+			t.Errorf("another %s of the collector is no difference: %s", key, diff)
+		}
+		beside[key] = good
 	}
 }
 

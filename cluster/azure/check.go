@@ -171,8 +171,8 @@ func checkWorkers(c *config.Cluster) error {
 		if slices.Contains(ours, name) {
 			return invalid("workers.environment.%s: that variable is navvy's; leave it out", name)
 		}
-		if name == varEndpoint && c.Monitor.Kind == config.MonitorInsights {
-			return invalid("workers.environment.%s: with monitor.kind insights it is that of a collector of the cluster's own; leave out one of them", name)
+		if slices.Contains(led, name) && watched(c) {
+			return invalid("workers.environment.%s: with monitor.kind insights traces go to a collector of the cluster's own; leave out one of them", name)
 		}
 	}
 	if u := c.Queue.URL; u != nil && u.Text != "" {

@@ -122,6 +122,15 @@ func opened(d armdeployments.Deployment) (template, parameters map[string]any, e
 	return template, parameters, nil
 }
 
+// fixedOf is what Azure does not change in a container group.
+func fixedOf(group map[string]any) string {
+	words := []string{fmt.Sprint(group["diagnostics"])}
+	for _, c := range elements(group["containers"]) {
+		words = append(words, text(at(c, "name")), fmt.Sprint(at(c, "properties", "resources")))
+	}
+	return strings.Join(words, " ")
+}
+
 func (c *cloud) make(group string, v map[string]any) error {
 	kind, name := v["type"].(string), v["name"].(string)
 	types, parts := strings.Split(kind, "/"), strings.Split(name, "/")
@@ -145,6 +154,9 @@ func (c *cloud) make(group string, v map[string]any) error {
 		for name, value := range tags {
 			t.tags[name] = new(value.(string))
 		}
+	}
+	if old := c.resources[strings.ToLower(id)]; kind == typeGroup && old != nil && fixedOf(old.properties) != fixedOf(t.properties) {
+		return &refusal{&armdeployments.ErrorResponse{Code: new("InvalidContainerGroupUpdate"), Message: new("The updates on container group " + name + " are invalid.")}}
 	}
 	t.location, _ = v["location"].(string)
 	t.sku, _ = at(v, "sku", "name").(string)

@@ -5,6 +5,7 @@ import (
 	_ "embed" // the collector's configuration
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/kubernetes"
@@ -19,13 +20,21 @@ const (
 
 	collectorName   = "collector"
 	collectorCPUs   = "0.25"
-	collectorMemory = "0.3" // GiB, of which its configuration takes 200 MiB
+	collectorMemory = "0.5" // GiB; its configuration bounds what it keeps to 256 MiB
 	varCollector    = "NAVVY_COLLECTOR"
 	varEndpoint     = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	varName         = "OTEL_SERVICE_NAME"
 	varAttributes   = "OTEL_RESOURCE_ATTRIBUTES"
+	varProtocol     = "OTEL_EXPORTER_OTLP_PROTOCOL"
+	varGoMemory     = "GOMEMLIMIT"
+	goMemory        = "400MiB"                // with the rest that Go has
 	endpoint        = "http://127.0.0.1:4318" // as the configuration has it
 )
+
+// led are the variables that lead traces, with which the file would lead them elsewhere.
+var led = []string{
+	varEndpoint, varProtocol, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+}
 
 // collectorConfig is the configuration of a collector.
 //
@@ -62,17 +71,22 @@ func volumeMounts(all []mount) []volumeMount {
 // watched tells whether workers have a collector beside them.
 func watched(c *config.Cluster) bool { return c.Monitor.Kind == config.MonitorInsights }
 
-// collector is the container beside a worker, and its image; none without a monitor.
-func (k *compilation) collector() (list []container, image string) {
+// collector is the container beside a worker, and how it is told; none without a monitor.
+func (k *compilation) collector() (list []container, told string) {
 	if !watched(k.c) {
 		return nil, ""
 	}
-	image = k.collectorImage()
-	return []container{{
-		Name: collectorName, Image: image, Command: collectorCommand(),
+	c := container{
+		Name: collectorName, Image: k.collectorImage(), Command: collectorCommand(),
 		CPUs: collectorCPUs, Memory: collectorMemory, Mounts: []volumeMount{},
-		Environment: []variable{{Name: varCollector, Value: collectorConfig}},
-	}}, image
+		Environment: []variable{{Name: varCollector, Value: collectorConfig}, {Name: varGoMemory, Value: goMemory}},
+	}
+	return []container{c}, toldCollector(&c)
+}
+
+// toldCollector is a collector as a property has it: its image, and a digest of the rest.
+func toldCollector(c *container) string {
+	return c.Image + " " + hash(strings.Join([]string{fmt.Sprintf("%q", c.Command), c.CPUs, c.Memory, told(c.Environment)}, "\n"))
 }
 
 func (k *compilation) collectorImage() string { return cmp.Or(k.c.Monitor.Collector, DefaultCollector) }
@@ -83,7 +97,7 @@ func collectorCommand() []string { return []string{"/otelcol-contrib", "--config
 // about as much as in a container group.
 const (
 	collectorPodCPUs   = 50
-	collectorPodMemory = 64 << 20
+	collectorPodMemory = 128 << 20
 )
 
 // collectorPod is the container beside a worker on an AKS cluster; none without a monitor.
@@ -100,11 +114,12 @@ func (k *compilation) collectorPod() []map[string]any {
 		"name": collectorName, "image": k.collectorImage(), "command": command,
 		"env": []any{
 			map[string]any{"name": varCollector, "value": collectorConfig},
+			map[string]any{"name": varGoMemory, "value": goMemory},
 			map[string]any{"name": varInsights, "valueFrom": key},
 		},
 		"resources": map[string]any{
 			"requests": map[string]any{"cpu": fmt.Sprintf("%dm", collectorPodCPUs), "memory": fmt.Sprintf("%dMi", collectorPodMemory>>20)},
-			"limits":   map[string]any{"cpu": "250m", "memory": "300Mi"},
+			"limits":   map[string]any{"cpu": "250m", "memory": "512Mi"},
 		},
 	}}
 }
@@ -115,7 +130,7 @@ func (k *compilation) traced(worker string) []variable {
 	if !watched(k.c) {
 		return nil
 	}
-	ours := []variable{{Name: varEndpoint, Value: endpoint}, {Name: varName, Value: k.c.Name}}
+	ours := []variable{{Name: varEndpoint, Value: endpoint}, {Name: varProtocol, Value: "http/protobuf"}, {Name: varName, Value: k.c.Name}}
 	if worker != "" {
 		ours = append(ours, variable{Name: varAttributes, Value: "service.instance.id=" + worker})
 	}

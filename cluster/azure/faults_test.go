@@ -293,6 +293,41 @@ func TestWorkerHealth(t *testing.T) {
 	}
 }
 
+// The collector beside a worker is told of: one that cannot be pulled keeps the worker from
+// starting, and one that ends does not keep it from working.
+func TestCollectorHealth(t *testing.T) {
+	t.Parallel()
+	cloud, d, c := applied(t)
+	own := cloud.find(t, "-1").properties
+	worker, beside := at(own, "containers", 0, "properties", "instanceView").(map[string]any), map[string]any{}
+	at(own, "containers", 1, "properties").(map[string]any)["instanceView"] = beside
+	pull := []any{map[string]any{"name": "Failed", "type": "Warning", "message": `Failed to pull image "` + DefaultCollector + `": denied`}}
+	for _, test := range []struct {
+		worker, beside string
+		events         []any
+		want           driver.Health
+		says           string
+	}{
+		{"Running", "Running", nil, driver.HealthOK, ""},
+		{"Running", "Terminated", nil, driver.HealthOK, "nobody takes its traces"},
+		{"Waiting", "Waiting", pull, driver.HealthFailed, "the collector: its image cannot be pulled: " + pull[0].(map[string]any)["message"].(string)},
+		{"Terminated", "Terminated", nil, driver.HealthFailed, "--container-name worker"},
+	} {
+		worker["currentState"], worker["events"] = map[string]any{"state": test.worker}, nil
+		beside["currentState"] = map[string]any{"state": test.beside}
+		own["instanceView"] = map[string]any{"events": test.events}
+		w, err := d.Observe(t.Context(), c.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range w.Resources {
+			if strings.HasSuffix(r.Name, "-1") && (r.Health != test.want || !strings.Contains(r.Detail, test.says)) {
+				t.Errorf("%v: got %s, %s", test, r.Health, r.Detail)
+			}
+		}
+	}
+}
+
 func TestPreview(t *testing.T) {
 	t.Parallel()
 	cloud, d, c := applied(t)

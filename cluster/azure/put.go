@@ -84,7 +84,7 @@ func (d *Driver) prepare(ctx context.Context, cluster string, r *driver.Resource
 		return keepNodes(r, s, &now.GenericResource)
 	}
 	if r.Kind == kindWorker && unchangeable(r.Properties, properties(kindWorker, &now.GenericResource)) {
-		d.o.Logger.Info("a container group is made anew, as Azure does not change cores and memory of one", "resource", r.String())
+		d.o.Logger.Info("a container group is made anew, as Azure does not change what its containers have", "resource", r.String())
 		return d.gone(ctx, r.String(), id, version)
 	}
 	return nil
@@ -93,7 +93,12 @@ func (d *Driver) prepare(ctx context.Context, cluster string, r *driver.Resource
 // unchangeable tells whether something is to be different that Azure cannot change in a
 // container group.
 func unchangeable(want, is driver.Properties) bool {
-	return want["cpus"] != is["cpus"] || want["memory"] != is["memory"]
+	for _, key := range []string{"cpus", "memory", "insights", "collector"} { // how many containers, and what they have; where their output goes
+		if want[key] != is[key] {
+			return true
+		}
+	}
+	return false
 }
 
 // ownChild refuses a queue or share that is there and that no deployment of the cluster made.

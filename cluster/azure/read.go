@@ -3,6 +3,7 @@ package azure
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,22 +120,18 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 	if command, err := json.Marshal(at(c, "command")); err == nil {
 		p["command"] = string(command)
 	}
-	var open []variable
 	p["insights"], p["collector"] = "", ""
 	for _, other := range elements(field(r, "containers")) {
 		if text(at(other, "name")) == collectorName {
-			p["collector"] = text(at(other, "properties", "image"))
+			p["collector"] = readCollector(at(other, "properties"))
 		}
 	}
 	for _, v := range elements(at(c, "environmentVariables")) {
-		// Azure tells of a secret its name alone.
 		if text(at(v, "name")) == varInsights {
 			p["insights"] = given
 		}
-		if value, ok := at(v, "value").(string); ok {
-			open = append(open, variable{Name: text(at(v, "name")), Value: value})
-		}
 	}
+	open := readOpen(c)
 	volumes := map[string]any{}
 	for _, v := range elements(field(r, "volumes")) {
 		volumes[text(at(v, "name"))] = at(v, "azureFile")
@@ -151,6 +148,29 @@ func workerProperties(r *armresources.GenericResource, p driver.Properties) {
 		}
 	}
 	p["environment"], p["mounts"], p["labels"], p["secrets"] = told(open), toldMounts(mounts), told(labels(own)), tagOf(r.Tags, tagSecrets)
+}
+
+// readOpen are the variables of a container that are no secrets, of which Azure tells the names
+// alone.
+func readOpen(container any) []variable {
+	var open []variable
+	for _, v := range elements(at(container, "environmentVariables")) {
+		if value, ok := at(v, "value").(string); ok {
+			open = append(open, variable{Name: text(at(v, "name")), Value: value})
+		}
+	}
+	return open
+}
+
+func readCollector(c any) string {
+	var command []string
+	for _, word := range elements(at(c, "command")) {
+		command = append(command, text(word))
+	}
+	return toldCollector(&container{
+		Image: text(at(c, "image")), Command: command, Environment: readOpen(c),
+		CPUs: text(at(c, "resources", "requests", "cpu")), Memory: text(at(c, "resources", "requests", "memoryInGB")),
+	})
 }
 
 // elements are those of a list.
@@ -179,12 +199,29 @@ func health(kind string, r *armresources.GenericResource) (driver.Health, string
 	return driver.HealthOK, ""
 }
 
-// workerHealth looks at the state of a container, and at why it is not running.
+// workerHealth looks at the containers of a worker. It works also without the collector beside
+// it, once it runs.
 func workerHealth(r *armresources.GenericResource) (driver.Health, string) {
-	view := field(r, "containers", 0, "properties", "instanceView")
+	health, why := containerHealth(r, 0)
+	if health == driver.HealthFailed || len(elements(field(r, "containers"))) < 2 {
+		return health, why
+	}
+	switch beside, reason := containerHealth(r, 1); {
+	case beside != driver.HealthFailed:
+		return health, why
+	case health == driver.HealthOK:
+		return health, "nobody takes its traces: the collector: " + reason
+	default:
+		return driver.HealthFailed, "the collector: " + reason
+	}
+}
+
+// containerHealth looks at the state of a container, and at why it is not running.
+func containerHealth(r *armresources.GenericResource, i int) (driver.Health, string) {
+	view := field(r, "containers", i, "properties", "instanceView")
 	state, detail := text(at(view, "currentState", "state")), text(at(view, "currentState", "detailStatus"))
 	restarts := text(at(view, "restartCount"))
-	if why := pullFailure(r, detail); why != "" {
+	if why := pullFailure(r, i, detail); why != "" {
 		return driver.HealthFailed, why
 	}
 	switch group := text(field(r, "instanceView", "state")); {
@@ -194,7 +231,8 @@ func workerHealth(r *armresources.GenericResource) (driver.Health, string) {
 		}
 		return driver.HealthOK, ""
 	case state == "Terminated", detail == "CrashLoopBackOff":
-		return driver.HealthFailed, strings.TrimSpace("it ended with exit code " + orUnknown(text(at(view, "currentState", "exitCode"))) + " " + detail + ": see az container logs --name " + str(r.Name))
+		see := "see az container logs --name " + str(r.Name) + " --container-name " + text(field(r, "containers", i, "name"))
+		return driver.HealthFailed, strings.TrimSpace("it ended with exit code " + orUnknown(text(at(view, "currentState", "exitCode"))) + " " + detail + ": " + see)
 	case group == "Failed", group == "Stopped":
 		return driver.HealthFailed, "the container group is " + strings.ToLower(group)
 	default:
@@ -209,24 +247,38 @@ func orUnknown(code string) string {
 	return code
 }
 
-// pullFailure says why an image cannot be pulled, by the container's state and events.
-func pullFailure(r *armresources.GenericResource, detail string) string {
+// pullFailure says why the image of a container cannot be pulled, by the container's state and
+// events, and those of the group that are of no other image.
+func pullFailure(r *armresources.GenericResource, i int, detail string) string {
 	why := ""
-	for _, where := range [][]any{{"instanceView", "events"}, {"containers", 0, "properties", "instanceView", "events"}} {
-		for _, e := range elements(field(r, where...)) {
-			switch {
-			case strings.EqualFold(text(at(e, "type")), "Warning") && strings.Contains(strings.ToLower(text(at(e, "message"))), "pull"):
-				why = text(at(e, "message"))
-			case text(at(e, "name")) == "Pulled":
-				why = ""
-			}
+	for _, e := range slices.Concat(elements(field(r, "instanceView", "events")), elements(field(r, "containers", i, "properties", "instanceView", "events"))) {
+		switch said := text(at(e, "message")); {
+		case ofAnother(r, i, said):
+		case strings.EqualFold(text(at(e, "type")), "Warning") && strings.Contains(strings.ToLower(said), "pull"):
+			why = said
+		case text(at(e, "name")) == "Pulled":
+			why = ""
 		}
 	}
 	waiting := detail == "ImagePullBackOff" || detail == "ErrImagePull"
 	if why == "" && !waiting {
 		return ""
 	}
-	return strings.TrimSpace("its image cannot be pulled: " + why + " " + remedies["inaccessibleimage"].do)
+	do := remedies["inaccessibleimage"].do
+	if i > 0 {
+		do = "can it be pulled from there? monitor.collector names another one"
+	}
+	return strings.TrimSpace("its image cannot be pulled: " + why + " " + do)
+}
+
+// ofAnother tells whether an event names the image of another container, and not this one's.
+func ofAnother(r *armresources.GenericResource, i int, said string) bool {
+	for j, c := range elements(field(r, "containers")) {
+		if image := text(at(c, "properties", "image")); j != i && image != "" && strings.Contains(said, image) {
+			return !strings.Contains(said, text(field(r, "containers", i, "properties", "image")))
+		}
+	}
+	return false
 }
 
 // childProperties are what can be said of a queue or a share.
