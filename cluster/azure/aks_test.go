@@ -230,7 +230,7 @@ func (w *aksWorld) checkPods(t *testing.T, c *config.Cluster) {
 		}
 	}
 	beside := at(pod, "containers", 1)
-	if text(at(beside, "image")) != DefaultCollector || at(beside, "env", 1, "valueFrom", "secretKeyRef", "name") != c.Name+"-keys" ||
+	if text(at(beside, "image")) != DefaultCollector || at(beside, "env", 2, "valueFrom", "secretKeyRef", "name") != c.Name+"-keys" ||
 		at(beside, "securityContext", "readOnlyRootFilesystem") != true {
 		t.Errorf("beside the worker is %v", beside)
 	}

@@ -153,6 +153,23 @@ func checkService(c *config.Cluster) error {
 // one that has 800 of them.
 const mostWorkers = 700
 
+// checkEnvironment refuses variables that the cluster gives its workers.
+func checkEnvironment(c *config.Cluster) error {
+	ours := []string{varRequests, varResponses, varContent, varBus, varStorage, varInsights}
+	for _, name := range sortedKeys(c.Workers.Environment) {
+		if !variableRule.MatchString(name) {
+			return invalid("workers.environment.%s: want a name of letters, digits and _", name)
+		}
+		if slices.Contains(ours, name) {
+			return invalid("workers.environment.%s: that variable is navvy's; leave it out", name)
+		}
+		if slices.Contains(led, name) && watched(c) {
+			return invalid("workers.environment.%s: with monitor.kind insights traces go to a collector of the cluster's own; leave out one of them", name)
+		}
+	}
+	return nil
+}
+
 func checkWorkers(c *config.Cluster) error {
 	w := c.Workers
 	switch {
@@ -163,17 +180,8 @@ func checkWorkers(c *config.Cluster) error {
 	case w.Count < 0 || w.Count > mostWorkers && !onAKS(c):
 		return invalid("workers.count is %d: want 0 to %d; several clusters may serve one pair of queues", w.Count, mostWorkers)
 	}
-	ours := []string{varRequests, varResponses, varContent, varBus, varStorage, varInsights}
-	for _, name := range sortedKeys(w.Environment) {
-		if !variableRule.MatchString(name) {
-			return invalid("workers.environment.%s: want a name of letters, digits and _", name)
-		}
-		if slices.Contains(ours, name) {
-			return invalid("workers.environment.%s: that variable is navvy's; leave it out", name)
-		}
-		if slices.Contains(led, name) && watched(c) {
-			return invalid("workers.environment.%s: with monitor.kind insights traces go to a collector of the cluster's own; leave out one of them", name)
-		}
+	if err := checkEnvironment(c); err != nil {
+		return err
 	}
 	if u := c.Queue.URL; u != nil && u.Text != "" {
 		if parsed, err := url.Parse(u.Text); err == nil && parsed.User != nil {

@@ -122,6 +122,15 @@ func opened(d armdeployments.Deployment) (template, parameters map[string]any, e
 	return template, parameters, nil
 }
 
+// changeable refuses what Azure does not change in a container group that is there.
+func (c *cloud) changeable(t *thing) error {
+	old := c.resources[strings.ToLower(t.id)]
+	if t.kind != typeGroup || old == nil || fixedOf(old.properties) == fixedOf(t.properties) {
+		return nil
+	}
+	return &refusal{&armdeployments.ErrorResponse{Code: new("InvalidContainerGroupUpdate"), Message: new("The updates on container group " + t.name + " are invalid.")}}
+}
+
 // fixedOf is what Azure does not change in a container group.
 func fixedOf(group map[string]any) string {
 	words := []string{fmt.Sprint(group["diagnostics"])}
@@ -155,8 +164,8 @@ func (c *cloud) make(group string, v map[string]any) error {
 			t.tags[name] = new(value.(string))
 		}
 	}
-	if old := c.resources[strings.ToLower(id)]; kind == typeGroup && old != nil && fixedOf(old.properties) != fixedOf(t.properties) {
-		return &refusal{&armdeployments.ErrorResponse{Code: new("InvalidContainerGroupUpdate"), Message: new("The updates on container group " + name + " are invalid.")}}
+	if err := c.changeable(t); err != nil {
+		return err
 	}
 	t.location, _ = v["location"].(string)
 	t.sku, _ = at(v, "sku", "name").(string)

@@ -72,7 +72,7 @@ func checkCertificates(getenv func(string) string) error {
 		if file == "" {
 			continue
 		}
-		if _, err := os.ReadFile(file); err != nil { //nolint:gosec // the user's own
+		if _, err := os.ReadFile(file); err != nil {
 			return wrong(name, "%v", err)
 		}
 	}
