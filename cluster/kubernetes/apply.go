@@ -161,24 +161,32 @@ func owns(u *unstructured.Unstructured, path ...string) bool {
 // removeScaler removes what scales the workers, before they get a fixed number: it would change
 // that at once, and goes only when all is made.
 func (d *Driver) removeScaler(ctx context.Context, cluster, namespace string) error {
-	found := false
 	for _, kind := range []string{"HorizontalPodAutoscaler", "ScaledObject"} {
 		u := &unstructured.Unstructured{Object: map[string]any{"kind": kind}}
 		u.SetName(workersName(cluster))
 		u.SetNamespace(namespace)
-		live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err), apierrors.IsForbidden(err) && found:
-			continue
-		case err == nil:
-			found = true
-			err = d.delete(ctx, cluster, live)
-		default:
-			err = d.explain(err)
-		}
-		if err != nil {
+		if err := d.removeFirst(ctx, cluster, u); err != nil {
 			return fmt.Errorf("%s %s, which goes before the workers have a fixed number: %w", kindOf(u), u.GetName(), err)
 		}
 	}
 	return nil
+}
+
+// removeFirst removes what scales the workers, if it is there. One of KEDA's that nobody lets us look
+// at is not, unless the cluster has something for KEDA: who has no rights on a kind is refused also
+// where there is no KEDA.
+func (d *Driver) removeFirst(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+	live, err := d.of(u).Get(ctx, u.GetName(), metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case apierrors.IsForbidden(err) && resources[u.GetKind()].Group == kedaGroup:
+		if may, e := d.mayHave(ctx, cluster, u); e != nil || !may {
+			return e
+		}
+	}
+	if err != nil {
+		return d.explain(err)
+	}
+	return d.delete(ctx, cluster, live)
 }

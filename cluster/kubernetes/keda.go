@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -49,29 +50,56 @@ func byKEDA(file []byte) bool {
 	return err == nil && c.Workers.Autoscale != nil && config.Defaults(c).Kubernetes.Scaler == config.ScalerKEDA
 }
 
-// removeUnseen is before an object of KEDA's is removed that could not be listed. The error is of a
-// kind that is there only in a version which is not ours. Where there is no such kind at all its
-// objects went with it, but not the autoscalers that KEDA had made of them.
-func (d *Driver) removeUnseen(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+// hasKind tells whether the API server has the kind of an object of KEDA's. It says so also to those
+// who have no rights on the kind. The error is of a kind that is there only in a version which is not
+// ours, or of what nobody can tell.
+func (d *Driver) hasKind(ctx context.Context, u *unstructured.Unstructured) (bool, error) {
 	kinds, unknown, err := d.namespaced(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ours, there := resources[u.GetKind()], false
 	for _, gvr := range kinds {
 		if gvr.Group == ours.Group && gvr.Resource == ours.Resource {
 			if there = true; gvr.Version == ours.Version {
-				return nil
+				return true, nil
 			}
 		}
 	}
 	switch {
 	case there:
-		return fmt.Errorf("KEDA is there, but not its version %s: kubectl --namespace %s delete %s %s, then try again: %w", ours.Version, u.GetNamespace(), ours.GroupResource(), u.GetName(), navvy.ErrUnsupported)
+		return true, fmt.Errorf("KEDA is there, but not its version %s: kubectl --namespace %s delete %s %s, then try again: %w", ours.Version, u.GetNamespace(), ours.GroupResource(), u.GetName(), navvy.ErrUnsupported)
 	case unknown != "":
-		return fmt.Errorf("nobody can tell whether it is there: %s: %w", unknown, navvy.ErrUnavailable)
+		return false, fmt.Errorf("nobody can tell whether it is there: %s: %w", unknown, navvy.ErrUnavailable)
 	}
-	d.o.Logger.Warn("KEDA is not installed any more, and what it had went with it", "kind", ours.Resource, "name", u.GetName(), "namespace", u.GetNamespace())
+	return false, nil
+}
+
+// mayHave tells whether a cluster may have an object of KEDA's that nobody lets us look at: there is
+// such a kind, and the Secret that the cluster has for KEDA, which is made before and goes after.
+func (d *Driver) mayHave(ctx context.Context, cluster string, u *unstructured.Unstructured) (bool, error) {
+	if there, err := d.hasKind(ctx, u); err != nil || !there {
+		return false, err
+	}
+	secret := &unstructured.Unstructured{Object: map[string]any{"kind": "Secret"}}
+	secret.SetNamespace(u.GetNamespace())
+	live, err := d.of(secret).Get(ctx, viewerName(cluster), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && live.GetLabels()[labelCluster] == cluster, d.explain(err)
+}
+
+// removeUnseen removes an object of KEDA's that could not be listed. Where there is no such kind at all
+// it went with that, but not the autoscalers that KEDA had made of it; and it is not looked for: who
+// has no rights on a kind is refused also what does not exist.
+func (d *Driver) removeUnseen(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+	if there, err := d.hasKind(ctx, u); err != nil {
+		return err
+	} else if there {
+		return d.delete(ctx, cluster, u)
+	}
+	d.o.Logger.Warn("KEDA is not installed, or not any more, and what it had went with it", "kind", resources[u.GetKind()].Resource, "name", u.GetName(), "namespace", u.GetNamespace())
 	made, err := d.client.Resource(resources["HorizontalPodAutoscaler"]).Namespace(u.GetNamespace()).List(ctx, metav1.ListOptions{LabelSelector: selector(cluster)})
 	if err != nil {
 		return d.explain(err)

@@ -72,20 +72,11 @@ func TestKEDAUnseen(t *testing.T) { //nolint:paralleltest // as said above
 	}
 	w.same(t, d, c)
 
-	user := "blind-" + w.namespace
-	rights, all := map[string][]string{}, []string{"get", "list", "create", "update", "patch", "delete"}
-	for _, gvr := range resources {
-		if gvr.Group != kedaGroup {
-			rights[gvr.Group+"/"+gvr.Resource] = all
-		}
-	}
-	rights["/pods"], rights["/events"], rights["batch/jobs"], rights["coordination.k8s.io/leases"] = all, all, all, all
-	w.c.Grant(t, w.namespace, user, rights)
-	blind, err := New(&Options{Kubeconfig: w.c.User(t, user), Namespace: w.namespace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	blind.dial = w.dial
+	blind, fixed := w.blind(t), w.described(t, "unseen", 1)
+	_, err := controller(blind).Apply(t.Context(), fixed)
+	wantError(t, "who may not look", err, navvy.ErrDenied, "scaledobject unseen-worker", "scaledobjects.keda.sh")
+	w.same(t, d, c)
+	w.withoutKEDA(t, blind, "never") // KEDA has nothing of it
 	_, err = controller(blind).Destroy(t.Context(), "unseen")
 	wantError(t, "who may not look", err, navvy.ErrDenied, "scaledobject unseen-worker", "triggerauthentication unseen-viewer", "scaledobjects.keda.sh")
 	if err := blind.Close(); err != nil {
@@ -106,6 +97,57 @@ func TestKEDAUnseen(t *testing.T) { //nolint:paralleltest // as said above
 	if l := left(t, w.c, w.namespace, "unseen"); len(l) > 0 {
 		t.Errorf("there is left %q", l)
 	}
+}
+
+// withoutKEDA is a cluster that a HorizontalPodAutoscaler scales, and then nobody; the autoscaler is
+// gone already, as after somebody who was killed then.
+func (w *world) withoutKEDA(t *testing.T, d *Driver, name string) {
+	t.Helper()
+	c := w.described(t, name, 0)
+	c.Workers.Autoscale, c.Kubernetes.Scaler = &config.Autoscale{Min: 1, Max: 3}, config.ScalerHPA
+	w.same(t, d, parsed(t, c))
+	w.c.Admin().Must(t, http.MethodDelete, "/apis/autoscaling/v2/namespaces/"+w.namespace+"/horizontalpodautoscalers/"+workersName(name), "", nil)
+	w.same(t, d, w.described(t, name, 2))
+	if n := w.replicas(t, name); n != 2 {
+		t.Errorf("of 2 there are %d", n)
+	}
+	w.gone(t, d, name)
+}
+
+// gone destroys a cluster, of which there is nothing then.
+func (w *world) gone(t *testing.T, d *Driver, name string) {
+	t.Helper()
+	if _, err := controller(d).Destroy(t.Context(), name); err != nil {
+		t.Error(err)
+	}
+	if l := left(t, w.c, w.namespace, name); len(l) > 0 {
+		t.Errorf("there is left %q", l)
+	}
+}
+
+// Who has no rights on KEDA's kinds is refused them also where KEDA was never installed. Whoever has
+// asked for it by mistake can have another scaler, a fixed number, or nothing.
+func TestKEDADenied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "runs")
+	w.serve()
+	blind := w.blind(t)
+	scaled, other := w.described(t, "denied", 0), w.described(t, "denied", 0)
+	scaled.Workers.Autoscale = &config.Autoscale{Max: 3}
+	other.Workers.Autoscale, other.Kubernetes.Scaler = &config.Autoscale{Min: 1, Max: 3}, config.ScalerHPA
+	scaled, other = parsed(t, scaled), parsed(t, other)
+	mistake := func() {
+		t.Helper()
+		_, err := controller(blind).Apply(t.Context(), scaled)
+		wantError(t, "KEDA's kinds", err, navvy.ErrDenied, "triggerauthentication denied-viewer")
+	}
+	mistake()
+	w.same(t, blind, w.described(t, "denied", 4))
+	mistake()
+	w.same(t, blind, other)
+	mistake()
+	w.gone(t, blind, "denied")
+	w.withoutKEDA(t, blind, "denied")
 }
 
 // kedaMakes makes the HorizontalPodAutoscaler that KEDA makes of a ScaledObject, with its labels and

@@ -179,9 +179,7 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 			return err
 		}
 	case resources[u.GetKind()].Group == kedaGroup && u.GetUID() == "":
-		if err := d.removeUnseen(ctx, cluster, u); err != nil {
-			return err
-		}
+		return d.removeUnseen(ctx, cluster, u)
 	}
 	if id.Kind == driver.KindCluster { // the workers may have been removed by hand
 		if err := d.removeTasks(ctx, cluster, u.GetNamespace()); err != nil {
