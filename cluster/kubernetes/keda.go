@@ -51,26 +51,32 @@ func byKEDA(file []byte) bool {
 }
 
 // hasKind tells whether the API server has the kind of an object of KEDA's. It says so also to those
-// who have no rights on the kind. The error is of a kind that is there only in a version which is not
-// ours, or of what nobody can tell.
+// who have no rights on the kind, and only of KEDA's own group: servers of others may be away. The
+// error is of a kind that is there only in a version which is not ours, or of what nobody can tell.
 func (d *Driver) hasKind(ctx context.Context, u *unstructured.Unstructured) (bool, error) {
-	kinds, unknown, err := d.namespaced(ctx)
-	if err != nil {
-		return false, err
+	const unsure = "nobody can tell whether it is there"
+	var group metav1.APIGroup
+	if err := d.get(ctx, "/apis/"+kedaGroup, &group); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("%s: %w", unsure, err)
 	}
 	ours, there := resources[u.GetKind()], false
-	for _, gvr := range kinds {
-		if gvr.Group == ours.Group && gvr.Resource == ours.Resource {
-			if there = true; gvr.Version == ours.Version {
+	for _, version := range group.Versions {
+		var list metav1.APIResourceList
+		if err := d.get(ctx, versionPath(version.GroupVersion), &list); apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("%s: what %s has comes or goes just now: try again: %w", unsure, version.GroupVersion, navvy.ErrUnavailable)
+		} else if err != nil {
+			return false, fmt.Errorf("%s: %w", unsure, err)
+		}
+		if slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == ours.Resource }) {
+			if there = true; version.Version == ours.Version {
 				return true, nil
 			}
 		}
 	}
-	switch {
-	case there:
+	if there {
 		return true, fmt.Errorf("KEDA is there, but not its version %s: kubectl --namespace %s delete %s %s, then try again: %w", ours.Version, u.GetNamespace(), ours.GroupResource(), u.GetName(), navvy.ErrUnsupported)
-	case unknown != "":
-		return false, fmt.Errorf("nobody can tell whether it is there: %s: %w", unknown, navvy.ErrUnavailable)
 	}
 	return false, nil
 }

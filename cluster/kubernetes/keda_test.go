@@ -88,6 +88,7 @@ func TestKEDAUnseen(t *testing.T) { //nolint:paralleltest // as said above
 		t.Errorf("there are %q, %v", list, err)
 	}
 	remove()
+	w.away(t)
 	p, err := controller(d).Destroy(t.Context(), "unseen")
 	if err != nil || !slices.ContainsFunc(p.Changes, func(c cluster.Change) bool {
 		return c.Kind == "scaledobject" && c.Action == cluster.Remove && strings.Contains(c.Why, "not any more")
@@ -97,6 +98,31 @@ func TestKEDAUnseen(t *testing.T) { //nolint:paralleltest // as said above
 	if l := left(t, w.c, w.namespace, "unseen"); len(l) > 0 {
 		t.Errorf("there is left %q", l)
 	}
+}
+
+// away has the API server have a group whose own server is not there, as metrics have, until the test
+// ends.
+func (w *world) away(t *testing.T) {
+	t.Helper()
+	const services, version = "/apis/apiregistration.k8s.io/v1/apiservices", "/apis/away.navvy.test/v1"
+	admin := w.c.Admin()
+	says := func(code string) func() bool {
+		return func() bool {
+			err := admin.Do(context.Background(), http.MethodGet, version, "", nil) // also at the test's end
+			return err != nil && strings.Contains(err.Error(), code)
+		}
+	}
+	admin.Must(t, http.MethodPost, services, `
+metadata: {name: v1.away.navvy.test}
+spec:
+  {group: away.navvy.test, version: v1, service: {namespace: default, name: nobody}, insecureSkipTLSVerify: true, groupPriorityMinimum: 1, versionPriority: 1}`, nil)
+	t.Cleanup(func() {
+		if err := admin.Do(context.Background(), http.MethodDelete, services+"/v1.away.navvy.test", "", nil); err != nil {
+			t.Error(err)
+		}
+		kubetest.Until(t, "the group is unknown", says("404"))
+	})
+	kubetest.Until(t, "the group is away", says("503"))
 }
 
 // withoutKEDA is a cluster that a HorizontalPodAutoscaler scales, and then nobody; the autoscaler is
