@@ -81,19 +81,18 @@ func (d *Driver) hasKind(ctx context.Context, u *unstructured.Unstructured) (boo
 	return false, nil
 }
 
-// mayHave tells whether a cluster may have an object of KEDA's that nobody lets us look at: there is
-// such a kind, and the Secret that the cluster has for KEDA, which is made before and goes after.
+// mayHave tells whether a cluster may have an object of KEDA's that nobody lets us look at: it has the
+// Secret for KEDA, which is made before and goes after, and there is such a kind.
 func (d *Driver) mayHave(ctx context.Context, cluster string, u *unstructured.Unstructured) (bool, error) {
-	if there, err := d.hasKind(ctx, u); err != nil || !there {
-		return false, err
-	}
 	secret := &unstructured.Unstructured{Object: map[string]any{"kind": "Secret"}}
 	secret.SetNamespace(u.GetNamespace())
 	live, err := d.of(secret).Get(ctx, viewerName(cluster), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || err == nil && live.GetLabels()[labelCluster] != cluster {
 		return false, nil
+	} else if err != nil {
+		return false, d.explain(err)
 	}
-	return err == nil && live.GetLabels()[labelCluster] == cluster, d.explain(err)
+	return d.hasKind(ctx, u)
 }
 
 // removeUnseen removes an object of KEDA's that could not be listed. Where there is no such kind at all

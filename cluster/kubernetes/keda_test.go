@@ -151,6 +151,56 @@ func (w *world) gone(t *testing.T, d *Driver, name string) {
 	}
 }
 
+// From one scaler to the other the first is gone before the second is there: KEDA refuses workers
+// that an autoscaler has, and two autoscalers scale nothing. KEDA may leave none, and from that a
+// HorizontalPodAutoscaler never scales. This is not run beside others, as above.
+func TestScalers(t *testing.T) { //nolint:paralleltest // as said above
+	w := newWorld(t, "runs")
+	w.serve()
+	kedaKinds(t, w.c)
+	const name = "changes"
+	at := map[string]string{config.ScalerKEDA: "/apis/keda.sh/v1alpha1/namespaces/" + w.namespace + "/scaledobjects", config.ScalerHPA: "/apis/autoscaling/v2/namespaces/" + w.namespace + "/horizontalpodautoscalers"}
+	made := map[string]int{}
+	d := w.open(t, func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			for scaler, other := range map[string]string{config.ScalerKEDA: config.ScalerHPA, config.ScalerHPA: config.ScalerKEDA} {
+				if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, at[scaler]) {
+					continue
+				}
+				made[scaler]++
+				if w.c.Admin().Do(r.Context(), http.MethodGet, at[other]+"/"+workersName(name), "", nil) == nil {
+					t.Errorf("%s is made while %s is there", scaler, other)
+				}
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	scaled := func(scaler string) *config.Cluster {
+		c := w.described(t, name, 0)
+		c.Workers.Autoscale, c.Kubernetes.Scaler = &config.Autoscale{Min: 2, Max: 5}, scaler
+		return parsed(t, c)
+	}
+	w.same(t, d, w.described(t, name, 0))
+	w.same(t, d, scaled(config.ScalerHPA))
+	if n := w.replicas(t, name); n != 2 {
+		t.Errorf("of none, with an autoscaler of at least 2, there are %d", n)
+	}
+	w.scale(t, name, 3)
+	w.same(t, d, scaled(config.ScalerKEDA))
+	if n := w.replicas(t, name); n != 3 {
+		t.Errorf("of 3, with KEDA there are %d", n)
+	}
+	w.scale(t, name, 0)
+	w.same(t, d, scaled(config.ScalerHPA))
+	if n := w.replicas(t, name); n != 2 {
+		t.Errorf("of none that KEDA has left, with an autoscaler of at least 2, there are %d", n)
+	}
+	if made[config.ScalerHPA] != 2 || made[config.ScalerKEDA] != 1 {
+		t.Errorf("made were %v", made)
+	}
+	w.gone(t, d, name)
+}
+
 // Who has no rights on KEDA's kinds is refused them also where KEDA was never installed. Whoever has
 // asked for it by mistake can have another scaler, a fixed number, or nothing.
 func TestKEDADenied(t *testing.T) {

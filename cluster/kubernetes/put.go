@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +42,11 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID) error {
 	if id.Kind == driver.KindCluster { // it may be lost since the lock was taken
 		if err := d.makeNamespace(ctx, cluster, p.object.GetNamespace()); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(scalers, p.object.GetKind()) {
+		if err := d.beforeScaler(ctx, cluster, p.object); err != nil {
 			return err
 		}
 	}
