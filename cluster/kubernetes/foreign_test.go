@@ -1,8 +1,11 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -65,18 +68,16 @@ func TestOwned(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "runs")
 			w.namespace += "-" + name
-			d, admin, at := w.open(t), w.c.Admin(), "/api/v1/namespaces/"+w.namespace
-			if _, err := controller(d).Apply(t.Context(), w.answering(t, name)); err != nil {
-				t.Fatal(err)
-			}
+			admin, at := w.c.Admin(), "/api/v1/namespaces/"+w.namespace
 			var role struct{ Metadata struct{ UID string } }
 			if admin.Must(t, http.MethodGet, roles+"view", "", &role); !stays {
 				role.Metadata.UID = "00000000-0000-0000-0000-000000000000"
 			}
-			admin.Must(t, http.MethodPost, at+"/configmaps", fmt.Sprintf(`
-metadata:
-  name: diary
-  ownerReferences: [{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, name: view, uid: %s}]`, role.Metadata.UID), nil)
+			seen := &diary{w: w, t: t, owner: role.Metadata.UID}
+			d := w.open(t, seen.around)
+			if _, err := controller(d).Apply(t.Context(), w.answering(t, name)); err != nil {
+				t.Fatal(err)
+			}
 			t.Cleanup(func() {
 				if err := admin.Do(context.Background(), http.MethodDelete, at, "", nil); err != nil && stays {
 					t.Error(err)
@@ -85,9 +86,51 @@ metadata:
 			if _, err := controller(d).Destroy(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
+			if there := admin.Do(t.Context(), http.MethodGet, at, "", nil) == nil; there != stays || !seen.listed {
+				t.Errorf("that the namespace is there is %t, want %t; what was in it was listed: %t", there, stays, seen.listed)
+			}
 			if there := admin.Do(t.Context(), http.MethodGet, at+"/configmaps/diary", "", nil) == nil; there != stays {
 				t.Errorf("that is there is %t, want %t", there, stays)
 			}
 		})
 	}
+}
+
+// diary is a ConfigMap of an owner, which appears when somebody lists all that there are, and is in
+// that list: Kubernetes soon removes what belongs to nobody.
+type diary struct {
+	w      *world
+	t      *testing.T
+	owner  string
+	listed bool
+}
+
+func (m *diary) around(next http.RoundTripper) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		at := "/api/v1/namespaces/" + m.w.namespace + "/configmaps"
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, at) || r.URL.Query().Get("labelSelector") != "" {
+			return next.RoundTrip(r)
+		}
+		for {
+			err := m.w.c.Admin().Do(r.Context(), http.MethodPost, at, fmt.Sprintf(`
+metadata:
+  name: diary
+  ownerReferences: [{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, name: view, uid: %s}]`, m.owner), nil)
+			if err != nil && !strings.Contains(err.Error(), "409") {
+				m.t.Error(err)
+			}
+			answer, err := next.RoundTrip(r)
+			if err != nil {
+				return nil, err
+			}
+			text, err := io.ReadAll(answer.Body)
+			if err = errors.Join(err, answer.Body.Close()); err != nil {
+				return nil, err
+			}
+			answer.Body = io.NopCloser(bytes.NewReader(text))
+			if m.listed = bytes.Contains(text, []byte(`"name":"diary"`)); m.listed {
+				return answer, nil
+			}
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -49,29 +50,61 @@ func byKEDA(file []byte) bool {
 	return err == nil && c.Workers.Autoscale != nil && config.Defaults(c).Kubernetes.Scaler == config.ScalerKEDA
 }
 
-// removeUnseen is before an object of KEDA's is removed that could not be listed. The error is of a
-// kind that is there only in a version which is not ours. Where there is no such kind at all its
-// objects went with it, but not the autoscalers that KEDA had made of them.
-func (d *Driver) removeUnseen(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
-	kinds, unknown, err := d.namespaced(ctx)
-	if err != nil {
-		return err
+// hasKind tells whether the API server has the kind of an object of KEDA's. It says so also to those
+// who have no rights on the kind, and only of KEDA's own group: servers of others may be away. The
+// error is of a kind that is there only in a version which is not ours, or of what nobody can tell.
+func (d *Driver) hasKind(ctx context.Context, u *unstructured.Unstructured) (bool, error) {
+	const unsure = "nobody can tell whether it is there"
+	var group metav1.APIGroup
+	if err := d.get(ctx, "/apis/"+kedaGroup, &group); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("%s: %w", unsure, err)
 	}
 	ours, there := resources[u.GetKind()], false
-	for _, gvr := range kinds {
-		if gvr.Group == ours.Group && gvr.Resource == ours.Resource {
-			if there = true; gvr.Version == ours.Version {
-				return nil
+	for _, version := range group.Versions {
+		var list metav1.APIResourceList
+		if err := d.get(ctx, versionPath(version.GroupVersion), &list); apierrors.IsNotFound(err) {
+			return false, fmt.Errorf("%s: what %s has comes or goes just now: try again: %w", unsure, version.GroupVersion, navvy.ErrUnavailable)
+		} else if err != nil {
+			return false, fmt.Errorf("%s: %w", unsure, err)
+		}
+		if slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == ours.Resource }) {
+			if there = true; version.Version == ours.Version {
+				return true, nil
 			}
 		}
 	}
-	switch {
-	case there:
-		return fmt.Errorf("KEDA is there, but not its version %s: kubectl --namespace %s delete %s %s, then try again: %w", ours.Version, u.GetNamespace(), ours.GroupResource(), u.GetName(), navvy.ErrUnsupported)
-	case unknown != "":
-		return fmt.Errorf("nobody can tell whether it is there: %s: %w", unknown, navvy.ErrUnavailable)
+	if there {
+		return true, fmt.Errorf("KEDA is there, but not its version %s: kubectl --namespace %s delete %s %s, then try again: %w", ours.Version, u.GetNamespace(), ours.GroupResource(), u.GetName(), navvy.ErrUnsupported)
 	}
-	d.o.Logger.Warn("KEDA is not installed any more, and what it had went with it", "kind", ours.Resource, "name", u.GetName(), "namespace", u.GetNamespace())
+	return false, nil
+}
+
+// mayHave tells whether a cluster may have an object of KEDA's that nobody lets us look at: it has the
+// Secret for KEDA, which is made before and goes after, and there is such a kind.
+func (d *Driver) mayHave(ctx context.Context, cluster string, u *unstructured.Unstructured) (bool, error) {
+	secret := &unstructured.Unstructured{Object: map[string]any{"kind": "Secret"}}
+	secret.SetNamespace(u.GetNamespace())
+	live, err := d.of(secret).Get(ctx, viewerName(cluster), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && live.GetLabels()[labelCluster] != cluster {
+		return false, nil
+	} else if err != nil {
+		return false, d.explain(err)
+	}
+	return d.hasKind(ctx, u)
+}
+
+// removeUnseen removes an object of KEDA's that could not be listed. Where there is no such kind at all
+// it went with that, but not the autoscalers that KEDA had made of it; and it is not looked for: who
+// has no rights on a kind is refused also what does not exist.
+func (d *Driver) removeUnseen(ctx context.Context, cluster string, u *unstructured.Unstructured) error {
+	if there, err := d.hasKind(ctx, u); err != nil {
+		return err
+	} else if there {
+		return d.delete(ctx, cluster, u)
+	}
+	d.o.Logger.Warn("KEDA is not installed, or not any more, and what it had went with it", "kind", resources[u.GetKind()].Resource, "name", u.GetName(), "namespace", u.GetNamespace())
 	made, err := d.client.Resource(resources["HorizontalPodAutoscaler"]).Namespace(u.GetNamespace()).List(ctx, metav1.ListOptions{LabelSelector: selector(cluster)})
 	if err != nil {
 		return d.explain(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,6 +42,11 @@ func (d *Driver) Put(ctx context.Context, cluster string, r *driver.Resource) er
 func (d *Driver) put(ctx context.Context, cluster string, p *part, id driver.ID) error {
 	if id.Kind == driver.KindCluster { // it may be lost since the lock was taken
 		if err := d.makeNamespace(ctx, cluster, p.object.GetNamespace()); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(scalers, p.object.GetKind()) {
+		if err := d.beforeScaler(ctx, cluster, p.object); err != nil {
 			return err
 		}
 	}
@@ -179,9 +185,7 @@ func (d *Driver) remove(ctx context.Context, cluster string, u *unstructured.Uns
 			return err
 		}
 	case resources[u.GetKind()].Group == kedaGroup && u.GetUID() == "":
-		if err := d.removeUnseen(ctx, cluster, u); err != nil {
-			return err
-		}
+		return d.removeUnseen(ctx, cluster, u)
 	}
 	if id.Kind == driver.KindCluster { // the workers may have been removed by hand
 		if err := d.removeTasks(ctx, cluster, u.GetNamespace()); err != nil {

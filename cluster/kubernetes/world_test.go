@@ -90,8 +90,27 @@ func (w *world) dial(ctx context.Context, _, _ string) (*grpc.ClientConn, error)
 // open opens a driver, through whatever else goes around its calls.
 func (w *world) open(t testing.TB, around ...func(http.RoundTripper) http.RoundTripper) *Driver {
 	t.Helper()
+	return w.openAs(t, w.c.Admin().Kubeconfig, around...)
+}
+
+// blind opens a driver as somebody who has all rights that it takes, but none on KEDA's kinds.
+func (w *world) blind(t testing.TB) *Driver {
+	t.Helper()
+	user, all := "blind-"+w.namespace, []string{"get", "list", "create", "update", "patch", "delete", "bind", "escalate"}
+	rights := map[string][]string{"/pods": all, "/events": all, "batch/jobs": all, "coordination.k8s.io/leases": all}
+	for _, gvr := range resources {
+		if gvr.Group != kedaGroup {
+			rights[gvr.Group+"/"+gvr.Resource] = all
+		}
+	}
+	w.c.Grant(t, w.namespace, user, rights)
+	return w.openAs(t, w.c.User(t, user))
+}
+
+func (w *world) openAs(t testing.TB, kubeconfig string, around ...func(http.RoundTripper) http.RoundTripper) *Driver {
+	t.Helper()
 	d, err := New(&Options{
-		Kubeconfig: w.c.Admin().Kubeconfig, Namespace: w.namespace, CheckService: service.Check,
+		Kubeconfig: kubeconfig, Namespace: w.namespace, CheckService: service.Check,
 		Getenv: func(name string) string {
 			return map[string]string{"SECRET": suiteSecret, "ANOTHER": "another-one", "BROKER": "nats://user:pass-of-the-broker@nats.queues:4222"}[name]
 		},
