@@ -353,6 +353,10 @@ func TestSystemdRefuses(t *testing.T) {
 		"a variable with a dash":    func(s *unit.Spec) { s.Env = map[string]string{"A-B": "c"} },
 		"a value with an escape":    func(s *unit.Spec) { s.Env = map[string]string{"A": "\x1b[0m"} },
 		"a value with a return":     func(s *unit.Spec) { s.Env = map[string]string{"A": "\r\n"} },
+		"a value that is no text":   func(s *unit.Spec) { s.Env = map[string]string{"A": "\xff"} },
+		"a value of no characters":  func(s *unit.Spec) { s.Env = map[string]string{"A": "\ufffe"} },
+		"an argument that is none":  func(s *unit.Spec) { s.Args = append(s.Args, "a\xff") },
+		"a directory that is none":  func(s *unit.Spec) { s.Dir = "/a\xff/b" },
 		"a program with a new line": func(s *unit.Spec) { s.Args[0] = "/a\nb" },
 	} {
 		spec := shell("a", "exit 0")

@@ -208,7 +208,7 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
-	if err := m.takes(spec); err != nil {
+	if err := takes(spec, spec.Dir, m.env(spec.Name)); err != nil {
 		return fmt.Errorf("unit %s: %w", spec.Name, err)
 	}
 	if err := m.ours(spec.Name); err != nil {
