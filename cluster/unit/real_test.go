@@ -243,6 +243,36 @@ func TestSystemdDrift(t *testing.T) {
 	}
 }
 
+// What is there for all services and systemd has not read is read, and nothing starts again for it.
+func TestSystemdShared(t *testing.T) {
+	t.Parallel()
+	if !systemdtest.Within(t) {
+		return
+	}
+	w := newWorld(t)
+	spec := shell("a", "exec sleep 3600")
+	w.put(spec)
+	w.is("a", unit.Up)
+	all := filepath.Join(w.units, "service.d", "any.conf") // as a package brings it for all services
+	if err := os.Mkdir(filepath.Dir(all), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.ctl("daemon-reload") // it looks there from now on
+	if err := os.WriteFile(all, []byte("[Service]\nNice=5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.drifts(spec, "not read", false)
+	w.ctl("disable", "--no-reload", service("a"))
+	if err := os.Remove(all); err != nil {
+		t.Fatal(err)
+	}
+	w.drifts(spec, "not read", false)
+	if err := os.Remove(filepath.Dir(all)); err != nil {
+		t.Fatal(err)
+	}
+	w.empty("a")
+}
+
 // What ends is started again after a pause, and given up at last.
 func TestSystemdRestarts(t *testing.T) {
 	t.Parallel()
