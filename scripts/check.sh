@@ -156,8 +156,8 @@ sshd() {
 }
 
 # systemd keeps the processes of clusters up, which the tests of cluster/unit and cluster/local
-# start as a user's, whatever has started the machine; without it those skip on a laptop, and
-# fail in CI.
+# start as a user's, whatever has started the machine; without it, or without root, those skip on
+# a laptop, and fail in CI.
 systemd() {
 	if [[ -z ${CI:-} || -x /lib/systemd/systemd ]]; then
 		return

@@ -283,11 +283,33 @@ func (k *compiler) workers(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("workers: %w", err)
 	}
+	if err := k.supervised(w); err != nil {
+		return err
+	}
 	if k.d.o.Elsewhere != nil {
 		return k.elsewhere(w, p, needs)
 	}
 	for i := range k.c.Workers.Count {
 		k.add(kindWorker, fmt.Sprintf("worker-%03d", i+1), maps.Clone(p), w, needs...)
+	}
+	return nil
+}
+
+// supervised refuses what systemd would not run, where that is to keep it up, before anything is
+// made.
+func (k *compiler) supervised(w *workerPart) error {
+	if mark, is := k.list[0].Spec.(*markPart); !is || mark.supervisor != supervisorSystemd {
+		return nil
+	}
+	s := &unit.Spec{Args: append([]string{k.d.o.Navvy}, w.args...), Dir: k.dir, Env: k.d.environment(w.env)}
+	if !w.server {
+		s.Dir = filepath.Join(k.dir, workersDir)
+	}
+	if k.d.o.Elsewhere != nil { // what is there is kept up otherwise
+		s.Args, s.Env = s.Args[:1], k.d.environment(nil)
+	}
+	if err := unit.SystemdTakes(s); err != nil {
+		return fmt.Errorf("local.supervisor: %w; the supervisor navvy takes more", err)
 	}
 	return nil
 }

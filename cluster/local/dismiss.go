@@ -13,7 +13,8 @@ import (
 
 // DismissAll has the server forget all who have joined as a worker of the cluster, wherever they
 // are, and let them in no more: for one that nobody reaches, so that its identity is not to be
-// had. A server that does not answer has nothing to forget.
+// had. Nil if there is no server. One that does not answer has their certificates still: the
+// record of what is removed is kept until it was asked, or is gone.
 func (s *Site) DismissAll(ctx context.Context, worker string) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
@@ -40,10 +41,7 @@ func (s *Site) DismissAll(ctx context.Context, worker string) error {
 		}
 		return nil
 	})
-	if errors.Is(err, navvy.ErrUnavailable) {
-		return nil
-	}
-	return err
+	return s.s.withoutServer(err)
 }
 
 // joinedAs tells whether the server calls somebody so who has joined with --name.

@@ -100,7 +100,7 @@ func (s *site) withoutServer(err error) error {
 	if _, err := os.Stat(s.path(serverDir)); errors.Is(err, fs.ErrNotExist) {
 		return nil // it went with the server
 	}
-	return errServerAway
+	return fmt.Errorf("%w: %w", errServerAway, err)
 }
 
 // removeQueue removes a queue of the server's with its settings; of a broker's only what is

@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/navvy-run/navvy"
+	"github.com/navvy-run/navvy/cluster/config"
 	"github.com/navvy-run/navvy/cluster/driver"
 	"github.com/navvy-run/navvy/cluster/local"
 	"github.com/navvy-run/navvy/cluster/unit"
@@ -24,6 +27,7 @@ func TestSystemdCluster(t *testing.T) {
 	o := options(w.state)
 	o.Systemd = systemdtest.Options()
 	w.Driver = local.New(o)
+	w.refuses()
 	c := echoes("kept", 2)
 	c.Local.Supervisor = "systemd"
 	w.apply(c)
@@ -68,5 +72,18 @@ func TestSystemdCluster(t *testing.T) {
 	w.nothing()
 	if listed := ctl("list-units", "--all") + ctl("list-unit-files"); strings.Contains(listed, "navvy-") {
 		t.Errorf("systemd still has\n%s", listed)
+	}
+}
+
+// refuses checks that what systemd would not run is refused before anything is made.
+func (w *world) refuses() {
+	w.t.Helper()
+	odd := onNATS("odd", "nats://127.0.0.1:1", "in", "out")
+	odd.Workers.Environment = map[string]config.Value{"A-B": {Text: "c"}}
+	for supervisor, want := range map[string]error{"systemd": navvy.ErrInvalid, "navvy": nil} {
+		odd.Local.Supervisor = supervisor
+		if _, err := w.Compile(w.ctx(), odd, salt); !errors.Is(err, want) {
+			w.t.Errorf("a variable that systemd does not take, with %s: %v", supervisor, err)
+		}
 	}
 }

@@ -176,23 +176,30 @@ func TestHostReplaced(t *testing.T) {
 	w.net.WriteKnownHosts(t)
 }
 
+// heldKey is an agent that has the key of the test.
+func (w *world) heldKey() agent.Agent {
+	w.t.Helper()
+	text, err := os.ReadFile(w.net.Identity)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key, err := cryptossh.ParseRawPrivateKey(text)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	held := agent.NewKeyring()
+	if err := held.Add(agent.AddedKey{PrivateKey: key}); err != nil {
+		w.t.Fatal(err)
+	}
+	return held
+}
+
 // An agent that ends with a login is followed by that of the next one: who plans sees it, who
 // applies tells the tunnels, and who looks or destroys uses his own.
 func TestNextAgent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	text, err := os.ReadFile(w.net.Identity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := cryptossh.ParseRawPrivateKey(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, next := agent.NewKeyring(), agent.NewKeyring()
-	if err := errors.Join(first.Add(agent.AddedKey{PrivateKey: key}), next.Add(agent.AddedKey{PrivateKey: key})); err != nil {
-		t.Fatal(err)
-	}
+	first, next := w.heldKey(), w.heldKey()
 	at := sshdtest.ServeAgent(t, next) // it ends behind the cluster
 	w.agent = sshdtest.ServeAgent(t, first)
 	c := w.cluster("agents", 1)
@@ -203,7 +210,7 @@ func TestNextAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.agent = at
-	err = w.with(func(k *cluster.Controller) error {
+	err := w.with(func(k *cluster.Controller) error {
 		p, err := k.Plan(w.ctx(), c)
 		if err == nil && (len(p.Changes) != 1 || p.Changes[0].Kind != "tunnel") {
 			t.Errorf("with another agent it is planned: %s", describe(p))

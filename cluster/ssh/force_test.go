@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/ssh/agent"
+
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster"
 	"github.com/navvy-run/navvy/cluster/driver"
@@ -48,6 +50,36 @@ func TestForce(t *testing.T) {
 	w.byHand(told[0].ByHand)
 	if left := w.left(c.Name); len(left) > 0 && (len(left) > 1 || left[0] != filepath.Dir(hostDir(lost, c.Name))) {
 		t.Errorf("there is left %q", left)
+	}
+}
+
+// Who has no key where the command runs, as from cron, loses no host by it, even forced: nobody
+// was called, so that nothing is known of any.
+func TestForceWithoutKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	good := sshdtest.ServeAgent(t, w.heldKey()) // it ends behind the cluster
+	w.agent = good
+	c := w.cluster("keyless", 1)
+	c.SSH.Identity = ""
+	w.up(c)
+	w.well(c)
+	for _, bad := range []string{sshdtest.ServeAgent(t, agent.NewKeyring()), good + "-not"} {
+		w.agent = bad
+		d := w.open()
+		k := cluster.New(d, &cluster.Options{Who: "test", Lose: true, Force: true, Wait: patience, Tell: func(e cluster.Event) {
+			if e.Phase == cluster.Forgotten {
+				t.Errorf("%s is forgotten: %v", e.Change.ID, e.Err)
+			}
+		}})
+		_, err := k.Destroy(w.ctx(), c.Name)
+		if err := errors.Join(err, d.Close()); !errors.Is(err, navvy.ErrDenied) || !strings.Contains(err.Error(), "not even by --force") {
+			t.Errorf("it is removed: %v", err)
+		}
+	}
+	w.agent = good
+	if len(commands(hostDir(w.net.Hosts[0], c.Name)+"/")) == 0 {
+		t.Error("nothing runs there any more")
 	}
 }
 

@@ -150,13 +150,21 @@ func (h *hosts) removeHost(ctx context.Context, s *local.Site) error {
 }
 
 // stays says what can be done about a host that is away when something there is to end. It is
-// told with all that stays on p; nil if that is told of the host itself.
+// told with all that stays on p; nil if that is told of the host itself. Only one on which nobody
+// can sign in is forgotten, and not for a cause on this machine.
 func stays(s *local.Site, host string, err error, p *place) error {
+	if _, here := errors.AsType[*link.HereError](err); here {
+		return fmt.Errorf("%w; the cause is on this machine: no host is forgotten for that, not even by --force", err)
+	}
 	if !away(err) {
 		return err
 	}
-	e := &driver.AwayError{Err: fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again; "+
-		"cluster destroy --force forgets all such hosts, with the cluster", err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))}
+	err = fmt.Errorf("%w; what is there of the cluster stays until navvy can sign in there; if it is gone for good, remove its record (%s) and do this again",
+		err, s.RecordFile(driver.ID{Kind: kindHost, Name: host}))
+	if !lost(err) {
+		return fmt.Errorf("%w; it lets navvy in, so that not even --force forgets it", err)
+	}
+	e := &driver.AwayError{Err: fmt.Errorf("%w; cluster destroy --force forgets all such hosts, with the cluster", err)}
 	if p != nil {
 		dir := hostedDir + "/" + s.Name() + "/" + p.safe()
 		e.Left = fmt.Sprintf("on host %s: ~/%s, and the workers that run there, if any", host, dir)

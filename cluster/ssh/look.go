@@ -14,6 +14,7 @@ import (
 
 	"github.com/navvy-run/navvy"
 	"github.com/navvy-run/navvy/cluster/local"
+	"github.com/navvy-run/navvy/cluster/ssh/link"
 	"github.com/navvy-run/navvy/cluster/unit"
 )
 
@@ -87,8 +88,8 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it %w for %s: %w", errSilent, d, navvy.ErrUnavailable))
 }
 
-// awayError is of a host on which nothing can be done: it does not answer, lets nobody in, or is
-// not trusted.
+// awayError is of a host on which nothing can be done: it does not answer, lets nobody in, is not
+// trusted, or lets navvy in and says no more (errSilent).
 type awayError struct{ err error }
 
 // Error implements error.
@@ -103,24 +104,41 @@ func away(err error) bool {
 	return is
 }
 
+// lost tells whether nobody can sign in on a host. One that lets navvy in and says no more is alive:
+// it may have much to do.
+func lost(err error) bool { return away(err) && !errors.Is(err, errSilent) }
+
+// aside marks what says that nothing can be done on a host, and not what says that of this machine.
+func aside(err error) error {
+	_, here := errors.AsType[*link.HereError](err)
+	if !here && (errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrDenied)) {
+		return &awayError{err}
+	}
+	return err
+}
+
 // run runs a script on a host. The error is an *awayError if that does not come to it.
 func (h *hosts) run(ctx context.Context, p *place, script string, args []string, in io.Reader) ([]byte, error) {
 	ctx, cancel := within(ctx, doTime)
 	defer cancel()
 	c, err := h.connect(ctx, p)
-	var out []byte
-	if err == nil {
-		if out, err = c.Run(ctx, script, args, in); err != nil {
-			if errors.Is(err, errSilent) {
-				h.note(p, err)
-			}
-			err = fmt.Errorf("host %s: %w", p.Text, err)
+	if err != nil {
+		return nil, aside(err)
+	}
+	out, err := c.Run(ctx, script, args, in)
+	switch {
+	case err == nil:
+		return out, nil
+	case errors.Is(err, errSilent):
+		h.note(p, err)
+		return out, aside(fmt.Errorf("host %s: %w", p.Text, err))
+	case errors.Is(err, navvy.ErrUnavailable) && !c.Lives():
+		// A connection may end for many a reason: the host is away if it does not answer another call.
+		if _, gone := h.connect(ctx, p); gone != nil {
+			return out, aside(gone)
 		}
 	}
-	if errors.Is(err, navvy.ErrUnavailable) || errors.Is(err, navvy.ErrDenied) {
-		err = &awayError{err}
-	}
-	return out, err
+	return out, fmt.Errorf("host %s: %w", p.Text, err)
 }
 
 // parseSeen reads what lookScript has written. The error wraps navvy.ErrCorrupt.

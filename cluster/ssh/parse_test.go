@@ -72,8 +72,32 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-// A host that is signed in on and says nothing more is away; one whose script fails is not, nor
-// is one of whoever was interrupted.
+// A host whose connection has ended is away if it does not answer the next call.
+func TestConnectionEnds(t *testing.T) {
+	t.Parallel()
+	n := sshdtest.Start(t, 1)
+	d := New(Options{User: n.User})
+	t.Cleanup(func() { _ = d.Close() }) // it was only asked
+	p, err := d.hosts.place(n.Hosts[0].Name(), n.Identity, n.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.hosts.run(t.Context(), p, "kill -9 $PPID", nil, nil); !errors.Is(err, navvy.ErrUnavailable) || away(err) {
+		t.Errorf("a connection that ends is told as %v", err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := d.hosts.run(t.Context(), p, "exec sleep 1000", nil, nil)
+		ended <- err
+	}()
+	n.Hosts[0].Stop(t)
+	if err := <-ended; !lost(err) {
+		t.Errorf("one that is down is told as %v", err)
+	}
+}
+
+// A host that is signed in on and says nothing more is away, but not lost; one whose script fails
+// is neither, nor is one of whoever was interrupted.
 func TestAway(t *testing.T) {
 	t.Parallel()
 	n := sshdtest.Start(t, 1)
@@ -96,10 +120,10 @@ func TestAway(t *testing.T) {
 	ctx, cancel := within(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = d.hosts.run(ctx, p, "exec sleep 1000", nil, nil)
-	if !away(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
+	if !away(err) || lost(err) || !errors.Is(err, navvy.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer for 50ms") {
 		t.Errorf("what takes too long is told as %v", err)
 	}
-	if _, err := d.hosts.run(t.Context(), p, "true", nil, nil); !away(err) {
+	if _, err := d.hosts.run(t.Context(), p, "true", nil, nil); !away(err) || lost(err) {
 		t.Errorf("it is called again, with %v", err)
 	}
 	d.hosts.anew()

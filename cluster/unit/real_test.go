@@ -243,6 +243,36 @@ func TestSystemdDrift(t *testing.T) {
 	}
 }
 
+// What is there for all services and systemd has not read is read, and nothing starts again for it.
+func TestSystemdShared(t *testing.T) {
+	t.Parallel()
+	if !systemdtest.Within(t) {
+		return
+	}
+	w := newWorld(t)
+	spec := shell("a", "exec sleep 3600")
+	w.put(spec)
+	w.is("a", unit.Up)
+	all := filepath.Join(w.units, "service.d", "any.conf") // as a package brings it for all services
+	if err := os.Mkdir(filepath.Dir(all), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.ctl("daemon-reload") // it looks there from now on
+	if err := os.WriteFile(all, []byte("[Service]\nNice=5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.drifts(spec, "not read", false)
+	w.ctl("disable", "--no-reload", service("a"))
+	if err := os.Remove(all); err != nil {
+		t.Fatal(err)
+	}
+	w.drifts(spec, "not read", false)
+	if err := os.Remove(filepath.Dir(all)); err != nil {
+		t.Fatal(err)
+	}
+	w.empty("a")
+}
+
 // What ends is started again after a pause, and given up at last.
 func TestSystemdRestarts(t *testing.T) {
 	t.Parallel()
@@ -353,6 +383,10 @@ func TestSystemdRefuses(t *testing.T) {
 		"a variable with a dash":    func(s *unit.Spec) { s.Env = map[string]string{"A-B": "c"} },
 		"a value with an escape":    func(s *unit.Spec) { s.Env = map[string]string{"A": "\x1b[0m"} },
 		"a value with a return":     func(s *unit.Spec) { s.Env = map[string]string{"A": "\r\n"} },
+		"a value that is no text":   func(s *unit.Spec) { s.Env = map[string]string{"A": "\xff"} },
+		"a value of no characters":  func(s *unit.Spec) { s.Env = map[string]string{"A": "\ufffe"} },
+		"an argument that is none":  func(s *unit.Spec) { s.Args = append(s.Args, "a\xff") },
+		"a directory that is none":  func(s *unit.Spec) { s.Dir = "/a\xff/b" },
 		"a program with a new line": func(s *unit.Spec) { s.Args[0] = "/a\nb" },
 	} {
 		spec := shell("a", "exit 0")

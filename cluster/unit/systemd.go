@@ -126,7 +126,7 @@ func (m *Systemd) List(ctx context.Context) ([]State, error) {
 
 // show is what systemd tells of units, by what it calls them.
 func (m *Systemd) show(ctx context.Context, names ...string) (map[string]map[string]string, error) {
-	args := []string{"show", "--property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainPID,ExecMainStatus,InvocationID,NeedDaemonReload"}
+	args := []string{"show", "--property=Id,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainPID,ExecMainStatus,InvocationID,NeedDaemonReload,DropInPaths"}
 	for _, name := range names {
 		args = append(args, m.service(name))
 	}
@@ -146,7 +146,11 @@ func (m *Systemd) show(ctx context.Context, names ...string) (map[string]map[str
 	return shown, nil
 }
 
-const disabled = "somebody has disabled it"
+// Drifts that alone take no new start.
+const (
+	disabled = "somebody has disabled it"
+	unread   = "systemd has not read what it was told of it last"
+)
 
 // drifted tells how somebody has changed what systemd is told of a unit; empty if nobody has.
 func (m *Systemd) drifted(s *Spec, shown map[string]string) string {
@@ -160,11 +164,11 @@ func (m *Systemd) drifted(s *Spec, shown map[string]string) string {
 	if _, err := os.Lstat(m.edits(s.Name)); err == nil {
 		return m.edits(s.Name) + " changes it"
 	}
+	if shown["NeedDaemonReload"] == "yes" {
+		return unread
+	}
 	if _, err := os.Lstat(m.wanted(s.Name)); err != nil {
 		return disabled
-	}
-	if shown["NeedDaemonReload"] == "yes" {
-		return "systemd has not read what it was told of it last"
 	}
 	return ""
 }
@@ -208,7 +212,7 @@ func (m *Systemd) Put(ctx context.Context, spec *Spec) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
-	if err := m.takes(spec); err != nil {
+	if err := takes(spec, spec.Dir, m.env(spec.Name)); err != nil {
 		return fmt.Errorf("unit %s: %w", spec.Name, err)
 	}
 	if err := m.ours(spec.Name); err != nil {
@@ -266,7 +270,8 @@ func (m *Systemd) begin(ctx context.Context, verb, name string) error {
 }
 
 // same tells whether systemd has been told all of a spec, and nothing else. Whether it is
-// enabled matters not: that takes no new start.
+// enabled matters not: that takes no new start. Nor does what is there for all services and was
+// not read, as an update of a package leaves it: it is read here.
 func (m *Systemd) same(ctx context.Context, spec *Spec) (bool, error) {
 	old, err := readUnit(m.dir, spec.Name)
 	if err != nil || old.Pending || old.Spec.Digest() != spec.Digest() {
@@ -277,7 +282,24 @@ func (m *Systemd) same(ctx context.Context, spec *Spec) (bool, error) {
 		return false, err
 	}
 	why := m.drifted(spec, shown[m.service(spec.Name)])
+	if why == unread && !m.touched(spec.Name, shown[m.service(spec.Name)]) {
+		if _, err := m.ctl(ctx, "daemon-reload"); err != nil {
+			return false, err
+		}
+		if shown, err = m.show(ctx, spec.Name); err != nil {
+			return false, err
+		}
+		why = m.drifted(spec, shown[m.service(spec.Name)])
+	}
 	return why == "" || why == disabled, nil
+}
+
+// touched tells whether somebody has written a unit since it was put, or has changed it besides:
+// it may run as it was told then, though the file is as it was.
+func (m *Systemd) touched(name string, shown map[string]string) bool {
+	file, err := os.Stat(m.unit(name))
+	put, err2 := os.Stat(unitFile(m.dir, name))
+	return err != nil || err2 != nil || file.ModTime().After(put.ModTime()) || strings.Contains(shown["DropInPaths"], m.edits(name)+"/")
 }
 
 // write tells systemd what a unit is to be, and takes away what somebody has told it besides.

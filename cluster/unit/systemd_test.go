@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -98,6 +99,45 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("put once more: %q, %v", *called, err)
 	}
 	testSystemdState(t, m, spec)
+}
+
+// What systemd has not read is no reason to start a unit again, unless it was the unit's own.
+func TestSystemdUnread(t *testing.T) {
+	t.Parallel()
+	m, called := fakeSystemd(t)
+	spec, ctl, more := awkward(), m.ctl, ""
+	m.ctl = func(ctx context.Context, args ...string) (string, error) {
+		out, err := ctl(ctx, args...)
+		if args[0] == "daemon-reload" {
+			more = ""
+		}
+		if args[0] == "show" {
+			out += more
+		}
+		return out, err
+	}
+	if err := m.Put(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	own := func() error { return os.Chtimes(m.unit(spec.Name), time.Time{}, time.Now().Add(time.Hour)) }
+	for _, one := range []struct {
+		more   string
+		change func() error
+		again  bool
+	}{
+		{"", func() error { return nil }, false},
+		{"DropInPaths=/etc/systemd/user/service.d/any.conf\n", func() error { return os.Remove(m.wanted(spec.Name)) }, false},
+		{"DropInPaths=" + m.edits(spec.Name) + "/override.conf\n", func() error { return nil }, true},
+		{"", own, true},
+	} {
+		if err := one.change(); err != nil {
+			t.Fatal(err)
+		}
+		more, *called = "NeedDaemonReload=yes\n"+one.more, nil
+		if err := m.Put(t.Context(), spec); err != nil || more != "" || slices.Contains(*called, "restart "+m.service(spec.Name)) != one.again {
+			t.Errorf("%q: %q, %v", one.more, *called, err)
+		}
+	}
 }
 
 func testSystemdState(t *testing.T, m *Systemd, spec *Spec) {

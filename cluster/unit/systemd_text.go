@@ -6,31 +6,36 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/navvy-run/navvy"
 )
 
 var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// takes refuses what systemd would not run, or would run without some of it. Nothing keeps it
-// from passing on what its own environment has besides.
-func (m *Systemd) takes(s *Spec) error {
+// SystemdTakes refuses what systemd would not run, or would run without some of it, of a unit's
+// arguments, directory and environment. Nothing keeps it from passing on what its own environment
+// has besides. The error wraps navvy.ErrInvalid.
+func SystemdTakes(s *Spec) error { return takes(s, s.Dir) }
+
+// takes refuses the same, and paths.
+func takes(s *Spec, paths ...string) error {
 	var err error
 	if strings.ContainsAny(s.Args[0], `"'\`) || strings.ContainsFunc(s.Args[0], control) {
 		err = fmt.Errorf("its program is %q, and in its path are no quotes, backslashes and control characters", s.Args[0])
 	}
-	for _, path := range []string{s.Dir, m.env(s.Name)} {
-		if strings.TrimSpace(path) != path || strings.HasSuffix(path, `\`) || strings.ContainsFunc(path, control) {
-			err = fmt.Errorf("the path %q has no space and no backslash at its end, and no control character", path)
+	for _, path := range paths {
+		if strings.TrimSpace(path) != path || strings.HasSuffix(path, `\`) || strings.ContainsFunc(path, control) || !legible(path) {
+			err = fmt.Errorf("the path %q has no space and no backslash at its end, no control character, and has to be UTF-8", path)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
-		if !variableForm.MatchString(name) {
-			err = fmt.Errorf("the name of a variable, %q, is of letters, digits and '_'", name)
+	for _, arg := range s.Args {
+		if !legible(arg) {
+			err = fmt.Errorf("its argument %.100q has to be UTF-8", arg)
 		}
-		if strings.ContainsFunc(s.Env[name], func(c rune) bool { return control(c) && c != '\n' && c != '\t' }) {
-			err = fmt.Errorf("the variable %s holds no control characters but tabs and ends of lines", name)
-		}
+	}
+	if err2 := takesEnv(s.Env); err2 != nil {
+		err = err2
 	}
 	if err == nil {
 		return nil
@@ -38,7 +43,28 @@ func (m *Systemd) takes(s *Spec) error {
 	return fmt.Errorf("where systemd keeps it up %w: %w", err, navvy.ErrInvalid)
 }
 
+// takesEnv refuses what systemd would leave out of an environment.
+func takesEnv(env map[string]string) (err error) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !variableForm.MatchString(name) {
+			err = fmt.Errorf("the name of a variable, %q, is of letters, digits and '_'", name)
+		}
+		if strings.ContainsFunc(env[name], func(c rune) bool { return control(c) && c != '\n' && c != '\t' }) {
+			err = fmt.Errorf("the variable %s holds no control characters but tabs and ends of lines", name)
+		}
+		if !legible(env[name]) {
+			err = fmt.Errorf("the variable %s has to be UTF-8", name)
+		}
+	}
+	return err
+}
+
 func control(c rune) bool { return c < ' ' || c == 0x7f }
+
+// legible tells whether systemd reads a text: UTF-8, without code points that are no characters.
+func legible(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(c rune) bool { return c >= 0xfdd0 && c <= 0xfdef || c&0xfffe == 0xfffe })
+}
 
 // pauses are the settings of pauses that grow, for systemd 254 and later: from 0.2 s to 30 s,
 // and 20 starts in a row. An older one would not know them and always wait 0.2 s, and so give a

@@ -116,9 +116,11 @@ func newClusterDestroy(a *app) *cobra.Command {
 still in its queues. It asks first; --yes answers that, and is needed where nobody can
 be asked. Removed again, a cluster that there is not is no error.
 
-With provider: ssh a host that does not answer keeps the cluster from going. --force
-forgets such hosts: what is on them stays there, and is told with the command that
-removes it by hand.`,
+With provider: ssh a host on which nobody can sign in keeps the cluster from going: it
+does not answer, lets navvy in no more, or shows a key that is not known. --force forgets
+such hosts: what is on them stays there, and is told with the command that removes it by
+hand. Where the cause is on this machine, such as a key that is not there, none is
+forgotten.`,
 		Example: "  navvy cluster destroy demo\n  navvy cluster destroy demo --yes --provider kubernetes\n  navvy cluster destroy demo --provider ssh --force", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
@@ -147,7 +149,7 @@ removes it by hand.`,
 	}
 	f.addFile(cmd.Flags(), true)
 	f.addChange(cmd.Flags(), "yes, all of it is to go")
-	cmd.Flags().BoolVar(&force, "force", false, "with provider: ssh, forget hosts that do not answer, with what is on them")
+	cmd.Flags().BoolVar(&force, "force", false, "with provider: ssh, forget hosts that do not answer, are not trusted or let navvy in no more, with what is on them")
 	return cmd
 }
 

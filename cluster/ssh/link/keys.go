@@ -86,6 +86,15 @@ func (a *asked) silent(ctx context.Context) error {
 	return fmt.Errorf("ssh-agent at %s does not answer in %s: %w", a.at, DialTime, navvy.ErrUnavailable)
 }
 
+// missed is why a host has let nobody in. That it is shown too few keys may be the fault of this
+// machine, where the agent is gone that had them.
+func (o *Options) missed(held *asked, err error) error {
+	if held != nil || o.Agent == "" || !errors.Is(err, navvy.ErrDenied) || !o.WantsAgent() {
+		return err
+	}
+	return &HereError{fmt.Errorf("there is no ssh-agent at %s any more, and without its keys: %w", o.Agent, err)}
+}
+
 // signers are the keys to sign in with, and the agent that has some of them, nil for none.
 func (o *Options) signers(ctx context.Context) ([]ssh.Signer, *asked, error) {
 	var a *asked

@@ -39,7 +39,8 @@ type Conn struct {
 
 // Dial signs in on a host, in DialTime at most. The error wraps navvy.ErrUnavailable for a host
 // that does not answer, is a *KeyError for one that is not trusted, and wraps navvy.ErrDenied
-// for one that lets nobody in.
+// for one that lets nobody in; it is a *HereError if the cause is on this machine, whatever it
+// wraps.
 func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	known, err := o.known(h)
 	if err != nil {
@@ -49,7 +50,7 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	defer cancel()
 	signers, held, err := o.signers(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &HereError{err}
 	}
 	defer held.release()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", h.Address())
@@ -66,9 +67,9 @@ func Dial(ctx context.Context, h Host, o *Options) (*Conn, error) {
 	}
 	if err != nil {
 		if silent := held.silent(ctx); silent != nil {
-			return nil, errors.Join(silent, closed(raw))
+			return nil, errors.Join(&HereError{silent}, closed(raw))
 		}
-		return nil, errors.Join(failed(h, err), closed(raw))
+		return nil, errors.Join(o.missed(held, failed(h, err)), closed(raw))
 	}
 	c := &Conn{host: h, client: ssh.NewClient(conn, channels, requests), room: make(chan struct{}, sessions), dead: make(chan struct{})}
 	go func() {
@@ -105,6 +106,25 @@ func failed(h Host, err error) error {
 		return fmt.Errorf("it does not answer in %s: %w", DialTime, navvy.ErrUnavailable)
 	}
 	return fmt.Errorf("it does not answer as ssh does: %w: %w", err, navvy.ErrUnavailable)
+}
+
+// HereError says that nobody has signed in for a cause on this machine, and not on the host: there
+// is no key, or ssh-agent does not answer. It tells nothing of the host.
+type HereError struct{ Err error }
+
+// Error implements error.
+func (e *HereError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *HereError) Unwrap() error { return e.Err }
+
+// Lives asks the other end for a sign of life. Without one the connection has ended.
+func (c *Conn) Lives() bool {
+	_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+	if err != nil {
+		_ = c.Close() // it may have ended long ago
+	}
+	return err == nil
 }
 
 // watch ends a connection whose other end is silent.

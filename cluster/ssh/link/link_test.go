@@ -193,18 +193,25 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	dial(t, h, &link.Options{KnownHosts: o.KnownHosts, Agent: at, Identity: locked})
+	other := otherKey(t)
 	for name, bad := range map[string]struct {
 		o    *link.Options
 		want string
+		here bool // the cause is on this machine
 	}{
-		"locked":  {&link.Options{Identity: locked}, "ssh-add " + locked},
-		"none":    {&link.Options{Identities: []string{locked}}, "no key to sign in with"},
-		"missing": {&link.Options{Identity: locked + "-not"}, "no such file"},
-		"other":   {&link.Options{Identity: otherKey(t)}, "does not let"},
+		"locked":  {&link.Options{Identity: locked}, "ssh-add " + locked, true},
+		"none":    {&link.Options{Identities: []string{locked}}, "no key to sign in with", true},
+		"missing": {&link.Options{Identity: locked + "-not"}, "no such file", true},
+		"other":   {&link.Options{Identity: other, Agent: at + "-not"}, "does not let", false},
+		"gone":    {&link.Options{Identities: []string{other}, Agent: at + "-not"}, "no ssh-agent at " + at + "-not", true},
 	} {
 		bad.o.KnownHosts = o.KnownHosts
-		if _, err := link.Dial(t.Context(), h, bad.o); err == nil || !strings.Contains(err.Error(), bad.want) {
+		_, err := link.Dial(t.Context(), h, bad.o)
+		if err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%s: %v, want %q", name, err, bad.want)
+		}
+		if _, here := errors.AsType[*link.HereError](err); here != bad.here {
+			t.Errorf("%s: it is told as %T", name, err)
 		}
 	}
 }

@@ -26,21 +26,21 @@ var parts = []string{"/lib/systemd/systemd", "/lib/systemd/systemd-journald", "s
 
 // Within runs the test once more in a process beside which a systemd of the user runs, in mount
 // and process namespaces and a control group of its own, and tells whether this is that process:
-// where it is false the test is over. It wants root, for the mounts, and skips without; where
-// systemd is not there it skips on a laptop, and fails in CI.
+// where it is false the test is over. It wants root, for the mounts, and systemd; without them it
+// skips on a laptop, and fails in CI.
 func Within(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(variable) != "" {
 		return true
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("only root can start a systemd of its own: it mounts a /run and control groups")
 	}
 	missing := func(why string) {
 		if os.Getenv("CI") != "" {
 			t.Fatal(why)
 		}
 		t.Skip(why)
+	}
+	if os.Geteuid() != 0 {
+		missing("only root can start a systemd of its own: it mounts a /run and control groups")
 	}
 	for _, part := range parts {
 		if _, err := exec.LookPath(part); err != nil {

@@ -4,6 +4,16 @@
 set -eu
 name=$1 dir=$2
 shift 2
+tries=6000 # of what is waited for, each 20 ms and more
+
+# again waits for the next one of $1 tries for $2, and ends all when there was enough of them.
+again() {
+	[ "$1" -lt $tries ] || {
+		echo "gave up waiting for $2" >&2
+		exit 1
+	}
+	sleep 0.02
+}
 
 mount -t tmpfs tmpfs /run
 export XDG_RUNTIME_DIR=/run/user/0 XDG_CONFIG_HOME="$dir/config"
@@ -19,8 +29,9 @@ clear() {
 	echo 1 >"$group/cgroup.kill"
 	kill ${journal:-} 2>/dev/null || true
 	wait
+	try=0
 	until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do
-		sleep 0.02
+		again $((try += 1)) "the control groups to be empty"
 	done
 }
 trap clear EXIT
@@ -29,15 +40,17 @@ printf '[Journal]\nStorage=volatile\nAudit=no\nForwardToWall=no\n' >/run/systemd
 mount --bind /dev/null /dev/kmsg 2>/dev/null || true # what the kernel says is not ours
 /lib/systemd/systemd-journald &
 journal=$!
+try=0
 while ! [ -S /run/systemd/journal/stdout ]; do
 	kill -0 $journal
-	sleep 0.02
+	again $((try += 1)) "the journal"
 done
 sh -c 'echo $$ >"$1/cgroup.procs" && exec /lib/systemd/systemd --user' sh "$manager" &
 systemd=$!
+try=0
 until systemctl --user is-system-running 2>/dev/null | grep -qE '^(running|degraded)$'; do # degraded by what else is installed
 	kill -0 $systemd
-	sleep 0.02
+	again $((try += 1)) "systemd to run"
 done
 
 code=0
