@@ -32,8 +32,5 @@ func redacted(text string) string {
 	if err != nil {
 		return ""
 	}
-	if _, has := u.User.Password(); !has && u.User.Username() != "" { // which may be a token of NATS
-		u.User = url.User("xxxxx")
-	}
-	return u.Redacted()
+	return navvy.ShownURL(u)
 }

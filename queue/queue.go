@@ -139,9 +139,9 @@ func read(rawURL string, drivers map[string]driver.Driver, o *Options) (p place,
 	open, ok := drivers[u.Scheme]
 	if !ok {
 		known := slices.Sorted(maps.Keys(drivers))
-		return p, fmt.Errorf("queue %s: there is no such kind of queue, only %s://: %w", driver.Shown(u), strings.Join(known, "://, "), navvy.ErrInvalid)
+		return p, fmt.Errorf("queue %s: there is no such kind of queue, only %s://: %w", navvy.ShownURL(u), strings.Join(known, "://, "), navvy.ErrInvalid)
 	}
-	p.name = driver.Shown(u)
+	p.name = navvy.ShownURL(u)
 	if p.opts, err = o.filled(); err != nil {
 		return p, fmt.Errorf("queue %s: %w", p.name, err)
 	}

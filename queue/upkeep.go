@@ -161,7 +161,7 @@ func DeadLetters(rawURL string) (string, error) {
 	}
 	suffix := deadSuffixes[u.Scheme]
 	if suffix == "" {
-		return "", fmt.Errorf("queue %s: where are its dead letters?: %w", driver.Shown(u), navvy.ErrUnsupported)
+		return "", fmt.Errorf("queue %s: where are its dead letters?: %w", navvy.ShownURL(u), navvy.ErrUnsupported)
 	}
 	if u.Path == "" {
 		if !strings.HasSuffix(u.Host, suffix) {

@@ -393,10 +393,10 @@ func rateText(rate float64) string {
 	return strconv.FormatFloat(rate, 'g', 6, 64) + "/s"
 }
 
-// redacted is a URL without its password.
+// redacted is a URL without its password or token.
 func redacted(raw string) string {
 	if u, err := url.Parse(raw); err == nil {
-		return u.Redacted()
+		return navvy.ShownURL(u)
 	}
 	return "(no URL)"
 }

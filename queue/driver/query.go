@@ -14,16 +14,16 @@ import (
 func Query(u *url.URL, known ...string) (url.Values, error) {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: its options: %w: %w", Shown(u), err, navvy.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: its options: %w: %w", navvy.ShownURL(u), err, navvy.ErrInvalid)
 	}
 	for name, list := range values {
 		switch {
 		case !slices.Contains(known, name) && len(known) == 0:
-			return nil, fmt.Errorf("queue %s: option %q is unknown; %s:// has none: %w", Shown(u), name, u.Scheme, navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option %q is unknown; %s:// has none: %w", navvy.ShownURL(u), name, u.Scheme, navvy.ErrInvalid)
 		case !slices.Contains(known, name):
-			return nil, fmt.Errorf("queue %s: option %q is unknown; %s:// has %s: %w", Shown(u), name, u.Scheme, strings.Join(known, ", "), navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option %q is unknown; %s:// has %s: %w", navvy.ShownURL(u), name, u.Scheme, strings.Join(known, ", "), navvy.ErrInvalid)
 		case len(list) > 1:
-			return nil, fmt.Errorf("queue %s: option %q stands twice: %w", Shown(u), name, navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option %q stands twice: %w", navvy.ShownURL(u), name, navvy.ErrInvalid)
 		}
 	}
 	return values, nil
@@ -33,20 +33,7 @@ func Query(u *url.URL, known ...string) (url.Values, error) {
 func Name(u *url.URL) (string, error) {
 	name := strings.TrimPrefix(u.Path, "/")
 	if name == "" {
-		return "", fmt.Errorf("queue %s: the name of the queue is missing: %s://HOST/QUEUE: %w", Shown(u), u.Scheme, navvy.ErrInvalid)
+		return "", fmt.Errorf("queue %s: the name of the queue is missing: %s://HOST/QUEUE: %w", navvy.ShownURL(u), u.Scheme, navvy.ErrInvalid)
 	}
 	return name, nil
-}
-
-// Shown is the URL of a queue without what is secret in it: a password, and a user's name that
-// has none, which is a token where there are such (NATS).
-func Shown(u *url.URL) string {
-	if u.User == nil {
-		return u.String()
-	}
-	shown := *u
-	if _, has := u.User.Password(); !has && u.User.Username() != "" {
-		shown.User = url.User("xxxxx")
-	}
-	return shown.Redacted()
 }

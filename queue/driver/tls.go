@@ -22,21 +22,21 @@ func TLS(u *url.URL, values url.Values, plain bool) (*tls.Config, error) {
 	ca, cert, key := values.Get("ca"), values.Get("cert"), values.Get("key")
 	switch {
 	case plain && (values.Has("ca") || values.Has("cert") || values.Has("key")):
-		return nil, fmt.Errorf("queue %s: the options ca, cert and key are for connections over TLS, which %s:// is not: %w", Shown(u), u.Scheme, navvy.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: the options ca, cert and key are for connections over TLS, which %s:// is not: %w", navvy.ShownURL(u), u.Scheme, navvy.ErrInvalid)
 	case plain:
 		return nil, nil //nolint:nilnil // no TLS
 	case (cert == "") != (key == ""):
-		return nil, fmt.Errorf("queue %s: of the options cert and key one is missing: %w", Shown(u), navvy.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: of the options cert and key one is missing: %w", navvy.ShownURL(u), navvy.ErrInvalid)
 	}
 	config := &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	if ca != "" {
 		text, err := os.ReadFile(ca)
 		if err != nil {
-			return nil, fmt.Errorf("queue %s: option ca: %w: %w", Shown(u), err, navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option ca: %w: %w", navvy.ShownURL(u), err, navvy.ErrInvalid)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("queue %s: option ca: there is no certificate in %s: %w", Shown(u), ca, navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option ca: there is no certificate in %s: %w", navvy.ShownURL(u), ca, navvy.ErrInvalid)
 		}
 	}
 	if cert == "" {
@@ -47,7 +47,7 @@ func TLS(u *url.URL, values url.Values, plain bool) (*tls.Config, error) {
 		return &pair, err
 	}
 	if _, err := load(); err != nil {
-		return nil, fmt.Errorf("queue %s: options cert and key: %w: %w", Shown(u), err, navvy.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: options cert and key: %w: %w", navvy.ShownURL(u), err, navvy.ErrInvalid)
 	}
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	return config, nil

@@ -65,7 +65,7 @@ func Driver(u *url.URL, o *driver.Options) (driver.Dial, error) {
 	}
 	k, err := keysOf(name)
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", driver.Shown(u), err)
+		return nil, fmt.Errorf("queue %s: %w", navvy.ShownURL(u), err)
 	}
 	lease, create := o.Lease, o.Create
 	return func(ctx context.Context) (driver.Queue, error) { return dial(ctx, opts, k, lease, create) }, nil
@@ -79,7 +79,7 @@ func options(u *url.URL) (*redis.Options, error) {
 	}
 	host, port := u.Hostname(), u.Port()
 	if host == "" {
-		return nil, fmt.Errorf("queue %s: the form is %s://HOST:PORT/QUEUE: %w", driver.Shown(u), u.Scheme, navvy.ErrInvalid)
+		return nil, fmt.Errorf("queue %s: the form is %s://HOST:PORT/QUEUE: %w", navvy.ShownURL(u), u.Scheme, navvy.ErrInvalid)
 	}
 	if port == "" {
 		port = "6379"
@@ -93,7 +93,7 @@ func options(u *url.URL) (*redis.Options, error) {
 	}
 	if db := values.Get("db"); db != "" {
 		if opts.DB, err = strconv.Atoi(db); err != nil || opts.DB < 0 {
-			return nil, fmt.Errorf("queue %s: option db is %q: the number of a database: %w", driver.Shown(u), db, navvy.ErrInvalid)
+			return nil, fmt.Errorf("queue %s: option db is %q: the number of a database: %w", navvy.ShownURL(u), db, navvy.ErrInvalid)
 		}
 	}
 	if u.User != nil {

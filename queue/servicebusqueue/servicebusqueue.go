@@ -117,7 +117,7 @@ func read(u *url.URL, opts *Options) (*settings, error) {
 		err = s.readHost(u)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", driver.Shown(u), err)
+		return nil, fmt.Errorf("queue %s: %w", navvy.ShownURL(u), err)
 	}
 	return s, nil
 }

@@ -115,7 +115,7 @@ func read(u *url.URL, opts *Options) (*settings, error) {
 		err = s.read(values)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("queue %s: %w", driver.Shown(u), err)
+		return nil, fmt.Errorf("queue %s: %w", navvy.ShownURL(u), err)
 	}
 	return s, nil
 }

@@ -1,14 +1,14 @@
-package driver_test
+package navvy_test
 
 import (
 	"net/url"
 	"testing"
 
-	"github.com/navvy-run/navvy/queue/driver"
+	"github.com/navvy-run/navvy"
 )
 
 // What is shown of a URL has neither passwords nor tokens.
-func TestShown(t *testing.T) {
+func TestShownURL(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"nats://s3cret@h:4222/q?a=b": "nats://xxxxx@h:4222/q?a=b", "amqp://ann:s3cret@h/v/q": "amqp://ann:xxxxx@h/v/q",
@@ -18,7 +18,7 @@ func TestShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := driver.Shown(u); got != want || u.String() != text {
+		if got := navvy.ShownURL(u); got != want || u.String() != text {
 			t.Errorf("%s is shown as %s, and is %s", text, got, u)
 		}
 	}
